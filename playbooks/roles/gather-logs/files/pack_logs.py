@@ -1,0 +1,80 @@
+"""Pack logs: LOCAL_CONF at the root, each PATH below logs/, and for each `unit:PATTERN` the journal of its units as logs/UNIT.txt.
+
+usage: pack_logs.py PACK LOCAL_CONF [PATH | unit:PATTERN ...]
+Plain files only, links followed; text is gzipped one by one, so that a browser can show each. What cannot be read is passed over.
+"""
+import gzip
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+
+TEXT = (".txt", ".log", ".conf", ".ini", ".json", ".yaml", ".yml", "")
+JOURNAL = ["journalctl", "--no-pager", "--output=short-iso-precise", "--utc"]
+
+
+def lines_of(*words):
+    """What a command prints, in a temporary file; empty when it cannot be run."""
+    out = tempfile.TemporaryFile()
+    try:
+        subprocess.call(words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.DEVNULL)
+    except OSError:
+        pass
+    out.seek(0)
+    return out
+
+
+def add(pack, name, source, compress):
+    with tempfile.TemporaryFile() as copy:
+        with gzip.open(copy, "wb") if compress else io.BufferedWriter(io.FileIO(os.dup(copy.fileno()), "wb")) as out:
+            for block in iter(lambda: source.read(1 << 20), b""):
+                out.write(block)
+        entry = tarfile.TarInfo(name + (".gz" if compress else ""))
+        entry.size, entry.mode = os.fstat(copy.fileno()).st_size, 0o644
+        copy.seek(0)
+        pack.addfile(entry, copy)
+
+
+def add_file(pack, name, path, compress=True):
+    try:
+        if os.path.isfile(path):  # not a pipe or a device
+            with open(path, "rb") as source:
+                add(pack, name, source, compress and os.path.splitext(path)[1] in TEXT)
+    except OSError as error:
+        print("passed over %s: %s" % (path, error))
+
+
+def add_path(pack, path):
+    base = os.path.basename(path.rstrip("/"))
+    if not os.path.isdir(path):
+        add_file(pack, "logs/" + base, path)
+    for folder, _, names in os.walk(path):
+        for name in sorted(names):
+            inside = os.path.relpath(os.path.join(folder, name), path)
+            # Devstack's own folder of logs is what logs/ stands for.
+            top = "logs" if base == "logs" else "logs/" + base
+            add_file(pack, os.path.join(top, inside), os.path.join(folder, name))
+
+
+def add_units(pack, pattern):
+    listed = lines_of("systemctl", "list-units", "--all", "--plain", "--no-legend", pattern)
+    for line in listed.read().decode("utf-8", "replace").splitlines():
+        unit = line.split()[0]
+        name = unit.replace("devstack@", "").replace(".service", "").replace("/", "-")
+        add(pack, "logs/%s.txt" % name, lines_of(*JOURNAL, "--unit", unit), True)
+
+
+def main():
+    target, local_conf, *wanted = sys.argv[1:]
+    with tarfile.open(target, "w:gz") as pack:
+        add_file(pack, os.path.basename(local_conf), local_conf, compress=False)
+        for word in wanted:
+            if word.startswith("unit:"):
+                add_units(pack, word[len("unit:"):])
+            else:
+                add_path(pack, word)
+
+
+main()

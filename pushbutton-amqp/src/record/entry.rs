@@ -1,0 +1,127 @@
+//! What is written into the record.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use pushbutton_core::{Job, JobId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::snapshot::Snapshot;
+
+/// A number that nobody else draws: names an entry, or a claim. (A UUID of version 7, RFC 9562.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Mark(u128);
+
+impl Mark {
+    pub(crate) fn new() -> Self {
+        Self(Uuid::now_v7().as_u128())
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Uuid::from_u128(self.0).simple().fmt(f)
+    }
+}
+
+impl FromStr for Mark {
+    type Err = uuid::Error;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::parse_str(text).map(|uuid| Self(uuid.as_u128()))
+    }
+}
+
+impl TryFrom<String> for Mark {
+    type Error = uuid::Error;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Mark> for String {
+    fn from(mark: Mark) -> Self {
+        mark.to_string()
+    }
+}
+
+/// One entry. It may stand in the record twice when its writer could not know that the first try arrived: the second
+/// finds the world changed by the first, and does nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// By this its writer knows it again.
+    pub(crate) mark: Mark,
+    pub(crate) op: Op,
+}
+
+impl Entry {
+    pub(crate) fn new(op: Op) -> Self {
+        Self { mark: Mark::new(), op }
+    }
+}
+
+/// What an entry wants. Each names the condition under which it holds; [`State::apply`](super::state::State::apply) is the judge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub(crate) enum Op {
+    /// Nothing: a reader that sees its own knows that it has read all that stood before.
+    Hello,
+    /// Takes a job over from the jobs queue, as claimed. Holds unless the record knows the job, open or ended.
+    Adopt {
+        job: Job,
+        claim: Mark,
+        lease_ms: u64,
+    },
+    /// Claims an open job that waits or whose lease ran out. Holds if nothing happened to it since `seen`.
+    Take {
+        job: JobId,
+        seen: u64,
+        claim: Mark,
+        lease_ms: u64,
+    },
+    /// Holds while the claim does, as do the next four.
+    Renew {
+        job: JobId,
+        claim: Mark,
+    },
+    /// Also holds for a job that the record does not know: done is done.
+    Complete {
+        job: JobId,
+        claim: Mark,
+    },
+    Retry {
+        job: JobId,
+        claim: Mark,
+        due: Timestamp,
+        after_ms: u64,
+    },
+    HandBack {
+        job: JobId,
+        claim: Mark,
+    },
+    Reject {
+        job: JobId,
+        claim: Mark,
+        why: String,
+        at: Timestamp,
+    },
+    /// Moves a job on which operators died too often to the dead letters. Holds if nothing happened to it since `seen`.
+    Bury {
+        job: JobId,
+        seen: u64,
+        why: String,
+        at: Timestamp,
+    },
+    /// Keeps what could not be read on the jobs queue. Always holds.
+    Malformed {
+        why: String,
+        at: Timestamp,
+    },
+    /// The state before all entries after `as_of`, so that the record's beginning can be dropped.
+    Snapshot {
+        as_of: u64,
+        state: Box<Snapshot>,
+    },
+}

@@ -1,0 +1,101 @@
+# What happens in a play, as one JSON object per line in the file that PUSHBUTTON_EVENTS names.
+# pushbutton decides on these lines; the human output of Ansible's own callback stays beside them.
+import json
+import os
+
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+    name: pushbutton
+    type: aggregate
+    short_description: tells pushbutton what happens
+    description: Writes plays, tasks, results and statistics as JSON lines.
+"""
+
+LONGEST = 2000  # characters of a message
+
+
+def part(result, name):
+    """`result.name` as ansible-core 2.19 calls it, `result._name` as all before do."""
+    return getattr(result, name) if hasattr(result, name) else getattr(result, "_" + name)
+
+
+def text(value):
+    return (value if isinstance(value, str) else json.dumps(value, default=str))[:LONGEST]
+
+
+def last_line(value):
+    lines = [line.strip() for line in str(value or "").splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def rescued(task):
+    """Whether a block around the task has a rescue for it."""
+    child, block = task, getattr(task, "_parent", None)
+    while block is not None:
+        inside = [getattr(entry, "_uuid", None) for entry in getattr(block, "block", None) or []]
+        if getattr(block, "rescue", None) and child._uuid in inside:
+            return True
+        child, block = block, getattr(block, "_parent", None)
+    return False
+
+
+class CallbackModule(CallbackBase):
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "pushbutton"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._events = open(os.environ["PUSHBUTTON_EVENTS"], "a", encoding="ascii", buffering=1)
+
+    def _tell(self, event, **fields):
+        self._events.write(json.dumps({"event": event, **fields}, default=str) + "\n")
+
+    def _tell_result(self, result, status, ignored=False):
+        values, task = part(result, "result"), part(result, "task")
+        if status == "failed":
+            items = values.get("results")
+            for value in items if isinstance(items, list) else []:
+                if isinstance(value, dict) and value.get("failed"):
+                    values = value
+                    break
+        fields = {"rc": values.get("rc")} if isinstance(values.get("rc"), int) else {}
+        if status in ("failed", "unreachable"):
+            fields.update(
+                msg=text(values.get("msg", "")), stderr=text(last_line(values.get("stderr"))),
+                ignored=bool(ignored), rescued=rescued(task),
+            )
+        self._tell("result", status=status, host=part(result, "host").get_name(), task=text(task.get_name()), **fields)
+
+    def v2_playbook_on_play_start(self, play):
+        self._tell("play", name=text(play.get_name()))
+
+    def v2_playbook_on_no_hosts_matched(self):
+        self._tell("no-hosts")
+
+    def v2_playbook_on_task_start(self, task, is_conditional):
+        self._tell("task", name=text(task.get_name()))
+
+    def v2_playbook_on_handler_task_start(self, task):
+        self._tell("task", name=text(task.get_name()))
+
+    def v2_runner_on_ok(self, result):
+        self._tell_result(result, "ok")
+
+    def v2_runner_on_skipped(self, result):
+        self._tell_result(result, "skipped")
+
+    def v2_runner_on_failed(self, result, ignore_errors=False):
+        self._tell_result(result, "failed", ignored=ignore_errors)
+
+    def v2_runner_on_unreachable(self, result):
+        self._tell_result(result, "unreachable", ignored=getattr(part(result, "task"), "ignore_unreachable", False))
+
+    def v2_playbook_on_stats(self, stats):
+        hosts = {host: stats.summarize(host) for host in sorted(stats.processed)}
+        self._tell("stats", hosts=hosts)
+        url = (getattr(stats, "custom", None) or {}).get("_run", {}).get("log_url")
+        if isinstance(url, str):
+            self._tell("log-url", url=url[:LONGEST])

@@ -1,0 +1,99 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use pushbutton_core::HumanDuration;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// How stages are run: the `ansible:` part of the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnsibleConfig {
+    /// The program. Default: `ansible-playbook`, looked up on PATH.
+    #[serde(default = "default_program")]
+    pub ansible_playbook: PathBuf,
+    /// The folder that holds the playbooks; a stage names a path below it. Its `roles` folder is searched for roles.
+    pub playbooks: PathBuf,
+    /// Where inventories, variables and learnt host keys lie while a run lasts. Default: `ansible` in the state folder.
+    #[serde(default)]
+    pub work_dir: Option<PathBuf>,
+    /// Further folders to search for roles. Default: none.
+    #[serde(default)]
+    pub roles_path: Vec<PathBuf>,
+    /// How many nodes Ansible works on at once. Default: 5, Ansible's own.
+    #[serde(default = "default_forks")]
+    pub forks: u16,
+    /// How many `-v` Ansible gets, 0 to 4. Default: 0.
+    #[serde(default)]
+    pub verbosity: u8,
+    /// Names of environment variables that a playbook may see, beside PATH, HOME and LANG. Default: none.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// How long a stage's processes may take to end after TERM before they get KILL. Default: 10s.
+    #[serde(default = "default_kill_grace")]
+    pub kill_grace: HumanDuration,
+    /// How much of one stage's output the console log keeps, in MiB; what follows is counted, not kept. Default: 512.
+    #[serde(default = "default_console_limit")]
+    pub console_limit_mib: u64,
+    /// Variables for every stage whose values are masked in all output. They reach Ansible in a file that only we can read.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, SecretString>,
+}
+
+impl AnsibleConfig {
+    /// The defaults, for the playbooks in this folder.
+    pub fn at(playbooks: impl Into<PathBuf>) -> Self {
+        Self {
+            ansible_playbook: default_program(),
+            playbooks: playbooks.into(),
+            work_dir: None,
+            roles_path: Vec::new(),
+            forks: default_forks(),
+            verbosity: 0,
+            env: Vec::new(),
+            kill_grace: default_kill_grace(),
+            console_limit_mib: default_console_limit(),
+            secrets: BTreeMap::new(),
+        }
+    }
+}
+
+fn default_program() -> PathBuf {
+    "ansible-playbook".into()
+}
+
+fn default_forks() -> u16 {
+    5
+}
+
+fn default_kill_grace() -> HumanDuration {
+    HumanDuration::secs(10)
+}
+
+fn default_console_limit() -> u64 {
+    512
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_leaves_out_is_what_at_gives() {
+        let read: AnsibleConfig = serde_json::from_str(r#"{"playbooks": "playbooks"}"#).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{:?}", AnsibleConfig::at("playbooks")));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let text = r#"{"playbooks": "p", "secrets": {"array_password": "hunter22"}}"#;
+        let read: AnsibleConfig = serde_json::from_str(text).unwrap();
+        assert!(!format!("{read:?}").contains("hunter22"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        let error = serde_json::from_str::<AnsibleConfig>(r#"{"playbooks": "p", "fork": 3}"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `fork`"), "{error}");
+    }
+}

@@ -1,0 +1,196 @@
+//! Nodes as an inventory: JSON, which Ansible's YAML inventory reads.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use pushbutton_core::{Node, Result};
+use serde_json::{Value, json};
+
+use crate::error::config;
+
+/// The group that all nodes of a run are in.
+pub(crate) const GROUP: &str = "nodes";
+
+/// The inventory. Each node is in the group `nodes`, and in `label_X` of its label.
+pub(crate) fn inventory(nodes: &[Node], known_hosts: &Path) -> Result<Value> {
+    let mut groups: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
+    groups.entry(GROUP.into()).or_default();
+    for (at, node) in nodes.iter().enumerate() {
+        let name = [&node.name, &node.id].into_iter().find(|name| is_host(name)).cloned();
+        let mut name = name.unwrap_or_else(|| format!("node-{}", at + 1));
+        if groups.get(GROUP).is_some_and(|hosts| hosts.contains_key(&name)) {
+            name = format!("{name}-{}", at + 1);
+        }
+        let label = node.label.as_str().replace(['-', '.'], "_");
+        groups.entry(format!("label_{label}")).or_default().insert(name.clone(), Value::Null);
+        groups.entry(GROUP.into()).or_default().insert(name, host_vars(node, known_hosts)?);
+    }
+    Ok(groups.into_iter().map(|(group, hosts)| (group, json!({ "hosts": hosts }))).collect())
+}
+
+fn host_vars(node: &Node, known_hosts: &Path) -> Result<Value> {
+    let mut vars: BTreeMap<String, Value> = if node.local {
+        // The interpreter that runs Ansible has what Ansible's modules need; the first python3 on PATH may not.
+        let python = json!("{{ ansible_playbook_python }}");
+        [("ansible_connection".into(), json!("local")), ("ansible_python_interpreter".into(), python)].into()
+    } else {
+        ssh_vars(node, known_hosts)?
+    };
+    vars.extend(node.vars.clone());
+    Ok(json!(vars))
+}
+
+fn ssh_vars(node: &Node, known_hosts: &Path) -> Result<BTreeMap<String, Value>> {
+    // Values of an inventory are templates too, and end up in ssh's argv: only plain words pass.
+    let refuse = |what: &'static str, text: &str| {
+        Err(config(what).with("node", node.name.escape_debug()).with("value", text.escape_debug()))
+    };
+    if !is_host(&node.address) {
+        return refuse(
+            "a node's address must be an IP address or a host name; the provisioner gave something else",
+            &node.address,
+        );
+    }
+    if node.user.is_empty()
+        || node.user.starts_with('-')
+        || !node.user.chars().all(|c| is_plain(c) && c != ':')
+    {
+        return refuse("a node's login must be a plain word; mend `user` of the node's label", &node.user);
+    }
+    let mut vars = BTreeMap::from([
+        ("ansible_host".into(), json!(node.address)),
+        ("ansible_port".into(), json!(node.port)),
+        ("ansible_user".into(), json!(node.user)),
+    ]);
+    let checking = if node.host_keys.is_empty() { "accept-new" } else { "yes" };
+    let mut args = format!(
+        "-o StrictHostKeyChecking={checking} -o 'UserKnownHostsFile=\"{}\"' -o GlobalKnownHostsFile=/dev/null -o UpdateHostKeys=no -o BatchMode=yes",
+        plain_path(known_hosts)?
+    );
+    if let Some(key_file) = &node.key_file {
+        vars.insert("ansible_ssh_private_key_file".into(), json!(plain_path(key_file)?));
+        args.push_str(" -o IdentitiesOnly=yes");
+    }
+    vars.insert("ansible_ssh_common_args".into(), json!(args));
+    Ok(vars)
+}
+
+/// The lines of `known_hosts` that pin these nodes' keys.
+pub(crate) fn pinned(nodes: &[Node]) -> Vec<String> {
+    let pins = |node: &Node| {
+        let host =
+            if node.port == 22 { node.address.clone() } else { format!("[{}]:{}", node.address, node.port) };
+        let keys = node.host_keys.iter().filter_map(|key| {
+            let mut words = key.split_ascii_whitespace();
+            let (kind, body) = (words.next()?, words.next()?);
+            let honest = |word: &str| word.chars().all(|c| c.is_ascii_graphic());
+            (honest(kind) && honest(body) && !kind.starts_with(['#', '@']))
+                .then(|| format!("{host} {kind} {body}"))
+        });
+        keys.collect::<Vec<_>>()
+    };
+    nodes.iter().filter(|node| !node.local && is_host(&node.address)).flat_map(pins).collect()
+}
+
+/// A path that means itself to a shell-like splitter, to ssh's `%` and `$` expansion, and to a template.
+pub(crate) fn plain_path(path: &Path) -> Result<&str> {
+    let plain = |c: char| {
+        c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ',' | '=' | '@' | ':' | ' ')
+    };
+    path.to_str().filter(|text| text.chars().all(plain)).ok_or_else(|| {
+        config("this path holds characters that ssh or Ansible would expand; use letters, digits and / . _ - + , = @")
+            .with("path", path.display())
+    })
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%')
+}
+
+/// An IPv4 or IPv6 address (with a zone), or a host name.
+fn is_host(text: &str) -> bool {
+    text.len() <= 255
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == ':')
+        && text.chars().all(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> Node {
+        serde_json::from_value(json!({
+            "id": "7", "name": "pushbutton-tempest", "label": "devstack-8g", "address": "192.0.2.7", "port": 2222, "user": "debian",
+            "key_file": "/etc/pushbutton/id", "host_keys": ["ssh-ed25519 AAAA root@node"]
+        }))
+        .unwrap()
+    }
+
+    fn vars_of(node: Node) -> Value {
+        let name = node.name.clone();
+        inventory(&[node], Path::new("/var/lib/x/known_hosts")).unwrap()["nodes"]["hosts"][&name].clone()
+    }
+
+    #[test]
+    fn a_node_with_known_keys_is_pinned() {
+        let vars = vars_of(node());
+        assert_eq!((&vars["ansible_host"], &vars["ansible_port"]), (&json!("192.0.2.7"), &json!(2222)));
+        let args = vars["ansible_ssh_common_args"].as_str().unwrap();
+        assert!(
+            args.contains("StrictHostKeyChecking=yes") && args.contains("/var/lib/x/known_hosts"),
+            "{args}"
+        );
+        assert_eq!(pinned(&[node()]), ["[192.0.2.7]:2222 ssh-ed25519 AAAA"]);
+    }
+
+    #[test]
+    fn a_node_with_unknown_keys_is_accepted_once() {
+        let vars = vars_of(Node { host_keys: vec![], ..node() });
+        assert!(
+            vars["ansible_ssh_common_args"].as_str().unwrap().contains("StrictHostKeyChecking=accept-new")
+        );
+        assert!(pinned(&[Node { host_keys: vec![], ..node() }]).is_empty());
+    }
+
+    #[test]
+    fn a_local_node_needs_no_ssh_and_its_own_variables_win() {
+        let vars = [("ansible_python_interpreter".to_owned(), json!("/usr/bin/python3"))].into();
+        let vars = vars_of(Node { local: true, vars, ..node() });
+        assert_eq!(
+            vars,
+            json!({"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"})
+        );
+    }
+
+    #[test]
+    fn nodes_of_one_name_and_odd_names_stay_apart() {
+        let nodes = [node(), node(), Node { name: "{{ x }}".into(), id: "$(id)".into(), ..node() }];
+        let made = inventory(&nodes, Path::new("/k")).unwrap();
+        let names: Vec<_> = made["nodes"]["hosts"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(names, ["node-3", "pushbutton-tempest", "pushbutton-tempest-2"]);
+        assert_eq!(made["label_devstack_8g"]["hosts"].as_object().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn what_ssh_or_a_template_would_expand_is_refused() {
+        for address in ["-oProxyCommand=x", "{{ x }}", "a b", ""] {
+            assert!(
+                inventory(&[Node { address: address.into(), ..node() }], Path::new("/k")).is_err(),
+                "{address}"
+            );
+        }
+        for user in ["-l", "{{x}}", "a;b", ""] {
+            assert!(inventory(&[Node { user: user.into(), ..node() }], Path::new("/k")).is_err(), "{user}");
+        }
+        for path in ["/a/{{x}}", "/a/%h", "/a/${HOME}", "/a'b", "/a\"b"] {
+            assert!(inventory(&[node()], Path::new(path)).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_forged_key_line_pins_nothing_else() {
+        let keys =
+            vec!["ssh-ed25519 AAAA\n* ssh-rsa BBBB".into(), "@cert-authority ssh-rsa".into(), "".into()];
+        assert_eq!(pinned(&[Node { host_keys: keys, ..node() }]), ["[192.0.2.7]:2222 ssh-ed25519 AAAA"]);
+    }
+}

@@ -1,0 +1,184 @@
+//! Counts the tests of a stage, from the subunit streams that it left in the log folder.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use pushbutton_core::TestCounts;
+
+use crate::artifacts::walk;
+use crate::subunit::{self, Status};
+
+/// Names of so many failed tests are kept: what a comment on a review has room for.
+const NAMED: usize = 20;
+/// The longest name that is kept; parametrised tests have ids of some hundred bytes.
+const MAX_NAME: usize = 500;
+/// Of a larger stream only the beginning is read. A full tempest run, attachments included, is some 50 MiB.
+const MAX_STREAM: u64 = 512 << 20;
+/// All names together; a full tempest run has less than 1 MiB.
+const MAX_NAMES: usize = 32 << 20;
+
+/// The streams that were there before a stage, by what is in them: one that is only copied or touched does not count again.
+#[derive(Debug, Default)]
+pub(crate) struct Before(HashSet<u64>);
+
+/// What the tests of a stage came to.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Results {
+    /// None when the stage left no test.
+    pub(crate) counts: Option<TestCounts>,
+    /// The first failed tests, sorted by name.
+    pub(crate) failed: Vec<String>,
+}
+
+/// Notes which streams are there. Blocks.
+pub(crate) fn before(log_dir: &Path) -> Before {
+    Before(streams(log_dir).iter().filter_map(|path| fingerprint(path).ok()).collect())
+}
+
+/// Counts the streams that are new since then. Blocks.
+pub(crate) fn since(before: &Before, log_dir: &Path) -> Results {
+    let mut seen = before.0.clone();
+    let mut tests = Tests::default();
+    for path in streams(log_dir) {
+        let counted = fingerprint(&path).and_then(|print| {
+            if seen.insert(print) {
+                subunit::read(BufReader::new(open(&path)?), |id, status| tests.take(id, status))?;
+            }
+            Ok(())
+        });
+        if let Err(error) = counted {
+            tracing::warn!(path = %path.display(), %error, "cannot read a stream of test results");
+        }
+    }
+    tests.results()
+}
+
+fn streams(log_dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    walk(log_dir, &mut |path, meta| {
+        if meta.is_file() && path.extension().is_some_and(|ending| ending == "subunit") {
+            found.push(path.to_owned());
+        }
+    });
+    found.sort();
+    found
+}
+
+fn open(path: &Path) -> io::Result<impl Read> {
+    Ok(File::open(path)?.take(MAX_STREAM))
+}
+
+/// Against accidents, not against forgers: who can write a stream can write any result.
+fn fingerprint(path: &Path) -> io::Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    let mut from = open(path)?;
+    let mut block = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut block)? {
+            0 => return Ok(hasher.finish()),
+            length => hasher.write(&block[..length]),
+        }
+    }
+}
+
+/// The last word on each test: a later status wins, and one that began and never ended has failed.
+#[derive(Default)]
+struct Tests {
+    last: BTreeMap<String, Status>,
+    size: usize,
+}
+
+impl Tests {
+    fn take(&mut self, id: &str, status: Status) {
+        if let Some(last) = self.last.get_mut(id) {
+            *last = status;
+        } else if self.size + id.len() <= MAX_NAMES {
+            self.size += id.len().max(64);
+            self.last.insert(id.to_owned(), status);
+        }
+    }
+
+    fn results(self) -> Results {
+        let mut counts = TestCounts::default();
+        let mut failed = Vec::new();
+        for (id, status) in &self.last {
+            match status {
+                Status::Passed => counts.passed += 1,
+                Status::Skipped => counts.skipped += 1,
+                Status::Failed | Status::InProgress => {
+                    counts.failed += 1;
+                    if failed.len() < NAMED {
+                        failed.push(id.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect());
+                    }
+                }
+            }
+        }
+        Results { counts: (!self.last.is_empty()).then_some(counts), failed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::subunit::types::{event::Event, teststatus::TestStatus};
+    use std::fs;
+
+    fn stream(tests: &[(&str, TestStatus)]) -> Vec<u8> {
+        tests
+            .iter()
+            .flat_map(|(id, status)| Event::new(*status).test_id(id).build().to_vec().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn the_last_status_of_a_test_counts_and_one_that_never_ended_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let nothing = before(folder.path());
+        use TestStatus::*;
+        let tests = [
+            ("a", InProgress),
+            ("a", Success),
+            ("b", Failed),
+            ("b", Success),
+            ("c", InProgress),
+            ("d", Skipped),
+        ];
+        fs::create_dir(folder.path().join("logs")).unwrap();
+        fs::write(folder.path().join("logs/tempest.subunit"), stream(&tests)).unwrap();
+        let results = since(&nothing, folder.path());
+        assert_eq!(results.counts, Some(TestCounts { passed: 2, failed: 1, skipped: 1 }));
+        assert_eq!(results.failed, ["c"]);
+    }
+
+    #[test]
+    fn a_stream_counts_once_however_often_it_is_copied() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = stream(&[("a", TestStatus::Success)]);
+        fs::write(folder.path().join("one.subunit"), &text).unwrap();
+        let known = before(folder.path());
+        fs::write(folder.path().join("two.subunit"), &text).unwrap();
+        assert_eq!(since(&known, folder.path()), Results::default());
+        assert_eq!(since(&Before::default(), folder.path()).counts.unwrap().passed, 1);
+    }
+
+    #[test]
+    fn no_stream_is_no_count() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("empty.subunit"), "no packet\n").unwrap();
+        assert_eq!(since(&before(folder.path()), folder.path()), Results::default());
+    }
+
+    #[test]
+    fn names_of_failed_tests_are_few_short_and_of_one_line() {
+        let mut tests = Tests::default();
+        for n in 0..1000 {
+            tests.take(&format!("t{n:04}\n{}", "x".repeat(1000)), Status::Failed);
+        }
+        let results = tests.results();
+        assert_eq!((results.counts.unwrap().failed, results.failed.len()), (1000, NAMED));
+        assert!(results.failed.iter().all(|name| name.len() == MAX_NAME && !name.contains('\n')));
+    }
+}

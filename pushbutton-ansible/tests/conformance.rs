@@ -1,0 +1,78 @@
+//! The executor with a real ansible-playbook keeps the contract of `Executor`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "test support: what does not work must end the test, loudly"
+)]
+
+mod common;
+
+use std::cell::Cell;
+use std::path::PathBuf;
+
+use common::{config, local, node, stage};
+use pushbutton_ansible::{AnsibleConfig, AnsibleExecutor, CONSOLE_LOG};
+use pushbutton_core::{Executor, HumanDuration, Node, Stage, StageContext};
+use pushbutton_testkit::conformance::execute::{self, Does, Workshop, context_at};
+use serde_json::json;
+use tempfile::TempDir;
+
+struct Ansible {
+    executor: AnsibleExecutor,
+    folder: TempDir,
+}
+
+impl Workshop for Ansible {
+    fn executor(&self) -> &dyn Executor {
+        &self.executor
+    }
+
+    fn stage(&self, does: Does) -> Option<(Stage, Vec<Node>)> {
+        let nobody = || vec![node(json!({"address": "127.0.0.1", "port": closed_port(), "user": "root"}))];
+        Some(match does {
+            Does::Passes => (stage("passes.yml"), local()),
+            Does::Fails => (stage("fails.yml"), local()),
+            Does::Prints(50) => (stage("prints_50.yml"), local()),
+            Does::Prints(_) => (stage("prints_300.yml"), local()),
+            Does::Lasts => (stage("lasts.yml"), local()),
+            Does::MeetsNobody => (stage("passes.yml"), nobody()),
+            Does::CannotRun => (stage("no_such_playbook.yml"), local()),
+        })
+    }
+
+    fn context(&self) -> StageContext {
+        thread_local!(static COUNT: Cell<u32> = const { Cell::new(0) });
+        let number = COUNT.replace(COUNT.get() + 1);
+        let log_dir = self.folder.path().join(format!("logs-{number}"));
+        std::fs::create_dir(&log_dir).unwrap();
+        context_at(log_dir)
+    }
+
+    fn console(&self, context: &StageContext) -> Option<String> {
+        std::fs::read_to_string(context.log_dir.join(CONSOLE_LOG)).ok()
+    }
+
+    /// Whatever has our folder in its environment; ourselves we are not, the folder being made after we started.
+    fn processes(&self) -> Vec<String> {
+        let ours = self.folder.path().as_os_str().as_encoded_bytes();
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let mine = |path: &PathBuf| {
+            std::fs::read(path.join("environ"))
+                .is_ok_and(|all| all.windows(ours.len()).any(|part| part == ours))
+        };
+        let command = |path: PathBuf| std::fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+        entries.map(|entry| entry.path()).filter(mine).map(command).collect()
+    }
+}
+
+fn closed_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn the_executor_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = AnsibleConfig { kill_grace: HumanDuration::secs(3), ..config() };
+    let executor = AnsibleExecutor::new(config, folder.path()).unwrap();
+    execute::all(&Ansible { executor, folder }).await;
+}

@@ -1,0 +1,140 @@
+//! `${VAR}`, `${VAR:-default}` and `${file:PATH}` in the configuration's scalars. `$${` is a plain `${`.
+
+use std::path::Path;
+
+/// What a scalar became.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Filled {
+    /// The text with everything filled in.
+    pub(crate) text: String,
+    /// The whole scalar was one reference: the text may be a number or a truth value.
+    pub(crate) whole: bool,
+}
+
+/// Why a reference could not be filled in, and the remedy.
+pub(crate) type Refusal = (String, String);
+
+/// A file that is named for its content holds a secret or a short text; a larger one is a mistake.
+const LARGEST_FILE: u64 = 64 * 1024;
+
+/// Fills in a scalar; none when there is nothing to fill in.
+pub(crate) fn fill(
+    text: &str,
+    folder: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<Filled>, Refusal> {
+    let Some(first) = text.find("${") else { return Ok(None) };
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        if let Some(before) = rest[..at].strip_suffix('$') {
+            filled.push_str(before);
+            filled.push_str("${");
+            rest = &rest[at + 2..];
+            continue;
+        }
+        filled.push_str(&rest[..at]);
+        let Some(end) = rest[at..].find('}') else {
+            return Err((
+                "a ${ is never closed".into(),
+                "close it with }, or write $${ for a plain ${".into(),
+            ));
+        };
+        filled.push_str(&value_of(&rest[at + 2..at + end], folder, env)?);
+        rest = &rest[at + end + 1..];
+    }
+    filled.push_str(rest);
+    let whole = first == 0 && text.find('}') == Some(text.len() - 1);
+    Ok(Some(Filled { text: filled, whole }))
+}
+
+fn value_of(reference: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Refusal> {
+    if let Some(path) = reference.strip_prefix("file:") {
+        return content_of(&super::paths::absolute(path, folder, env));
+    }
+    let (name, default) = match reference.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (reference, None),
+    };
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !is_name {
+        return Err((
+            format!("${{{reference}}} names no variable"),
+            "write ${NAME}, ${NAME:-default} or ${file:PATH}; $${ for a plain ${".into(),
+        ));
+    }
+    // As in a shell, an empty variable takes the default too.
+    match (env(name).filter(|value| !value.is_empty() || default.is_none()), default) {
+        (Some(value), _) => Ok(value),
+        (None, Some(default)) => Ok(default.to_owned()),
+        (None, None) => Err((
+            format!("the environment has no variable {name}"),
+            format!("set it, or give a default: ${{{name}:-value}}"),
+        )),
+    }
+}
+
+/// A file's text without the line end that editors put there.
+fn content_of(path: &Path) -> Result<String, Refusal> {
+    let refused = |why: String| {
+        (format!("cannot read {}: {why}", path.display()), "check path and permissions".to_owned())
+    };
+    let size = std::fs::metadata(path).map_err(|error| refused(error.to_string()))?.len();
+    if size > LARGEST_FILE {
+        return Err(refused(format!("it has {size} bytes, more than {LARGEST_FILE}")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(text: &str) -> Result<Option<Filled>, Refusal> {
+        let env = |name: &str| match name {
+            "HOST" => Some("review".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        fill(text, Path::new("/nowhere"), &env)
+    }
+
+    fn text(text: &str) -> String {
+        filled(text).unwrap().unwrap().text
+    }
+
+    #[test]
+    fn references_are_filled_in_and_everything_else_stays() {
+        assert_eq!(filled("^recheck$").unwrap(), None);
+        assert_eq!(text("a ${HOST} b ${NONE:-c d}!"), "a review b c d!");
+        assert_eq!(text("${EMPTY:-x}"), "x");
+        assert_eq!(text("<${EMPTY}>"), "<>");
+        assert_eq!(text("$${HOST} $${x} ${HOST}"), "${HOST} ${x} review");
+        assert_eq!(text("${NONE:-}"), "");
+    }
+
+    #[test]
+    fn only_a_scalar_that_is_one_reference_is_whole() {
+        assert!(filled("${HOST}").unwrap().unwrap().whole);
+        assert!(!filled("${HOST}:${HOST}").unwrap().unwrap().whole);
+        assert!(!filled("x${HOST}").unwrap().unwrap().whole);
+    }
+
+    #[test]
+    fn what_cannot_be_filled_in_says_what_to_do() {
+        assert!(filled("${NONE}").unwrap_err().1.contains("${NONE:-value}"));
+        assert!(filled("${HOST").unwrap_err().0.contains("never closed"));
+        assert!(filled("${a b}").unwrap_err().0.contains("names no variable"));
+        assert!(filled("${file:secret}").unwrap_err().0.starts_with("cannot read /nowhere/secret: "));
+    }
+
+    #[test]
+    fn a_file_comes_without_its_last_line_end() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("secret"), "s3cret\n").unwrap();
+        let filled = fill("${file:secret}", folder.path(), &|_| None).unwrap().unwrap();
+        assert_eq!(filled, Filled { text: "s3cret".into(), whole: true });
+    }
+}

@@ -1,0 +1,190 @@
+//! Whole files: the one that `init` writes, and such with faults.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+
+/// A folder in which a configuration can be well.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        fs::create_dir(place.path("playbooks")).unwrap();
+        for name in [
+            "key",
+            "clouds.yaml",
+            "playbooks/install_devstack.yml",
+            "playbooks/run_tempest.yml",
+            "playbooks/gather_logs.yml",
+        ] {
+            fs::write(place.path(name), "").unwrap();
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, Faults> {
+        let env = |name: &str| match name {
+            "GERRIT_KEY" => Some("key".to_owned()),
+            "AMQP_URL" => Some("amqp://guest:hush@127.0.0.1".to_owned()),
+            _ => None,
+        };
+        parse(text, &self.path("pushbutton.yml"), &env)
+    }
+
+    /// The faults of a text, each without the file's name.
+    fn faults(&self, text: &str) -> Vec<String> {
+        let faults = self.parse(text).unwrap_err();
+        faults
+            .list
+            .iter()
+            .map(|fault| format!("{}: {}: {}; {}", fault.line, fault.place, fault.what, fault.remedy))
+            .collect()
+    }
+}
+
+#[test]
+fn the_default_file_is_well() {
+    let place = Place::new();
+    let config = place.parse(DEFAULT).unwrap();
+    assert_eq!(config.state, place.path("state"), "paths are relative to the file");
+    assert_eq!((config.triggers.len(), config.jobs.len(), config.operator.slots), (2, 1, 1));
+    assert!(matches!(config.nodes, Nodes::Cloud(_)) && config.rabbitmq.is_none());
+}
+
+#[test]
+fn the_default_file_names_every_key() {
+    use typed::known_keys;
+    // serde tells the keys of a struct itself, so that a new one cannot be forgotten here.
+    let mut keys: Vec<String> = SECTIONS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    for known in [
+        known_keys::<GerritConfig>(),
+        known_keys::<pushbutton_gerrit::HostKeyPolicy>(),
+        known_keys::<pushbutton_gerrit::JumpConfig>(),
+        known_keys::<pushbutton_gerrit::KeepaliveConfig>(),
+        known_keys::<pushbutton_gerrit::Deadlines>(),
+        known_keys::<pushbutton_gerrit::BackoffConfig>(),
+        known_keys::<pushbutton_gerrit::RecoveryConfig>(),
+        known_keys::<pushbutton_gerrit::CommentConfig>(),
+        known_keys::<AmqpConfig>(),
+        known_keys::<OpenStackConfig>(),
+        known_keys::<pushbutton_openstack::NodeClass>(),
+        known_keys::<MachineConfig>(),
+        known_keys::<AnsibleConfig>(),
+        known_keys::<LogsConfig>(),
+        known_keys::<OperatorConfig>(),
+        known_keys::<WebConfig>(),
+        known_keys::<Trigger>(),
+        known_keys::<JobConfig>(),
+        known_keys::<schema::StageConfig>(),
+    ] {
+        assert!(!known.is_empty());
+        keys.extend(known);
+    }
+    for key in keys {
+        let named = DEFAULT
+            .match_indices(&format!("{key}:"))
+            .any(|(at, _)| DEFAULT[..at].ends_with([' ', '\n', '{']));
+        assert!(named, "default.yml does not name {key}");
+    }
+}
+
+#[test]
+fn all_faults_are_shown_at_once_each_with_its_line_and_remedy() {
+    let place = Place::new();
+    let text = "\
+owner: lab
+state: state
+gerrit:
+  hsot: review.example.org
+  host: review.example.org
+  user: acme-ci
+  key: missing-key
+machines:
+  - {label: here, name: here, local: true}
+ansible:
+  playbooks: playbooks
+logs:
+  dir: logs
+operator:
+  shutdown_deadline: soon
+triggers:
+  - name: recheck
+    on:
+      comment:
+        pattern: ^recheck
+    jobs:
+      - unti
+jobs:
+  unit:
+    node: devstack
+    stages:
+      - name: test
+        playbook: run_tempset.yml
+";
+    let shown = place.path("missing-key");
+    assert_eq!(
+        place.faults(text),
+        [
+            "4: gerrit.hsot: unknown key; did you mean \"host\"?".to_owned(),
+            format!(
+                "7: gerrit.key: cannot read {}: No such file or directory (os error 2); check path and permissions",
+                shown.display()
+            ),
+            "15: operator.shutdown_deadline: \"soon\" is not a duration such as 90s, 45m or 2h 30m; "
+                .to_owned(),
+            "22: triggers[0].jobs[0]: no job is named \"unti\"; did you mean \"unit\"?".to_owned(),
+            "25: jobs.unit.node: no node has the label \"devstack\"; known are here".to_owned(),
+            format!(
+                "28: jobs.unit.stages[0].playbook: no playbook \"run_tempset.yml\" in {}; did you mean \"run_tempest.yml\"?",
+                place.path("playbooks").display()
+            ),
+        ]
+    );
+}
+
+#[test]
+fn missing_and_unknown_sections_are_named() {
+    let faults = Place::new().faults("owner: lab\ntrigers: []\n").join("\n");
+    for part in [
+        "2: trigers: unknown section; did you mean \"triggers\"?",
+        "state: this section is missing",
+        "gerrit: this section is missing",
+        "neither `cloud` nor `machines`",
+    ] {
+        assert!(faults.contains(part), "{part}: {faults}");
+    }
+}
+
+#[test]
+fn what_a_part_itself_finds_wrong_has_its_line_too() {
+    let place = Place::new();
+    let text = DEFAULT.replace("    # pipeline: check\n", "    pipeline: third-party-check\n");
+    let line = text.lines().position(|line| line.trim_start().starts_with("pipeline:")).unwrap() + 1;
+    let faults = place.faults(&text);
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].starts_with(&format!("{line}: gerrit.comment.pipeline: ")), "{faults:?}");
+}
+
+#[test]
+fn a_text_that_is_not_yaml_says_where() {
+    let faults = Place::new().faults("owner: lab\ngerrit: [\nstate: x\n");
+    assert_eq!(faults.len(), 1);
+    assert!(faults[0].contains("not YAML"), "{faults:?}");
+}
+
+#[test]
+fn secrets_are_in_no_message_and_no_debug() {
+    let place = Place::new();
+    let broken = DEFAULT
+        .replace("# ---- what carries", "rabbitmq: {url: \"${AMQP_URL}\", prefix: 5, timeout: soon}\n#");
+    let shown = place.parse(&broken).unwrap_err().to_string();
+    assert!(shown.contains("rabbitmq.prefix") && !shown.contains("hush"), "{shown}");
+    let well = DEFAULT.replace("# ---- what carries", "rabbitmq: {url: \"${AMQP_URL}\"}\n#");
+    assert!(!format!("{:?}", place.parse(&well).unwrap()).contains("hush"));
+}

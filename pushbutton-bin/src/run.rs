@@ -1,0 +1,98 @@
+//! `run`, `handler` and `operator`: the pipeline, or a half of it, until somebody wishes to stop.
+
+use std::sync::Arc;
+
+use pushbutton_core::pipeline::{Intake, PipelineBuilder, Tally};
+use pushbutton_core::{Handler, Operator, Pipeline};
+
+use crate::assemble;
+use crate::cli::{Global, Start, Work};
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::progress::Progress;
+use crate::session::Session;
+
+/// Both halves.
+pub(crate) async fn both(config: &Config, global: &Global, work: Work, start: Start) -> anyhow::Result<Exit> {
+    let Some(session) = Session::open(config, start).await? else { return Ok(Exit::Ok) };
+    let triggers = assemble::triggers(config)?;
+    let mut builder = builder(config, work)
+        .source(assemble::source(Arc::clone(&session.gerrit), &session.store, &triggers))
+        .triggers(triggers)
+        .queue(session.queue())
+        .ledger(Arc::new(session.store.ledger()))
+        .provisioner(assemble::provisioner(config, &session.store)?)
+        .executor(assemble::executor(config)?);
+    for reporter in session.reporters(global, work) {
+        builder = builder.reporter(reporter);
+    }
+    let pipeline = builder.build()?;
+    tracing::info!("watching {}", config.gerrit.host);
+    let (intake, tally) = pipeline.run(&session.shutdown).await?;
+    tell_intake(intake);
+    tell_tally(tally);
+    Ok(session.end().await)
+}
+
+/// The ingest half.
+pub(crate) async fn handler(config: &Config, global: &Global, start: Start) -> anyhow::Result<Exit> {
+    let Some(session) = Session::open(config, start).await? else { return Ok(Exit::Ok) };
+    session.say_where_jobs_wait();
+    let triggers = assemble::triggers(config)?;
+    let source = assemble::source(Arc::clone(&session.gerrit), &session.store, &triggers);
+    let handler = Handler::new(Box::new(source), triggers, session.queue())
+        .with_ledger(Arc::new(session.store.ledger()))
+        .with_reporters(vec![Arc::new(Progress::new(global))]);
+    tracing::info!("watching {}", config.gerrit.host);
+    tell_intake(handler.run(&session.shutdown).await?);
+    Ok(session.end().await)
+}
+
+/// The work half.
+pub(crate) async fn operator(
+    config: &Config,
+    global: &Global,
+    work: Work,
+    start: Start,
+) -> anyhow::Result<Exit> {
+    let Some(session) = Session::open(config, start).await? else { return Ok(Exit::Ok) };
+    session.say_where_jobs_wait();
+    let settings = &config.operator;
+    let operator = Operator::new(
+        session.queue(),
+        assemble::provisioner(config, &session.store)?,
+        assemble::executor(config)?,
+        config.jobs.clone(),
+        assemble::logs(config),
+    )
+    .with_slots(slots(config, work))
+    .with_retry_delays(settings.retry_delay.into(), settings.retry_delay_cap.into())
+    .with_shutdown_deadline(settings.shutdown_deadline.into())
+    .with_reporters(session.reporters(global, work));
+    tracing::info!("waiting for jobs, {} at once", slots(config, work));
+    tell_tally(operator.run(&session.shutdown).await?);
+    Ok(session.end().await)
+}
+
+/// What the configuration alone says of a pipeline.
+pub(crate) fn builder(config: &Config, work: Work) -> PipelineBuilder {
+    let settings = &config.operator;
+    let builder = Pipeline::builder()
+        .logs(assemble::logs(config))
+        .slots(slots(config, work))
+        .retry_delays(settings.retry_delay.into(), settings.retry_delay_cap.into())
+        .shutdown_deadline(settings.shutdown_deadline.into());
+    config.jobs.iter().fold(builder, |builder, job| builder.job(job.clone()))
+}
+
+fn slots(config: &Config, work: Work) -> usize {
+    work.slots.map_or(config.operator.slots, usize::from)
+}
+
+fn tell_intake(intake: Intake) {
+    tracing::info!(events = intake.events, jobs = intake.jobs, "the handler has ended");
+}
+
+fn tell_tally(tally: Tally) {
+    tracing::info!(finished = tally.finished, unfinished = tally.unfinished, "the operator has ended");
+}

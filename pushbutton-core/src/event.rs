@@ -1,0 +1,300 @@
+//! What happened upstream: events, and the changes and patch sets they speak of.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ident::{BranchName, ChangeNumber, GitRef, PatchsetNumber, ProjectName, Revision, digest};
+
+/// One thing that happened upstream. The same happening always has the same [`EventId`], streamed or recovered by query.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Identity, made of the event's content: Gerrit's events carry none of their own.
+    pub id: EventId,
+    /// Where in the source this event lies; committed once all that it calls for is durable.
+    pub position: Position,
+    /// The change it speaks of.
+    pub change: Change,
+    /// The patch set it speaks of.
+    pub patchset: Patchset,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened to a patch set or its change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A patch set was uploaded.
+    PatchsetCreated {
+        /// Who uploaded it.
+        uploader: Account,
+    },
+    /// Somebody commented, voted, or both.
+    CommentAdded {
+        /// Who commented.
+        author: Account,
+        /// The text, without the `Patch Set N: ...` header that Gerrit puts before it.
+        text: String,
+        /// The votes that this very comment changed. Gerrit repeats old votes on every comment; those are left out.
+        approvals: Vec<Approval>,
+    },
+    /// The change was merged.
+    ChangeMerged,
+    /// The change was abandoned.
+    ChangeAbandoned,
+    /// An abandoned change was restored.
+    ChangeRestored {
+        /// Who restored it.
+        restorer: Account,
+    },
+}
+
+impl EventKind {
+    /// Gerrit's name of the type, as in its stream.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::PatchsetCreated { .. } => "patchset-created",
+            Self::CommentAdded { .. } => "comment-added",
+            Self::ChangeMerged => "change-merged",
+            Self::ChangeAbandoned => "change-abandoned",
+            Self::ChangeRestored { .. } => "change-restored",
+        }
+    }
+
+    /// Who did it, where the event tells.
+    pub fn actor(&self) -> Option<&Account> {
+        match self {
+            Self::PatchsetCreated { uploader } => Some(uploader),
+            Self::CommentAdded { author, .. } => Some(author),
+            Self::ChangeRestored { restorer } => Some(restorer),
+            Self::ChangeMerged | Self::ChangeAbandoned => None,
+        }
+    }
+}
+
+/// A review of one commit, through all its patch sets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The project it is for.
+    pub project: ProjectName,
+    /// The branch it is for.
+    pub branch: BranchName,
+    /// Its number on this Gerrit.
+    pub number: ChangeNumber,
+    /// The first line of its commit message. Hostile text: shown, never interpreted.
+    #[serde(default)]
+    pub subject: String,
+    /// Where people read it.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Its topic.
+    #[serde(default)]
+    pub topic: Option<String>,
+    /// Its hashtags.
+    #[serde(default)]
+    pub hashtags: Vec<String>,
+    /// Whether it is open.
+    #[serde(default)]
+    pub status: ChangeStatus,
+    /// Marked as work in progress.
+    #[serde(default)]
+    pub wip: bool,
+    /// Visible only to its owner and reviewers.
+    #[serde(default)]
+    pub private: bool,
+}
+
+/// Where a change stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ChangeStatus {
+    /// Open for review.
+    #[default]
+    New,
+    /// In the branch.
+    Merged,
+    /// Given up.
+    Abandoned,
+}
+
+/// One version of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patchset {
+    /// Its number; the first is 1.
+    pub number: PatchsetNumber,
+    /// Its commit.
+    pub revision: Revision,
+    /// Where it can be fetched.
+    #[serde(rename = "ref")]
+    pub git_ref: GitRef,
+    /// How it differs from the one before.
+    #[serde(default)]
+    pub kind: PatchsetKind,
+}
+
+/// How a patch set differs from the one before it (Gerrit's JSON documentation, `kind`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum PatchsetKind {
+    /// The code changed, or it is the first one.
+    #[default]
+    Rework,
+    /// Rebased without conflict.
+    TrivialRebase,
+    /// Rebased without conflict, with another commit message.
+    TrivialRebaseWithMessageUpdate,
+    /// A merge commit with another first parent.
+    MergeFirstParentUpdate,
+    /// Only the commit message changed.
+    NoCodeChange,
+    /// Nothing changed but the commit's meta data.
+    NoChange,
+}
+
+/// A person or a robot on Gerrit. Any part may be missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Account {
+    /// The login name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// The full name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The preferred address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+}
+
+impl Account {
+    /// An account known by its login name alone.
+    pub fn of(username: impl Into<String>) -> Self {
+        Self { username: Some(username.into()), ..Self::default() }
+    }
+
+    /// The most stable thing known about it: login, else address, else full name.
+    pub fn handle(&self) -> &str {
+        self.username.as_deref().or(self.email.as_deref()).or(self.name.as_deref()).unwrap_or("")
+    }
+
+    /// Whether this text names the account, by login or address (exactly) or by full name.
+    pub fn is(&self, who: &str) -> bool {
+        [&self.username, &self.email, &self.name].into_iter().flatten().any(|known| known == who)
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.handle().is_empty() { "somebody" } else { self.handle() })
+    }
+}
+
+/// A vote that was just given or changed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Approval {
+    /// The label, as `Verified`.
+    pub label: String,
+    /// Its value now.
+    pub value: i8,
+}
+
+/// How far a source has been read. Ordered by time; a source may keep a token of its own beside it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position {
+    /// The upstream's own time of the event.
+    pub at: Timestamp,
+    /// What else the source needs to go on from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+impl Position {
+    /// A position that is a time and nothing else.
+    pub fn at(at: Timestamp) -> Self {
+        Self { at, token: None }
+    }
+}
+
+/// Identity of an event: a digest of its content.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventId(String);
+
+impl EventId {
+    /// A patch set is known by change, number and commit.
+    pub fn patchset(change: ChangeNumber, patchset: &Patchset) -> Self {
+        Self::of("patchset", change, patchset.number, &[patchset.revision.as_str()])
+    }
+
+    /// A comment is known by its patch set, author and text, and by being the `nth` such (from 1): Gerrit gives it no id.
+    pub fn comment(
+        change: ChangeNumber,
+        patchset: PatchsetNumber,
+        author: &Account,
+        text: &str,
+        nth: u32,
+    ) -> Self {
+        Self::of("comment", change, patchset, &[author.handle(), text.trim(), &nth.to_string()])
+    }
+
+    /// A vote is known by its patch set, label, value, voter and the second in which it was granted.
+    pub fn vote(
+        change: ChangeNumber,
+        patchset: PatchsetNumber,
+        voter: &Account,
+        vote: &Approval,
+        at: Timestamp,
+    ) -> Self {
+        let granted = at.as_second().to_string();
+        Self::of("vote", change, patchset, &[voter.handle(), &vote.label, &vote.value.to_string(), &granted])
+    }
+
+    /// A change of state is known by what it was and the second in which it happened.
+    pub fn state(change: ChangeNumber, patchset: PatchsetNumber, state: &str, at: Timestamp) -> Self {
+        Self::of("state", change, patchset, &[state, &at.as_second().to_string()])
+    }
+
+    /// A request by hand is known by whatever its maker says.
+    pub fn by_hand(change: ChangeNumber, patchset: PatchsetNumber, token: &str) -> Self {
+        Self::of("hand", change, patchset, &[token])
+    }
+
+    fn of(kind: &str, change: ChangeNumber, patchset: PatchsetNumber, rest: &[&str]) -> Self {
+        let (change, patchset) = (change.to_string(), patchset.to_string());
+        Self(digest([kind, &change, &patchset].into_iter().chain(rest.iter().copied())))
+    }
+
+    /// The digest in hexadecimal.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_comment_twice_is_two_events_and_the_same_once_is_one() {
+        let (change, patchset, author) = (ChangeNumber(12), PatchsetNumber(1), Account::of("bob"));
+        let id = |text, nth| EventId::comment(change, patchset, &author, text, nth);
+        assert_eq!(id("recheck", 1), id("recheck\n", 1));
+        assert_ne!(id("recheck", 1), id("recheck", 2));
+        assert_ne!(id("recheck", 1), id("recheck acme", 1));
+    }
+
+    #[test]
+    fn an_account_is_found_by_any_of_its_names_but_not_by_a_part_of_one() {
+        let zuul = Account { username: Some("zuul".into()), name: Some("Zuul".into()), email: None };
+        assert!(zuul.is("zuul") && zuul.is("Zuul"));
+        assert!(!zuul.is("zu") && !Account::default().is(""));
+    }
+}

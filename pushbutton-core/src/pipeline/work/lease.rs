@@ -1,0 +1,56 @@
+//! Keeping a lease while a run goes on, and fencing the run when that fails.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::stop::{Reason, Stop};
+use crate::seam::Claim;
+
+/// Renews the lease until `work` ends. When it cannot be renewed, `work` is told to stop while a third of the lease is left:
+/// time enough to end its processes before another operator can hold the job.
+pub(super) async fn keeping<T>(claim: &dyn Claim, stop: &Stop, work: impl Future<Output = T>) -> T {
+    tokio::select! {
+        biased;
+        result = work => result,
+        never = keep(claim, stop) => match never {},
+    }
+}
+
+async fn keep(claim: &dyn Claim, stop: &Stop) -> std::convert::Infallible {
+    let lease = claim.lease();
+    let mut held_since = Instant::now();
+    loop {
+        sleep_until(held_since + lease / 3).await;
+        loop {
+            let began = Instant::now();
+            // Two thirds of the lease may pass without a renewal; then the run must end.
+            let last = held_since + lease * 2 / 3;
+            let refused = match tokio::time::timeout_at(last, claim.renew()).await {
+                Ok(Ok(())) => {
+                    held_since = began;
+                    break;
+                }
+                Ok(Err(error)) if error.is_temporary() => error.to_string(),
+                Ok(Err(error)) => {
+                    tracing::error!(job = %claim.job().id, "the lease is lost: {error}");
+                    fence(stop).await
+                }
+                Err(_) => "no answer in time".to_owned(),
+            };
+            tracing::warn!(job = %claim.job().id, "could not renew the lease: {refused}");
+            let again = Instant::now() + (lease / 20).max(Duration::from_millis(10));
+            if again >= last {
+                tracing::error!(job = %claim.job().id, "the lease could not be renewed in time: stopping the run");
+                fence(stop).await;
+            }
+            sleep_until(again).await;
+        }
+    }
+}
+
+async fn fence(stop: &Stop) -> ! {
+    stop.set(Reason::LeaseLost);
+    std::future::pending().await
+}

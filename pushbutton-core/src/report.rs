@@ -1,0 +1,118 @@
+//! What is said of a run: an update at every step, and one report at the end.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ident::{RunId, StageName};
+use crate::job::Job;
+use crate::run::{StageOutcome, TestCounts, seconds};
+use crate::verdict::Verdict;
+
+/// A step of a run, told to every reporter in order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Update {
+    /// The run; none before one has begun.
+    pub run: Option<RunId>,
+    /// The job.
+    pub job: Job,
+    /// The number of this attempt, from 1.
+    pub attempt: u32,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub kind: UpdateKind,
+}
+
+/// What happened to a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "update")]
+#[non_exhaustive]
+pub enum UpdateKind {
+    /// The job was put on the queue.
+    Queued,
+    /// An operator took the job; a run begins.
+    Started,
+    /// A node is being made.
+    Provisioning,
+    /// The node is ready.
+    NodeReady {
+        /// Its name.
+        name: String,
+        /// Its address.
+        address: String,
+    },
+    /// A stage began.
+    StageStarted {
+        /// Which.
+        stage: StageName,
+    },
+    /// A stage wrote a line.
+    Line {
+        /// Which.
+        stage: StageName,
+        /// The line, without its end; long ones are cut. Hostile text: shown, never interpreted.
+        line: String,
+    },
+    /// A stage ended.
+    StageEnded {
+        /// Which.
+        stage: StageName,
+        /// How.
+        outcome: StageOutcome,
+    },
+    /// The infrastructure failed; the job will be tried again.
+    Retrying {
+        /// Why.
+        why: String,
+        /// Not before so long from now.
+        #[serde(with = "seconds")]
+        after: Duration,
+    },
+    /// The run was given back without a verdict: shutdown, or a lost lease.
+    HandedBack {
+        /// Why.
+        why: String,
+    },
+    /// The run ended with a verdict.
+    Finished {
+        /// All there is to say.
+        report: Box<Report>,
+    },
+}
+
+/// All there is to say of a finished run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The run.
+    pub run: RunId,
+    /// The job.
+    pub job: Job,
+    /// How it ended.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Attempts that it took, the last included.
+    pub attempts: u32,
+    /// When the last attempt began.
+    pub started: Timestamp,
+    /// How long the last attempt took.
+    #[serde(with = "seconds")]
+    pub took: Duration,
+    /// Its stages, in order.
+    pub stages: Vec<(StageName, StageOutcome)>,
+    /// All tests of all stages, where there were any.
+    pub tests: Option<TestCounts>,
+    /// Where the logs are.
+    pub log_url: Option<String>,
+    /// Why it is not a success, in one line.
+    pub reason: Option<String>,
+}
+
+impl Report {
+    /// Names of tests that failed, of all stages, the first few of each.
+    pub fn failed_tests(&self) -> impl Iterator<Item = &str> {
+        self.stages.iter().flat_map(|(_, outcome)| outcome.failed_tests.iter().map(String::as_str))
+    }
+}

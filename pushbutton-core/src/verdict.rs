@@ -1,0 +1,134 @@
+//! How a run ended, and which endings may vote.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ident::StageName;
+
+/// How a run ended. Only [`Verdict::Failure`] blames the patch; all others but `Success` say something of the lab or of the change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "verdict")]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Every stage passed.
+    Success,
+    /// The tests or the patch failed.
+    Failure {
+        /// The stage that failed.
+        stage: StageName,
+    },
+    /// No machine could be had, on any attempt.
+    NodeFailure,
+    /// The infrastructure failed on every attempt.
+    RetryLimit,
+    /// The run's or a stage's time limit passed.
+    TimedOut {
+        /// The stage that was running.
+        stage: StageName,
+    },
+    /// The tests passed, but their logs could not be published.
+    PostFailure,
+    /// A person cancelled it.
+    Cancelled,
+    /// A newer patch set, an abandon or a merge made it pointless.
+    Superseded,
+    /// It was decided not to run it.
+    Skipped,
+}
+
+/// A vote on a review. Made only by [`Verdict::vote`], so that an infrastructure verdict can never become a negative one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vote(i8);
+
+impl Vote {
+    /// +1 or -1: the gate's ±2 is not for third-party CIs (third-party CI requirements).
+    pub fn value(self) -> i8 {
+        self.0
+    }
+}
+
+impl Verdict {
+    /// The word of the result line, as the dashboards of OpenStack's Gerrit colour it (zuul-results-summary).
+    pub fn result(&self) -> &'static str {
+        match self {
+            Self::Success => "SUCCESS",
+            Self::Failure { .. } => "FAILURE",
+            Self::NodeFailure => "NODE_FAILURE",
+            Self::RetryLimit => "RETRY_LIMIT",
+            Self::TimedOut { .. } => "TIMED_OUT",
+            Self::PostFailure => "POST_FAILURE",
+            Self::Cancelled | Self::Superseded => "ABORTED",
+            Self::Skipped => "SKIPPED",
+        }
+    }
+
+    /// The vote that this verdict may cast, if it may cast one at all.
+    pub fn vote(&self) -> Option<Vote> {
+        match self {
+            Self::Success => Some(Vote(1)),
+            Self::Failure { .. } => Some(Vote(-1)),
+            _ => None,
+        }
+    }
+
+    /// Whether the people of the change want to hear of it. Nobody waits for a verdict on a superseded patch set.
+    pub fn is_told(&self) -> bool {
+        !matches!(self, Self::Superseded | Self::Cancelled | Self::Skipped)
+    }
+
+    /// Whether the lab, not the patch, is to blame.
+    pub fn is_infrastructure(&self) -> bool {
+        matches!(self, Self::NodeFailure | Self::RetryLimit | Self::PostFailure)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failure { stage } | Self::TimedOut { stage } => {
+                write!(f, "{} in stage {stage}", self.result())
+            }
+            _ => f.write_str(self.result()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Verdict> {
+        let stage = StageName::new("tempest").unwrap();
+        vec![
+            Verdict::Success,
+            Verdict::Failure { stage: stage.clone() },
+            Verdict::NodeFailure,
+            Verdict::RetryLimit,
+            Verdict::TimedOut { stage },
+            Verdict::PostFailure,
+            Verdict::Cancelled,
+            Verdict::Superseded,
+            Verdict::Skipped,
+        ]
+    }
+
+    #[test]
+    fn only_a_failure_votes_against_and_only_a_success_votes_for() {
+        for verdict in all() {
+            let expected = match verdict {
+                Verdict::Success => Some(1),
+                Verdict::Failure { .. } => Some(-1),
+                _ => None,
+            };
+            assert_eq!(verdict.vote().map(Vote::value), expected, "{verdict}");
+        }
+    }
+
+    #[test]
+    fn result_words_hold_no_blank() {
+        assert!(
+            all().iter().all(|verdict| verdict.result().bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
+        );
+    }
+}

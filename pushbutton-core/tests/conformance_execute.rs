@@ -1,0 +1,70 @@
+//! The executor in memory keeps the contract of `Executor`, on a paused clock.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "test support: what does not work must end the test, loudly"
+)]
+
+use std::time::Duration;
+
+use pushbutton_core::memory::{MemoryExecutor, Script};
+use pushbutton_core::{Executor, Node, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus};
+use pushbutton_testkit::conformance::execute::{self, Does, Workshop, context_at};
+
+struct Memory(MemoryExecutor);
+
+impl Workshop for Memory {
+    fn executor(&self) -> &dyn Executor {
+        &self.0
+    }
+
+    fn stage(&self, does: Does) -> Option<(Stage, Vec<Node>)> {
+        // There is nothing that a script cannot do.
+        if does == Does::CannotRun {
+            return None;
+        }
+        let stage = Stage {
+            name: "conformance".parse().unwrap(),
+            playbook: format!("{does:?}"),
+            on_failure: OnFailure::Fail,
+            run: RunWhen::OnSuccess,
+            timeout: Duration::ZERO,
+            vars: Default::default(),
+        };
+        Some((stage, Vec::new()))
+    }
+
+    fn context(&self) -> StageContext {
+        context_at("no/logs")
+    }
+
+    fn console(&self, _: &StageContext) -> Option<String> {
+        None
+    }
+
+    fn processes(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+fn script(stage: &Stage) -> Script {
+    let passes = Script::ends(StageStatus::Passed);
+    match stage.playbook.as_str() {
+        "Fails" => {
+            let detail = Some("task \"Test\": exit 1".to_owned());
+            let outcome = StageOutcome { detail, ..StageOutcome::of(StageStatus::Failed, Duration::ZERO) };
+            Script { outcome, ..passes }
+        }
+        "MeetsNobody" => Script::ends(StageStatus::Unreachable),
+        "Lasts" => Script { lines: vec!["lasting".into()], ..passes.after(Duration::from_secs(600)) },
+        printing => {
+            let count = printing.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
+            Script { lines: (1..=count).map(|n: u32| format!("printed {n}.")).collect(), ..passes }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_memory_executor_keeps_the_contract() {
+    execute::all(&Memory(MemoryExecutor::new(|stage, _| script(stage)))).await;
+}

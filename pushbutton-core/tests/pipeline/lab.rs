@@ -1,0 +1,163 @@
+//! A lab in memory: one operator, and parts that can be looked into afterwards.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pushbutton_core::memory::{MemoryExecutor, MemoryProvisioner, MemoryQueue, MemoryReporter, Script};
+use pushbutton_core::{
+    Error, Job, JobSpec, LogPlace, Node, NodeRequest, OnFailure, Operator, OwnedResource, Provisioner, Queue,
+    Report, Result, RunId, RunWhen, Shutdown, Stage, StageContext, StageStatus, UpdateKind,
+};
+
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+
+/// A stage that runs on success, blames the patch, and may take an hour.
+pub(crate) fn stage(name: &str) -> Stage {
+    Stage {
+        name: name.parse().unwrap(),
+        playbook: format!("{name}.yml"),
+        on_failure: OnFailure::Fail,
+        run: RunWhen::OnSuccess,
+        timeout: 60 * MINUTE,
+        vars: BTreeMap::new(),
+    }
+}
+
+/// The usual job: install (a failure is the lab's), tempest, and logs always.
+pub(crate) fn tempest() -> JobSpec {
+    let install = Stage { on_failure: OnFailure::Retry, ..stage("install") };
+    let logs = Stage { run: RunWhen::Always, timeout: 10 * MINUTE, ..stage("logs") };
+    JobSpec {
+        name: "tempest".parse().unwrap(),
+        node: "devstack".parse().unwrap(),
+        stages: vec![install, stage("tempest"), logs],
+        vars: BTreeMap::new(),
+        attempts: 3,
+        boot_timeout: 5 * MINUTE,
+        timeout: 120 * MINUTE,
+    }
+}
+
+/// A cloud that can be told to refuse, and that counts.
+#[derive(Default)]
+pub(crate) struct Cloud {
+    inner: MemoryProvisioner,
+    refusal: Mutex<Option<fn() -> Error>>,
+    pub(crate) asked: Mutex<Vec<RunId>>,
+}
+
+#[async_trait]
+impl Provisioner for Cloud {
+    async fn provision(&self, request: &NodeRequest) -> Result<Node> {
+        self.asked.lock().unwrap().push(request.run.clone());
+        let refusal = *self.refusal.lock().unwrap();
+        match refusal {
+            Some(error) => Err(error()),
+            None => self.inner.provision(request).await,
+        }
+    }
+
+    async fn release(&self, run: &RunId) -> Result<()> {
+        self.inner.release(run).await
+    }
+
+    async fn list_owned(&self) -> Result<Vec<OwnedResource>> {
+        self.inner.list_owned().await
+    }
+}
+
+pub(crate) struct Lab {
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) cloud: Arc<Cloud>,
+    pub(crate) reporter: Arc<MemoryReporter>,
+    pub(crate) shutdown: Shutdown,
+    executor: Arc<MemoryExecutor>,
+    spec: JobSpec,
+}
+
+impl Lab {
+    /// A lab whose stages do what the function says.
+    pub(crate) fn new(plan: impl Fn(&str, &StageContext) -> Script + Send + Sync + 'static) -> Self {
+        let executor = MemoryExecutor::new(move |stage, context| plan(stage.name.as_str(), context));
+        Self {
+            queue: Arc::new(MemoryQueue::default()),
+            cloud: Arc::default(),
+            reporter: Arc::default(),
+            shutdown: Shutdown::new(),
+            executor: Arc::new(executor),
+            spec: tempest(),
+        }
+    }
+
+    /// A lab whose named stage ends in this way, and all others pass.
+    pub(crate) fn where_stage(name: &'static str, status: StageStatus) -> Self {
+        Self::new(move |stage, _| Script::ends(if stage == name { status } else { StageStatus::Passed }))
+    }
+
+    pub(crate) fn with_queue(mut self, queue: Arc<dyn Queue>) -> Self {
+        self.queue = queue;
+        self
+    }
+
+    pub(crate) fn with_spec(mut self, change: impl FnOnce(&mut JobSpec)) -> Self {
+        change(&mut self.spec);
+        self
+    }
+
+    pub(crate) fn refuse_nodes(self, error: fn() -> Error) -> Self {
+        *self.cloud.refusal.lock().unwrap() = Some(error);
+        self
+    }
+
+    pub(crate) fn operator(&self) -> Operator {
+        let logs = LogPlace { dir: "logs".into(), url: Some("https://logs.example.org".into()) };
+        Operator::new(
+            Arc::clone(&self.queue),
+            self.cloud.clone(),
+            self.executor.clone(),
+            vec![self.spec.clone()],
+            logs,
+        )
+        .with_reporters(vec![self.reporter.clone()])
+        .with_retry_delays(MINUTE, 15 * MINUTE)
+    }
+
+    /// Runs one job until nothing is left to do, and checks what must hold whatever happened.
+    pub(crate) async fn run(&self, job: &Job) {
+        self.queue.publish(job).await.unwrap();
+        let end = async {
+            loop {
+                let depth = self.queue.depth().await.unwrap();
+                if depth.waiting + depth.leased == 0 {
+                    break self.shutdown.begin();
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let (result, ()) = tokio::join!(self.operator().run(&self.shutdown), end);
+        result.unwrap();
+        self.assert_clean().await;
+    }
+
+    pub(crate) async fn assert_clean(&self) {
+        assert_eq!(self.cloud.list_owned().await.unwrap(), [], "a node was left behind");
+    }
+
+    /// The one report that the people of the change got.
+    pub(crate) fn report(&self) -> Report {
+        let mut reports = self.reporter.reports();
+        assert_eq!(reports.len(), 1, "one report, not {reports:#?}");
+        reports.remove(0)
+    }
+
+    /// The stages that ran, in order, of all attempts.
+    pub(crate) fn stages(&self) -> Vec<String> {
+        let started = |kind: UpdateKind| match kind {
+            UpdateKind::StageStarted { stage } => Some(stage.to_string()),
+            _ => None,
+        };
+        self.reporter.updates().into_iter().filter_map(|update| started(update.kind)).collect()
+    }
+}

@@ -1,0 +1,185 @@
+use super::*;
+use crate::interest::Interest;
+use crate::parse::{Parsed, parse_line};
+
+fn parsed(line: &str) -> Result<Vec<Happening>> {
+    match parse_line(line.as_bytes(), &Interest::everything(), Timestamp::UNIX_EPOCH)? {
+        Parsed::Happenings(happenings, _) => Ok(happenings),
+        Parsed::Dropped => panic!("dropped-output"),
+    }
+}
+
+/// A comment on change 12345,2 with these fields besides.
+fn comment(fields: &str) -> String {
+    format!(
+        r#"{{"type":"comment-added","eventCreatedOn":1795450990,{fields},
+        "change":{{"project":"openstack/cinder","branch":"master","number":12345,"subject":"s","status":"NEW"}},
+        "patchSet":{{"number":2,"revision":"0123456789abcdef0123456789abcdef01234567","ref":"refs/changes/45/12345/2","kind":"REWORK"}}}}"#
+    )
+}
+
+fn one(line: &str) -> Happening {
+    let mut all = parsed(line).unwrap();
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+#[test]
+fn only_votes_with_an_old_value_are_new() {
+    let line = comment(
+        r#""author":{"username":"zuul"},"comment":"Patch Set 2: Verified+1\n\nBuild succeeded.",
+        "approvals":[{"type":"Verified","value":"1","oldValue":"0"},{"type":"Code-Review","value":"2"}]"#,
+    );
+    let What::Comment { author, text, approvals } = one(&line).what else { panic!() };
+    assert_eq!((author.handle(), text.as_str()), ("zuul", "Build succeeded."));
+    assert_eq!(approvals, [Approval { label: "Verified".into(), value: 1 }]);
+}
+
+#[test]
+fn votes_without_a_text_stand_for_themselves_and_nothing_at_all_is_nothing() {
+    let line = comment(
+        r#""author":{"username":"zuul"},"comment":"Patch Set 2: Verified+1 Code-Review-1",
+        "approvals":[{"type":"Verified","value":1,"oldValue":0},{"type":"Code-Review","value":-1,"oldValue":"0"}]"#,
+    );
+    assert_eq!(parsed(&line).unwrap().len(), 2);
+    let line = comment(
+        r#""author":{"username":"bob"},"comment":"Patch Set 2:\n\n(1 comment)","approvals":[{"type":"Verified","value":"0"}]"#,
+    );
+    assert_eq!(parsed(&line).unwrap(), []);
+}
+
+#[test]
+fn words_on_the_patch_set_win_over_the_message() {
+    let line = comment(
+        r#""author":{"username":"bob"},"comment":"Patch Set 2:\n\n(3 comments)",
+        "patchSetComments":{"/PATCHSET_LEVEL":[{"message":"recheck"},{"message":"and more"}],"a.py":[{"message":"why?"}]}"#,
+    );
+    let What::Comment { text, .. } = one(&line).what else { panic!() };
+    assert_eq!(text, "recheck\nand more");
+}
+
+#[test]
+fn shell_marks_quotes_and_line_breaks_come_through_as_they_are() {
+    let line = comment(r#""author":{"username":"bob"},"comment":"Patch Set 2:\n\nrecheck $(id) `x` \"q\" 's';\r\n| rm -rf / é漢"}"#.trim_end_matches('}'));
+    let What::Comment { text, .. } = one(&line).what else { panic!() };
+    assert_eq!(text, "recheck $(id) `x` \"q\" 's';\r\n| rm -rf / é漢");
+}
+
+#[test]
+fn old_servers_write_numbers_as_strings_and_projects_as_objects() {
+    let line = r#"{"type":"patchset-created","change":{"project":{"name":"openstack/cinder"},"branch":"refs/heads/master","number":"12345"},
+        "patchSet":{"number":"2","revision":"0123456789abcdef0123456789abcdef01234567","ref":"refs/changes/45/12345/2","createdOn":"1795450990"},
+        "uploader":{"name":"Alice"},"eventCreatedOn":"1795450991"}"#;
+    let happening = one(line);
+    assert_eq!(
+        (happening.change.project.as_str(), happening.change.branch.as_str()),
+        ("openstack/cinder", "master")
+    );
+    assert_eq!((happening.change.number.0, happening.patchset.number.0), (12345, 2));
+    assert_eq!(happening.at.as_second(), 1_795_450_991);
+}
+
+#[test]
+fn fields_of_another_type_count_as_missing() {
+    for field in [
+        r#""comment":null"#,
+        r#""comment":[1,[2]]"#,
+        r#""comment":{"a":{"b":1}}"#,
+        r#""comment":true"#,
+        r#""approvals":null"#,
+    ] {
+        assert_eq!(parsed(&comment(&format!(r#""author":null,{field}"#))).unwrap(), [], "{field}");
+    }
+}
+
+#[test]
+fn unknown_types_pass_by_whatever_they_hold() {
+    for line in [
+        r#"{"type":"ref-updated","refUpdate":{"refName":"refs/heads/x"}}"#,
+        r#"{"type":"something-new","change":{"number":{}},"patchSet":{"ref":"$(id)"}}"#,
+        r#"{"no":"type"}"#,
+        "",
+        "  ",
+    ] {
+        assert_eq!(parsed(line).unwrap(), [], "{line}");
+    }
+}
+
+#[test]
+fn what_is_not_what_it_must_be_is_refused_with_its_name() {
+    let good = comment(r#""author":{},"comment":"recheck""#);
+    for (from, to, words) in [
+        ("refs/changes/45/12345/2", "refs/changes/45/12345/2; rm -rf /", "patchSet.ref"),
+        ("refs/changes/45/12345/2", "HEAD", "patchSet.ref"),
+        ("0123456789abcdef0123456789abcdef01234567", "master", "patchSet.revision"),
+        ("openstack/cinder", "../../etc", "change=12345"),
+        ("\"number\":12345", "\"number\":\"x\"", "change.number"),
+        ("\"number\":2,", "\"number\":-2,", "patchSet.number"),
+        ("\"branch\":\"master\"", "\"branch\":\"-oProxyCommand=x\"", "change=12345"),
+        ("\"change\":", "\"chango\":", "comment-added without change"),
+        ("}}", "}", "not an event of Gerrit"),
+    ] {
+        let broken = good.replace(from, to);
+        assert_ne!(good, broken);
+        let error = parsed(&broken).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains(words), "{words}: {error}");
+    }
+}
+
+#[test]
+fn nesting_without_end_is_refused_not_followed() {
+    let deep = format!(r#"{{"type":{}"#, "[".repeat(100_000));
+    assert!(parsed(&deep).is_err());
+}
+
+#[test]
+fn dropped_output_is_told() {
+    let line = br#"{"type":"dropped-output","eventCreatedOn":1795450990}"#;
+    assert_eq!(parse_line(line, &Interest::everything(), Timestamp::UNIX_EPOCH).unwrap(), Parsed::Dropped);
+}
+
+#[test]
+fn places_of_no_interest_are_not_even_looked_at() {
+    let interest =
+        Interest::places(|project, branch| project == "openstack/cinder" && branch == "stable/2026.1");
+    let line = comment(r#""author":{},"comment":"recheck""#);
+    let parsed = parse_line(line.as_bytes(), &interest, Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!(parsed, Parsed::Happenings(vec![], Some(1_795_450_990)));
+}
+
+#[test]
+fn a_long_text_is_cut_at_a_character() {
+    let line = comment(&format!(r#""author":{{}},"comment":"Patch Set 2:\n\n{}""#, "é".repeat(100_000)));
+    let What::Comment { text, .. } = one(&line).what else { panic!() };
+    assert_eq!(text.len(), MAX_TEXT);
+}
+
+proptest::proptest! {
+    /// Whatever a server, or who sits between, makes of an event: an answer or an error, never a panic.
+    #[test]
+    fn a_damaged_event_is_read_or_refused(
+        which in 0usize..66,
+        damage in proptest::collection::vec((0usize..4000, proptest::num::u8::ANY), 0..8),
+        cut in 0usize..4000,
+    ) {
+        let recorded = include_str!("../tests/payloads/stream-3.10.jsonl");
+        let mut line = recorded.lines().nth(which).unwrap_or("{}").as_bytes().to_vec();
+        for (at, byte) in damage {
+            let length = line.len();
+            line[at % length] = byte;
+        }
+        line.truncate(cut.max(1));
+        let _ = parse_line(&line, &Interest::everything(), Timestamp::UNIX_EPOCH);
+        let _ = take_apart(&String::from_utf8_lossy(&line));
+    }
+
+    /// What is read is what stands there: a text comes through whatever it holds.
+    #[test]
+    fn any_text_comes_through(said in "[a-zA-Z][^\\x00]{0,200}") {
+        let message = serde_json::to_string(&format!("Patch Set 2:\n\n{said}")).unwrap();
+        let found = parsed(&comment(&format!(r#""author":{{"username":"bob"}},"comment":{message}"#))).unwrap();
+        let What::Comment { text, .. } = &found[0].what else { panic!() };
+        proptest::prop_assert_eq!(text, said.trim());
+    }
+}

@@ -1,0 +1,137 @@
+//! From what SSH and Gerrit say to core's errors: one place that decides kind and retry class.
+
+use pushbutton_core::{Error, ErrorKind};
+
+/// What the SSH client's handler may fail with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SshError {
+    /// The protocol, the network, or the peer.
+    #[error(transparent)]
+    Ssh(#[from] russh::Error),
+    /// We do not trust the server's host key.
+    #[error("{0}")]
+    HostKey(Error),
+}
+
+/// What went wrong with the connection.
+pub(crate) fn from_ssh(error: SshError) -> Error {
+    let error = match error {
+        SshError::HostKey(refusal) => return refusal,
+        SshError::Ssh(error) => error,
+    };
+    let (kind, message) = match &error {
+        russh::Error::NoCommonAlgo { kind, ours, theirs } => {
+            let message = format!(
+                "no common {kind:?} algorithm: the server offers {}, we know {}",
+                theirs.join(","),
+                ours.join(",")
+            );
+            return Error::permanent(ErrorKind::Protocol, message);
+        }
+        russh::Error::KeepaliveTimeout
+        | russh::Error::InactivityTimeout
+        | russh::Error::ConnectionTimeout => (ErrorKind::TimedOut, "the peer does not answer any more"),
+        russh::Error::Elapsed(_) => (ErrorKind::TimedOut, "the deadline passed"),
+        russh::Error::IO(_)
+        | russh::Error::HUP
+        | russh::Error::Disconnect
+        | russh::Error::SendError
+        | russh::Error::RecvError => (ErrorKind::Unreachable, "the connection broke"),
+        russh::Error::ChannelOpenFailure(_) => (ErrorKind::Remote, "the server refused to open a channel"),
+        russh::Error::Version => (ErrorKind::Protocol, "the peer does not speak SSH"),
+        _ => (ErrorKind::Protocol, "the SSH session failed"),
+    };
+    Error::temporary(kind, message).because(error)
+}
+
+/// The same for russh's own errors.
+pub(crate) fn from_russh(error: russh::Error) -> Error {
+    from_ssh(SshError::Ssh(error))
+}
+
+/// What Gerrit meant by ending a command with this status and text.
+///
+/// Gerrit writes `error: ...` and then `fatal: ...`, with a blank line between; the first says more.
+pub(crate) fn from_command(status: u32, stderr: &str) -> Error {
+    let said = stderr
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("error:") || line.starts_with("fatal:"))
+        .or_else(|| stderr.lines().map(str::trim).find(|line| !line.is_empty()))
+        .unwrap_or("nothing");
+    let said: String =
+        said.trim_start_matches("error: ").trim_start_matches("fatal: ").chars().take(300).collect();
+    let has = |words: &[&str]| words.iter().any(|word| stderr.contains(word));
+    let message = format!("gerrit answered: {said}");
+    let error = if has(&["no such change", "no such patch set", "not found", "Change not found"]) {
+        Error::permanent(ErrorKind::NotFound, message)
+    } else if has(&["size exceeds limit", "too large", "Exceeding maximum"]) {
+        Error::permanent(ErrorKind::Exhausted, message)
+    } else if has(&[
+        "is restricted",
+        "not permitted",
+        "Not permitted",
+        "Capability",
+        "prohibited",
+        "capability",
+    ]) {
+        Error::permanent(ErrorKind::Denied, message)
+    } else if has(&[
+        "is not a valid option",
+        "JSON",
+        "Json",
+        "IllegalArgument",
+        "BadRequest",
+        "rejected in validation",
+    ]) {
+        Error::permanent(ErrorKind::Invalid, message)
+    } else {
+        // Lock failures, a server that is shutting down, a full queue: they pass.
+        Error::temporary(ErrorKind::Remote, message)
+    };
+    error.with("status", status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pushbutton_core::RetryClass::{self, Permanent, Temporary};
+
+    #[test]
+    fn recorded_replies_of_gerrit_are_told_apart() {
+        for (stderr, kind, class) in [
+            ("fatal: \"9999\" no such change\n", ErrorKind::NotFound, Permanent),
+            ("fatal: \"1,7\" no such patch set\n", ErrorKind::NotFound, Permanent),
+            (
+                "error: Applying label \"Verified\": 2 is restricted\n\nfatal: one or more reviews failed; review output above\n",
+                ErrorKind::Denied,
+                Permanent,
+            ),
+            (
+                "error: One or more comments were rejected in validation: Comment size exceeds limit (17000 > 16384)\n\nfatal: one or \
+                 more reviews failed; review output above\n",
+                ErrorKind::Exhausted,
+                Permanent,
+            ),
+            ("fatal: \"--strict-labels\" is not a valid option\n", ErrorKind::Invalid, Permanent),
+            ("fatal: gerrit: nope: not found\n", ErrorKind::NotFound, Permanent),
+            ("error: Update failed: LOCK_FAILURE\n", ErrorKind::Remote, Temporary),
+            ("", ErrorKind::Remote, Temporary),
+        ] {
+            let error = from_command(1, stderr);
+            assert_eq!((error.kind(), error.retry_class()), (kind, class), "{stderr}");
+        }
+        let text =
+            from_command(1, "error: Applying label \"Verified\": 2 is restricted\n\nfatal: x").to_string();
+        assert_eq!(text, "gerrit answered: Applying label \"Verified\": 2 is restricted (status=1)");
+    }
+
+    #[test]
+    fn broken_connections_pass_and_strangers_do_not() {
+        let class = |error: russh::Error| from_russh(error).retry_class();
+        assert_eq!(class(russh::Error::HUP), RetryClass::Temporary);
+        assert_eq!(from_russh(russh::Error::KeepaliveTimeout).kind(), ErrorKind::TimedOut);
+        let unknown = Error::permanent(ErrorKind::Denied, "the host key is unknown");
+        assert_eq!(from_ssh(SshError::HostKey(unknown)).retry_class(), RetryClass::Permanent);
+    }
+}

@@ -1,0 +1,201 @@
+//! The suites of the testkit, on a real Gerrit 3.10, on a recorded stream, and on a dry run.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
+mod common;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pushbutton_core::memory::{MemoryLedger, sample};
+use pushbutton_core::{
+    ChangeNumber, EventSource, GitRef, Job, Ledger, PatchsetNumber, Position, ProjectName, Reporter, Revision,
+};
+use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter, GerritSource, Interest, RecordedStream};
+use pushbutton_testbed::Change;
+use pushbutton_testkit::conformance::{report, source};
+
+use common::{Proxy, config, interest, unique};
+
+/// A change in a project of its own on the shared Gerrit, and a handler that reaches it through a proxy.
+struct RealGerrit {
+    server: pushbutton_testbed::Gerrit,
+    change: Change,
+    proxy: Proxy,
+    ledger: Arc<MemoryLedger>,
+    folder: tempfile::TempDir,
+    in_web_ui: bool,
+    said: u32,
+}
+
+impl RealGerrit {
+    async fn new() -> Self {
+        let server = pushbutton_testbed::gerrit();
+        let project = unique("conformance/source");
+        server.create_project(&project);
+        let change = server.push_change(&project, "master", &[("a.txt", "a\n")]);
+        let proxy = Proxy::start(server.ssh_port).await;
+        let folder = tempfile::tempdir().unwrap();
+        Self { server, change, proxy, ledger: Arc::default(), folder, in_web_ui: false, said: 0 }
+    }
+}
+
+#[async_trait]
+impl source::World for RealGerrit {
+    /// In turn as `gerrit review` and as the web UI comments: the two look different in a query.
+    async fn happen(&mut self, text: &str) {
+        self.said += 1;
+        let (number, patchset) = (self.change.number, self.change.patchset);
+        if self.in_web_ui && self.said.is_multiple_of(2) {
+            self.server.comment_in_web_ui("bob", number, patchset, text);
+        } else {
+            self.server.comment("bob", number, patchset, text);
+        }
+    }
+
+    async fn open(&mut self) -> Box<dyn EventSource> {
+        let gerrit = Gerrit::new(self.proxy.config(&self.server, self.folder.path())).unwrap();
+        let ledger = Arc::clone(&self.ledger) as Arc<dyn Ledger>;
+        Box::new(GerritSource::new(gerrit, ledger, interest(&self.change.project)))
+    }
+
+    fn is_finite(&self) -> bool {
+        false
+    }
+
+    async fn cut(&mut self) -> bool {
+        self.proxy.refuse(true);
+        self.proxy.cut();
+        true
+    }
+
+    async fn mend(&mut self) {
+        self.proxy.refuse(false);
+    }
+
+    async fn committed(&self) -> Option<Position> {
+        self.ledger.position().await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_source_on_gerrit_keeps_the_contract() {
+    source::all(async || RealGerrit::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_source_on_gerrit_keeps_the_contract_for_comments_from_the_web_ui() {
+    source::all(async || RealGerrit { in_web_ui: true, ..RealGerrit::new().await }).await;
+}
+
+/// Lines as Gerrit wrote them, with other texts.
+#[derive(Default)]
+struct Recorded(Vec<u8>);
+
+const RECORDED: &str = include_str!("payloads/stream-3.10.jsonl");
+
+#[async_trait]
+impl source::World for Recorded {
+    async fn happen(&mut self, text: &str) {
+        let line = RECORDED.lines().find(|line| line.contains("\"Patch Set 1:\\n\\nrecheck\"")).unwrap();
+        self.0.extend_from_slice(line.replace("\\n\\nrecheck\"", &format!("\\n\\n{text}\"")).as_bytes());
+        self.0.push(b'\n');
+    }
+
+    async fn open(&mut self) -> Box<dyn EventSource> {
+        Box::new(RecordedStream::read("memory", std::io::Cursor::new(self.0.clone()), Interest::everything()))
+    }
+
+    fn is_finite(&self) -> bool {
+        true
+    }
+
+    async fn nonsense(&mut self) -> bool {
+        for line in ["{\"type\":\"comment-added\"}\n", "{\"type\":\"comm\n", "\u{0}\u{1}\n", "[]\n", "\n"] {
+            self.0.extend_from_slice(line.as_bytes());
+        }
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_recorded_stream_keeps_the_contract() {
+    source::all(async || Recorded::default()).await;
+}
+
+/// Jobs on changes of their own on the shared Gerrit.
+struct Reviews {
+    server: pushbutton_testbed::Gerrit,
+    project: String,
+}
+
+#[async_trait]
+impl report::World for Reviews {
+    async fn open(&mut self) -> Arc<dyn Reporter> {
+        Arc::new(GerritReporter::new(Gerrit::new(config(&self.server)).unwrap()))
+    }
+
+    async fn job(&mut self) -> Job {
+        job_on(&self.server.push_change(&self.project, "master", &[("a.txt", "a\n")]))
+    }
+
+    async fn spoken_of(&self, job: &Job) -> usize {
+        let messages = self.server.messages(job.change.number.0);
+        messages.iter().filter(|message| message.author == "acme-ci").count()
+    }
+
+    fn remembers(&self) -> bool {
+        true
+    }
+}
+
+fn job_on(change: &Change) -> Job {
+    let mut job = sample::job_on(change.number, "cinder-tempest-acme");
+    job.change.number = ChangeNumber(change.number);
+    job.change.project = ProjectName::new(&change.project).unwrap();
+    job.patchset.number = PatchsetNumber(change.patchset);
+    job.patchset.revision = Revision::new(&change.revision).unwrap();
+    job.patchset.git_ref = GitRef::new(&change.reference).unwrap();
+    job
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_reporter_on_gerrit_keeps_the_contract() {
+    let server = pushbutton_testbed::gerrit();
+    let project = unique("conformance/report");
+    server.create_project(&project);
+    drop(server);
+    report::all(async || Reviews { server: pushbutton_testbed::gerrit(), project: project.clone() }).await;
+}
+
+struct DryRun {
+    folder: tempfile::TempDir,
+    jobs: u64,
+}
+
+#[async_trait]
+impl report::World for DryRun {
+    async fn open(&mut self) -> Arc<dyn Reporter> {
+        let config = pushbutton_gerrit::GerritConfig::new("review.example.org", "acme-ci", "key");
+        Arc::new(DryRunReporter::new(config, self.folder.path().join("comments")))
+    }
+
+    async fn job(&mut self) -> Job {
+        self.jobs += 1;
+        sample::job_on(self.jobs, "cinder-tempest-acme")
+    }
+
+    async fn spoken_of(&self, job: &Job) -> usize {
+        let text = std::fs::read_to_string(self.folder.path().join("comments")).unwrap_or_default();
+        text.matches(&pushbutton_gerrit::message::mark(&job.id)).count()
+    }
+
+    fn remembers(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_keeps_the_contract() {
+    report::all(async || DryRun { folder: tempfile::tempdir().unwrap(), jobs: 0 }).await;
+}

@@ -1,0 +1,315 @@
+//! What the conformance suite does not ask, on a real OpenStack.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what helps a test is part of it")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pushbutton_core::check::Level;
+use pushbutton_core::{ErrorKind, Provisioner, ResourceKind, RetryClass};
+use pushbutton_testbed::openstack;
+
+use common::{Lab, config, owner, request};
+
+/// A class that boots as a user's would.
+const TINY: &str = "image: tiny, flavor: m1.tiny, networks: [private]";
+
+fn nodes(class: &str) -> String {
+    format!("nodes: {{lab: {{{class}}}}}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_all_that_a_class_can_say() {
+    let cloud = openstack();
+    let key = cloud.keypair(&owner("full"));
+    let class = format!(
+        "{TINY}, key_name: {}, key_file: {}, user: debian, floating_ip: {{network: public}}, security_groups: [default], \
+         availability_zone: nova, user_data: {{text: '#cloud-config'}}, boot_from_volume: {{size_gb: 1}}, \
+         metadata: {{team: storage}}, host_keys: console, vars: {{ansible_python_interpreter: /usr/bin/python3}}",
+        key.name,
+        key.private_key.display()
+    );
+    let lab = Lab::new(&cloud, "full", &nodes(&class));
+    let request = request("lab", 120);
+    let node = lab.provisioner.provision(&request).await.unwrap();
+    assert!(node.address.starts_with("10.98."), "a floating address: {}", node.address);
+    assert!(node.host_keys.iter().any(|key| key.starts_with("ssh-ed25519 AAAA")), "{:?}", node.host_keys);
+    let whoami = tokio::process::Command::new("ssh")
+        .args(["-i", &key.private_key.display().to_string(), "-o", "BatchMode=yes"])
+        .args(["-o", "StrictHostKeyChecking=yes", "-o"])
+        .arg(format!("UserKnownHostsFile={}", known_hosts(&key, &node).display()))
+        .args([&format!("{}@{}", node.user, node.address), "whoami"])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&whoami.stdout).trim(), "debian", "{whoami:?}");
+
+    let server = cloud.list_servers().into_iter().find(|server| server.id == node.id).unwrap();
+    assert_eq!((server.metadata["team"].as_str(), &server.name), ("storage", &node.name));
+    let mut owned = lab.provisioner.list_owned().await.unwrap();
+    owned.sort_by_key(|one| one.kind);
+    let kinds: Vec<_> = owned.iter().map(|one| one.kind).collect();
+    assert_eq!(
+        kinds,
+        [ResourceKind::Server, ResourceKind::FloatingIp, ResourceKind::Port, ResourceKind::Volume]
+    );
+    assert!(
+        owned.iter().all(|one| one.run.as_ref() == Some(&request.run) && one.created.is_some()),
+        "{owned:?}"
+    );
+
+    lab.provisioner.release(&request.run).await.unwrap();
+    lab.has_left_nothing(&cloud).await;
+}
+
+fn known_hosts(key: &pushbutton_testbed::Keypair<'_>, node: &pushbutton_core::Node) -> std::path::PathBuf {
+    let path = key.folder().join("known_hosts");
+    let lines: Vec<_> = node.host_keys.iter().map(|key| format!("{} {key}\n", node.address)).collect();
+    std::fs::write(&path, lines.concat()).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flavor_that_fits_nowhere_fails_fast_with_novas_words() {
+    let cloud = openstack();
+    let lab = Lab::new(&cloud, "huge", &nodes("image: tiny, flavor: m1.huge, networks: [private]"));
+    let request = request("lab", 120);
+    let began = Instant::now();
+    let error = lab.provisioner.provision(&request).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Exhausted, RetryClass::Temporary));
+    assert!(error.context("fault").unwrap().starts_with("No valid host was found"), "{error}");
+    assert_ne!(lab.on(&cloud), [""; 0], "the server in ERROR is there until the release");
+    lab.provisioner.release(&request.run).await.unwrap();
+    lab.has_left_nothing(&cloud).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_the_cloud_does_not_know_are_refused_for_good() {
+    let cloud = openstack();
+    for (class, says) in [
+        ("image: tinny, flavor: m1.tiny", "no image \"tinny\": did you mean tiny?"),
+        ("image: tiny, flavor: gpu", "no flavor \"gpu\": there are m1."),
+        ("image: tiny, flavor: m1.tiny, networks: [privat]", "did you mean private?"),
+        ("image: tiny, flavor: m1.tiny, key_name: nobodys", "no key pair \"nobodys\""),
+        (
+            "image: tiny, flavor: m1.tiny, networks: [private], availability_zone: mars",
+            "no availability zone \"mars\": there are ",
+        ),
+    ] {
+        let lab = Lab::new(&cloud, "unknown", &nodes(class));
+        let request = request("lab", 60);
+        let error = lab.provisioner.provision(&request).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.retry_class()),
+            (ErrorKind::Config, RetryClass::Permanent),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains(says), "{error}");
+        lab.provisioner.release(&request.run).await.unwrap();
+        lab.has_left_nothing(&cloud).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_never_answers_runs_into_the_deadline_with_its_console_kept() {
+    let cloud = openstack();
+    let key = cloud.keypair(&owner("mute"));
+    let consoles = tempfile::tempdir().unwrap();
+    // Security groups are ignored there, so a port where nobody listens is what a closed one looks like.
+    let class = format!("{TINY}, key_name: {}, ssh_port: 2222", key.name);
+    let rest = format!("console_dir: {}, {}", consoles.path().display(), nodes(&class));
+    let lab = Lab::new(&cloud, "mute", &rest);
+    let request = request("lab", 15);
+    let error = lab.provisioner.provision(&request).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry_class()), (ErrorKind::TimedOut, RetryClass::Temporary));
+    assert_eq!(error.context("waited_for"), Some("the node to answer SSH"));
+    let kept = std::fs::read_to_string(error.context("console").unwrap()).unwrap();
+    assert!(kept.contains("BEGIN SSH HOST KEY"), "{kept}");
+    assert!(format!("{error:?}").contains("the console's last lines"), "{error:?}");
+    lab.provisioner.release(&request.run).await.unwrap();
+    lab.has_left_nothing(&cloud).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_somebody_deletes_under_the_boot_fails_it() {
+    let cloud = openstack();
+    let lab = Lab::new(&cloud, "vanish", &nodes(&format!("{TINY}, metadata: {{testbed_guest: none}}")));
+    let request = request("lab", 120);
+    let began = Instant::now();
+    let delete = async {
+        let id = loop {
+            let servers = cloud.list_servers();
+            let mine = |server: &&pushbutton_testbed::Server| {
+                server.metadata.get("pushbutton_run").map(String::as_str) == Some(request.run.as_str())
+                    && server.status == "ACTIVE"
+            };
+            match servers.iter().find(mine) {
+                Some(server) => break server.id.clone(),
+                None => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        };
+        cloud.request("DELETE", "compute", &format!("/servers/{id}"), None);
+    };
+    let (result, ()) = tokio::join!(lab.provisioner.provision(&request), delete);
+    let error = result.unwrap_err();
+    assert!(error.to_string().contains("somebody else deleted it") && error.is_temporary(), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(90), "noticed before the deadline");
+    lab.provisioner.release(&request.run).await.unwrap();
+    lab.has_left_nothing(&cloud).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_owners_share_a_project_and_see_only_their_own() {
+    let cloud = openstack();
+    // The one's name begins as the other's does: a prefix must not be enough.
+    let name = owner("share");
+    let of = |owner: &str| {
+        let rest =
+            format!("{}, parallel_boots: 2", nodes(&format!("{TINY}, metadata: {{testbed_guest: none}}")));
+        Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &rest), owner, Arc::default())
+    };
+    let (one, other) = (of(&name), of(&format!("{name}-b")));
+    let (mine, theirs) = (request("lab", 4), request("lab", 4));
+    let (first, second) =
+        tokio::join!(one.provisioner.provision(&mine), other.provisioner.provision(&theirs));
+    // Both are without a guest, so neither can answer: what counts is what is there.
+    assert!(first.is_err() && second.is_err());
+    for (lab, run, not) in [(&one, &mine.run, &theirs.run), (&other, &theirs.run, &mine.run)] {
+        let owned = lab.provisioner.list_owned().await.unwrap();
+        assert!(owned.iter().any(|thing| thing.run.as_ref() == Some(run)), "{owned:?}");
+        assert!(owned.iter().all(|thing| thing.run.as_ref() != Some(not)), "{owned:?}");
+    }
+    // Asked to release what is another's, it finds nothing to do.
+    one.provisioner.release(&theirs.run).await.unwrap();
+    assert_ne!(other.on(&cloud), [""; 0]);
+    one.provisioner.release(&mine.run).await.unwrap();
+    one.has_left_nothing(&cloud).await;
+    other.provisioner.release(&theirs.run).await.unwrap();
+    other.has_left_nothing(&cloud).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_process_with_an_empty_journal_releases_by_the_marks_alone() {
+    let cloud = openstack();
+    let rest = nodes(&format!("{TINY}, boot_from_volume: {{size_gb: 1}}, floating_ip: {{network: public}}"));
+    let before = Lab::new(&cloud, "restart", &rest);
+    let request = request("lab", 120);
+    before.provisioner.provision(&request).await.unwrap();
+    let after = Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &rest), &before.owner, Arc::default());
+    assert_eq!(after.on(&cloud).len(), 4, "server, port, floating IP, volume: {:?}", after.on(&cloud));
+    after.provisioner.release(&request.run).await.unwrap();
+    after.has_left_nothing(&cloud).await;
+    // And the journal alone is enough too: nothing is left, and it is told so.
+    before.provisioner.release(&request.run).await.unwrap();
+    before.has_left_nothing(&cloud).await;
+}
+
+/// A user and a project of a test's own, made by the administrator, gone with the value.
+struct Tenant<'a> {
+    cloud: &'a pushbutton_testbed::OpenStack,
+    name: String,
+    clouds: tempfile::TempDir,
+}
+
+impl<'a> Tenant<'a> {
+    fn new(cloud: &'a pushbutton_testbed::OpenStack, test: &str) -> Self {
+        let tenant = Self { cloud, name: owner(test), clouds: tempfile::tempdir().unwrap() };
+        let name = tenant.name.as_str();
+        tenant.admin(&["project", "create", name]);
+        tenant.admin(&["user", "create", "--password", "hush", name]);
+        tenant.admin(&["role", "add", "--project", name, "--user", name, "member"]);
+        let auth = format!(
+            "auth_url: '{}', username: {name}, project_name: {name}, user_domain_name: Default",
+            cloud.auth_url
+        );
+        let yaml = format!("clouds: {{own: {{auth_type: v3password, auth: {{{auth}}}}}}}");
+        std::fs::write(tenant.clouds.path().join("clouds.yaml"), yaml).unwrap();
+        let secret = "clouds: {own: {auth: {password: hush}}}";
+        std::fs::write(tenant.clouds.path().join("secure.yaml"), secret).unwrap();
+        tenant
+    }
+
+    fn admin(&self, arguments: &[&str]) -> String {
+        self.cloud.command(&[&["--os-cloud", self.cloud.admin_cloud.as_str()], arguments].concat())
+    }
+
+    fn lab(&self, class: &str) -> Lab {
+        let file = self.clouds.path().join("clouds.yaml");
+        Lab::of(config(&file, "own", &nodes(class)), &self.name, Arc::default())
+    }
+}
+
+impl Drop for Tenant<'_> {
+    fn drop(&mut self) {
+        self.admin(&["user", "delete", &self.name]);
+        self.admin(&["project", "delete", &self.name]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_quota_is_a_temporary_matter_in_novas_words() {
+    let cloud = openstack();
+    let tenant = Tenant::new(&cloud, "quota");
+    tenant.admin(&["quota", "set", "--instances", "0", &tenant.name]);
+    let lab = tenant.lab("image: tiny, flavor: m1.tiny");
+    let request = request("lab", 60);
+    let error = lab.provisioner.provision(&request).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.retry_class()),
+        (ErrorKind::Exhausted, RetryClass::Temporary),
+        "{error:?}"
+    );
+    assert!(error.message().starts_with("Quota exceeded for instances"), "{error}");
+    lab.provisioner.release(&request.run).await.unwrap();
+    assert_eq!(lab.provisioner.list_owned().await.unwrap(), []);
+
+    let findings = lab.provisioner.check().await;
+    let servers = findings.iter().find(|one| one.what.starts_with("quota of servers: ")).unwrap();
+    assert_eq!(
+        (servers.level, servers.what.as_str()),
+        (Level::Warn, "quota of servers: 0 of 0 in use: none is left")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_was_revoked_is_replaced() {
+    let cloud = openstack();
+    let tenant = Tenant::new(&cloud, "revoked");
+    let lab = tenant.lab("image: none, flavor: m1.tiny");
+    // This asks Glance alone: the other services have not seen the token, and will ask Keystone about it.
+    lab.provisioner.provision(&request("lab", 60)).await.unwrap_err();
+    tenant.admin(&["user", "set", "--password", "hush", &tenant.name]);
+    assert_eq!(lab.provisioner.list_owned().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tries_every_name_and_says_what_to_mend() {
+    let cloud = openstack();
+    let class = "image: tiny, flavor: m1.smal, networks: [private], floating_ip: {network: public}, key_file: /nowhere/id";
+    let findings = Lab::new(&cloud, "check", &nodes(class)).provisioner.check().await;
+    let of = |subject: &str| findings.iter().find(|one| one.what.starts_with(&format!("{subject}: ")));
+    let level = |subject: &str| of(subject).map(|one| one.level);
+    assert_eq!(level("nodes.lab.image"), Some(Level::Ok), "{findings:?}");
+    assert_eq!(level("nodes.lab.networks"), Some(Level::Ok));
+    assert_eq!(level("nodes.lab.floating_ip"), Some(Level::Ok));
+    assert_eq!(level("nodes.lab.key_file"), Some(Level::Fail));
+    assert_eq!(level("nodes.lab"), Some(Level::Warn), "nobody is let in");
+    assert_eq!(level("quota of servers"), Some(Level::Ok));
+    assert_eq!(level("quota of floating IPs"), Some(Level::Ok));
+    let flavor = of("nodes.lab.flavor").unwrap().to_string();
+    assert!(flavor.contains("did you mean m1.small?") && flavor.contains("-> "), "{flavor}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let yaml = format!(
+        "clouds: {{x: {{auth: {{auth_url: '{}', username: demo, password: wrong, project_name: demo}}}}}}",
+        cloud.auth_url
+    );
+    std::fs::write(dir.path().join("clouds.yaml"), yaml).unwrap();
+    let lab = Lab::of(config(&dir.path().join("clouds.yaml"), "x", &nodes(TINY)), "check", Arc::default());
+    let findings = lab.provisioner.check().await;
+    assert_eq!((findings.len(), findings[0].level), (1, Level::Fail));
+    assert!(findings[0].to_string().contains("see the user, the password"), "{}", findings[0]);
+    assert!(!findings[0].to_string().contains("wrong"));
+}

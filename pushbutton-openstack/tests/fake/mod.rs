@@ -1,0 +1,297 @@
+//! A small cloud on 127.0.0.1 that can be made to do what no real one does on demand: hang, refuse, or act and then deny it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// What goes wrong with a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// This status, with `Retry-After` where seconds are given; nothing is done.
+    Refuse(u16, Option<u64>, &'static str),
+    /// It is done, and then denied with this status.
+    DoneBut(u16),
+    /// It is done, and nobody can read the answer.
+    Garbled,
+    /// It is done after this time; the answer comes then.
+    Late(Duration),
+    /// It is done, and no answer ever comes.
+    Silent,
+}
+
+/// What the cloud holds.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    pub(crate) tokens: BTreeSet<String>,
+    pub(crate) logins: usize,
+    pub(crate) password: String,
+    pub(crate) token_seconds: i64,
+    pub(crate) servers: BTreeMap<String, Value>,
+    pub(crate) floating_ips: BTreeMap<String, Value>,
+    pub(crate) ports: BTreeMap<String, Value>,
+    /// The status that new servers have.
+    pub(crate) status: String,
+    /// Whether a server that goes leaves its port behind.
+    pub(crate) leaves_ports: bool,
+    /// Method and path's beginning, with what goes wrong the next time; each is used once, in order.
+    pub(crate) faults: Vec<(Method, &'static str, Fault)>,
+    /// All requests, and when they came.
+    pub(crate) requests: Vec<(Instant, Method, String)>,
+    /// Things made so far.
+    pub(crate) made: usize,
+}
+
+/// The cloud, up until dropped.
+pub(crate) struct FakeCloud {
+    pub(crate) world: Arc<Mutex<World>>,
+    pub(crate) dir: tempfile::TempDir,
+    /// Where its nodes "answer SSH".
+    pub(crate) ssh_port: u16,
+    _tasks: JoinSet<()>,
+}
+
+type Shared = (Arc<Mutex<World>>, String);
+
+impl FakeCloud {
+    pub(crate) async fn start() -> Self {
+        let world = World {
+            password: "hush".into(),
+            token_seconds: 3600,
+            status: "ACTIVE".into(),
+            ..World::default()
+        };
+        let world = Arc::new(Mutex::new(world));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let ssh = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ssh_port = ssh.local_addr().unwrap().port();
+        let dir = tempfile::tempdir().unwrap();
+        let yaml = format!(
+            "clouds: {{fake: {{auth: {{auth_url: '{base}/identity', username: ci, password: hush, project_name: ci}}}}}}"
+        );
+        std::fs::write(dir.path().join("clouds.yaml"), yaml).unwrap();
+        let app = Router::new().fallback(answer).with_state((Arc::clone(&world), base));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { axum::serve(listener, app).await.unwrap() });
+        tasks.spawn(async move {
+            loop {
+                let (mut stream, _) = ssh.accept().await.unwrap();
+                let _ = stream.write_all(b"SSH-2.0-fake\r\n").await;
+            }
+        });
+        Self { world, dir, ssh_port, _tasks: tasks }
+    }
+
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    /// The next request of this kind goes wrong; told several times, so do as many.
+    pub(crate) fn fault(&self, method: Method, path: &'static str, fault: Fault) {
+        self.world().faults.push((method, path, fault));
+    }
+
+    /// When requests of this kind came.
+    pub(crate) fn times(&self, method: &Method, path: &str) -> Vec<Instant> {
+        let world = self.world();
+        let of_kind = world.requests.iter().filter(|(_, m, p)| m == method && p.starts_with(path));
+        of_kind.map(|(at, ..)| *at).collect()
+    }
+}
+
+async fn answer(
+    State((world, base)): State<Shared>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let path = uri.path().trim_end_matches('/').to_owned();
+    let fault = {
+        let mut world = world.lock().unwrap();
+        world.requests.push((Instant::now(), method.clone(), path.clone()));
+        let at = world.faults.iter().position(|(m, p, _)| *m == method && path.starts_with(p));
+        at.map(|at| world.faults.remove(at).2)
+    };
+    let act = || act(&world, &base, &method, &path, uri.query().unwrap_or_default(), &headers, &body);
+    match fault {
+        None => act(),
+        Some(Fault::Refuse(status, retry_after, words)) => {
+            let status = StatusCode::from_u16(status).unwrap();
+            let mut reply = (status, words).into_response();
+            if let Some(seconds) = retry_after {
+                reply.headers_mut().insert("retry-after", seconds.into());
+            }
+            reply
+        }
+        Some(Fault::DoneBut(status)) => {
+            act();
+            (StatusCode::from_u16(status).unwrap(), "<h1>Service Unavailable</h1>").into_response()
+        }
+        Some(Fault::Garbled) => {
+            act();
+            (StatusCode::ACCEPTED, "{\"server\": {").into_response()
+        }
+        Some(Fault::Late(time)) => {
+            // In a task of its own: a server goes on when its client has gone.
+            let (world, base) = (Arc::clone(&world), base.clone());
+            let late = tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                self::act(&world, &base, &method, &path, "", &headers, &body)
+            });
+            late.await.unwrap()
+        }
+        Some(Fault::Silent) => {
+            act();
+            std::future::pending().await
+        }
+    }
+}
+
+fn ok(body: Value) -> Response {
+    (StatusCode::OK, axum::Json(body)).into_response()
+}
+
+fn not_found() -> Response {
+    let body = json!({"itemNotFound": {"code": 404, "message": "not there"}});
+    (StatusCode::NOT_FOUND, axum::Json(body)).into_response()
+}
+
+fn act(
+    world: &Mutex<World>,
+    base: &str,
+    method: &Method,
+    path: &str,
+    query: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Response {
+    let mut world = world.lock().unwrap();
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    if path == "/identity/v3/auth/tokens" {
+        return log_in(&mut world, base, &body);
+    }
+    let token = headers.get("x-auth-token").and_then(|token| token.to_str().ok()).unwrap_or_default();
+    if !world.tokens.contains(token) {
+        let body =
+            json!({"error": {"code": 401, "message": "The request you have made requires authentication."}});
+        return (StatusCode::UNAUTHORIZED, axum::Json(body)).into_response();
+    }
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').skip(2).collect();
+    match (method.as_str(), path.split('/').nth(1).unwrap_or_default(), parts.as_slice()) {
+        ("GET", "compute", []) => ok(json!({"version": {
+            "id": "v2.1", "status": "CURRENT", "version": "2.96", "min_version": "2.1",
+            "links": [{"rel": "self", "href": format!("{base}/compute/v2.1/")}],
+        }})),
+        ("GET", "compute", ["flavors"]) if query.contains("marker") => ok(json!({"flavors": []})),
+        ("GET", "compute", ["flavors"]) => {
+            ok(json!({"flavors": [{"id": "f1", "name": "small", "links": []}]}))
+        }
+        ("GET", "image", ["images"]) => {
+            ok(json!({"images": [{"id": "i1", "name": "noble", "status": "active"}]}))
+        }
+        ("GET", "network", ["networks"]) => ok(json!({"networks": [{"id": "n1", "name": "public"}]})),
+        ("POST", "compute", ["servers"]) => create_server(&mut world, &body),
+        ("GET", "compute", ["servers", "detail"]) => {
+            ok(json!({"servers": world.servers.values().collect::<Vec<_>>()}))
+        }
+        ("GET", "compute", ["servers", id]) => match world.servers.get(*id) {
+            Some(server) => ok(json!({"server": server})),
+            None => not_found(),
+        },
+        ("DELETE", "compute", ["servers", id]) => match world.servers.remove(*id) {
+            Some(_) => {
+                if !world.leaves_ports {
+                    world.ports.retain(|_, port| port["device_id"] != *id);
+                }
+                StatusCode::NO_CONTENT.into_response()
+            }
+            None => not_found(),
+        },
+        ("POST", "compute", ["servers", _, "action"]) => ok(json!({"output": ""})),
+        ("GET", "network", ["ports"]) => ok(json!({"ports": world.ports.values().collect::<Vec<_>>()})),
+        ("DELETE", "network", ["ports", id]) => removed(world.ports.remove(*id)),
+        ("POST", "network", ["floatingips"]) => {
+            world.made += 1;
+            let mut ip = body["floatingip"].clone();
+            ip["id"] = json!(format!("ip-{}", world.made));
+            ip["floating_ip_address"] = json!("127.0.0.1");
+            world.floating_ips.insert(ip["id"].as_str().unwrap().into(), ip.clone());
+            ok(json!({"floatingip": ip}))
+        }
+        ("GET", "network", ["floatingips"]) => {
+            ok(json!({"floatingips": world.floating_ips.values().collect::<Vec<_>>()}))
+        }
+        ("GET", "network", ["floatingips", id]) => match world.floating_ips.get(*id) {
+            Some(ip) => ok(json!({"floatingip": ip})),
+            None => not_found(),
+        },
+        ("DELETE", "network", ["floatingips", id]) => removed(world.floating_ips.remove(*id)),
+        _ => not_found(),
+    }
+}
+
+fn removed(thing: Option<Value>) -> Response {
+    if thing.is_some() { StatusCode::NO_CONTENT.into_response() } else { not_found() }
+}
+
+fn log_in(world: &mut World, base: &str, body: &Value) -> Response {
+    world.logins += 1;
+    if body["auth"]["identity"]["password"]["user"]["password"] != world.password {
+        let body =
+            json!({"error": {"code": 401, "message": "The request you have made requires authentication."}});
+        return (StatusCode::UNAUTHORIZED, axum::Json(body)).into_response();
+    }
+    let token = format!("token-{}", world.logins);
+    world.tokens.insert(token.clone());
+    let now = jiff_now();
+    let catalog: Vec<Value> =
+        [("compute", "compute/v2.1"), ("network", "network/v2.0"), ("image", "image/v2")]
+            .into_iter()
+            .map(|(kind, path)| {
+                json!({"type": kind, "endpoints": [
+                    {"interface": "public", "region": "here", "url": format!("{base}/{path}")},
+                ]})
+            })
+            .collect();
+    let token_body = json!({"token": {
+        "issued_at": now.to_string(),
+        "expires_at": (now + Duration::from_secs(world.token_seconds.unsigned_abs())).to_string(),
+        "project": {"id": "p1"}, "catalog": catalog,
+    }});
+    (StatusCode::CREATED, [("x-subject-token", token)], axum::Json(token_body)).into_response()
+}
+
+fn jiff_now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+fn create_server(world: &mut World, body: &Value) -> Response {
+    let wanted = &body["server"];
+    let reply = add_server(world, wanted["name"].clone(), wanted["metadata"].clone());
+    (StatusCode::ACCEPTED, axum::Json(json!({"server": {"id": reply}}))).into_response()
+}
+
+/// Puts a server there with a port of its own; returns its id.
+pub(crate) fn add_server(world: &mut World, name: Value, metadata: Value) -> String {
+    world.made += 1;
+    let id = format!("server-{}", world.made);
+    let server = json!({"id": id, "name": name, "metadata": metadata, "status": world.status});
+    world.servers.insert(id.clone(), server);
+    let port = json!({
+        "id": format!("port-{id}"), "device_id": id, "network_id": "n1",
+        "fixed_ips": [{"ip_address": "127.0.0.1"}],
+    });
+    world.ports.insert(format!("port-{id}"), port);
+    id
+}

@@ -1,0 +1,53 @@
+//! The parts of the store keep the contracts of their traits. The same name opens the same file again, through another connection, as
+//! another process would.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pushbutton_core::{Journal, Ledger, Queue};
+use pushbutton_store::Store;
+use pushbutton_testkit::conformance;
+use tempfile::TempDir;
+
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(format!("{name}.db"))
+    }
+
+    async fn open(&self, name: &str) -> Store {
+        Store::open(self.path(name)).await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_keeps_its_contract() {
+    let files = Files::new();
+    conformance::queue::all(async |name: &str| {
+        Arc::new(files.open(name).await.queue(Duration::from_secs(2))) as Arc<dyn Queue>
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_ledger_keeps_its_contract() {
+    let files = Files::new();
+    conformance::ledger::all(async |name: &str| Arc::new(files.open(name).await.ledger()) as Arc<dyn Ledger>)
+        .await;
+}
+
+#[tokio::test]
+async fn the_journal_keeps_its_contract() {
+    let files = Files::new();
+    conformance::journal::all(async |name: &str| {
+        Arc::new(files.open(name).await.journal()) as Arc<dyn Journal>
+    })
+    .await;
+}

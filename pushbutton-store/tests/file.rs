@@ -1,0 +1,103 @@
+//! What the file may be, and what it may not.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
+use std::path::Path;
+
+use pushbutton_core::memory::sample;
+use pushbutton_core::{Error, ErrorKind, HumanDuration, Queue, QueueDepth};
+use pushbutton_store::{Store, StoreConfig};
+use rusqlite::Connection;
+use std::time::Duration;
+
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Does not wait long for another process.
+fn impatient(file: &Path) -> StoreConfig {
+    StoreConfig { lock_wait: HumanDuration(Duration::from_millis(50)), ..StoreConfig::new(file) }
+}
+
+async fn refusal(file: &Path) -> Error {
+    Store::open_with(&impatient(file)).await.expect_err("the file should be refused")
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_sqlite_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("notes.txt");
+    for content in ["owner: acme\n".to_owned(), "x".repeat(10_000)] {
+        std::fs::write(&file, &content).unwrap();
+        let error = refusal(&file).await;
+        assert!(error.to_string().contains("not a SQLite file"), "{error}");
+        assert!(error.to_string().contains("notes.txt"), "{error}");
+        assert!(!error.is_temporary());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), content);
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_cannot_be_opened_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("plain"), "").unwrap();
+    for bad in ["no/such/folder/x.db", "plain/x.db", "."] {
+        let error = refusal(&folder.path().join(bad)).await;
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(error.to_string().contains("its folder must exist"), "{error}");
+        assert!(!error.is_temporary());
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("newer.db");
+    drop(Store::open(&file).await.unwrap());
+    Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let error = refusal(&file).await;
+    assert!(error.to_string().contains("schema version 99"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn a_locked_file_is_a_temporary_error_at_opening_and_at_writing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("locked.db");
+    let store = Store::open_with(&impatient(&file)).await.unwrap();
+    let other = Connection::open(&file).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for error in [
+        refusal(&file).await,
+        store.queue(LEASE).publish(&sample::job("tempest")).await.expect_err("the file is locked"),
+    ] {
+        assert!(error.is_temporary(), "{error}");
+        assert!(error.to_string().contains("another process is using the file"), "{error}");
+    }
+    other.execute_batch("ROLLBACK").unwrap();
+    store.queue(LEASE).publish(&sample::job("tempest")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_ending_is_tried_again_while_the_lease_lasts() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("locked.db");
+    let queue = Store::open_with(&impatient(&file)).await.unwrap().queue(LEASE);
+    queue.publish(&sample::job("tempest")).await.unwrap();
+    let claim = queue.claim().await.unwrap();
+    let other = Connection::open(&file).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut completing = tokio::spawn(claim.complete());
+    let early = tokio::time::timeout(Duration::from_millis(400), &mut completing).await;
+    assert!(early.is_err(), "the file is locked for longer than one try waits");
+    other.execute_batch("ROLLBACK").unwrap();
+    completing.await.unwrap().unwrap();
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth::default());
+}
+
+#[tokio::test]
+async fn eight_processes_may_open_a_new_file_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("new.db");
+    let opening: Vec<_> = (0..8).map(|_| tokio::spawn(Store::open(file.clone()))).collect();
+    for opened in opening {
+        opened.await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,123 @@
+//! The four endings of a claim.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pushbutton_core::Queue;
+use tokio::time::{Instant, sleep};
+
+use super::{claim, job, nothing_for, publish};
+
+/// A completed job does not come back: not after the lease, not when it is published again.
+pub async fn completing_is_final(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+    let (operator, other) = (open("complete").await, open("complete").await);
+    publish(&*operator, &job(1)).await;
+    let held = claim(&*operator).await;
+    let lease = held.lease();
+    held.renew().await.expect("a lease that has not run out is renewed");
+    held.complete().await.expect("a held job is completed");
+    publish(&*other, &job(1)).await;
+    nothing_for(&*other, lease + lease / 2, "the job is completed").await;
+    drop((operator, other));
+    let later = open("complete").await;
+    publish(&*later, &job(1)).await;
+    nothing_for(&*later, lease / 4, "the job was completed before this handle").await;
+}
+
+/// A job to be retried is not claimed before its time, then is, with one more failed attempt.
+pub async fn a_retry_waits_and_is_counted(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+    let (operator, other) = (open("retry").await, open("retry").await);
+    publish(&*operator, &job(1)).await;
+    for attempt in 0..3 {
+        let held = claim(&*operator).await;
+        assert_eq!(held.job().failed_attempts, attempt, "each retry counts one failed attempt");
+        let after = held.lease() * attempt.min(1) / 2 + held.lease() / 2;
+        let given_back = Instant::now();
+        held.retry(after, "no valid host was found").await.expect("a held job is given back");
+        let next = claim(&*other).await;
+        let waited = given_back.elapsed();
+        assert!(waited >= after, "a job to be retried after {after:?} came after {waited:?}");
+        assert!(
+            waited < after + Duration::from_secs(3),
+            "a job to be retried after {after:?} took {waited:?}"
+        );
+        assert_eq!(next.job().failed_attempts, attempt + 1, "each retry counts one failed attempt");
+        next.hand_back().await.expect("a held job is handed back");
+    }
+    let held = claim(&*operator).await;
+    held.retry(Duration::ZERO, "at once").await.expect("a held job is given back");
+    assert_eq!(claim(&*other).await.job().failed_attempts, 4, "a retry without delay counts too");
+}
+
+/// Delays survive the end of the handle, and a long one does not hold up a shorter one.
+pub async fn a_delay_survives_the_handle_and_blocks_no_other_job(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+    let operator = open("delay").await;
+    publish(&*operator, &job(1)).await;
+    publish(&*operator, &job(2)).await;
+    let (long, short) = (claim(&*operator).await, claim(&*operator).await);
+    let lease = long.lease();
+    let given_back = Instant::now();
+    long.retry(lease * 3, "quota exceeded").await.expect("a held job is given back");
+    short.retry(lease, "node did not boot").await.expect("a held job is given back");
+    drop(operator);
+    let later = open("delay").await;
+    let first = claim(&*later).await;
+    assert_eq!(first.job().id, job(2).id, "the shorter delay ends first");
+    first.complete().await.expect("a held job is completed");
+    let second = claim(&*later).await;
+    assert_eq!(second.job().id, job(1).id, "the longer delay ends too");
+    let waited = given_back.elapsed();
+    assert!(waited >= lease * 3, "a delay of {:?} was over after {waited:?}", lease * 3);
+    second.complete().await.expect("a held job is completed");
+}
+
+/// A job handed back can be claimed at once, as if it had not been claimed.
+pub async fn a_job_handed_back_is_not_counted(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+    let (operator, other) = (open("hand-back").await, open("hand-back").await);
+    publish(&*operator, &job(1)).await;
+    let held = claim(&*operator).await;
+    let lease = held.lease();
+    let given_back = Instant::now();
+    held.hand_back().await.expect("a held job is handed back");
+    let next = claim(&*other).await;
+    let waited = given_back.elapsed();
+    assert!(waited < lease, "a job handed back came after {waited:?}: not at once, but after the lease");
+    assert_eq!(*next.job(), job(1), "a job handed back is as it was published");
+    next.renew().await.expect("a lease that has not run out is renewed");
+    next.complete().await.expect("a held job is completed");
+    nothing_for(&*operator, lease, "the job is completed").await;
+}
+
+/// A rejected job is not run, but listed with the reason, oldest first, by every handle, and listing changes nothing.
+pub async fn a_rejected_job_is_kept_with_the_reason(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+    let (operator, other) = (open("reject").await, open("reject").await);
+    let reasons = ["no such job in the configuration", "the ref is malformed: \"x\ny\"", "third"];
+    let mut lease = Duration::ZERO;
+    for (n, why) in (0..).zip(reasons) {
+        publish(&*operator, &job(n)).await;
+        let held = claim(&*operator).await;
+        lease = held.lease();
+        held.reject(why).await.expect("a held job is rejected");
+    }
+    publish(&*other, &job(0)).await;
+    nothing_for(&*other, lease + lease / 2, "all jobs were rejected, also the one that was published again")
+        .await;
+    for (queue, limit) in [(&operator, 10), (&other, 10), (&other, 2), (&operator, 0), (&operator, 10)] {
+        // What is being listed by one is put back for the next.
+        sleep(Duration::from_millis(50)).await;
+        let listed = queue.dead_letters(limit).await.expect("listing works");
+        let seen: Vec<_> = listed.iter().map(|letter| (letter.job.clone(), letter.why.as_str())).collect();
+        let wanted: Vec<_> = (0..).zip(reasons).take(limit).map(|(n, why)| (Some(job(n)), why)).collect();
+        assert_eq!(
+            seen, wanted,
+            "dead letters are listed oldest first, at most {limit}, with job and reason"
+        );
+    }
+    drop((operator, other));
+    let later = open("reject").await;
+    assert_eq!(
+        later.dead_letters(10).await.expect("listing works").len(),
+        3,
+        "dead letters outlive the handle"
+    );
+}

@@ -1,0 +1,92 @@
+//! `publish` and `depth`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pushbutton_core::{Queue, QueueDepth};
+
+use super::{PATIENCE, claim, job, nothing_for, publish};
+
+/// `Ok` means durable: the job is there for who comes after the publisher has gone.
+pub async fn published_jobs_outlive_the_handle(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+    let publisher = open("durable").await;
+    publish(&*publisher, &job(1)).await;
+    drop(publisher);
+    let operator = open("durable").await;
+    assert_eq!(*claim(&*operator).await.job(), job(1), "the job comes as it was published");
+}
+
+/// Jobs are claimed in the order in which they were published.
+pub async fn jobs_come_in_the_order_of_publishing(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+    let (handler, operator) = (open("order").await, open("order").await);
+    for n in 0..20 {
+        publish(&*handler, &job(n)).await;
+    }
+    for n in 0..20 {
+        let claim = claim(&*operator).await;
+        assert_eq!(claim.job().change.number.0, n, "jobs are claimed in the order of publishing");
+        claim.complete().await.expect("a held job is completed");
+    }
+}
+
+/// A job that is queued, leased, waiting for a retry or completed is not run a second time.
+pub async fn a_job_known_already_is_not_run_again(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+    let (handler, other, operator) = (open("once").await, open("once").await, open("once").await);
+    publish(&*handler, &job(1)).await;
+    publish(&*other, &job(1)).await;
+    let claimed = claim(&*operator).await;
+    let short = claimed.lease() / 4;
+    nothing_for(&*operator, short, "a queued job was published again").await;
+
+    claimed.renew().await.expect("a lease that has not run out is renewed");
+    publish(&*handler, &job(1)).await;
+    publish(&*other, &job(1)).await;
+    nothing_for(&*operator, short, "a leased job was published again").await;
+
+    claimed.retry(short * 8, "the node did not boot").await.expect("a held job is given back");
+    publish(&*handler, &job(1)).await;
+    nothing_for(&*operator, short, "a job that waits for its retry was published again").await;
+
+    let claimed = claim(&*operator).await;
+    claimed.complete().await.expect("a held job is completed");
+    publish(&*handler, &job(1)).await;
+    publish(&*other, &job(1)).await;
+    nothing_for(&*operator, short * 6, "a completed job was published again").await;
+}
+
+/// Waiting, leased and dead jobs are counted as such, by every handle.
+pub async fn depth_counts_jobs_where_they_are(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+    let (handler, operator) = (open("depth").await, open("depth").await);
+    depth_is(&*handler, QueueDepth::default()).await;
+    for n in 0..4 {
+        publish(&*handler, &job(n)).await;
+    }
+    depth_is(&*operator, QueueDepth { waiting: 4, leased: 0, dead: 0 }).await;
+    let (held, rejected, retried) =
+        (claim(&*operator).await, claim(&*operator).await, claim(&*operator).await);
+    rejected.reject("malformed").await.expect("a held job is rejected");
+    retried.retry(Duration::from_secs(60), "no node").await.expect("a held job is given back");
+    held.renew().await.expect("a lease that has not run out is renewed");
+    let settled = QueueDepth { waiting: 2, leased: 1, dead: 1 };
+    depth_is(&*handler, settled).await;
+    depth_is(&*operator, settled).await;
+    held.complete().await.expect("a held job is completed");
+    depth_is(&*handler, QueueDepth { leased: 0, ..settled }).await;
+}
+
+/// Counts may lag behind by moments where several machines look at one queue.
+async fn depth_is(queue: &dyn Queue, wanted: QueueDepth) {
+    let mut seen = None;
+    let settled = async {
+        loop {
+            let depth = queue.depth().await.expect("counting works");
+            if depth == wanted {
+                return;
+            }
+            seen = Some(depth);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let settled = tokio::time::timeout(PATIENCE, settled).await;
+    assert!(settled.is_ok(), "depth is {wanted:?} in the end; it stayed {seen:?}");
+}

@@ -1,0 +1,152 @@
+//! Finds files in the log folder, and nothing outside of it. Blocking.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Seek};
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+/// Entries of a folder that are listed; a page of more helps nobody.
+pub(super) const MAX_ENTRIES: usize = 2_000;
+
+/// How much of a file is looked at to tell text from bytes.
+const LOOK: u64 = 1024;
+
+/// Endings below `.gz` that are archives, not text: their users want the file.
+const ARCHIVES: [&str; 5] = ["tar", "cpio", "img", "qcow2", "db"];
+
+#[derive(Debug)]
+pub(super) enum Entry {
+    File(LogFile),
+    Folder(Vec<Listed>),
+}
+
+/// A file that may be sent.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    pub(super) file: File,
+    pub(super) length: u64,
+    pub(super) content: Content,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    Text,
+    GzippedText,
+    Bytes,
+}
+
+/// An entry of a folder.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Listed {
+    /// Folders come first.
+    pub(super) is_file: bool,
+    pub(super) name: String,
+    pub(super) length: u64,
+    pub(super) modified: Option<SystemTime>,
+}
+
+/// Finds what a URL's path names. A text that lies there only compressed is found by its plain name, too.
+pub(super) fn find(root: &Path, path: &str) -> io::Result<Entry> {
+    let root = root.canonicalize()?;
+    let mut wanted = root.clone();
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        // One plain, visible name each: no `..`, no prefix, no separator of any system.
+        if segment.starts_with('.') || segment.contains(['\\', '\0', ':']) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        wanted.push(segment);
+    }
+    match open(&root, &wanted) {
+        Err(error) if error.kind() == ErrorKind::NotFound && wanted != root && !path.ends_with('/') => {
+            let mut name = wanted.into_os_string();
+            name.push(".gz");
+            open(&root, Path::new(&name))
+        }
+        found => found,
+    }
+}
+
+fn open(root: &Path, wanted: &Path) -> io::Result<Entry> {
+    let real = wanted.canonicalize().map_err(|error| match error.kind() {
+        // A file on the way where a folder should be.
+        ErrorKind::NotADirectory => ErrorKind::NotFound.into(),
+        _ => error,
+    })?;
+    is_within(root, &real)?;
+    // Before opening: opening a named pipe waits for its writer.
+    let kind = real.metadata()?.file_type();
+    if kind.is_dir() {
+        return Ok(Entry::Folder(list(&real)?));
+    }
+    if !kind.is_file() {
+        return Err(ErrorKind::NotFound.into());
+    }
+    let mut file = File::open(&real)?;
+    still_within(root, &file)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(ErrorKind::NotFound.into());
+    }
+    let content = look(&mut file, &real)?;
+    Ok(Entry::File(LogFile { length: metadata.len(), file, content }))
+}
+
+/// Symbolic links may point around within the folder, not out of it and not at what is hidden.
+fn is_within(root: &Path, real: &Path) -> io::Result<()> {
+    let hidden = |part: Component<'_>| part.as_os_str().as_encoded_bytes().starts_with(b".");
+    match real.strip_prefix(root) {
+        Ok(inner) if !inner.components().any(hidden) => Ok(()),
+        _ => Err(ErrorKind::NotFound.into()),
+    }
+}
+
+/// The same for what was really opened, should somebody have swapped a link in between.
+#[cfg(target_os = "linux")]
+fn still_within(root: &Path, file: &File) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let opened: PathBuf = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    is_within(root, &opened)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn still_within(_root: &Path, _file: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Text or bytes, by the file's beginning; the name only tells what a compressed file holds.
+fn look(file: &mut File, path: &Path) -> io::Result<Content> {
+    let mut start = Vec::new();
+    file.by_ref().take(LOOK).read_to_end(&mut start)?;
+    file.rewind()?;
+    let inner = path.file_stem().map(Path::new).and_then(Path::extension).and_then(OsStr::to_str);
+    Ok(match start.as_slice() {
+        [0x1f, 0x8b, ..] if path.extension() == Some(OsStr::new("gz")) => match inner {
+            Some(ending) if ARCHIVES.contains(&ending) => Content::Bytes,
+            _ => Content::GzippedText,
+        },
+        bytes if bytes.contains(&0) => Content::Bytes,
+        [0x1f, 0x8b, ..] => Content::Bytes,
+        _ => Content::Text,
+    })
+}
+
+fn list(folder: &Path) -> io::Result<Vec<Listed>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        // A name that is no UTF-8 cannot be asked for by URL.
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(metadata) = fs::metadata(entry.path()) else { continue };
+        if name.starts_with('.') || !(metadata.is_file() || metadata.is_dir()) {
+            continue;
+        }
+        let (is_file, modified) = (metadata.is_file(), metadata.modified().ok());
+        entries.push(Listed { is_file, name, length: metadata.len(), modified });
+        if entries.len() > MAX_ENTRIES {
+            break;
+        }
+    }
+    entries.sort();
+    Ok(entries)
+}

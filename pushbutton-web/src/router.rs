@@ -1,0 +1,42 @@
+use axum::Router;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::get;
+
+use crate::{WebState, api, logs, metrics, page};
+
+/// What every answer says unless it says something stricter itself: no scripts, no frames, nothing from elsewhere.
+const DEFAULTS: [(HeaderName, &str); 4] = [
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (CACHE_CONTROL, "no-cache"),
+];
+
+/// The routes, ready to be served, merged or nested. Nested, the state must know where: [`WebState::mounted_at`].
+pub fn router(state: WebState) -> Router {
+    Router::new()
+        .route("/", get(page::index))
+        .route("/style.css", get(page::style))
+        .route("/healthz", get(api::healthz))
+        .route("/api/queue", get(api::queue))
+        .route("/api/runs", get(api::runs))
+        .route("/metrics", get(metrics::metrics))
+        .route("/logs", get(logs::root))
+        .route("/logs/", get(logs::root))
+        .route("/logs/{*path}", get(logs::entry))
+        .layer(map_response(with_defaults))
+        .with_state(state)
+}
+
+async fn with_defaults(mut response: Response) -> Response {
+    for (name, value) in DEFAULTS {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}

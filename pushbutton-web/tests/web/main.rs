@@ -1,0 +1,6 @@
+//! The router, served on loopback and asked over HTTP.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod logs;
+mod server;
+mod status;

@@ -1,0 +1,159 @@
+//! A server on loopback with a queue, some runs and a log folder, and a client that sends exactly what it is told.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use jiff::{SignedDuration, Timestamp};
+use pushbutton_core::memory::{MemoryQueue, sample};
+use pushbutton_core::{
+    Error, ErrorKind, JobState, Result, RunId, StageName, StageOutcome, StageStatus, TestCounts, Verdict,
+};
+use pushbutton_web::{RunHistory, RunView, StageView, WebState, router};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) queue: MemoryQueue,
+    folder: TempDir,
+}
+
+impl Server {
+    /// At the root, with these runs.
+    pub(crate) async fn with(history: Runs) -> Self {
+        Self::new(history, router).await
+    }
+
+    pub(crate) async fn new(history: Runs, mount: impl FnOnce(WebState) -> Router) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("logs")).unwrap();
+        let queue = MemoryQueue::with_lease(Duration::from_secs(60));
+        let state = WebState::new(Arc::new(queue.clone()), Arc::new(history))
+            .titled("Acme <CI>")
+            .with_logs(folder.path().join("logs"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = mount(state);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { address, queue, folder }
+    }
+
+    /// A folder beside the log folder: what no URL may reach.
+    pub(crate) fn outside(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.folder.path().join("logs")
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "").await
+    }
+
+    /// Sends the path as it is: no client tidies up the dots.
+    pub(crate) async fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
+        let mut stream = self.send(method, path, headers).await;
+        let mut bytes = Vec::new();
+        tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut bytes)).await.unwrap().unwrap();
+        Answer::parse(&bytes)
+    }
+
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    fn parse(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8_lossy(&bytes[..end]);
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap()[9..12].parse().unwrap();
+        let header =
+            |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self { status, headers: lines.filter_map(header).collect(), body: bytes[end + 4..].to_vec() }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+}
+
+/// A run history that is a list; without one it fails.
+pub(crate) struct Runs(pub(crate) Option<Vec<RunView>>);
+
+impl Runs {
+    fn list(&self) -> Result<&Vec<RunView>> {
+        let failed =
+            || Error::temporary(ErrorKind::Local, "disk at secret-host failed").during("history::recent");
+        self.0.as_ref().ok_or_else(failed)
+    }
+}
+
+#[async_trait]
+impl RunHistory for Runs {
+    async fn recent(&self, limit: usize) -> Result<Vec<RunView>> {
+        Ok(self.list()?.iter().take(limit).cloned().collect())
+    }
+
+    async fn verdicts(&self) -> Result<Vec<(String, u64)>> {
+        let mut counts = BTreeMap::new();
+        for verdict in self.list()?.iter().filter_map(|run| run.verdict.as_ref()) {
+            *counts.entry(verdict.result().to_owned()).or_default() += 1;
+        }
+        Ok(counts.into_iter().collect())
+    }
+
+    async fn last_success(&self) -> Result<Option<Timestamp>> {
+        Ok(self
+            .list()?
+            .iter()
+            .filter(|run| run.verdict == Some(Verdict::Success))
+            .filter_map(|run| run.ended)
+            .max())
+    }
+}
+
+pub(crate) fn run(change: u64, verdict: Option<Verdict>) -> RunView {
+    let ended = verdict.as_ref().map(|_| sample::AT + SignedDuration::from_secs(165));
+    let outcome = ended.map(|_| StageOutcome::of(StageStatus::Passed, Duration::from_secs(150)));
+    RunView {
+        run: RunId::generate(),
+        job: sample::job_on(change, "tempest"),
+        attempt: 1,
+        state: if ended.is_some() { JobState::Completed } else { JobState::Running },
+        started: sample::AT,
+        ended,
+        node: Some("node-1".into()),
+        verdict,
+        reason: None,
+        log_url: Some("https://logs.example.org/1".into()),
+        tests: ended.map(|_| TestCounts { passed: 10, failed: 0, skipped: 2 }),
+        stages: vec![StageView { stage: StageName::new("deploy").unwrap(), started: sample::AT, outcome }],
+    }
+}

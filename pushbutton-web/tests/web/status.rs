@@ -1,0 +1,123 @@
+//! The status page, the API and the metrics, over HTTP.
+
+use crate::server::{Runs, Server, run};
+use axum::Router;
+use pushbutton_core::memory::sample;
+use pushbutton_core::{Queue, Verdict};
+use pushbutton_web::{WebState, router};
+use serde_json::json;
+
+fn two_runs() -> Runs {
+    Runs(Some(vec![run(7, None), run(6, Some(Verdict::Success))]))
+}
+
+#[tokio::test]
+async fn health_is_the_health_of_the_parts_and_names_no_secrets() {
+    let well = Server::with(two_runs()).await.get("/healthz").await;
+    assert_eq!((well.status, well.json()), (200, json!({"queue": "ok", "history": "ok"})));
+    let server = Server::with(Runs(None)).await;
+    let ill = server.get("/healthz").await;
+    assert_eq!((ill.status, ill.json()), (503, json!({"queue": "ok", "history": "failed"})));
+    for path in ["/api/runs", "/", "/metrics"] {
+        assert!(!server.get(path).await.text().contains("secret-host"), "{path}");
+    }
+    assert_eq!(server.get("/api/runs").await.status, 503);
+    assert!(server.get("/").await.text().contains("The run history does not answer"));
+}
+
+#[tokio::test]
+async fn the_api_tells_the_queue() {
+    let server = Server::with(two_runs()).await;
+    for n in 0..3 {
+        server.queue.publish(&sample::job_on(n, "tempest")).await.unwrap();
+    }
+    server.queue.claim().await.unwrap().reject("unknown job").await.unwrap();
+    let _held = server.queue.claim().await.unwrap();
+    let answer = server.get("/api/queue").await;
+    let queue = answer.json();
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
+    assert_eq!(json!([queue["waiting"], queue["leased"], queue["dead"]]), json!([1, 1, 1]));
+    assert_eq!(queue["dead_letters"][0]["why"], "unknown job");
+    assert_eq!(server.get("/api/queue?limit=0").await.json()["dead_letters"], json!([]));
+}
+
+#[tokio::test]
+async fn the_api_tells_the_latest_runs_within_a_limit() {
+    let server = Server::with(Runs(Some((0..600).map(|n| run(n, Some(Verdict::Success))).collect()))).await;
+    let count = async |path: &str| server.get(path).await.json()["runs"].as_array().unwrap().len();
+    assert_eq!(count("/api/runs").await, 50);
+    assert_eq!(count("/api/runs?limit=2").await, 2);
+    assert_eq!(count("/api/runs?limit=100000").await, 500);
+    assert_eq!(server.get("/api/runs?limit=many").await.status, 400);
+    let first = &server.get("/api/runs?limit=1").await.json()["runs"][0];
+    assert_eq!((&first["job"]["name"], &first["state"]), (&json!("tempest"), &json!("completed")));
+    assert_eq!(first["verdict"], json!({"verdict": "success"}));
+}
+
+#[tokio::test]
+async fn metrics_are_open_metrics() {
+    let answer = Server::with(two_runs()).await.get("/metrics").await;
+    assert!(answer.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
+    for line in [
+        "pushbutton_runs{verdict=\"SUCCESS\"} 1",
+        "pushbutton_queue_jobs{place=\"waiting\"} 0",
+        "pushbutton_last_success_timestamp_seconds 1795435365",
+        "# EOF",
+    ] {
+        assert!(answer.text().lines().any(|found| found == line), "{line}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn the_page_shows_the_runs() {
+    let answer = Server::with(two_runs()).await.get("/").await;
+    let page = answer.text();
+    assert_eq!(answer.status, 200);
+    for text in
+        ["running: deploy", "SUCCESS", "10 passed, 0 failed, 2 skipped", "2m 45s", ">7,2</a>", "/logs/"]
+    {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn hostile_text_stays_text() {
+    let mut hostile = run(7, Some(Verdict::NodeFailure));
+    hostile.job.change.subject = "</td><script>alert(1)</script>".into();
+    hostile.job.change.url = Some("javascript:alert(2)".into());
+    hostile.log_url = Some("https://x.example/\"onmouseover=alert(3)".into());
+    hostile.reason = Some("<img src=x onerror=alert(4)>".into());
+    let answer = Server::with(Runs(Some(vec![hostile]))).await.get("/").await;
+    let page = answer.text();
+    for bad in ["<script", "javascript:", "\"onmouseover", "<img", "<CI>"] {
+        assert!(!page.contains(bad), "{bad}: {page}");
+    }
+    assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
+    let policy = answer.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'; style-src 'self'"), "{policy}");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+}
+
+#[tokio::test]
+async fn it_can_be_mounted_in_another_service() {
+    let nest = |state: WebState| Router::new().nest("/ci", router(state.mounted_at("/ci/")));
+    let service = |state: WebState| Router::new().nest_service("/ci", router(state.mounted_at("/ci")));
+    for server in [Server::new(two_runs(), nest).await, Server::new(two_runs(), service).await] {
+        std::fs::create_dir(server.logs().join("12345")).unwrap();
+        let page = server.get("/ci").await;
+        assert_eq!(page.status, 200);
+        assert!(page.text().contains("href=\"/ci/style.css\"") && page.text().contains("href=\"/ci/logs/\""));
+        assert_eq!(server.get("/ci/style.css").await.header("content-type"), "text/css; charset=utf-8");
+        assert_eq!(server.get("/ci/logs/12345").await.header("location"), "/ci/logs/12345/");
+        assert!(server.get("/ci/logs/12345/").await.text().contains("<a href=\"/ci\">status</a>"));
+        assert_eq!(server.get("/healthz").await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn it_can_only_be_read() {
+    let server = Server::with(two_runs()).await;
+    for path in ["/", "/api/runs", "/logs/"] {
+        assert_eq!(server.ask("POST", path, "content-length: 0\r\n").await.status, 405, "{path}");
+    }
+}

@@ -1,0 +1,32 @@
+//! HTTP by the curl program: a test needs a handful of calls, not a client library.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::process::run;
+
+/// What an HTTP server said.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// Lines up to the body, as received.
+    pub(crate) headers: String,
+    pub(crate) body: String,
+}
+
+/// Sends one request; `body` goes as JSON. Panics when there is no answer at all.
+pub(crate) fn request(method: &str, url: &str, options: &[&str], body: Option<&Value>) -> Reply {
+    let mut command = Command::new("curl");
+    command.args(["-sS", "-i", "--max-time", "60", "-X", method, "-H", "Expect:"]).args(options);
+    if body.is_some() {
+        command.args(["-H", "Content-Type: application/json", "--data-binary", "@-"]);
+    }
+    let output = run(command.arg(url), &body.map(Value::to_string).unwrap_or_default());
+    let (headers, body) = output.split_once("\r\n\r\n").unwrap_or((output.as_str(), ""));
+    let status = headers.split(' ').nth(1).and_then(|word| word.parse().ok());
+    Reply {
+        status: status.unwrap_or_else(|| panic!("{method} {url}: no status in {headers}")),
+        headers: headers.to_owned(),
+        body: body.to_owned(),
+    }
+}

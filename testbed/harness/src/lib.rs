@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support: a testbed that does not work must end the test, loudly"
+)]
+
+mod broker;
+mod curl;
+mod gerrit;
+mod instance;
+mod openstack;
+mod process;
+mod sshd;
+mod until;
+
+pub use broker::{Broker, Version, rabbitmq};
+pub use gerrit::{Change, Gerrit, Message, Vote, gerrit};
+pub use instance::ansible_bin;
+pub use openstack::{FloatingIp, Keypair, OpenStack, Port, Server, Volume, openstack};
+pub use sshd::{Sshd, SshdOptions};
+pub use until::until;
