@@ -40,6 +40,11 @@ pub struct Cause {
     pub trigger: String,
 }
 
+impl Cause {
+    /// The kind of what a person asked for on the command line.
+    pub const BY_HAND: &str = "enqueue";
+}
+
 impl Job {
     /// The job of this name that this event called for, by this rule.
     pub fn new(name: JobName, event: &Event, trigger: impl Into<String>, created: Timestamp) -> Self {
@@ -57,6 +62,11 @@ impl Job {
             created,
             failed_attempts: 0,
         }
+    }
+
+    /// Whether a person asked for exactly this patch set on the command line.
+    pub fn is_by_hand(&self) -> bool {
+        self.cause.kind == Cause::BY_HAND
     }
 
     /// Change and patch set as people write them: `12345,2`.

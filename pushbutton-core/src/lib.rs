@@ -41,7 +41,8 @@ pub use pipeline::{Handler, LogPlace, Operator, Pipeline, Shutdown};
 pub use report::{Report, Update, UpdateKind};
 pub use run::{JobSpec, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus, TestCounts};
 pub use seam::{
-    Claim, EventSource, Executor, Journal, Ledger, Notice, Notices, Provisioner, Queue, QueueDepth, Reporter,
+    Alarm, Changes, Claim, DeadLetter, EventSource, Executor, Journal, JournalEntry, Ledger, Notice, Notices,
+    Provisioner, Queue, QueueDepth, Reporter, Standing,
 };
 pub use trigger::{Decision, Trigger, Triggers};
 pub use verdict::{Verdict, Vote};

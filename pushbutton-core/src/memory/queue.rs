@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ident::JobId;
+use crate::ident::{JobId, RunId};
 use crate::job::Job;
 use crate::seam::{Claim, DeadLetter, Notice, Notices, Queue, QueueDepth};
 
@@ -32,12 +32,18 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<(Instant, Job)>,
-    leased: HashMap<JobId, (u64, Instant, Job)>,
+    leased: HashMap<JobId, Lease>,
     dead: Vec<DeadLetter>,
     notices: Vec<Notice>,
     completed: HashSet<JobId>,
     completed_order: VecDeque<JobId>,
-    epoch: u64,
+}
+
+#[derive(Debug)]
+struct Lease {
+    run: RunId,
+    end: Instant,
+    job: Job,
 }
 
 impl Default for MemoryQueue {
@@ -65,29 +71,41 @@ impl State {
             || self.dead.iter().any(|letter| letter.job.as_ref().is_some_and(|job| job.id == *id))
     }
 
+    /// Remembers a job that is not to be run again.
+    fn remember(&mut self, job: JobId) {
+        self.completed.insert(job.clone());
+        self.completed_order.push_back(job);
+        if self.completed_order.len() > REMEMBERED {
+            if let Some(oldest) = self.completed_order.pop_front() {
+                self.completed.remove(&oldest);
+            }
+        }
+    }
+
     /// Gives back what its holder no longer renews.
     fn reap(&mut self, now: Instant) {
         let lost: Vec<_> =
-            self.leased.iter().filter(|(_, (_, end, _))| *end <= now).map(|(id, _)| id.clone()).collect();
+            self.leased.iter().filter(|(_, lease)| lease.end <= now).map(|(id, _)| id.clone()).collect();
         for id in lost {
-            if let Some((_, _, job)) = self.leased.remove(&id) {
-                self.waiting.push_front((now, job));
+            if let Some(lease) = self.leased.remove(&id) {
+                self.waiting.push_front((now, lease.job));
             }
         }
     }
 
     /// The first job that is due, or when the next thing will happen.
-    fn take(&mut self, now: Instant, lease: Duration) -> std::result::Result<(u64, Job), Option<Instant>> {
+    fn take(&mut self, now: Instant, lease: Duration) -> std::result::Result<(RunId, Job), Option<Instant>> {
         self.reap(now);
         if let Some(at) = self.waiting.iter().position(|(due, _)| *due <= now) {
             if let Some((_, job)) = self.waiting.remove(at) {
-                self.epoch += 1;
-                self.leased.insert(job.id.clone(), (self.epoch, now + lease, job.clone()));
-                return Ok((self.epoch, job));
+                let run = RunId::generate();
+                let lease = Lease { run: run.clone(), end: now + lease, job: job.clone() };
+                self.leased.insert(job.id.clone(), lease);
+                return Ok((run, job));
             }
         }
         let due = self.waiting.iter().map(|(due, _)| *due);
-        Err(due.chain(self.leased.values().map(|(_, end, _)| *end)).min())
+        Err(due.chain(self.leased.values().map(|lease| lease.end)).min())
     }
 }
 
@@ -110,7 +128,7 @@ impl Queue for MemoryQueue {
             changed.as_mut().enable();
             let taken = self.state().take(Instant::now(), self.lease);
             match taken {
-                Ok((epoch, job)) => return Ok(Box::new(MemoryClaim { queue: self.clone(), epoch, job })),
+                Ok((run, job)) => return Ok(Box::new(MemoryClaim { queue: self.clone(), run, job })),
                 Err(Some(next)) => {
                     tokio::select! { () = changed => {}, () = tokio::time::sleep_until(next) => {} }
                 }
@@ -140,11 +158,37 @@ impl Queue for MemoryQueue {
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>> {
         Ok(self.state().dead.iter().take(limit).cloned().collect())
     }
+
+    async fn requeue_dead_letter(&self, letter: &str) -> Result<bool> {
+        let mut state = self.state();
+        let Some(at) = state.dead.iter().position(|dead| dead.id == letter) else { return Ok(false) };
+        if let Some(job) = state.dead.remove(at).job {
+            state.waiting.push_back((Instant::now(), Job { failed_attempts: 0, ..job }));
+        }
+        drop(state);
+        self.shared.changed.notify_waiters();
+        Ok(true)
+    }
+
+    async fn drop_dead_letter(&self, letter: &str) -> Result<bool> {
+        let mut state = self.state();
+        let Some(at) = state.dead.iter().position(|dead| dead.id == letter) else { return Ok(false) };
+        if let Some(job) = state.dead.remove(at).job {
+            state.remember(job.id);
+        }
+        Ok(true)
+    }
+
+    async fn leased_runs(&self) -> Result<Vec<RunId>> {
+        let mut state = self.state();
+        state.reap(Instant::now());
+        Ok(state.leased.values().map(|lease| lease.run.clone()).collect())
+    }
 }
 
 struct MemoryClaim {
     queue: MemoryQueue,
-    epoch: u64,
+    run: RunId,
     job: Job,
 }
 
@@ -154,11 +198,11 @@ impl MemoryClaim {
         let mut state = self.queue.state();
         state.reap(Instant::now());
         match state.leased.get(&self.job.id) {
-            Some((epoch, _, _)) if *epoch == self.epoch => {}
+            Some(lease) if lease.run == self.run => {}
             _ => return Err(lost(&self.job).during(operation)),
         }
-        if let Some((_, _, job)) = state.leased.remove(&self.job.id) {
-            then(&mut state, job);
+        if let Some(lease) = state.leased.remove(&self.job.id) {
+            then(&mut state, lease.job);
         }
         drop(state);
         self.queue.shared.changed.notify_waiters();
@@ -176,6 +220,10 @@ impl Claim for MemoryClaim {
         &self.job
     }
 
+    fn run(&self) -> &RunId {
+        &self.run
+    }
+
     fn lease(&self) -> Duration {
         self.queue.lease
     }
@@ -185,8 +233,8 @@ impl Claim for MemoryClaim {
         let now = Instant::now();
         state.reap(now);
         match state.leased.get_mut(&self.job.id) {
-            Some((epoch, end, _)) if *epoch == self.epoch => {
-                *end = now + self.queue.lease;
+            Some(lease) if lease.run == self.run => {
+                lease.end = now + self.queue.lease;
                 Ok(())
             }
             _ => Err(lost(&self.job).during("claim::renew")),
@@ -194,15 +242,7 @@ impl Claim for MemoryClaim {
     }
 
     async fn complete(self: Box<Self>) -> Result<()> {
-        self.end("claim::complete", |state, job| {
-            state.completed.insert(job.id.clone());
-            state.completed_order.push_back(job.id);
-            if state.completed_order.len() > REMEMBERED {
-                if let Some(oldest) = state.completed_order.pop_front() {
-                    state.completed.remove(&oldest);
-                }
-            }
-        })
+        self.end("claim::complete", |state, job| state.remember(job.id))
     }
 
     async fn retry(self: Box<Self>, after: Duration, _why: &str) -> Result<()> {
@@ -221,7 +261,8 @@ impl Claim for MemoryClaim {
 
     async fn reject(self: Box<Self>, why: &str) -> Result<()> {
         self.end("claim::reject", |state, job| {
-            state.dead.push(DeadLetter { job: Some(job), why: why.to_owned(), at: Some(Timestamp::now()) });
+            let (id, at) = (job.id.to_string(), Some(Timestamp::now()));
+            state.dead.push(DeadLetter { id, job: Some(job), why: why.to_owned(), at });
         })
     }
 }

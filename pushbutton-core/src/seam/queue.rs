@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::ident::{ChangeNumber, JobId, PatchsetNumber};
+use crate::ident::{ChangeNumber, JobId, PatchsetNumber, RunId};
 use crate::job::Job;
 
 /// Carries jobs from handlers to operators, durably.
@@ -51,6 +51,26 @@ pub trait Queue: Send + Sync {
     /// # Contract
     /// - Listing changes nothing.
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>>;
+
+    /// Puts a dead letter's job back on the queue, with all its attempts before it again; says whether there was such a letter.
+    ///
+    /// # Contract
+    /// - `Ok(true)` means durable: the letter is gone, and the job waits to be claimed.
+    /// - `Ok(false)` when no letter has this [`DeadLetter::id`]: another may have taken it.
+    /// - A letter whose job could not be read stays, with a permanent [`ErrorKind::Invalid`](crate::ErrorKind::Invalid).
+    async fn requeue_dead_letter(&self, letter: &str) -> Result<bool>;
+
+    /// Forgets a dead letter; says whether there was one.
+    ///
+    /// # Contract
+    /// - `Ok(true)` means durable. The job is not run, also when it is published again.
+    async fn drop_dead_letter(&self, letter: &str) -> Result<bool>;
+
+    /// Lists the runs whose leases have not ended: what a sweep must not touch.
+    ///
+    /// # Contract
+    /// - Complete: it holds every run whose claim was granted, on any machine, before this call began and has not ended since.
+    async fn leased_runs(&self) -> Result<Vec<RunId>>;
 }
 
 /// A lease on one job. Dropping it without an ending lets the lease run out: the job comes back.
@@ -59,6 +79,9 @@ pub trait Queue: Send + Sync {
 pub trait Claim: Send + Sync {
     /// The job, with its count of failed attempts.
     fn job(&self) -> &Job;
+
+    /// The run that this claim is for: made with the claim, and listed by [`Queue::leased_runs`] while the lease lasts.
+    fn run(&self) -> &RunId;
 
     /// How long the lease lasts from the claim or the last renewal.
     fn lease(&self) -> Duration;
@@ -137,22 +160,46 @@ pub enum Notice {
         /// When it was said.
         at: Timestamp,
     },
+    /// Too many runs in a row went wrong: nobody comments on reviews until a person has looked.
+    Muted {
+        /// Who found out, as `operator host-3`.
+        by: String,
+        /// Why.
+        why: String,
+        /// When it was said.
+        at: Timestamp,
+    },
+    /// A person has looked: comments are welcome again.
+    Unmuted {
+        /// Who.
+        by: String,
+        /// When it was said.
+        at: Timestamp,
+    },
 }
 
 impl Notice {
     /// Whether it makes this job pointless.
     pub fn concerns(&self, job: &Job) -> bool {
         match self {
-            Self::Superseded { change, by, .. } => job.change.number == *change && job.patchset.number < *by,
+            // A person who asks for an older patch set means it.
+            Self::Superseded { change, by, .. } => {
+                job.change.number == *change && job.patchset.number < *by && !job.is_by_hand()
+            }
             Self::Closed { change, at } => job.change.number == *change && job.created <= *at,
             Self::Cancel { job: id, .. } => job.id == *id,
+            Self::Muted { .. } | Self::Unmuted { .. } => false,
         }
     }
 
     /// When it was said.
     pub fn at(&self) -> Timestamp {
         match self {
-            Self::Superseded { at, .. } | Self::Closed { at, .. } | Self::Cancel { at, .. } => *at,
+            Self::Superseded { at, .. }
+            | Self::Closed { at, .. }
+            | Self::Cancel { at, .. }
+            | Self::Muted { at, .. }
+            | Self::Unmuted { at, .. } => *at,
         }
     }
 }
@@ -171,6 +218,8 @@ pub struct QueueDepth {
 /// A job that nobody will run, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetter {
+    /// Its name, for [`Queue::requeue_dead_letter`] and [`Queue::drop_dead_letter`]: the job's id where the job could be read.
+    pub id: String,
     /// The job; none when it could not be read.
     pub job: Option<Job>,
     /// Why it was rejected.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use pushbutton_core::memory::{MemoryQueue, Script, sample};
 use pushbutton_core::seam::DeadLetter;
 use pushbutton_core::{
-    Claim, Error, ErrorKind, Job, Notice, Notices, Queue, QueueDepth, Result, StageStatus, UpdateKind,
+    Claim, Error, ErrorKind, Job, Notice, Notices, Queue, QueueDepth, Result, RunId, StageStatus, UpdateKind,
     Verdict,
 };
 
@@ -46,12 +46,24 @@ impl Queue for Flaky {
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>> {
         self.inner.dead_letters(limit).await
     }
+    async fn requeue_dead_letter(&self, letter: &str) -> Result<bool> {
+        self.inner.requeue_dead_letter(letter).await
+    }
+    async fn drop_dead_letter(&self, letter: &str) -> Result<bool> {
+        self.inner.drop_dead_letter(letter).await
+    }
+    async fn leased_runs(&self) -> Result<Vec<RunId>> {
+        self.inner.leased_runs().await
+    }
 }
 
 #[async_trait]
 impl Claim for FlakyClaim {
     fn job(&self) -> &Job {
         self.inner.job()
+    }
+    fn run(&self) -> &RunId {
+        self.inner.run()
     }
     fn lease(&self) -> Duration {
         self.inner.lease()

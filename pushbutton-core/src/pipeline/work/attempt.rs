@@ -55,7 +55,7 @@ impl Worker {
             let why = format!("this operator knows no job named {}", job.name);
             return settle(claim.reject(&why).await, Ended::Unfinished);
         };
-        let run = RunId::generate();
+        let run = claim.run().clone();
         let stop = operator_stop.child();
         let mut attempt = Attempt {
             worker: &self,
@@ -174,6 +174,7 @@ impl Worker {
             Ending::Infrastructure { why, .. } => {
                 attempt.enter(JobState::Retrying);
                 let after = retry_delay(self.retry_first, self.retry_cap, attempt.number);
+                tracing::warn!(run = %attempt.run, job = %attempt.job.name, target = %attempt.job.target(), attempt = attempt.number, "the infrastructure failed, another attempt follows: {why}");
                 attempt.tell(UpdateKind::Retrying { why: why.clone(), after }).await;
                 settle(claim.retry(after, &why).await, Ended::Unfinished)
             }

@@ -67,6 +67,7 @@ impl Board {
             Notice::Superseded { change, by, .. } => entries.newest.raise(change, *by),
             Notice::Closed { change, at } => entries.closed.raise(change, *at),
             Notice::Cancel { job, .. } => entries.cancelled.raise(job, ()),
+            Notice::Muted { .. } | Notice::Unmuted { .. } => return,
         }
         drop(entries);
         self.changed.notify_waiters();
@@ -79,7 +80,9 @@ impl Board {
         if entries.cancelled.values.contains_key(&job.id) {
             return Some(Reason::Cancelled);
         }
-        let newer = entries.newest.values.get(change).is_some_and(|newest| job.patchset.number < *newest);
+        // A person who asks for an older patch set means it.
+        let newer = entries.newest.values.get(change).is_some_and(|newest| job.patchset.number < *newest)
+            && !job.is_by_hand();
         let closed = entries.closed.values.get(change).is_some_and(|at| job.created <= *at);
         (newer || closed).then_some(Reason::Superseded)
     }

@@ -72,10 +72,18 @@ impl Ending {
         }
     }
 
-    /// The ending after an `always` stage: it can spoil a success, and change nothing else.
+    /// The ending after an `always` stage: it can spoil a success, and show that what looked like the patch's fault was a node on its way out.
     pub(super) fn after_always(self, stage: &Stage, outcome: &StageOutcome) -> Self {
         debug_assert_eq!(stage.run, RunWhen::Always);
         match (self, outcome.status) {
+            // A machine that dies takes its processes with it, which looks like tests that fail.
+            (
+                Self::Verdict(Verdict::Failure { stage: failed } | Verdict::TimedOut { stage: failed }, _),
+                StageStatus::Unreachable,
+            ) => Self::Infrastructure {
+                why: format!("after stage {failed}: {}", describe(&stage.name, outcome)),
+                last: Verdict::RetryLimit,
+            },
             (Self::Verdict(Verdict::Success, _), status) if status != StageStatus::Passed => {
                 Self::Verdict(Verdict::PostFailure, Some(describe(&stage.name, outcome)))
             }
@@ -183,5 +191,14 @@ mod tests {
     fn delays_double_up_to_the_cap() {
         let delay = |failed| retry_delay(Duration::from_secs(60), Duration::from_secs(900), failed).as_secs();
         assert_eq!([1, 2, 3, 4, 5, 99].map(delay), [60, 120, 240, 480, 900, 900]);
+    }
+
+    #[test]
+    fn a_node_that_is_gone_when_logs_are_gathered_was_the_cause_of_a_failure() {
+        let always = stage(OnFailure::Fail, RunWhen::Always);
+        let failure = Ending::Verdict(Verdict::Failure { stage: always.name.clone() }, None);
+        let after = failure.clone().after_always(&always, &outcome(StageStatus::Unreachable));
+        assert!(matches!(after, Ending::Infrastructure { last: Verdict::RetryLimit, .. }), "{after:?}");
+        assert_eq!(failure.clone().after_always(&always, &outcome(StageStatus::Failed)), failure);
     }
 }
