@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -135,6 +136,13 @@ impl RunId {
     pub fn generate() -> Self {
         Self(uuid::Uuid::now_v7().hyphenated().to_string())
     }
+
+    /// When it was made, by the clock of the machine that made it; none when it is no UUID of version 7.
+    pub fn made_at(&self) -> Option<Timestamp> {
+        let uuid = uuid::Uuid::try_parse(&self.0).ok().filter(|uuid| uuid.get_version_num() == 7)?;
+        let (seconds, nanoseconds) = uuid.get_timestamp()?.to_unix();
+        Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanoseconds).ok()?).ok()
+    }
 }
 
 /// A change's number, unique on one Gerrit.
@@ -240,5 +248,15 @@ mod tests {
     fn run_ids_sort_by_time() {
         let (first, second) = (RunId::generate(), RunId::generate());
         assert!(first < second);
+    }
+
+    #[test]
+    fn a_run_id_tells_when_it_was_made() {
+        // The example of RFC 9562, A.6: 2022-02-22T19:22:22Z.
+        let example = RunId::new("017f22e2-79b0-7cc3-98c4-dc0c0c07398f").unwrap();
+        assert_eq!(example.made_at(), Some("2022-02-22T19:22:22Z".parse().unwrap()));
+        for other in ["r1", "c232ab00-9414-11ec-b3c8-9f6bdeced846"] {
+            assert_eq!(RunId::new(other).unwrap().made_at(), None, "{other}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use tokio::sync::Notify;
 
 use super::ingest::{Handler, Intake};
 use super::shutdown::Shutdown;
+use super::sweep::Sweeper;
 use super::work::{LogPlace, Operator, Tally};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{MemoryLedger, MemoryQueue};
@@ -99,6 +100,7 @@ pub struct PipelineBuilder {
     slots: usize,
     retry_delays: Option<(Duration, Duration)>,
     shutdown_deadline: Option<Duration>,
+    sweep: Option<Box<dyn FnOnce(Sweeper) -> Sweeper + Send>>,
 }
 
 impl PipelineBuilder {
@@ -186,6 +188,14 @@ impl PipelineBuilder {
         self
     }
 
+    /// Clears away what crashes have left: see [`Operator::with_sweeper`]. The function says how, as
+    /// `|sweeper| sweeper.with_journal(journal)`. Default: nobody does.
+    #[must_use]
+    pub fn sweep(mut self, how: impl FnOnce(Sweeper) -> Sweeper + Send + 'static) -> Self {
+        self.sweep = Some(Box::new(how));
+        self
+    }
+
     /// Puts the parts together.
     ///
     /// # Errors
@@ -218,6 +228,7 @@ impl PipelineBuilder {
         let handler = Handler::new(source, triggers, Arc::clone(&queue))
             .with_ledger(ledger)
             .with_reporters(self.reporters.clone());
+        let sweeper = self.sweep.map(|how| how(Sweeper::new(Arc::clone(&provisioner), Arc::clone(&queue))));
         let mut operator = Operator::new(Arc::clone(&queue), provisioner, executor, self.jobs, logs)
             .with_slots(self.slots)
             .with_reporters(self.reporters);
@@ -226,6 +237,9 @@ impl PipelineBuilder {
         }
         if let Some(deadline) = self.shutdown_deadline {
             operator = operator.with_shutdown_deadline(deadline);
+        }
+        if let Some(sweeper) = sweeper {
+            operator = operator.with_sweeper(sweeper);
         }
         Ok(Pipeline { handler, operator, queue })
     }

@@ -6,10 +6,12 @@
 mod builder;
 mod ingest;
 mod shutdown;
+mod sweep;
 mod tell;
 mod work;
 
 pub use builder::{Pipeline, PipelineBuilder};
 pub use ingest::{Handler, Intake};
 pub use shutdown::Shutdown;
+pub use sweep::{Orphan, Sweeper, Swept};
 pub use work::{LogPlace, Operator, Tally};

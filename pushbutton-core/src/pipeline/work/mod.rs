@@ -19,6 +19,7 @@ use self::attempt::{Ended, Worker};
 use self::board::Board;
 use self::stop::Stop;
 use super::shutdown::Shutdown;
+use super::sweep::Sweeper;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
 use crate::ident::{JobName, RunId};
@@ -55,6 +56,7 @@ pub struct Operator {
     slots: usize,
     deadline: Duration,
     idle: Arc<Notify>,
+    sweeper: Option<Sweeper>,
 }
 
 /// What an operator did.
@@ -89,7 +91,7 @@ impl Operator {
             retry_first: Duration::from_secs(60),
             retry_cap: Duration::from_secs(15 * 60),
         };
-        Self { worker, slots: 1, deadline: Duration::from_secs(60), idle: Arc::default() }
+        Self { worker, slots: 1, deadline: Duration::from_secs(60), idle: Arc::default(), sweeper: None }
     }
 
     /// Runs so many jobs at once.
@@ -127,6 +129,13 @@ impl Operator {
         self
     }
 
+    /// Clears away what crashes have left, at the start and now and again. Default: nobody does.
+    #[must_use]
+    pub fn with_sweeper(mut self, sweeper: Sweeper) -> Self {
+        self.sweeper = Some(sweeper);
+        self
+    }
+
     /// Is notified each time a run has ended.
     pub(super) fn idle(&self) -> Arc<Notify> {
         Arc::clone(&self.idle)
@@ -140,9 +149,15 @@ impl Operator {
     /// # Errors
     /// Permanent errors of the queue, once the running jobs have ended.
     pub async fn run(self, shutdown: &Shutdown) -> Result<Tally> {
-        let Self { worker, slots, deadline, idle } = self;
+        let Self { worker, slots, deadline, idle, sweeper } = self;
         let worker = Arc::new(worker);
-        let listener = tokio::spawn(board::listen(Arc::clone(&worker.queue), Arc::clone(&worker.board)));
+        // They end with this call, however it ends.
+        let mut helpers = JoinSet::new();
+        helpers.spawn(board::listen(Arc::clone(&worker.queue), Arc::clone(&worker.board)));
+        if let Some(sweeper) = sweeper {
+            let shutdown = shutdown.clone();
+            helpers.spawn(async move { sweeper.run(&shutdown).await });
+        }
         let (stop, mut runs, mut tally) = (Stop::new(), JoinSet::new(), Tally::default());
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
         let fault = loop {
@@ -176,7 +191,6 @@ impl Operator {
                 }
             }
         }
-        listener.abort();
         fault.map_or(Ok(tally), Err)
     }
 }
