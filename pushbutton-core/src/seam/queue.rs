@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::ident::{ChangeNumber, JobId, PatchsetNumber, RunId};
+use crate::ident::{ChangeNumber, JobId, JobName, PatchsetNumber, RunId};
 use crate::job::Job;
 
 /// Carries jobs from handlers to operators, durably.
@@ -160,6 +160,19 @@ pub enum Notice {
         /// When it was said.
         at: Timestamp,
     },
+    /// A person cancels what was asked for until now on a change.
+    CancelAll {
+        /// The change.
+        change: ChangeNumber,
+        /// Only of this patch set.
+        patchset: Option<PatchsetNumber>,
+        /// Only jobs of this name.
+        name: Option<JobName>,
+        /// Who asked.
+        by: String,
+        /// When it was said: jobs that were created later are not meant.
+        at: Timestamp,
+    },
     /// Too many runs in a row went wrong: nobody comments on reviews until a person has looked.
     Muted {
         /// Who found out, as `operator host-3`.
@@ -188,6 +201,12 @@ impl Notice {
             }
             Self::Closed { change, at } => job.change.number == *change && job.created <= *at,
             Self::Cancel { job: id, .. } => job.id == *id,
+            Self::CancelAll { change, patchset, name, at, .. } => {
+                job.change.number == *change
+                    && patchset.is_none_or(|patchset| job.patchset.number == patchset)
+                    && name.as_ref().is_none_or(|name| job.name == *name)
+                    && job.created <= *at
+            }
             Self::Muted { .. } | Self::Unmuted { .. } => false,
         }
     }
@@ -198,6 +217,7 @@ impl Notice {
             Self::Superseded { at, .. }
             | Self::Closed { at, .. }
             | Self::Cancel { at, .. }
+            | Self::CancelAll { at, .. }
             | Self::Muted { at, .. }
             | Self::Unmuted { at, .. } => *at,
         }

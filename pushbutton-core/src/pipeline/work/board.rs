@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::stop::Reason;
-use crate::ident::{ChangeNumber, JobId, PatchsetNumber};
+use crate::ident::{ChangeNumber, JobId, JobName, PatchsetNumber};
 use crate::job::Job;
 use crate::retry::Backoff;
 use crate::seam::{Notice, Queue};
@@ -29,7 +29,11 @@ struct Entries {
     newest: Recent<ChangeNumber, PatchsetNumber>,
     closed: Recent<ChangeNumber, Timestamp>,
     cancelled: Recent<JobId, ()>,
+    cancelled_all: Recent<Meant, Timestamp>,
 }
+
+/// What a person meant: all of a change, or of one patch set, or of one name.
+type Meant = (ChangeNumber, Option<PatchsetNumber>, Option<JobName>);
 
 /// A map that keeps the greatest value of each key, and forgets its oldest keys.
 #[derive(Debug)]
@@ -67,6 +71,9 @@ impl Board {
             Notice::Superseded { change, by, .. } => entries.newest.raise(change, *by),
             Notice::Closed { change, at } => entries.closed.raise(change, *at),
             Notice::Cancel { job, .. } => entries.cancelled.raise(job, ()),
+            Notice::CancelAll { change, patchset, name, at, .. } => {
+                entries.cancelled_all.raise(&(*change, *patchset, name.clone()), *at);
+            }
             Notice::Muted { .. } | Notice::Unmuted { .. } => return,
         }
         drop(entries);
@@ -77,7 +84,13 @@ impl Board {
     pub(super) fn verdict_on(&self, job: &Job) -> Option<Reason> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let change = &job.change.number;
-        if entries.cancelled.values.contains_key(&job.id) {
+        let meant = [None, Some(job.patchset.number)].into_iter().any(|patchset| {
+            [None, Some(job.name.clone())].into_iter().any(|name| {
+                let at = entries.cancelled_all.values.get(&(*change, patchset, name));
+                at.is_some_and(|at| job.created <= *at)
+            })
+        });
+        if meant || entries.cancelled.values.contains_key(&job.id) {
             return Some(Reason::Cancelled);
         }
         // A person who asks for an older patch set means it.
@@ -147,6 +160,44 @@ mod tests {
         assert_eq!(board.verdict_on(&job), Some(Reason::Superseded));
         job.created = sample::AT + jiff::SignedDuration::from_secs(1);
         assert_eq!(board.verdict_on(&job), None);
+    }
+
+    #[test]
+    fn a_person_cancels_what_was_asked_for_until_now() {
+        let job = sample::job("tempest");
+        let (change, newer) = (
+            job.change.number,
+            Job { created: sample::AT + jiff::SignedDuration::from_secs(1), ..job.clone() },
+        );
+        let (this, other) = (Some(job.patchset.number), Some(PatchsetNumber(99)));
+        let name = |name: &str| Some(JobName::new(name).unwrap());
+        for (patchset, name, meant) in [
+            (None, None, true),
+            (this, None, true),
+            (this, name("tempest"), true),
+            (None, name("tempest"), true),
+            (other, None, false),
+            (None, name("unit"), false),
+        ] {
+            let notice = Notice::CancelAll { change, patchset, name, by: "ops".into(), at: sample::AT };
+            let board = Board::default();
+            board.post(&notice);
+            assert_eq!(board.verdict_on(&job), meant.then_some(Reason::Cancelled), "{notice:?}");
+            assert_eq!(notice.concerns(&job), meant, "{notice:?}");
+            assert_eq!(
+                (board.verdict_on(&newer), notice.concerns(&newer)),
+                (None, false),
+                "asked for afterwards"
+            );
+        }
+    }
+
+    #[test]
+    fn an_older_patch_set_that_a_person_asked_for_is_run() {
+        let (board, mut job) = (Board::default(), sample::job("tempest"));
+        job.cause.kind = crate::job::Cause::BY_HAND.to_owned();
+        board.post(&superseded(99));
+        assert_eq!((board.verdict_on(&job), superseded(99).concerns(&job)), (None, false));
     }
 
     #[test]
