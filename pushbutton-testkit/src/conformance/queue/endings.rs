@@ -6,7 +6,7 @@ use std::time::Duration;
 use pushbutton_core::Queue;
 use tokio::time::{Instant, sleep};
 
-use super::{claim, job, nothing_for, publish};
+use super::{PATIENCE, claim, job, nothing_for, publish};
 
 /// A completed job does not come back: not after the lease, not when it is published again.
 pub async fn completing_is_final(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
@@ -37,10 +37,7 @@ pub async fn a_retry_waits_and_is_counted(open: impl AsyncFn(&str) -> Arc<dyn Qu
         let next = claim(&*other).await;
         let waited = given_back.elapsed();
         assert!(waited >= after, "a job to be retried after {after:?} came after {waited:?}");
-        assert!(
-            waited < after + Duration::from_secs(3),
-            "a job to be retried after {after:?} took {waited:?}"
-        );
+        assert!(waited < after + PATIENCE, "a job to be retried after {after:?} took {waited:?}");
         assert_eq!(next.job().failed_attempts, attempt + 1, "each retry counts one failed attempt");
         next.hand_back().await.expect("a held job is handed back");
     }
@@ -75,13 +72,25 @@ pub async fn a_delay_survives_the_handle_and_blocks_no_other_job(open: impl Asyn
 pub async fn a_job_handed_back_is_not_counted(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let (operator, other) = (open("hand-back").await, open("hand-back").await);
     publish(&*operator, &job(1)).await;
-    let held = claim(&*operator).await;
-    let lease = held.lease();
-    let given_back = Instant::now();
-    held.hand_back().await.expect("a held job is handed back");
-    let next = claim(&*other).await;
-    let waited = given_back.elapsed();
-    assert!(waited < lease, "a job handed back came after {waited:?}: not at once, but after the lease");
+    let mut slowest = Duration::ZERO;
+    // A backend that gives a job back after the lease only is never quick; a busy machine is so most of the time.
+    let (next, lease) = loop {
+        let held = claim(&*operator).await;
+        let lease = held.lease();
+        let given_back = Instant::now();
+        held.hand_back().await.expect("a held job is handed back");
+        let next = claim(&*other).await;
+        let waited = given_back.elapsed();
+        if waited < lease {
+            break (next, lease);
+        }
+        slowest += waited;
+        assert!(
+            slowest < PATIENCE,
+            "a job handed back came after {waited:?}: not at once, but after the lease"
+        );
+        next.hand_back().await.expect("a held job is handed back");
+    };
     assert_eq!(*next.job(), job(1), "a job handed back is as it was published");
     next.renew().await.expect("a lease that has not run out is renewed");
     next.complete().await.expect("a held job is completed");

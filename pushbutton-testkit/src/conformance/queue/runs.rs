@@ -1,0 +1,110 @@
+//! `Claim::run` and `leased_runs`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pushbutton_core::{Claim, ErrorKind, Queue, Result, RunId};
+use tokio::time::{sleep, timeout};
+
+use super::{PATIENCE, claim, job, publish};
+
+/// However a job comes back, its next claim is for another run.
+pub async fn each_claim_has_a_run_of_its_own(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+    let (operator, other) = (open("runs").await, open("runs").await);
+    publish(&*operator, &job(1)).await;
+    let mut seen = BTreeSet::new();
+    for ending in ["handed back", "retried", "left to run out", "claimed last"] {
+        let held = claim(if seen.len() % 2 == 0 { &*operator } else { &*other }).await;
+        assert_eq!(held.job().id, job(1).id, "the one job comes back");
+        assert!(seen.insert(held.run().clone()), "a claim has the run of an earlier one: {:?}", held.run());
+        match ending {
+            "handed back" => ended_or_lost(held.hand_back().await),
+            "retried" => ended_or_lost(held.retry(Duration::ZERO, "no node").await),
+            "left to run out" => drop(held),
+            _ => ended_or_lost(held.complete().await),
+        }
+    }
+}
+
+/// Every participant sees the runs of all claims that were granted before it asked, also one that comes later.
+pub async fn every_leased_run_is_listed_for_everyone(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+    let (holder, other) = (open("leased").await, open("leased").await);
+    assert_eq!(listed(&*other).await, BTreeSet::new(), "nothing is claimed, so no run is listed");
+    let mut jobs = 0..;
+    held_and_listed(&[&*holder, &*other, &*holder], &open, "leased", &mut jobs).await;
+}
+
+/// A run that ended, in whatever way, is listed no more.
+pub async fn a_run_that_ended_is_listed_no_more(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+    let (holder, other) = (open("unleased").await, open("unleased").await);
+    let mut jobs = 0..;
+    for ending in ["complete", "retry", "hand back", "reject", "run out"] {
+        let held = held_and_listed(&[&*holder], &open, "unleased", &mut jobs).await.remove(0);
+        let run = held.run().clone();
+        match ending {
+            "complete" => ended_or_lost(held.complete().await),
+            "retry" => ended_or_lost(held.retry(Duration::from_secs(3600), "no node").await),
+            "hand back" => ended_or_lost(held.hand_back().await),
+            "reject" => ended_or_lost(held.reject("malformed").await),
+            _ => sleep(held.lease()).await,
+        }
+        for queue in [&holder, &other] {
+            let unlisted = async {
+                while listed(&**queue).await.contains(&run) {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let unlisted = timeout(PATIENCE, unlisted).await;
+            assert!(unlisted.is_ok(), "{ending}: the run is still listed {PATIENCE:?} after its lease ended");
+        }
+    }
+}
+
+/// Claims a job with each of these handles; all runs must be listed by all of them, and by one that is opened after the claims.
+async fn held_and_listed(
+    holders: &[&dyn Queue],
+    open: &impl AsyncFn(&str) -> Arc<dyn Queue>,
+    name: &str,
+    jobs: &mut impl Iterator<Item = u64>,
+) -> Vec<Box<dyn Claim>> {
+    // A busy machine may take longer than the lease; such a round shows nothing, and is tried again.
+    for _ in 0..20 {
+        let mut held = Vec::new();
+        for holder in holders {
+            publish(*holder, &job(jobs.next().expect("numbers do not end"))).await;
+            held.push(claim(*holder).await);
+        }
+        let later = open(name).await;
+        let mut lists = vec![listed(&*later).await];
+        for holder in holders {
+            lists.push(listed(*holder).await);
+        }
+        let mut lasted = true;
+        for claim in &held {
+            lasted &= claim.renew().await.is_ok();
+        }
+        if lasted {
+            for claim in &held {
+                let seen = lists.iter().all(|list| list.contains(claim.run()));
+                assert!(seen, "run {} was leased and not listed: {lists:?}", claim.run());
+            }
+            return held;
+        }
+    }
+    panic!("no lease of twenty lasted for the moments that listing takes: take a longer one");
+}
+
+async fn listed(queue: &dyn Queue) -> BTreeSet<RunId> {
+    let runs = queue.leased_runs().await.expect("listing leased runs works");
+    let listed: BTreeSet<_> = runs.iter().cloned().collect();
+    assert_eq!(listed.len(), runs.len(), "each leased run is listed once");
+    listed
+}
+
+/// The claim is over either way.
+fn ended_or_lost(result: Result<()>) {
+    if let Err(error) = result {
+        assert_eq!(error.kind(), ErrorKind::LeaseLost, "a held job was not let go: {error:?}");
+    }
+}
