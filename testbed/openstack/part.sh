@@ -121,7 +121,9 @@ openstack_network() { # take the first range of which no living testbed has the 
       fi
       openstack_addresses "$number"
       "$PYTHON" "$HERE/openstack/range_guard.py" "$BRIDGE" "$OPENSTACK_FIXED.0/24" "$OPENSTACK_FLOATING.0/24" || continue
-      ip link add "$BRIDGE" type bridge
+      # An address of its own: else it takes the lowest of its guests', and when that guest goes, all others lose their way to the host
+      # until their neighbour tables are old enough to ask again.
+      ip link add "$BRIDGE" address "$(printf '02:70:62:00:00:%02x' "$number")" type bridge
       ip link set "$BRIDGE" alias "$STATE"
       ip addr add "$OPENSTACK_FIXED.1/24" dev "$BRIDGE"
       ip addr add "$OPENSTACK_FLOATING.1/24" dev "$BRIDGE"

@@ -90,6 +90,14 @@ fn metadata_asks_for_trouble() {
     until("the silent guest answers", MINUTE, || connects(&silent).then_some(()));
     let console = cloud.console(&silent.id);
     assert!(console.contains("harness-silent") && !console.contains("HOST KEY"), "{console}");
+    // A bridge that borrows its address from a guest loses it when that guest goes, and cuts off all others for half a minute.
+    let address = silent.addresses.first().expect("an address");
+    let route = Command::new("ip").args(["route", "get", address]).output().expect("ip runs");
+    let route = String::from_utf8_lossy(&route.stdout).into_owned();
+    let mut words = route.split_whitespace().skip_while(|word| *word != "dev");
+    let bridge = words.nth(1).unwrap_or_else(|| panic!("no device in: {route}"));
+    let kind = std::fs::read_to_string(format!("/sys/class/net/{bridge}/addr_assign_type"));
+    assert_eq!(kind.expect("a bridge").trim(), "3", "{bridge} has an address that was set (NET_ADDR_SET)");
     remove(&cloud, &silent);
     remove(&cloud, &none);
     remove(&cloud, &dies);
