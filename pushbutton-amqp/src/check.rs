@@ -8,6 +8,7 @@ use pushbutton_core::check::Finding;
 use pushbutton_core::{Error, ErrorKind, Result};
 use uuid::Uuid;
 
+use crate::codec::Form;
 use crate::config::AmqpConfig;
 use crate::connect::{authorities, connect, within};
 use crate::error::from_wire;
@@ -115,7 +116,7 @@ async fn attempt(config: &AmqpConfig, connection: &lapin::Connection, kind: &str
     let name = format!("{}.check.{}", config.prefix, Uuid::now_v7().simple()).into();
     declare(&channel, &name, vec![("x-queue-type", AMQPValue::LongString(kind.into()))]).await?;
     let tried = async {
-        accepted(send(&channel, &name, b"{}").await?).await?;
+        accepted(send(&channel, &name, Form::First, b"{}").await?).await?;
         if kind == "quorum" {
             let got =
                 channel.basic_get(name.clone(), BasicGetOptions { no_ack: true }).await.map_err(from_wire)?;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use pushbutton_core::{Claim, Error, ErrorKind, Job, JobId, Result};
+use pushbutton_core::{Claim, Error, ErrorKind, Job, JobId, Result, RunId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::commit::commit;
 use crate::link::Shared;
-use crate::record::{Mark, Op, Outcome};
+use crate::record::{Op, Outcome};
 use crate::tasks::Tasks;
 
 /// The longest reason that is kept.
@@ -29,7 +29,7 @@ pub(crate) fn shortened(why: &str) -> String {
 #[derive(Debug)]
 pub(crate) struct Granted {
     pub(crate) job: Job,
-    pub(crate) claim: Mark,
+    pub(crate) run: RunId,
     /// When the holder must have stopped.
     pub(crate) end: Instant,
     /// Where it goes when nobody takes it.
@@ -40,15 +40,15 @@ pub(crate) struct Granted {
 #[derive(Debug)]
 pub(crate) struct Returned {
     pub(crate) job: JobId,
-    pub(crate) claim: Mark,
+    pub(crate) run: RunId,
 }
 
 impl Granted {
     /// It arrived: from now on only the lease gives it back.
     pub(crate) fn arrived(mut self, tasks: Arc<Tasks>) -> AmqpClaim {
         self.returns = None;
-        let (job, claim, end) = (self.job.clone(), self.claim, Mutex::new(self.end));
-        AmqpClaim { tasks, job, claim, end }
+        let (job, run, end) = (self.job.clone(), self.run.clone(), Mutex::new(self.end));
+        AmqpClaim { tasks, job, run, end }
     }
 }
 
@@ -56,7 +56,7 @@ impl Drop for Granted {
     fn drop(&mut self) {
         if let Some(returns) = self.returns.take() {
             // Nobody is left to take it at the very end: then the lease runs out.
-            let _ = returns.send(Returned { job: self.job.id.clone(), claim: self.claim });
+            let _ = returns.send(Returned { job: self.job.id.clone(), run: self.run.clone() });
         }
     }
 }
@@ -66,7 +66,8 @@ impl Drop for Granted {
 pub(crate) struct AmqpClaim {
     tasks: Arc<Tasks>,
     job: Job,
-    claim: Mark,
+    /// Also the name of the claim in the record.
+    run: RunId,
     end: Mutex<Instant>,
 }
 
@@ -79,6 +80,11 @@ impl AmqpClaim {
         *self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The job and the claim, as every entry about them names them.
+    fn names(&self) -> (JobId, RunId) {
+        (self.job.id.clone(), self.run.clone())
+    }
+
     fn lost(&self) -> Error {
         Error::permanent(ErrorKind::LeaseLost, "another operator may hold the job").with("job", &self.job.id)
     }
@@ -89,7 +95,7 @@ impl AmqpClaim {
         if outcome == Outcome::Unknown {
             // The broker's host lost power, and with it what was written last. Nobody else can have the job: it was
             // acknowledged on the jobs queue. So it is still ours, and is written down again.
-            let (job, claim, lease_ms) = (self.job.clone(), self.claim, lease_ms(self.shared()));
+            let (job, claim, lease_ms) = (self.job.clone(), self.run.clone(), lease_ms(self.shared()));
             commit(self.shared(), Op::Adopt { job, claim, lease_ms }, until).await?;
             outcome = commit(self.shared(), op, until).await?;
         }
@@ -117,6 +123,10 @@ impl Claim for AmqpClaim {
         &self.job
     }
 
+    fn run(&self) -> &RunId {
+        &self.run
+    }
+
     fn lease(&self) -> Duration {
         self.shared().config.holder_lease()
     }
@@ -128,7 +138,8 @@ impl Claim for AmqpClaim {
             return Err(self.lost().during("claim::renew"));
         }
         let until = end.min(start + self.shared().config.timeout.0);
-        let said = self.say(Op::Renew { job: self.job.id.clone(), claim: self.claim }, until).await;
+        let (job, claim) = self.names();
+        let said = self.say(Op::Renew { job, claim }, until).await;
         match said {
             Ok(()) => {
                 let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,7 +154,8 @@ impl Claim for AmqpClaim {
     }
 
     async fn complete(self: Box<Self>) -> Result<()> {
-        self.settle("claim::complete", Op::Complete { job: self.job.id.clone(), claim: self.claim }).await
+        let (job, claim) = self.names();
+        self.settle("claim::complete", Op::Complete { job, claim }).await
     }
 
     async fn retry(self: Box<Self>, after: Duration, why: &str) -> Result<()> {
@@ -152,17 +164,17 @@ impl Claim for AmqpClaim {
         let after = after.min(Duration::from_secs(315_360_000));
         let after_ms = u64::try_from(after.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
         let due = Timestamp::now().saturating_add(after).unwrap_or(Timestamp::MAX);
-        self.settle("claim::retry", Op::Retry { job: self.job.id.clone(), claim: self.claim, due, after_ms })
-            .await
+        let (job, claim) = self.names();
+        self.settle("claim::retry", Op::Retry { job, claim, due, after_ms }).await
     }
 
     async fn hand_back(self: Box<Self>) -> Result<()> {
-        self.settle("claim::hand_back", Op::HandBack { job: self.job.id.clone(), claim: self.claim }).await
+        let (job, claim) = self.names();
+        self.settle("claim::hand_back", Op::HandBack { job, claim }).await
     }
 
     async fn reject(self: Box<Self>, why: &str) -> Result<()> {
-        let (why, at) = (shortened(why), Timestamp::now());
-        self.settle("claim::reject", Op::Reject { job: self.job.id.clone(), claim: self.claim, why, at })
-            .await
+        let ((job, claim), why, at) = (self.names(), shortened(why), Timestamp::now());
+        self.settle("claim::reject", Op::Reject { job, claim, why, at }).await
     }
 }

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 /// Names the form of a message.
 const FORMAT_HEADER: &str = "pushbutton-format";
-/// The form that is written and read here. Raise it when an older reader would misunderstand what is written.
-const FORMAT: i64 = 1;
+/// The newest form that is read here.
+const NEWEST: i64 = Form::Second as i64;
 /// Where RabbitMQ says at what place of a stream a message stands.
 const OFFSET_HEADER: &str = "x-stream-offset";
 /// The largest job: names and subjects are bounded by core, and no honest job comes near this.
@@ -18,11 +18,21 @@ pub(crate) const MAX_JOB: usize = 64 << 10;
 /// AMQP's mark for "keep it on disk".
 const PERSISTENT: u8 = 2;
 
+/// The form of a message. Each is written in the oldest that carries it, so that versions can work side by side; a new one is
+/// for what an older reader would misunderstand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Everything of the first version.
+    First = 1,
+    /// What people do to dead letters: who passed it over would run a job that another has dropped.
+    Second = 2,
+}
+
 /// Why a message could not be read.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum Unreadable {
     /// It was written by a newer version of this crate.
-    #[error("it is of form {0}, and this version reads form {FORMAT}: upgrade this one first")]
+    #[error("it is of form {0}, and this version reads forms up to {NEWEST}: upgrade this one first")]
     Newer(i64),
     /// It was not written by this crate, or was damaged.
     #[error("{0}")]
@@ -36,9 +46,9 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 }
 
 /// What goes along with every message.
-pub(crate) fn properties() -> BasicProperties {
+pub(crate) fn properties(form: Form) -> BasicProperties {
     let mut headers = FieldTable::default();
-    headers.insert(FORMAT_HEADER.into(), AMQPValue::LongLongInt(FORMAT));
+    headers.insert(FORMAT_HEADER.into(), AMQPValue::LongLongInt(form as i64));
     BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
         .with_content_type("application/json".into())
@@ -69,8 +79,8 @@ fn header(delivery: &Delivery, name: &str) -> Option<i64> {
 
 fn read<T: DeserializeOwned>(format: Option<i64>, body: &[u8]) -> Result<T, Unreadable> {
     match format {
-        Some(FORMAT) => {}
-        Some(newer) if newer > FORMAT => return Err(Unreadable::Newer(newer)),
+        Some(1..=NEWEST) => {}
+        Some(newer) if newer > NEWEST => return Err(Unreadable::Newer(newer)),
         Some(other) => return Err(Unreadable::Malformed(format!("its form {other} was never in use"))),
         None => {
             return Err(Unreadable::Malformed(format!(
@@ -92,13 +102,13 @@ mod tests {
         let job = sample::job("tempest");
         let body = encode(&job).unwrap();
         assert!(body.len() < MAX_JOB);
-        assert_eq!(read(Some(FORMAT), &body), Ok(job));
+        assert_eq!(read(Some(1), &body), Ok(job));
     }
 
     #[test]
     fn what_cannot_be_read_says_why() {
         let why = |format, body: &[u8]| read::<Job>(format, body).unwrap_err().to_string();
-        assert!(why(Some(2), b"{}").contains("upgrade"));
+        assert!(why(Some(NEWEST + 1), b"{}").contains("upgrade"));
         assert!(why(None, b"{}").contains("no header pushbutton-format"));
         assert!(why(Some(0), b"{}").contains("never in use"));
         assert!(why(Some(1), b"{\"id\"").contains("malformed: EOF"));

@@ -17,7 +17,7 @@ use crate::record::{Entry, Mark, Op, Outcome};
 /// # Cancel safety
 /// A dropped call leaves it open whether the entry was written.
 pub(crate) async fn commit(shared: &Arc<Shared>, op: Op, until: Instant) -> Result<Outcome> {
-    let entry = Entry::new(op);
+    let (form, entry) = (op.form(), Entry::new(op));
     let body = codec::encode(&entry)?;
     let mut outcome = Expected::new(shared, entry.mark);
     loop {
@@ -28,7 +28,7 @@ pub(crate) async fn commit(shared: &Arc<Shared>, op: Op, until: Instant) -> Resu
             session = shared.session(Some(until)) => session?,
         };
         let sent = async {
-            if let Err(error) = session.append(&body).await {
+            if let Err(error) = session.append(form, &body).await {
                 session.fail(&error);
             }
             session.gone().await;
@@ -42,6 +42,11 @@ pub(crate) async fn commit(shared: &Arc<Shared>, op: Op, until: Instant) -> Resu
             }
         }
     }
+}
+
+/// Waits until everything was read that stands in the record by now, whoever wrote it: an entry of our own comes after it.
+pub(crate) async fn catch_up(shared: &Arc<Shared>, until: Instant) -> Result<()> {
+    commit(shared, Op::Hello, until).await.map(|_| ())
 }
 
 /// A place among those who wait, given up when dropped.

@@ -15,6 +15,7 @@ mod record;
 
 // The tasks behind the queue, and the queue.
 mod claim;
+mod letters;
 mod link;
 mod notices;
 mod publish;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::codec::{self, Unreadable};
+use crate::codec::{self, Form, Unreadable};
 use crate::config::AmqpConfig;
 use crate::connect::connect;
 use crate::record::{Entry, Fed, Moment, Op, Replica, Resume};
@@ -62,6 +62,11 @@ impl Shared {
             link: watch::Sender::new(Link::Starting),
             stop: CancellationToken::new(),
         }
+    }
+
+    /// By when one question to the broker must be answered.
+    pub(crate) fn soon(&self) -> Instant {
+        Instant::now() + self.config.timeout.0
     }
 
     pub(crate) fn replica(&self) -> MutexGuard<'_, Replica> {
@@ -113,6 +118,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// The record is being read again from its beginning.
+pub(crate) fn unread() -> Error {
+    Error::temporary(ErrorKind::Unreachable, "the record is being read again")
 }
 
 pub(crate) fn closed() -> Error {
@@ -193,7 +203,7 @@ async fn read(
     };
     let hello = Entry::new(Op::Hello);
     let mut caught_up = shared.replica().expect(hello.mark);
-    session.append(&codec::encode(&hello)?).await?;
+    session.append(hello.op.form(), &codec::encode(&hello)?).await?;
     let mut ready = false;
     let mut patience = Instant::now() + shared.config.timeout.0;
     let mut look = tokio::time::interval(LOOK);
@@ -260,15 +270,15 @@ async fn feed(shared: &Arc<Shared>, session: &Arc<Session>, delivery: &Delivery)
     }
     let snapshot = shared.replica().due_snapshot(SNAPSHOT_EVERY);
     if let Some(snapshot) = snapshot {
-        write_snapshot(Arc::clone(session), codec::encode(&Entry::new(snapshot))?);
+        write_snapshot(Arc::clone(session), snapshot.form(), codec::encode(&Entry::new(snapshot))?);
     }
     Ok(())
 }
 
 /// Several may write one at the same time: that does no harm.
-fn write_snapshot(session: Arc<Session>, body: Vec<u8>) {
+fn write_snapshot(session: Arc<Session>, form: Form, body: Vec<u8>) {
     tokio::spawn(async move {
-        if let Err(error) = session.append(&body).await {
+        if let Err(error) = session.append(form, &body).await {
             session.fail(&error);
         }
     });

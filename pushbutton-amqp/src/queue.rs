@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pushbutton_core::seam::DeadLetter;
-use pushbutton_core::{Claim, Error, ErrorKind, Job, Notice, Notices, Queue, QueueDepth, Result};
+use pushbutton_core::{Claim, Error, ErrorKind, Job, Notice, Notices, Queue, QueueDepth, Result, RunId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::claim::Granted;
+use crate::claim::{Granted, shortened};
 use crate::codec::{self, MAX_JOB};
+use crate::commit::catch_up;
 use crate::config::AmqpConfig;
-use crate::link::{Link, Shared, closed};
+use crate::letters;
+use crate::link::{Link, Shared, closed, unread};
 use crate::notices::AmqpNotices;
 use crate::publish::Outgoing;
 use crate::tasks::Tasks;
@@ -57,10 +59,6 @@ impl AmqpQueue {
     pub async fn close(&self) {
         self.tasks.close().await;
     }
-
-    fn soon(&self) -> Instant {
-        Instant::now() + self.tasks.shared().config.timeout.0
-    }
 }
 
 #[async_trait]
@@ -93,7 +91,7 @@ impl Queue for AmqpQueue {
     async fn announce(&self, notice: &Notice) -> Result<()> {
         let announcing = async {
             let body = codec::encode(notice)?;
-            let session = self.tasks.shared().session(Some(self.soon())).await?;
+            let session = self.tasks.shared().session(Some(self.tasks.shared().soon())).await?;
             session.announce(&body).await.inspect_err(|error| session.fail(error))
         };
         announcing.await.map_err(|error| error.during("queue::announce"))
@@ -107,10 +105,10 @@ impl Queue for AmqpQueue {
     /// twice until its second copy is thrown away.
     async fn depth(&self) -> Result<QueueDepth> {
         let counting = async {
-            let session = self.tasks.shared().session(Some(self.soon())).await?;
-            let unclaimed = session.waiting_jobs().await?;
-            let replica = self.tasks.shared().replica();
-            let state = replica.state().ok_or_else(closed)?;
+            let shared = self.tasks.shared();
+            let unclaimed = shared.session(Some(shared.soon())).await?.waiting_jobs().await?;
+            let replica = shared.replica();
+            let state = replica.state().ok_or_else(unread)?;
             let (waiting, leased) = state.counts(Instant::now());
             Ok(QueueDepth { waiting: unclaimed + waiting, leased, dead: state.dead().len() as u64 })
         };
@@ -118,16 +116,28 @@ impl Queue for AmqpQueue {
     }
 
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>> {
-        let session = self.tasks.shared().session(Some(self.soon())).await;
-        session.map_err(|error| error.during("queue::dead_letters"))?;
-        let replica = self.tasks.shared().replica();
-        let dead = replica.state().map(|state| state.dead()).into_iter().flatten().take(limit);
-        Ok(dead
-            .map(|letter| DeadLetter {
-                job: letter.job.clone(),
-                why: letter.why.clone(),
-                at: Some(letter.at),
-            })
-            .collect())
+        let listed = letters::list(self.tasks.shared(), limit).await;
+        listed.map_err(|error| error.during("queue::dead_letters"))
+    }
+
+    async fn requeue_dead_letter(&self, letter: &str) -> Result<bool> {
+        let requeued = letters::requeue(self.tasks.shared(), letter).await;
+        requeued.map_err(|error| error.during("queue::requeue_dead_letter").with("letter", shortened(letter)))
+    }
+
+    async fn drop_dead_letter(&self, letter: &str) -> Result<bool> {
+        let dropped = letters::forget(self.tasks.shared(), letter).await;
+        dropped.map_err(|error| error.during("queue::drop_dead_letter").with("letter", shortened(letter)))
+    }
+
+    /// A claim is granted when its entry is read back, so all that were granted before this call stand before an entry that it
+    /// writes now.
+    async fn leased_runs(&self) -> Result<Vec<RunId>> {
+        let listing = async {
+            let shared = self.tasks.shared();
+            catch_up(shared, shared.soon()).await?;
+            Ok(shared.replica().state().ok_or_else(unread)?.leased_runs(Instant::now()))
+        };
+        listing.await.map_err(|error: Error| error.during("queue::leased_runs"))
     }
 }

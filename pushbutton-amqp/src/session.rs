@@ -14,7 +14,7 @@ use lapin::{Channel, Connection, Consumer, PublisherConfirm};
 use pushbutton_core::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
 
-use crate::codec;
+use crate::codec::{self, Form};
 use crate::connect::within;
 use crate::error::from_wire;
 use crate::topology::Names;
@@ -83,19 +83,21 @@ impl Session {
 
     /// Sends a job; the answer comes later. Calls keep their order.
     pub(crate) async fn send_job(&self, body: &[u8]) -> Result<PublisherConfirm> {
-        within(HANDOVER, send(&self.jobs, &self.names.jobs, body)).await
+        within(HANDOVER, send(&self.jobs, &self.names.jobs, Form::First, body)).await
     }
 
     /// Writes an entry at the end of the record.
-    pub(crate) async fn append(&self, body: &[u8]) -> Result<()> {
-        within(self.timeout, async { accepted(send(&self.streams, &self.names.record, body).await?).await })
-            .await
+    pub(crate) async fn append(&self, form: Form, body: &[u8]) -> Result<()> {
+        self.write(&self.names.record, form, body).await
     }
 
     /// Writes a notice.
     pub(crate) async fn announce(&self, body: &[u8]) -> Result<()> {
-        within(self.timeout, async { accepted(send(&self.streams, &self.names.notices, body).await?).await })
-            .await
+        self.write(&self.names.notices, Form::First, body).await
+    }
+
+    async fn write(&self, stream: &ShortString, form: Form, body: &[u8]) -> Result<()> {
+        within(self.timeout, async { accepted(send(&self.streams, stream, form, body).await?).await }).await
     }
 
     /// Reads the record.
@@ -209,8 +211,13 @@ async fn channel(connection: &Connection) -> Result<Channel> {
     connection.create_channel().await.map_err(from_wire)
 }
 
-pub(crate) async fn send(channel: &Channel, queue: &ShortString, body: &[u8]) -> Result<PublisherConfirm> {
+pub(crate) async fn send(
+    channel: &Channel,
+    queue: &ShortString,
+    form: Form,
+    body: &[u8],
+) -> Result<PublisherConfirm> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let sent = channel.basic_publish("".into(), queue.clone(), options, body, codec::properties()).await;
+    let sent = channel.basic_publish("".into(), queue.clone(), options, body, codec::properties(form)).await;
     sent.map_err(from_wire)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lapin::message::Delivery;
-use pushbutton_core::{Error, Job, Result};
+use pushbutton_core::{Error, Job, Result, RunId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -15,7 +15,7 @@ use crate::claim::{Granted, Returned, lease_ms, shortened};
 use crate::codec;
 use crate::commit::commit;
 use crate::link::{Link, Shared, closed};
-use crate::record::{Mark, Next, Op, Outcome};
+use crate::record::{Next, Op, Outcome};
 use crate::session::{Reading, Session, acknowledge};
 use crate::topology::OPEN_BYTES;
 
@@ -149,9 +149,9 @@ impl Taker {
             let _ = self.write(bury).await;
             return;
         }
-        let (claim, start) = (Mark::new(), Instant::now());
-        let take = Op::Take { job: id, seen, claim, lease_ms: lease_ms(&self.shared) };
-        self.grant(job.clone(), claim, start, take).await;
+        let (run, start) = (RunId::generate(), Instant::now());
+        let take = Op::Take { job: id, seen, claim: run.clone(), lease_ms: lease_ms(&self.shared) };
+        self.grant(job.clone(), run, start, take).await;
     }
 
     /// A delivery from the jobs queue.
@@ -185,9 +185,9 @@ impl Taker {
             Ok(job) => {
                 // Known: published twice, or acknowledged in vain.
                 if !self.shared.replica().state().is_some_and(|state| state.knows(&job.id)) {
-                    let (claim, start) = (Mark::new(), Instant::now());
-                    let adopt = Op::Adopt { job: job.clone(), claim, lease_ms: lease_ms(&self.shared) };
-                    self.grant(job, claim, start, adopt).await;
+                    let (run, start, lease_ms) = (RunId::generate(), Instant::now(), lease_ms(&self.shared));
+                    let adopt = Op::Adopt { job: job.clone(), claim: run.clone(), lease_ms };
+                    self.grant(job, run, start, adopt).await;
                 }
             }
             Err(why) => {
@@ -210,9 +210,9 @@ impl Taker {
     }
 
     /// Writes a claim; if it holds, whoever waits longest gets it.
-    async fn grant(&mut self, job: Job, claim: Mark, start: Instant, op: Op) {
+    async fn grant(&mut self, job: Job, run: RunId, start: Instant, op: Op) {
         let lease = self.shared.config.holder_lease();
-        let mut granted = Granted { job, claim, end: start + lease, returns: Some(self.returns.clone()) };
+        let mut granted = Granted { job, run, end: start + lease, returns: Some(self.returns.clone()) };
         match commit(&self.shared, op, granted.end).await {
             Ok(Outcome::Done) => {}
             // Somebody else was faster. Nothing of it is ours.
@@ -226,7 +226,7 @@ impl Taker {
         // The holder counts the lease from when it gets the claim. If that is late, half of what others wait longer is used up.
         if start.elapsed() > (self.shared.config.lease.0 - lease) / 2 {
             let renewed = Instant::now();
-            let renew = Op::Renew { job: granted.job.id.clone(), claim };
+            let renew = Op::Renew { job: granted.job.id.clone(), claim: granted.run.clone() };
             match commit(&self.shared, renew, granted.end).await {
                 Ok(Outcome::Done) => granted.end = renewed + lease,
                 _ => return,
@@ -246,7 +246,7 @@ impl Taker {
         let shared = Arc::clone(&self.shared);
         self.returning.spawn(async move {
             let until = Instant::now() + shared.config.holder_lease();
-            let op = Op::HandBack { job: returned.job, claim: returned.claim };
+            let op = Op::HandBack { job: returned.job, claim: returned.run };
             if let Err(error) = commit(&shared, op, until).await {
                 tracing::debug!("a claim that nobody took comes back when its lease is over: {error}");
             }

@@ -49,7 +49,7 @@ async fn a_malformed_message_blocks_nothing() {
             let properties = BasicProperties::default();
             channel.basic_publish("".into(), jobs.as_str().into(), options, body, properties).await.unwrap();
         }
-        let newer = lapin::types::FieldTable::from(BTreeMap::from([("pushbutton-format".into(), 2.into())]));
+        let newer = lapin::types::FieldTable::from(BTreeMap::from([("pushbutton-format".into(), 99.into())]));
         let properties = BasicProperties::default().with_headers(newer);
         channel
             .basic_publish("".into(), jobs.as_str().into(), BasicPublishOptions::default(), b"{}", properties)

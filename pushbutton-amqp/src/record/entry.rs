@@ -4,13 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use pushbutton_core::{Job, JobId};
-use serde::{Deserialize, Serialize};
+use pushbutton_core::{Job, JobId, RunId};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use super::snapshot::Snapshot;
+use crate::codec::Form;
 
-/// A number that nobody else draws: names an entry, or a claim. (A UUID of version 7, RFC 9562.)
+/// A number that nobody else draws: names an entry. (A UUID of version 7, RFC 9562.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Mark(u128);
@@ -71,57 +72,74 @@ pub(crate) enum Op {
     /// Takes a job over from the jobs queue, as claimed. Holds unless the record knows the job, open or ended.
     Adopt {
         job: Job,
-        claim: Mark,
+        #[serde(deserialize_with = "run")]
+        claim: RunId,
         lease_ms: u64,
     },
     /// Claims an open job that waits or whose lease ran out. Holds if nothing happened to it since `seen`.
     Take {
         job: JobId,
         seen: u64,
-        claim: Mark,
+        #[serde(deserialize_with = "run")]
+        claim: RunId,
         lease_ms: u64,
     },
     /// Holds while the claim does, as do the next four.
     Renew {
         job: JobId,
-        claim: Mark,
+        #[serde(deserialize_with = "run")]
+        claim: RunId,
     },
     /// Also holds for a job that the record does not know: done is done.
     Complete {
         job: JobId,
-        claim: Mark,
+        #[serde(deserialize_with = "run")]
+        claim: RunId,
     },
     Retry {
         job: JobId,
-        claim: Mark,
+        #[serde(deserialize_with = "run")]
+        claim: RunId,
         due: Timestamp,
         after_ms: u64,
     },
     HandBack {
         job: JobId,
-        claim: Mark,
+        #[serde(deserialize_with = "run")]
+        claim: RunId,
     },
     Reject {
         job: JobId,
-        claim: Mark,
+        #[serde(deserialize_with = "run")]
+        claim: RunId,
         why: String,
         at: Timestamp,
     },
     /// Moves a job on which operators died too often to the dead letters. Holds if nothing happened to it since `seen`.
-    Bury {
-        job: JobId,
-        seen: u64,
-        why: String,
-        at: Timestamp,
-    },
-    /// Keeps what could not be read on the jobs queue. Always holds.
-    Malformed {
-        why: String,
-        at: Timestamp,
-    },
+    Bury { job: JobId, seen: u64, why: String, at: Timestamp },
+    /// Keeps what could not be read on the jobs queue. Holds unless it stands there already.
+    Malformed { why: String, at: Timestamp },
+    /// Gives the job of a dead letter all its attempts again. Holds if the letter of that time is still there, as does the next.
+    RequeueLetter { letter: String, at: Timestamp },
+    /// Forgets a dead letter; its job, if it has one, counts as completed.
+    DropLetter { letter: String, at: Timestamp },
     /// The state before all entries after `as_of`, so that the record's beginning can be dropped.
-    Snapshot {
-        as_of: u64,
-        state: Box<Snapshot>,
-    },
+    Snapshot { as_of: u64, state: Box<Snapshot> },
+}
+
+impl Op {
+    /// The form that it must be written in: one that no reader takes who would pass it over and know something else than all others.
+    pub(crate) fn form(&self) -> Form {
+        match self {
+            Self::RequeueLetter { .. } | Self::DropLetter { .. } => Form::Second,
+            _ => Form::First,
+        }
+    }
+}
+
+/// Reads the name of a claim: its run. The first version drew a number of the same kind for it, and wrote that without hyphens.
+pub(super) fn run<'de, D: Deserializer<'de>>(from: D) -> Result<RunId, D::Error> {
+    let text = String::deserialize(from)?;
+    let text = Uuid::parse_str(&text).map_or(text, |number| number.hyphenated().to_string());
+    RunId::new(text).map_err(serde::de::Error::custom)
 }

@@ -4,10 +4,12 @@
 //! wants something writes it there as an entry, and sees when reading it whether it held.
 
 mod entry;
+mod letters;
 mod replica;
 mod snapshot;
 mod state;
 
 pub(crate) use entry::{Entry, Mark, Op};
+pub(crate) use letters::Letter;
 pub(crate) use replica::{Fed, Replica, Resume};
 pub(crate) use state::{Moment, Next, Outcome};

@@ -165,10 +165,11 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pushbutton_core::RunId;
     use pushbutton_core::memory::sample::job_on;
 
     fn adopt(n: u64) -> Entry {
-        Entry::new(Op::Adopt { job: job_on(n, "tempest"), claim: Mark::new(), lease_ms: 1000 })
+        Entry::new(Op::Adopt { job: job_on(n, "tempest"), claim: RunId::generate(), lease_ms: 1000 })
     }
 
     fn feed(replica: &mut Replica, offset: u64, entry: &Entry) -> Fed {

@@ -1,10 +1,11 @@
 //! The state as it is written down, so that the record need not be kept for ever.
 
 use jiff::Timestamp;
-use pushbutton_core::{Job, JobId};
+use pushbutton_core::{Job, JobId, RunId};
 use serde::{Deserialize, Serialize};
 
-use super::entry::Mark;
+use super::entry::run;
+use super::letters::Letter;
 
 /// All that later entries are judged by.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -34,15 +35,11 @@ pub(crate) struct OpenJob {
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub(crate) enum Place {
     /// Claimed; others wait so long after they saw the last sign of life.
-    Leased { claim: Mark, lease_ms: u64 },
+    Leased {
+        #[serde(deserialize_with = "run")]
+        claim: RunId,
+        lease_ms: u64,
+    },
     /// To be claimed again, not before `due`; never more than `after_ms` from when that was read, whatever the clocks say.
     Waiting { due: Timestamp, after_ms: u64 },
-}
-
-/// A dead letter.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Letter {
-    pub(crate) job: Option<Job>,
-    pub(crate) why: String,
-    pub(crate) at: Timestamp,
 }

@@ -4,18 +4,15 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{Job, JobId};
+use pushbutton_core::{Job, JobId, RunId};
 use tokio::time::Instant;
 
-use super::entry::{Mark, Op};
-use super::snapshot::{Letter, OpenJob, Place, Snapshot};
+use super::entry::Op;
+use super::letters::{Letter, Letters};
+use super::snapshot::{OpenJob, Place, Snapshot};
 
 /// How many completed jobs are remembered, so that they are not run again.
 const COMPLETED: usize = 10_000;
-/// How many dead letters are kept; beyond that the oldest go.
-pub(crate) const LETTERS: usize = 1_000;
-/// How many bytes of text dead letters may hold in all.
-const LETTER_BYTES: usize = 1 << 20;
 
 /// When something is done: by the clock that never jumps, and by the calendar.
 #[derive(Debug, Clone, Copy)]
@@ -67,17 +64,15 @@ pub(crate) struct State {
     open_bytes: usize,
     completed: HashSet<u128>,
     completed_order: VecDeque<u128>,
-    dead: VecDeque<Letter>,
-    dead_ids: HashSet<u128>,
-    dead_bytes: usize,
+    dead: Letters,
 }
 
 /// Job ids are 32 hexadecimal digits: half the memory as a number.
-fn number(id: &JobId) -> u128 {
+pub(super) fn number(id: &JobId) -> u128 {
     u128::from_str_radix(id.as_str(), 16).unwrap_or_default()
 }
 
-fn size(job: &Job) -> usize {
+pub(super) fn size(job: &Job) -> usize {
     serde_json::to_vec(job).map_or(0, |text| text.len())
 }
 
@@ -87,6 +82,11 @@ fn later(from: Instant, by: Duration) -> Instant {
 }
 
 impl Place {
+    /// To be claimed without delay.
+    fn at_once() -> Self {
+        Self::Waiting { due: Timestamp::UNIX_EPOCH, after_ms: 0 }
+    }
+
     fn free(&self, now: Moment) -> Instant {
         match self {
             Self::Leased { lease_ms, .. } => later(now.instant, Duration::from_millis(*lease_ms)),
@@ -113,7 +113,7 @@ impl State {
                         adopted: offset,
                         version: offset,
                         lost: 0,
-                        place: Place::Leased { claim: *claim, lease_ms: *lease_ms },
+                        place: Place::Leased { claim: claim.clone(), lease_ms: *lease_ms },
                     },
                     now,
                 );
@@ -124,7 +124,7 @@ impl State {
                     return false;
                 }
                 open.lost += u32::from(matches!(open.place, Place::Leased { .. }));
-                open.place = Place::Leased { claim: *claim, lease_ms: *lease_ms };
+                open.place = Place::Leased { claim: claim.clone(), lease_ms: *lease_ms };
                 true
             }),
             Op::Renew { job, claim } => self.change(job, offset, now, |open| open.is_held(claim)),
@@ -140,7 +140,7 @@ impl State {
             Op::HandBack { job, claim } => self.change(job, offset, now, |open| {
                 let held = open.is_held(claim);
                 if held {
-                    open.place = Place::Waiting { due: Timestamp::UNIX_EPOCH, after_ms: 0 };
+                    open.place = Place::at_once();
                 }
                 held
             }),
@@ -157,7 +157,22 @@ impl State {
             Op::Reject { job, claim, why, at } => self.bury(job, why, *at, |open| open.is_held(claim)),
             Op::Bury { job, seen, why, at } => self.bury(job, why, *at, |open| open.version == *seen),
             Op::Malformed { why, at } => {
-                self.keep(Letter { job: None, why: why.clone(), at: *at });
+                let kept = self.dead.keep(Letter { job: None, why: why.clone(), at: *at });
+                if kept { Outcome::Done } else { Outcome::Void }
+            }
+            Op::RequeueLetter { letter, at } => {
+                let taken = self.dead.take(letter, *at, |letter| letter.job.is_some());
+                let Some(job) = taken.and_then(|letter| letter.job) else { return Outcome::Void };
+                let job = Job { failed_attempts: 0, ..job };
+                let (adopted, version) = (offset, offset);
+                self.insert(OpenJob { job, adopted, version, lost: 0, place: Place::at_once() }, now);
+                Outcome::Done
+            }
+            Op::DropLetter { letter, at } => {
+                let Some(letter) = self.dead.take(letter, *at, |_| true) else { return Outcome::Void };
+                if let Some(job) = letter.job {
+                    self.complete(number(&job.id));
+                }
                 Outcome::Done
             }
         }
@@ -169,7 +184,7 @@ impl State {
     }
 
     fn ended(&self, id: u128) -> bool {
-        self.completed.contains(&id) || self.dead_ids.contains(&id)
+        self.completed.contains(&id) || self.dead.has_job(id)
     }
 
     fn insert(&mut self, record: OpenJob, now: Moment) {
@@ -211,23 +226,10 @@ impl State {
     fn bury(&mut self, id: &JobId, why: &str, at: Timestamp, may: impl FnOnce(&OpenJob) -> bool) -> Outcome {
         match self.end(id, may) {
             Ok(job) => {
-                self.keep(Letter { job: Some(job), why: why.to_owned(), at });
+                self.dead.keep(Letter { job: Some(job), why: why.to_owned(), at });
                 Outcome::Done
             }
             Err(outcome) => outcome,
-        }
-    }
-
-    fn keep(&mut self, letter: Letter) {
-        self.dead_bytes += letter.bytes();
-        self.dead_ids.extend(letter.job.as_ref().map(|job| number(&job.id)));
-        self.dead.push_back(letter);
-        while self.dead.len() > LETTERS || self.dead_bytes > LETTER_BYTES {
-            let Some(oldest) = self.dead.pop_front() else { return };
-            self.dead_bytes -= oldest.bytes();
-            if let Some(job) = oldest.job {
-                self.dead_ids.remove(&number(&job.id));
-            }
         }
     }
 
@@ -260,13 +262,22 @@ impl State {
         ((self.open.len() - leased) as u64, leased as u64)
     }
 
+    /// The runs whose leases have not ended, as seen from here.
+    pub(crate) fn leased_runs(&self, now: Instant) -> Vec<RunId> {
+        let run = |open: &Open| match &open.record.place {
+            Place::Leased { claim, .. } if open.free > now => Some(claim.clone()),
+            _ => None,
+        };
+        self.open.values().filter_map(run).collect()
+    }
+
     /// Bytes of all open jobs: what a snapshot is mostly made of.
     pub(crate) fn open_bytes(&self) -> usize {
         self.open_bytes
     }
 
     /// The dead letters, oldest first.
-    pub(crate) fn dead(&self) -> &VecDeque<Letter> {
+    pub(crate) fn dead(&self) -> &Letters {
         &self.dead
     }
 
@@ -290,21 +301,15 @@ impl State {
             state.complete(number(id));
         }
         for letter in &snapshot.dead {
-            state.keep(letter.clone());
+            state.dead.keep(letter.clone());
         }
         state
     }
 }
 
 impl OpenJob {
-    fn is_held(&self, by: &Mark) -> bool {
+    fn is_held(&self, by: &RunId) -> bool {
         matches!(&self.place, Place::Leased { claim, .. } if claim == by)
-    }
-}
-
-impl Letter {
-    fn bytes(&self) -> usize {
-        self.why.len() + self.job.as_ref().map_or(0, size)
     }
 }
 

@@ -1,7 +1,28 @@
 use super::*;
+use crate::record::letters::{LETTER_BYTES, LETTERS};
 use pushbutton_core::memory::sample::{AT, job_on};
 
 const LEASE: Duration = Duration::from_secs(60);
+
+fn renew(job: &JobId, claim: &RunId) -> Op {
+    Op::Renew { job: job.clone(), claim: claim.clone() }
+}
+
+fn complete(job: &JobId, claim: &RunId) -> Op {
+    Op::Complete { job: job.clone(), claim: claim.clone() }
+}
+
+fn hand_back(job: &JobId, claim: &RunId) -> Op {
+    Op::HandBack { job: job.clone(), claim: claim.clone() }
+}
+
+fn reject(job: &JobId, claim: &RunId, at: Timestamp) -> Op {
+    Op::Reject { job: job.clone(), claim: claim.clone(), why: "no such job".to_owned(), at }
+}
+
+fn adopt(n: u64) -> Op {
+    Op::Adopt { job: job_on(n, "tempest"), claim: RunId::generate(), lease_ms: 60_000 }
+}
 
 /// A record that is being written, with its reader's clock.
 struct Record {
@@ -25,11 +46,11 @@ impl Record {
         self.now = Moment { instant: self.now.instant + time, date: self.now.date + time };
     }
 
-    fn adopt(&mut self, n: u64) -> (JobId, Mark) {
-        let (job, claim) = (job_on(n, "tempest"), Mark::new());
-        let id = job.id.clone();
-        assert_eq!(self.say(Op::Adopt { job, claim, lease_ms: 60_000 }), Outcome::Done);
-        (id, claim)
+    fn adopt(&mut self, n: u64) -> (JobId, RunId) {
+        let adopt = adopt(n);
+        assert_eq!(self.say(adopt.clone()), Outcome::Done);
+        let Op::Adopt { job, claim, .. } = adopt else { unreachable!() };
+        (job.id, claim)
     }
 
     fn next(&self) -> Option<(JobId, u64, u32)> {
@@ -39,9 +60,9 @@ impl Record {
         }
     }
 
-    fn take(&mut self, job: &JobId, seen: u64) -> (Outcome, Mark) {
-        let claim = Mark::new();
-        (self.say(Op::Take { job: job.clone(), seen, claim, lease_ms: 60_000 }), claim)
+    fn take(&mut self, job: &JobId, seen: u64) -> (Outcome, RunId) {
+        let claim = RunId::generate();
+        (self.say(Op::Take { job: job.clone(), seen, claim: claim.clone(), lease_ms: 60_000 }), claim)
     }
 }
 
@@ -49,11 +70,10 @@ impl Record {
 fn a_job_is_adopted_once() {
     let mut record = Record::new();
     let (job, claim) = record.adopt(1);
-    let again = || Op::Adopt { job: job_on(1, "tempest"), claim: Mark::new(), lease_ms: 60_000 };
-    assert_eq!(record.say(again()), Outcome::Void);
-    assert_eq!(record.say(Op::Complete { job: job.clone(), claim }), Outcome::Done);
-    assert_eq!(record.say(again()), Outcome::Void);
-    assert_eq!(record.say(Op::Renew { job, claim }), Outcome::Void);
+    assert_eq!(record.say(adopt(1)), Outcome::Void);
+    assert_eq!(record.say(complete(&job, &claim)), Outcome::Done);
+    assert_eq!(record.say(adopt(1)), Outcome::Void);
+    assert_eq!(record.say(renew(&job, &claim)), Outcome::Void);
 }
 
 #[test]
@@ -66,10 +86,10 @@ fn of_two_that_take_a_lost_job_the_first_in_the_record_has_it() {
     assert_eq!((&found, lost), (&job, 1));
     assert_eq!(record.take(&job, seen).0, Outcome::Done);
     assert_eq!(record.take(&job, seen).0, Outcome::Void);
-    for late in [Op::Renew { job: job.clone(), claim: old }, Op::HandBack { job: job.clone(), claim: old }] {
+    for late in [renew(&job, &old), hand_back(&job, &old)] {
         assert_eq!(record.say(late), Outcome::Void);
     }
-    assert_eq!(record.say(Op::Complete { job, claim: old }), Outcome::Void);
+    assert_eq!(record.say(complete(&job, &old)), Outcome::Void);
 }
 
 #[test]
@@ -78,11 +98,11 @@ fn a_renewal_that_stands_first_keeps_the_job_from_who_thought_it_lost() {
     let (job, claim) = record.adopt(1);
     record.pass(LEASE);
     let (_, seen, _) = record.next().unwrap();
-    assert_eq!(record.say(Op::Renew { job: job.clone(), claim }), Outcome::Done);
+    assert_eq!(record.say(renew(&job, &claim)), Outcome::Done);
     assert_eq!(record.take(&job, seen).0, Outcome::Void);
     assert_eq!(record.next(), None, "the lease counts from the renewal");
     // The same renewal once more, from a connection that was cut: it does no harm.
-    assert_eq!(record.say(Op::Renew { job, claim }), Outcome::Done);
+    assert_eq!(record.say(renew(&job, &claim)), Outcome::Done);
 }
 
 #[test]
@@ -115,11 +135,9 @@ fn a_calendar_that_is_wrong_prolongs_no_delay() {
 fn a_rejected_job_is_not_adopted_again() {
     let mut record = Record::new();
     let (job, claim) = record.adopt(1);
-    let why = "no such job".to_owned();
-    assert_eq!(record.say(Op::Reject { job: job.clone(), claim, why, at: AT }), Outcome::Done);
-    let again = Op::Adopt { job: job_on(1, "tempest"), claim: Mark::new(), lease_ms: 60_000 };
-    assert_eq!(record.say(again), Outcome::Void);
-    assert_eq!(record.say(Op::Complete { job: job.clone(), claim }), Outcome::Void);
+    assert_eq!(record.say(reject(&job, &claim, AT)), Outcome::Done);
+    assert_eq!(record.say(adopt(1)), Outcome::Void);
+    assert_eq!(record.say(complete(&job, &claim)), Outcome::Void);
     assert!(State::from_snapshot(&record.state.snapshot(), record.now).knows(&job));
 }
 
@@ -128,17 +146,17 @@ fn a_job_handed_back_keeps_its_place() {
     let mut record = Record::new();
     let (first, claim) = record.adopt(1);
     let (second, other) = record.adopt(2);
-    record.say(Op::HandBack { job: second, claim: other });
-    record.say(Op::HandBack { job: first.clone(), claim });
+    record.say(hand_back(&second, &other));
+    record.say(hand_back(&first, &claim));
     assert_eq!(record.next().unwrap().0, first);
 }
 
 #[test]
 fn what_the_record_never_heard_of_is_said_so_and_can_be_completed() {
     let mut record = Record::new();
-    let (job, claim) = (job_on(1, "tempest").id, Mark::new());
-    assert_eq!(record.say(Op::Renew { job: job.clone(), claim }), Outcome::Unknown);
-    assert_eq!(record.say(Op::Complete { job: job.clone(), claim }), Outcome::Done);
+    let (job, claim) = (job_on(1, "tempest").id, RunId::generate());
+    assert_eq!(record.say(renew(&job, &claim)), Outcome::Unknown);
+    assert_eq!(record.say(complete(&job, &claim)), Outcome::Done);
     assert!(record.state.knows(&job));
 }
 
@@ -147,7 +165,7 @@ fn dead_letters_and_completed_jobs_are_bounded() {
     let mut record = Record::new();
     for n in 0..(COMPLETED as u64 + 5) {
         let (job, claim) = record.adopt(n);
-        record.say(Op::Complete { job, claim });
+        record.say(complete(&job, &claim));
     }
     assert!(!record.state.knows(&job_on(0, "tempest").id), "the oldest is forgotten");
     assert!(record.state.knows(&job_on(5, "tempest").id));
@@ -155,12 +173,12 @@ fn dead_letters_and_completed_jobs_are_bounded() {
         record.say(Op::Malformed { why: format!("{n}"), at: AT });
     }
     assert_eq!(record.state.dead().len(), LETTERS);
-    assert_eq!(record.state.dead()[0].why, "3", "the oldest go first");
-    for _ in 0..20 {
-        record.say(Op::Malformed { why: "x".repeat(LETTER_BYTES / 10), at: AT });
+    assert_eq!(record.state.dead().iter().next().unwrap().why, "3", "the oldest go first");
+    for n in 0..20 {
+        record.say(Op::Malformed { why: format!("{n}{}", "x".repeat(LETTER_BYTES / 10)), at: AT });
     }
     assert!(record.state.dead().len() <= 10);
     let again = State::from_snapshot(&record.state.snapshot(), record.now);
     assert_eq!(again.snapshot(), record.state.snapshot());
-    assert_eq!((record.state.open_bytes(), again.dead_bytes), (0, record.state.dead_bytes));
+    assert_eq!((record.state.open_bytes(), again.dead.bytes()), (0, record.state.dead.bytes()));
 }

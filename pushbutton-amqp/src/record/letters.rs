@@ -1,0 +1,107 @@
+//! The dead letters: bounded, and each with a name by which a person can ask for it.
+
+use std::collections::{HashSet, VecDeque};
+
+use jiff::Timestamp;
+use pushbutton_core::Job;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::state::{number, size};
+
+/// How many dead letters are kept; beyond that the oldest go.
+pub(crate) const LETTERS: usize = 1_000;
+/// How many bytes of text dead letters may hold in all.
+pub(crate) const LETTER_BYTES: usize = 1 << 20;
+
+/// A dead letter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Letter {
+    pub(crate) job: Option<Job>,
+    pub(crate) why: String,
+    /// Tells it from an earlier letter of the same job, which somebody put back on the queue.
+    pub(crate) at: Timestamp,
+}
+
+impl Letter {
+    /// Its name: the job's id, or a digest of what is known about a message that could not be read.
+    pub(crate) fn id(&self) -> String {
+        match &self.job {
+            Some(job) => job.id.to_string(),
+            None => {
+                let digest =
+                    Sha256::new().chain_update(self.at.to_string()).chain_update(&self.why).finalize();
+                let digits: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+                format!("unreadable-{digits}")
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.why.len() + self.job.as_ref().map_or(0, size)
+    }
+}
+
+/// All of them, oldest first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Letters {
+    kept: VecDeque<Letter>,
+    jobs: HashSet<u128>,
+    bytes: usize,
+}
+
+impl Letters {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Letter> {
+        self.kept.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Finds a letter by its name.
+    pub(crate) fn find(&self, id: &str) -> Option<&Letter> {
+        self.kept.iter().find(|letter| letter.id() == id)
+    }
+
+    pub(super) fn has_job(&self, number: u128) -> bool {
+        self.jobs.contains(&number)
+    }
+
+    /// Adds one, unless the very same is there; the oldest make room.
+    pub(super) fn keep(&mut self, letter: Letter) -> bool {
+        if self.kept.contains(&letter) {
+            return false;
+        }
+        self.bytes += letter.bytes();
+        self.jobs.extend(letter.job.as_ref().map(|job| number(&job.id)));
+        self.kept.push_back(letter);
+        while self.kept.len() > LETTERS || self.bytes > LETTER_BYTES {
+            if self.remove(0).is_none() {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Takes one out, if it is this one and `may` allows it.
+    pub(super) fn take(&mut self, id: &str, at: Timestamp, may: fn(&Letter) -> bool) -> Option<Letter> {
+        // The date first: it costs no digest.
+        let is_it = |letter: &Letter| letter.at == at && letter.id() == id && may(letter);
+        self.remove(self.kept.iter().position(is_it)?)
+    }
+
+    fn remove(&mut self, index: usize) -> Option<Letter> {
+        let letter = self.kept.remove(index)?;
+        self.bytes -= letter.bytes();
+        if let Some(job) = &letter.job {
+            self.jobs.remove(&number(&job.id));
+        }
+        Some(letter)
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
