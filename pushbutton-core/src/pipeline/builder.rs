@@ -4,6 +4,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::ingest::{Handler, Intake};
+use super::mute::Mute;
 use super::shutdown::Shutdown;
 use super::sweep::Sweeper;
 use super::work::{LogPlace, Operator, Tally};
@@ -100,6 +101,7 @@ pub struct PipelineBuilder {
     slots: usize,
     retry_delays: Option<(Duration, Duration)>,
     shutdown_deadline: Option<Duration>,
+    mute: Option<Arc<Mute>>,
     sweep: Option<Box<dyn FnOnce(Sweeper) -> Sweeper + Send>>,
 }
 
@@ -188,6 +190,13 @@ impl PipelineBuilder {
         self
     }
 
+    /// See [`Operator::with_mute`].
+    #[must_use]
+    pub fn mute(mut self, mute: Arc<Mute>) -> Self {
+        self.mute = Some(mute);
+        self
+    }
+
     /// Clears away what crashes have left: see [`Operator::with_sweeper`]. The function says how, as
     /// `|sweeper| sweeper.with_journal(journal)`. Default: nobody does.
     #[must_use]
@@ -237,6 +246,9 @@ impl PipelineBuilder {
         }
         if let Some(deadline) = self.shutdown_deadline {
             operator = operator.with_shutdown_deadline(deadline);
+        }
+        if let Some(mute) = self.mute {
+            operator = operator.with_mute(mute);
         }
         if let Some(sweeper) = sweeper {
             operator = operator.with_sweeper(sweeper);

@@ -5,6 +5,7 @@
 
 mod builder;
 mod ingest;
+mod mute;
 mod shutdown;
 mod sweep;
 mod tell;
@@ -12,6 +13,7 @@ mod work;
 
 pub use builder::{Pipeline, PipelineBuilder};
 pub use ingest::{Handler, Intake};
+pub use mute::{Mute, MutingReporter, Silence};
 pub use shutdown::Shutdown;
 pub use sweep::{Orphan, Sweeper, Swept};
 pub use work::{LogPlace, Operator, Tally};

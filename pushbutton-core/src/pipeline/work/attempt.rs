@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::error::{ErrorKind, Result};
 use crate::ident::{JobName, RunId};
 use crate::job_state::JobState;
+use crate::pipeline::mute::Mute;
 use crate::report::{Report, UpdateKind};
 use crate::retry::RetryPolicy;
 use crate::run::{JobSpec, TestCounts};
@@ -37,6 +38,7 @@ pub(super) struct Worker {
     pub(super) logs: LogPlace,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) board: Arc<Board>,
+    pub(super) mute: Option<Arc<Mute>>,
     pub(super) retry_first: Duration,
     pub(super) retry_cap: Duration,
 }
@@ -93,6 +95,10 @@ impl Worker {
                 }
             };
             let (told, ()) = tokio::join!(tell, self.release(&attempt.run));
+            // Counted after it was told: the last word before a silence says why.
+            if let (true, Some(mute), Ending::Verdict(verdict, _)) = (told, &self.mute, &ending) {
+                mute.count(&attempt.job, verdict, self.clock.now());
+            }
             if told { ending } else { Ending::Stopped(stop.reason().unwrap_or(Reason::HandBack)) }
         })
         .await;

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::stop::Reason;
 use crate::ident::{ChangeNumber, JobId, JobName, PatchsetNumber};
 use crate::job::Job;
+use crate::pipeline::mute::Mute;
 use crate::retry::Backoff;
 use crate::seam::{Notice, Queue};
 
@@ -74,6 +75,7 @@ impl Board {
             Notice::CancelAll { change, patchset, name, at, .. } => {
                 entries.cancelled_all.raise(&(*change, *patchset, name.clone()), *at);
             }
+            // Who may speak is not the board's affair.
             Notice::Muted { .. } | Notice::Unmuted { .. } => return,
         }
         drop(entries);
@@ -114,8 +116,8 @@ impl Board {
     }
 }
 
-/// Posts every notice on the board, for ever.
-pub(super) async fn listen(queue: Arc<dyn Queue>, board: Arc<Board>) {
+/// Posts every notice on the board, and passes it on to who decides on silences, for ever.
+pub(super) async fn listen(queue: Arc<dyn Queue>, board: Arc<Board>, mute: Option<Arc<Mute>>) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     loop {
         let error = match queue.notices().await {
@@ -124,6 +126,9 @@ pub(super) async fn listen(queue: Arc<dyn Queue>, board: Arc<Board>) {
                     Ok(notice) => {
                         backoff.reset();
                         board.post(&notice);
+                        if let Some(mute) = &mute {
+                            mute.hear(&notice);
+                        }
                     }
                     Err(error) => break error,
                 }

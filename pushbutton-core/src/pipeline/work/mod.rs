@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use self::attempt::{Ended, Worker};
 use self::board::Board;
 use self::stop::Stop;
+use super::mute::Mute;
 use super::shutdown::Shutdown;
 use super::sweep::Sweeper;
 use crate::clock::{Clock, SystemClock};
@@ -88,6 +89,7 @@ impl Operator {
             reporters: Vec::new(),
             clock: Arc::new(SystemClock),
             board: Arc::new(Board::default()),
+            mute: None,
             retry_first: Duration::from_secs(60),
             retry_cap: Duration::from_secs(15 * 60),
         };
@@ -129,6 +131,14 @@ impl Operator {
         self
     }
 
+    /// Counts runs for this [`Mute`], passes on to it what other operators say, and tells them when it falls silent. The reporters that
+    /// are to obey it must be wrapped in a [`MutingReporter`](crate::MutingReporter). Default: nobody is ever muted.
+    #[must_use]
+    pub fn with_mute(mut self, mute: Arc<Mute>) -> Self {
+        self.worker.mute = Some(mute);
+        self
+    }
+
     /// Clears away what crashes have left, at the start and now and again. Default: nobody does.
     #[must_use]
     pub fn with_sweeper(mut self, sweeper: Sweeper) -> Self {
@@ -153,7 +163,15 @@ impl Operator {
         let worker = Arc::new(worker);
         // They end with this call, however it ends.
         let mut helpers = JoinSet::new();
-        helpers.spawn(board::listen(Arc::clone(&worker.queue), Arc::clone(&worker.board)));
+        helpers.spawn(board::listen(
+            Arc::clone(&worker.queue),
+            Arc::clone(&worker.board),
+            worker.mute.clone(),
+        ));
+        if let Some(mute) = worker.mute.clone() {
+            let queue = Arc::clone(&worker.queue);
+            helpers.spawn(async move { mute.keep(queue.as_ref()).await });
+        }
         if let Some(sweeper) = sweeper {
             let shutdown = shutdown.clone();
             helpers.spawn(async move { sweeper.run(&shutdown).await });
