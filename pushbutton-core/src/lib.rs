@@ -37,7 +37,10 @@ pub use ident::{
 pub use job::{Cause, Job};
 pub use job_state::JobState;
 pub use node::{Node, NodeRequest, OwnedResource, ResourceKind};
-pub use pipeline::{Handler, LogPlace, Mute, MutingReporter, Operator, Pipeline, Shutdown, Sweeper};
+pub use pipeline::{
+    BreakerPolicy, Handler, LogPlace, Mute, MutingReporter, Operator, Pipeline, Shutdown, SupersedePolicy,
+    Sweeper,
+};
 pub use report::{Report, Update, UpdateKind};
 pub use run::{JobSpec, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus, TestCounts};
 pub use seam::{

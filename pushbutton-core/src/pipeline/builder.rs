@@ -1,17 +1,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::ingest::{Handler, Intake};
 use super::mute::Mute;
 use super::shutdown::Shutdown;
+use super::supersede::SupersedePolicy;
 use super::sweep::Sweeper;
-use super::work::{LogPlace, Operator, Tally};
+use super::work::{BreakerPolicy, Health, LogPlace, Operator, Tally};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{MemoryLedger, MemoryQueue};
 use crate::run::JobSpec;
-use crate::seam::{EventSource, Executor, Ledger, Provisioner, Queue, Reporter};
+use crate::seam::{Changes, EventSource, Executor, Ledger, Provisioner, Queue, Reporter};
 use crate::trigger::Triggers;
 
 /// Both halves in one process.
@@ -25,6 +26,11 @@ impl Pipeline {
     /// Starts to compose one.
     pub fn builder() -> PipelineBuilder {
         PipelineBuilder::default()
+    }
+
+    /// See [`Operator::health`].
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.operator.health()
     }
 
     /// Runs until somebody wishes to stop; with a finite source, until it has ended and all its jobs are done.
@@ -101,6 +107,9 @@ pub struct PipelineBuilder {
     slots: usize,
     retry_delays: Option<(Duration, Duration)>,
     shutdown_deadline: Option<Duration>,
+    breaker: Option<BreakerPolicy>,
+    changes: Option<Arc<dyn Changes>>,
+    supersede: SupersedePolicy,
     mute: Option<Arc<Mute>>,
     sweep: Option<Box<dyn FnOnce(Sweeper) -> Sweeper + Send>>,
 }
@@ -190,6 +199,27 @@ impl PipelineBuilder {
         self
     }
 
+    /// See [`Operator::with_breaker`].
+    #[must_use]
+    pub fn breaker(mut self, policy: BreakerPolicy) -> Self {
+        self.breaker = Some(policy);
+        self
+    }
+
+    /// See [`Operator::with_changes`].
+    #[must_use]
+    pub fn changes(mut self, changes: Arc<dyn Changes>) -> Self {
+        self.changes = Some(changes);
+        self
+    }
+
+    /// What makes jobs pointless, for both halves. Default: a newer patch set, a merge, an abandon.
+    #[must_use]
+    pub fn supersede(mut self, policy: SupersedePolicy) -> Self {
+        self.supersede = policy;
+        self
+    }
+
     /// See [`Operator::with_mute`].
     #[must_use]
     pub fn mute(mut self, mute: Arc<Mute>) -> Self {
@@ -236,16 +266,24 @@ impl PipelineBuilder {
         let ledger = self.ledger.unwrap_or_else(|| Arc::new(MemoryLedger::default()));
         let handler = Handler::new(source, triggers, Arc::clone(&queue))
             .with_ledger(ledger)
+            .with_supersede(self.supersede)
             .with_reporters(self.reporters.clone());
         let sweeper = self.sweep.map(|how| how(Sweeper::new(Arc::clone(&provisioner), Arc::clone(&queue))));
         let mut operator = Operator::new(Arc::clone(&queue), provisioner, executor, self.jobs, logs)
             .with_slots(self.slots)
+            .with_supersede(self.supersede)
             .with_reporters(self.reporters);
         if let Some((first, cap)) = self.retry_delays {
             operator = operator.with_retry_delays(first, cap);
         }
         if let Some(deadline) = self.shutdown_deadline {
             operator = operator.with_shutdown_deadline(deadline);
+        }
+        if let Some(policy) = self.breaker {
+            operator = operator.with_breaker(policy);
+        }
+        if let Some(changes) = self.changes {
+            operator = operator.with_changes(changes);
         }
         if let Some(mute) = self.mute {
             operator = operator.with_mute(mute);

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::event::{Event, EventKind, Position};
 use crate::ident::{JobName, PatchsetNumber};
 use crate::job::Job;
+use crate::pipeline::supersede::SupersedePolicy;
 use crate::pipeline::tell::tell;
 use crate::report::{Update, UpdateKind};
 use crate::retry::RetryPolicy;
@@ -31,17 +32,24 @@ pub(super) struct Handled {
 
 impl Desk {
     /// What operators must hear of this event, if anything.
-    pub(super) fn notice_of(&self, event: &Event, triggers: &Triggers) -> Option<Notice> {
+    pub(super) fn notice_of(
+        &self,
+        event: &Event,
+        triggers: &Triggers,
+        policy: SupersedePolicy,
+    ) -> Option<Notice> {
         // Our own clock, as for the jobs: theirs would have to agree with it.
         let (change, at) = (&event.change, self.clock.now());
         if !triggers.cares_for(change.project.as_str(), change.branch.as_str()) {
             return None;
         }
         match event.kind {
-            EventKind::PatchsetCreated { .. } if event.patchset.number > PatchsetNumber(1) => {
+            EventKind::PatchsetCreated { .. }
+                if policy.newer_patchset && event.patchset.number > PatchsetNumber(1) =>
+            {
                 Some(Notice::Superseded { change: change.number, by: event.patchset.number, at })
             }
-            ref kind if closes(kind) => Some(Notice::Closed { change: change.number, at }),
+            ref kind if policy.closed && closes(kind) => Some(Notice::Closed { change: change.number, at }),
             _ => None,
         }
     }

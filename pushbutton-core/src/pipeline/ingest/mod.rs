@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use self::handle::{Desk, Handled};
 use super::shutdown::Shutdown;
+use super::supersede::SupersedePolicy;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
 use crate::event::{Event, EventKind, Position};
@@ -33,7 +34,7 @@ pub struct Handler {
     ledger: Arc<dyn Ledger>,
     reporters: Vec<Arc<dyn Reporter>>,
     clock: Arc<dyn Clock>,
-    supersede: bool,
+    supersede: SupersedePolicy,
 }
 
 /// What a handler did.
@@ -57,7 +58,7 @@ impl Handler {
             ledger: Arc::new(MemoryLedger::default()),
             reporters: Vec::new(),
             clock: Arc::new(SystemClock),
-            supersede: true,
+            supersede: SupersedePolicy::default(),
         }
     }
 
@@ -82,10 +83,10 @@ impl Handler {
         self
     }
 
-    /// Whether a newer patch set, an abandon or a merge cancels jobs of older patch sets. Default: yes.
+    /// Whether a newer patch set, an abandon or a merge cancels jobs of older patch sets. Default: all of them do.
     #[must_use]
-    pub fn with_supersede(mut self, supersede: bool) -> Self {
-        self.supersede = supersede;
+    pub fn with_supersede(mut self, policy: SupersedePolicy) -> Self {
+        self.supersede = policy;
         self
     }
 
@@ -135,7 +136,7 @@ impl Handler {
     fn accept(&self, desk: &Arc<Desk>, flow: &mut Flow, event: Event) {
         flow.intake.events += 1;
         let decision = self.triggers.decide(&event);
-        let notice = if self.supersede { desk.notice_of(&event, &self.triggers) } else { None };
+        let notice = desk.notice_of(&event, &self.triggers, self.supersede);
         match (decision, notice) {
             (Decision::Ignore(reasons), None) if !self.must_be_counted(&event.kind) => {
                 tracing::debug!(change = %event.change.number, patchset = %event.patchset.number, kind = event.kind.name(), ?reasons, "nothing to run");

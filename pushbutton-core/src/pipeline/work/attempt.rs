@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::board::Board;
+use super::currency;
+use super::health::{Followed, Pulse};
 use super::judge::{Ending, retry_delay};
 use super::lease::keeping;
 use super::stages::Attempt;
@@ -18,10 +20,11 @@ use crate::error::{ErrorKind, Result};
 use crate::ident::{JobName, RunId};
 use crate::job_state::JobState;
 use crate::pipeline::mute::Mute;
+use crate::pipeline::supersede::SupersedePolicy;
 use crate::report::{Report, UpdateKind};
 use crate::retry::RetryPolicy;
 use crate::run::{JobSpec, TestCounts};
-use crate::seam::{Executor, Provisioner, Queue, Reporter};
+use crate::seam::{Changes, Executor, Provisioner, Queue, Reporter};
 use crate::verdict::Verdict;
 
 /// Tries to release a node before it is left to the sweep: about five minutes of them.
@@ -39,6 +42,9 @@ pub(super) struct Worker {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) board: Arc<Board>,
     pub(super) mute: Option<Arc<Mute>>,
+    pub(super) changes: Option<Arc<dyn Changes>>,
+    pub(super) supersede: SupersedePolicy,
+    pub(super) pulse: Arc<Pulse>,
     pub(super) retry_first: Duration,
     pub(super) retry_cap: Duration,
 }
@@ -51,7 +57,12 @@ pub(super) enum Ended {
 
 impl Worker {
     /// Attends to one claim until its lease has ended, one way or another.
-    pub(super) async fn attend(self: Arc<Self>, claim: Held, operator_stop: Stop) -> Ended {
+    pub(super) async fn attend(
+        self: Arc<Self>,
+        claim: Held,
+        _followed: Followed,
+        operator_stop: Stop,
+    ) -> Ended {
         let job = claim.job().clone();
         let Some(spec) = self.jobs.get(&job.name).cloned() else {
             let why = format!("this operator knows no job named {}", job.name);
@@ -114,9 +125,21 @@ impl Worker {
             stop.set(reason);
             std::future::pending::<std::convert::Infallible>().await
         };
+        let go = async {
+            if let Some(changes) = &self.changes {
+                tokio::select! {
+                    biased;
+                    () = attempt.stop.any().cancelled() => return attempt.stopped(),
+                    pointless = currency::is_pointless(changes.as_ref(), self.supersede, &attempt.job) => {
+                        if pointless { return Ending::Stopped(Reason::Superseded) }
+                    }
+                }
+            }
+            attempt.go().await
+        };
         tokio::select! {
             biased;
-            ending = attempt.go() => ending,
+            ending = go => ending,
             never = listen => match never {},
         }
     }

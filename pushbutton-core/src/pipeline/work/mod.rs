@@ -1,55 +1,46 @@
 //! The work half: jobs in, reports out. Whatever happens in between, a node is released and a lease ends.
 
+// In the order of a run.
+mod shift;
+
 mod attempt;
-mod board;
-mod judge;
-mod lease;
+mod currency;
 mod stages;
+
+mod judge;
+
+// What watches over runs.
+mod board;
+mod breaker;
+mod health;
+mod lease;
 mod stop;
 
+mod logs;
+
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, watch};
 
-use self::attempt::{Ended, Worker};
+use self::attempt::Worker;
 use self::board::Board;
-use self::stop::Stop;
+pub use self::breaker::BreakerPolicy;
+use self::health::Pulse;
+pub use self::health::{Claiming, Health};
+pub use self::logs::LogPlace;
+use self::shift::Shift;
+pub use self::shift::Tally;
 use super::mute::Mute;
 use super::shutdown::Shutdown;
+use super::supersede::SupersedePolicy;
 use super::sweep::Sweeper;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
-use crate::ident::{JobName, RunId};
-use crate::job::Job;
-use crate::retry::Backoff;
+use crate::ident::JobName;
 use crate::run::JobSpec;
-use crate::seam::{Claim, Executor, Provisioner, Queue, Reporter};
-
-/// Where logs lie on this machine, and where people read them.
-#[derive(Debug, Clone)]
-pub struct LogPlace {
-    /// The folder.
-    pub dir: PathBuf,
-    /// The URL that shows it, without a slash at the end.
-    pub url: Option<String>,
-}
-
-impl LogPlace {
-    /// A run's own place below: two digits, change, patch set, job, run. As Zuul does it, so that no folder grows without bound and no
-    /// rerun hides an earlier run.
-    pub fn of(&self, run: &RunId, job: &Job) -> Self {
-        let change = job.change.number.0;
-        let path = format!("{:02}/{change}/{}/{}/{run}", change % 100, job.patchset.number, job.name);
-        Self {
-            dir: self.dir.join(&path),
-            url: self.url.as_ref().map(|url| format!("{}/{path}/", url.trim_end_matches('/'))),
-        }
-    }
-}
+use crate::seam::{Changes, Claim, Executor, Provisioner, Queue, Reporter};
 
 /// The work half.
 pub struct Operator {
@@ -58,15 +49,6 @@ pub struct Operator {
     deadline: Duration,
     idle: Arc<Notify>,
     sweeper: Option<Sweeper>,
-}
-
-/// What an operator did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Runs that ended with a verdict.
-    pub finished: u64,
-    /// Runs that ended without one: to be tried again, handed back, or lost.
-    pub unfinished: u64,
 }
 
 impl Operator {
@@ -90,6 +72,9 @@ impl Operator {
             clock: Arc::new(SystemClock),
             board: Arc::new(Board::default()),
             mute: None,
+            changes: None,
+            supersede: SupersedePolicy::default(),
+            pulse: Arc::new(Pulse::new(BreakerPolicy::default())),
             retry_first: Duration::from_secs(60),
             retry_cap: Duration::from_secs(15 * 60),
         };
@@ -100,6 +85,7 @@ impl Operator {
     #[must_use]
     pub fn with_slots(mut self, slots: usize) -> Self {
         self.slots = slots.max(1);
+        self.worker.pulse.set_slots(self.slots);
         self
     }
 
@@ -131,6 +117,29 @@ impl Operator {
         self
     }
 
+    /// Stops claiming when no node comes up, by this policy. Default: [`BreakerPolicy::default`].
+    #[must_use]
+    pub fn with_breaker(self, policy: BreakerPolicy) -> Self {
+        self.worker.pulse.set_policy(policy);
+        self
+    }
+
+    /// Asks here, before it boots a node, whether the patch set is still current. Without an answer in half a minute the job runs; jobs
+    /// by hand run in any case. Default: nobody is asked.
+    #[must_use]
+    pub fn with_changes(mut self, changes: Arc<dyn Changes>) -> Self {
+        self.worker.changes = Some(changes);
+        self
+    }
+
+    /// Which answers of [`with_changes`](Self::with_changes) end a job. Notices are obeyed in any case: the handler's policy decides on
+    /// those. Default: all.
+    #[must_use]
+    pub fn with_supersede(mut self, policy: SupersedePolicy) -> Self {
+        self.worker.supersede = policy;
+        self
+    }
+
     /// Counts runs for this [`Mute`], passes on to it what other operators say, and tells them when it falls silent. The reporters that
     /// are to obey it must be wrapped in a [`MutingReporter`](crate::MutingReporter). Default: nobody is ever muted.
     #[must_use]
@@ -144,6 +153,11 @@ impl Operator {
     pub fn with_sweeper(mut self, sweeper: Sweeper) -> Self {
         self.sweeper = Some(sweeper);
         self
+    }
+
+    /// Follows how it is, from now to its end.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.worker.pulse.watch()
     }
 
     /// Is notified each time a run has ended.
@@ -160,71 +174,7 @@ impl Operator {
     /// Permanent errors of the queue, once the running jobs have ended.
     pub async fn run(self, shutdown: &Shutdown) -> Result<Tally> {
         let Self { worker, slots, deadline, idle, sweeper } = self;
-        let worker = Arc::new(worker);
-        // They end with this call, however it ends.
-        let mut helpers = JoinSet::new();
-        helpers.spawn(board::listen(
-            Arc::clone(&worker.queue),
-            Arc::clone(&worker.board),
-            worker.mute.clone(),
-        ));
-        if let Some(mute) = worker.mute.clone() {
-            let queue = Arc::clone(&worker.queue);
-            helpers.spawn(async move { mute.keep(queue.as_ref()).await });
-        }
-        if let Some(sweeper) = sweeper {
-            let shutdown = shutdown.clone();
-            helpers.spawn(async move { sweeper.run(&shutdown).await });
-        }
-        let (stop, mut runs, mut tally) = (Stop::new(), JoinSet::new(), Tally::default());
-        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-        let fault = loop {
-            tokio::select! {
-                biased;
-                () = shutdown.begun() => break None,
-                Some(ended) = runs.join_next(), if !runs.is_empty() => tally.count(ended, &idle),
-                claim = worker.queue.claim(), if runs.len() < slots => match claim {
-                    Ok(claim) => {
-                        backoff.reset();
-                        runs.spawn(Arc::clone(&worker).attend(claim, stop.clone()));
-                    }
-                    Err(error) if error.is_temporary() => {
-                        tracing::warn!("could not claim a job: {error}");
-                        let delay = backoff.next_delay();
-                        tokio::select! { () = tokio::time::sleep(delay) => {}, () = shutdown.begun() => {} }
-                    }
-                    Err(error) => break Some(error.during("queue::claim")),
-                },
-            }
-        };
-        let end = tokio::time::Instant::now() + deadline;
-        while !runs.is_empty() {
-            tokio::select! {
-                biased;
-                Some(ended) = runs.join_next() => tally.count(ended, &idle),
-                () = shutdown.forced(), if !stop.is_set() => stop.hand_back(),
-                () = tokio::time::sleep_until(end), if !stop.is_set() => {
-                    tracing::warn!(running = runs.len(), "the deadline has passed: handing back what still runs");
-                    stop.hand_back();
-                }
-            }
-        }
-        fault.map_or(Ok(tally), Err)
-    }
-}
-
-impl Tally {
-    fn count(&mut self, ended: std::result::Result<Ended, tokio::task::JoinError>, idle: &Notify) {
-        match ended {
-            Ok(Ended::Finished) => self.finished += 1,
-            Ok(Ended::Unfinished) => self.unfinished += 1,
-            Err(error) => {
-                // Its lease will run out, and its node is found by its marks.
-                tracing::error!("a run's task died: {error}");
-                self.unfinished += 1;
-            }
-        }
-        idle.notify_one();
+        Shift::new(Arc::new(worker), slots, idle).work(shutdown, deadline, sweeper).await
     }
 }
 

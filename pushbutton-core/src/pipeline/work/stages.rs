@@ -76,11 +76,23 @@ impl Attempt<'_> {
         };
         let result =
             provisioned.unwrap_or_else(|_| Err(Error::temporary(ErrorKind::TimedOut, "no node in time")));
-        result.map_err(|error| {
-            let error = error.during("provisioner::provision").with("label", &request.label);
-            tracing::warn!(run = %self.run, "no node: {error}");
-            Ending::no_node(&error)
-        })
+        let (pulse, clock) = (&self.worker.pulse, self.worker.clock.as_ref());
+        match result {
+            Ok(node) => {
+                pulse.came_up(clock);
+                Ok(node)
+            }
+            Err(error) => {
+                let error = error.during("provisioner::provision").with("label", &request.label);
+                tracing::warn!(run = %self.run, "no node: {error}");
+                let ending = Ending::no_node(&error);
+                // What is wrong with one job's own node says nothing of the others'.
+                if !matches!(ending, Ending::Misconfigured { .. }) {
+                    pulse.failed(&self.run, &error.to_string(), clock);
+                }
+                Err(ending)
+            }
+        }
     }
 
     /// The stages that run on success, in order, until one does not pass.
@@ -188,7 +200,7 @@ impl Attempt<'_> {
         }
     }
 
-    fn stopped(&self) -> Ending {
+    pub(super) fn stopped(&self) -> Ending {
         Ending::Stopped(self.stop.reason().unwrap_or(Reason::HandBack))
     }
 
