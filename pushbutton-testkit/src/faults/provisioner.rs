@@ -1,0 +1,19 @@
+use async_trait::async_trait;
+use pushbutton_core::{Node, NodeRequest, OwnedResource, Provisioner, Result, RunId};
+
+use super::{Faulty, Method};
+
+#[async_trait]
+impl<T: Provisioner + ?Sized> Provisioner for Faulty<T> {
+    async fn provision(&self, request: &NodeRequest) -> Result<Node> {
+        self.schedule.call(Method::Provision, self.inner.provision(request)).await
+    }
+
+    async fn release(&self, run: &RunId) -> Result<()> {
+        self.schedule.call(Method::Release, self.inner.release(run)).await
+    }
+
+    async fn list_owned(&self) -> Result<Vec<OwnedResource>> {
+        self.schedule.call(Method::ListOwned, self.inner.list_owned()).await
+    }
+}
