@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pushbutton_core::retry::Backoff;
-use pushbutton_core::{Claim, Error, ErrorKind, Job, Result};
+use pushbutton_core::{Claim, Error, ErrorKind, Job, Result, RunId};
 use rusqlite::{Connection, ToSql};
 
 use crate::error::Fault;
@@ -14,8 +14,10 @@ use crate::store::now;
 use crate::upkeep::millis;
 
 /// What tells one holder from the next.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Lease {
+    /// The run that the claim is for.
+    pub(crate) run: RunId,
     /// Which claim of the job this is.
     pub(crate) epoch: i64,
     /// When it ends unless renewed, in milliseconds since 1970.
@@ -25,6 +27,7 @@ pub(crate) struct Lease {
 /// A lease on a row of the queue.
 pub(crate) struct StoreClaim {
     job: Job,
+    run: RunId,
     epoch: i64,
     ends: AtomicI64,
     queue: StoreQueue,
@@ -34,7 +37,8 @@ pub(crate) struct StoreClaim {
 impl StoreClaim {
     /// A claim for a caller who may have gone: unless it is [`heard`](Self::heard), its job is given back.
     pub(crate) fn new(queue: StoreQueue, job: Job, lease: Lease) -> Self {
-        Self { job, epoch: lease.epoch, ends: AtomicI64::new(lease.ends), queue, heard: false }
+        let Lease { run, epoch, ends } = lease;
+        Self { job, run, epoch, ends: AtomicI64::new(ends), queue, heard: false }
     }
 
     /// The caller has it: from now on its lease runs out when it is dropped, as the contract says.
@@ -65,10 +69,10 @@ impl Drop for StoreClaim {
 
 // Each ends the lease only while it is ours: the same epoch, and not yet run out.
 const RENEW: &str = "UPDATE jobs SET due_at = ?4";
-const COMPLETE: &str = "UPDATE jobs SET state = 'done', due_at = NULL, job = NULL, ended_at = ?3";
-const HAND_BACK: &str = "UPDATE jobs SET state = 'ready', due_at = NULL";
-const REJECT: &str = "UPDATE jobs SET state = 'dead', due_at = NULL, ended_at = ?3, why = ?4";
-const RETRY: &str = "UPDATE jobs SET state = 'delayed', due_at = ?3 + ?4, why = ?5,
+const COMPLETE: &str = "UPDATE jobs SET state = 'done', due_at = NULL, run = NULL, job = NULL, ended_at = ?3";
+const HAND_BACK: &str = "UPDATE jobs SET state = 'ready', due_at = NULL, run = NULL";
+const REJECT: &str = "UPDATE jobs SET state = 'dead', due_at = NULL, run = NULL, ended_at = ?3, why = ?4";
+const RETRY: &str = "UPDATE jobs SET state = 'delayed', run = NULL, due_at = ?3 + ?4, why = ?5,
      failed_attempts = failed_attempts + 1, place = (SELECT max(place) + 1 FROM jobs)";
 const WHILE_OURS: &str = " WHERE id = ?1 AND epoch = ?2 AND state = 'leased' AND due_at > ?3";
 
@@ -145,6 +149,10 @@ impl StoreClaim {
 impl Claim for StoreClaim {
     fn job(&self) -> &Job {
         &self.job
+    }
+
+    fn run(&self) -> &RunId {
+        &self.run
     }
 
     fn lease(&self) -> Duration {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pushbutton_core::seam::DeadLetter;
-use pushbutton_core::{Claim, Job, Notice, Notices, Queue, QueueDepth, Result};
+use pushbutton_core::{Claim, Error, ErrorKind, Job, Notice, Notices, Queue, QueueDepth, Result, RunId};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use crate::Store;
@@ -99,13 +99,46 @@ impl Queue for StoreQueue {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let ask = move |connection: &mut Connection| {
             let mut ask = connection.prepare_cached(
-                "SELECT job, failed_attempts, why, ended_at FROM jobs
+                "SELECT job, failed_attempts, why, ended_at, id FROM jobs
                  WHERE state = 'dead' AND ended_at IS NOT NULL ORDER BY ended_at, place LIMIT ?",
             )?;
             let rows = ask.query_and_then(params![limit], dead_letter)?;
             rows.collect()
         };
         self.store.call("queue::dead_letters", ask).await
+    }
+
+    async fn requeue_dead_letter(&self, letter: &str) -> Result<bool> {
+        let letter = letter.to_owned();
+        let write = move |connection: &mut Connection| requeue(connection, &letter);
+        let requeued = self.store.call("queue::requeue_dead_letter", write).await?;
+        if requeued {
+            self.store.announce_change();
+        }
+        Ok(requeued)
+    }
+
+    async fn drop_dead_letter(&self, letter: &str) -> Result<bool> {
+        let letter = letter.to_owned();
+        let write = move |connection: &mut Connection| {
+            let change =
+                "UPDATE jobs SET state = 'done', job = NULL, ended_at = ? WHERE id = ? AND state = 'dead'";
+            Ok(connection.execute(change, params![now(), letter])? == 1)
+        };
+        self.store.call("queue::drop_dead_letter", write).await
+    }
+
+    async fn leased_runs(&self) -> Result<Vec<RunId>> {
+        let ask = |connection: &mut Connection| {
+            let mut ask = connection.prepare_cached(
+                "SELECT run FROM jobs WHERE due_at > ? AND state = 'leased' AND run IS NOT NULL",
+            )?;
+            let rows = ask.query_and_then(params![now()], |row| -> Result<RunId, Fault> {
+                Ok(RunId::new(row.get::<_, String>(0)?)?)
+            })?;
+            rows.collect()
+        };
+        self.store.call("queue::leased_runs", ask).await
     }
 }
 
@@ -120,7 +153,7 @@ enum Look {
 const GIVE_BACK_DUE: &str = "UPDATE jobs SET state = 'ready', due_at = NULL WHERE due_at <= ?";
 const FIRST_READY: &str =
     "SELECT place, id, job, failed_attempts, epoch FROM jobs WHERE state = 'ready' ORDER BY place LIMIT 1";
-const LEASE: &str = "UPDATE jobs SET state = 'leased', due_at = ?, epoch = ? WHERE place = ?";
+const LEASE: &str = "UPDATE jobs SET state = 'leased', due_at = ?, epoch = ?, run = ? WHERE place = ?";
 const NEXT_DUE: &str = "SELECT min(due_at) FROM jobs WHERE due_at IS NOT NULL";
 
 /// Takes the first job that may be run, or tells when to look again.
@@ -141,9 +174,10 @@ fn take(connection: &mut Connection, lease: Duration) -> Result<Look, Fault> {
         match serde_json::from_str::<Job>(&text) {
             Ok(mut job) if job.id.as_str() == id => {
                 job.failed_attempts = failed_attempts;
-                let lease =
-                    Lease { epoch: epoch + 1, ends: now.saturating_add(crate::upkeep::millis(lease)) };
-                transaction.prepare_cached(LEASE)?.execute(params![lease.ends, lease.epoch, place])?;
+                let ends = now.saturating_add(crate::upkeep::millis(lease));
+                let lease = Lease { run: RunId::generate(), epoch: epoch + 1, ends };
+                let values = params![lease.ends, lease.epoch, lease.run.as_str(), place];
+                transaction.prepare_cached(LEASE)?.execute(values)?;
                 found = Some((job, lease));
                 break;
             }
@@ -203,7 +237,29 @@ fn dead_letter(row: &Row<'_>) -> Result<DeadLetter, Fault> {
     }
     let why: Option<String> = row.get(2)?;
     let at: Option<i64> = row.get(3)?;
-    Ok(DeadLetter { job, why: why.unwrap_or_default(), at: at.map(time).transpose()? })
+    let id = row.get(4)?;
+    Ok(DeadLetter { id, job, why: why.unwrap_or_default(), at: at.map(time).transpose()? })
+}
+
+/// Makes a dead job wait at the end of the queue; false when there is none.
+fn requeue(connection: &mut Connection, letter: &str) -> Result<bool, Fault> {
+    // Immediate: of two people at once, one finds it and the other does not.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let text: Option<Option<String>> = transaction
+        .query_row("SELECT job FROM jobs WHERE id = ? AND state = 'dead'", params![letter], |row| row.get(0))
+        .optional()?;
+    let Some(text) = text else { return Ok(false) };
+    if text.and_then(|text| serde_json::from_str::<Job>(&text).ok()).is_none() {
+        let message = "this dead letter's job cannot be read, so nobody can run it: drop it";
+        return Err(Error::permanent(ErrorKind::Invalid, message).with("letter", letter).into());
+    }
+    transaction.execute(
+        "UPDATE jobs SET state = 'ready', ended_at = NULL, why = NULL, failed_attempts = 0,
+         place = (SELECT max(place) + 1 FROM jobs) WHERE id = ?",
+        params![letter],
+    )?;
+    transaction.commit()?;
+    Ok(true)
 }
 
 /// As much of a reason as is kept.

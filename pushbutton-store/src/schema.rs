@@ -6,8 +6,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::error::Fault;
 
 /// Each brings a file from the version of its index to the next. Never change one that was released: add another.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/0001_queue.sql"), include_str!("../migrations/0002_history.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../migrations/0001_queue.sql"),
+    include_str!("../migrations/0002_history.sql"),
+    include_str!("../migrations/0003_lease_run.sql"),
+];
 
 /// The schema's version that this crate reads and writes (SQLite's `user_version`).
 pub const VERSION: u32 = MIGRATIONS.len() as u32;
