@@ -9,13 +9,15 @@ use std::time::Duration;
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_ansible::AnsibleExecutor;
 use pushbutton_core::memory::MachinePool;
+use pushbutton_core::pipeline::{BreakerPolicy, Mute, SupersedePolicy, Sweeper};
 use pushbutton_core::retry::{Backoff, RetryPolicy};
-use pushbutton_core::{Error, ErrorKind, Executor, LogPlace, Provisioner, Queue, Result, Triggers};
+use pushbutton_core::{Error, ErrorKind, Executor, Journal, LogPlace, Provisioner, Queue, Result, Triggers};
 use pushbutton_gerrit::{Gerrit, GerritSource, Interest};
 use pushbutton_openstack::OpenStackProvisioner;
 use pushbutton_store::{Store, StoreConfig, StoreQueue};
 
-use crate::config::{Config, Nodes};
+use crate::config::{BreakerConfig, Config, Nodes, SupersedeConfig, SweepConfig};
+use crate::mail::MailAlarm;
 
 /// The file in the state folder.
 pub(crate) const STORE_FILE: &str = "pushbutton.db";
@@ -160,6 +162,43 @@ pub(crate) fn provisioner(config: &Config, store: &Store) -> Result<Arc<dyn Prov
         )?),
         Nodes::Machines(machines) => Arc::new(MachinePool::new(machines.clone())?),
     })
+}
+
+/// What clears away what crashes have left.
+pub(crate) fn sweeper(
+    config: &Config,
+    provisioner: Arc<dyn Provisioner>,
+    queue: Arc<dyn Queue>,
+    store: &Store,
+) -> Sweeper {
+    tune(Sweeper::new(provisioner, queue), &config.sweep, Arc::new(store.journal()))
+}
+
+/// A sweeper as the configuration wishes it.
+pub(crate) fn tune(sweeper: Sweeper, config: &SweepConfig, journal: Arc<dyn Journal>) -> Sweeper {
+    sweeper.with_journal(journal).with_interval(config.every.into()).with_safety_age(config.safety_age.into())
+}
+
+/// When this lab falls silent, and whom it calls then.
+pub(crate) fn mute(config: &Config) -> Result<Arc<Mute>> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let mute = Mute::new(format!("operator {}", host.trim())).with_limit(config.operator.mute_after);
+    Ok(Arc::new(match &config.alarm {
+        Some(alarm) => mute.with_alarm(Arc::new(MailAlarm::new(&alarm.mail)?)),
+        None => mute,
+    }))
+}
+
+/// What makes jobs pointless.
+pub(crate) fn supersede(config: &Config) -> SupersedePolicy {
+    let SupersedeConfig { newer_patchset, closed } = config.supersede;
+    SupersedePolicy { newer_patchset, closed }
+}
+
+/// When to stop taking jobs that would get no machine.
+pub(crate) fn breaker(config: &Config) -> BreakerPolicy {
+    let BreakerConfig { failures, pause, pause_cap } = config.operator.breaker.clone();
+    BreakerPolicy { failures, pause: pause.into(), cap: pause_cap.into() }
 }
 
 /// What runs playbooks.

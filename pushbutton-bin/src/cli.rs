@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
-use pushbutton_core::{ChangeNumber, HumanDuration, JobName, PatchsetNumber};
+use pushbutton_core::{ChangeNumber, HumanDuration, JobId, JobName, PatchsetNumber};
 
 /// A third-party CI for OpenStack drivers: watches a Gerrit, tests its changes on machines of your own, comments on the review.
 #[derive(Debug, Parser)]
@@ -143,12 +143,99 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NAME")]
         job: Option<JobName>,
     },
+    /// Run a change's jobs again, as a `recheck` on the review would.
+    #[command(
+        after_long_help = "Examples:\n  pushbutton-bin rerun 12345             its newest patch set\n  \
+        pushbutton-bin rerun 12345,2 --job cinder-tempest"
+    )]
+    Rerun {
+        /// Number, and patch set where it is not the newest, as `12345` or `12345,2`.
+        #[arg(value_name = "CHANGE[,PATCHSET]", value_parser = some_target)]
+        target: (ChangeNumber, Option<PatchsetNumber>),
+        /// Which job. Default: every job that a trigger for the change's project and branch names.
+        #[arg(long, value_name = "NAME")]
+        job: Option<JobName>,
+    },
+    /// Cancel what was asked for until now: running jobs stop and are cleaned up, waiting ones will not run. On every operator.
+    ///
+    /// Told twice, nothing more happens. What is asked for later runs.
+    #[command(after_long_help = "Examples:\n  pushbutton-bin cancel 12345            all of a change\n  \
+        pushbutton-bin cancel 12345,2          of one patch set\n  \
+        pushbutton-bin cancel 15379720bc5e83505f8e0b21396d63c8    one job, by the id in the comment or the log")]
+    Cancel {
+        /// Number, patch set if only that is meant, as `12345,2`; or a job's id.
+        #[arg(value_name = "CHANGE[,PATCHSET]|JOB", value_parser = cancel_target)]
+        target: CancelTarget,
+        /// Only the job of this name.
+        #[arg(long, value_name = "NAME")]
+        job: Option<JobName>,
+    },
+    /// List jobs that nobody will run, put them back, or drop them.
+    ///
+    /// A job ends there when the lab is not set up for it (no such flavor, no such playbook), when several operators died on it, or when it
+    /// cannot be read. Nobody upstream hears of it.
+    Dead {
+        #[command(subcommand)]
+        command: DeadCommand,
+    },
+    /// Clear away what crashes have left on the cloud: whatever carries our owner and belongs to no run that holds a lease.
+    ///
+    /// Operators do so by themselves, every `sweep.every`. What is younger than `sweep.safety_age` is left alone.
+    Sweep {
+        /// Only show it.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Stop commenting on reviews, on every operator, until `unmute`. Runs go on.
+    Mute {
+        /// Why, for the other people of the lab.
+        #[arg(long, value_name = "TEXT", default_value = "a person asked for it")]
+        why: String,
+    },
+    /// Comment on reviews again, after `mute` or after too many failures in a row.
+    Unmute,
     /// Show the queue, the dead letters and the latest runs.
     Status {
         /// So many runs and dead letters.
         #[arg(long, value_name = "N", default_value_t = 10)]
         last: usize,
     },
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadCommand {
+    /// Show them, oldest first.
+    List {
+        /// So many.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: usize,
+    },
+    /// Put their jobs back on the queue, with all attempts before them again.
+    Requeue(Letters),
+    /// Forget them; their jobs will not run.
+    Drop(Letters),
+}
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Letters {
+    /// By name, as `dead list` shows them.
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// All that are there.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// What to cancel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CancelTarget {
+    /// One job.
+    Job(JobId),
+    /// A change, or one patch set of it.
+    Change(ChangeNumber, Option<PatchsetNumber>),
 }
 
 /// What the commands that keep running take.
@@ -194,6 +281,22 @@ fn target(text: &str) -> Result<(ChangeNumber, PatchsetNumber), String> {
         (Ok(change), Ok(patchset)) if patchset > 0 => Ok((ChangeNumber(change), PatchsetNumber(patchset))),
         _ => Err(wrong()),
     }
+}
+
+fn some_target(text: &str) -> Result<(ChangeNumber, Option<PatchsetNumber>), String> {
+    match text.trim().parse() {
+        Ok(change) => Ok((ChangeNumber(change), None)),
+        Err(_) => target(text).map(|(change, patchset)| (change, Some(patchset))),
+    }
+}
+
+fn cancel_target(text: &str) -> Result<CancelTarget, String> {
+    if let Ok((change, patchset)) = some_target(text) {
+        return Ok(CancelTarget::Change(change, patchset));
+    }
+    let id = JobId::new(text.trim());
+    id.map(CancelTarget::Job)
+        .map_err(|_| "write a change, as 12345 or 12345,2, or the id of a job".to_owned())
 }
 
 fn duration(text: &str) -> Result<HumanDuration, String> {

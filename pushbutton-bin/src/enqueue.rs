@@ -1,4 +1,4 @@
-//! `enqueue`: a job by hand, for a change that Gerrit knows.
+//! `enqueue` and `rerun`: jobs by hand, for a change that Gerrit knows.
 
 use jiff::Timestamp;
 use pushbutton_core::{
@@ -12,10 +12,11 @@ use crate::config::{Config, suggest};
 use crate::exit::Exit;
 use crate::out::{clean, say};
 
-/// Asks Gerrit for the change, and puts its jobs on the queue.
+/// Asks Gerrit for the change, and puts jobs for this patch set on the queue, or for its newest.
 pub(crate) async fn run(
     config: &Config,
-    (change, patchset): (ChangeNumber, PatchsetNumber),
+    change: ChangeNumber,
+    patchset: Option<PatchsetNumber>,
     job: Option<JobName>,
 ) -> anyhow::Result<Exit> {
     if let Some(name) = &job {
@@ -72,10 +73,11 @@ fn jobs_for(config: &Config, state: &ChangeState) -> Result<Vec<JobName>, Error>
     Ok(names)
 }
 
-fn by_hand(state: &ChangeState, number: PatchsetNumber, name: JobName) -> Result<Job, Error> {
+fn by_hand(state: &ChangeState, number: Option<PatchsetNumber>, name: JobName) -> Result<Job, Error> {
     let change = state.change.number;
+    let newest = state.current().map_or(PatchsetNumber(0), |patchset| patchset.number);
+    let number = number.unwrap_or(newest);
     let patchset = state.patchset(number).cloned().ok_or_else(|| {
-        let newest = state.current().map_or(0, |patchset| patchset.number.0);
         let message = format!("change {change} has no patch set {number}; its newest is {newest}");
         Error::permanent(ErrorKind::NotFound, message)
     })?;
@@ -88,7 +90,7 @@ fn by_hand(state: &ChangeState, number: PatchsetNumber, name: JobName) -> Result
         patchset,
         cause: Cause {
             event,
-            kind: "enqueue".into(),
+            kind: Cause::BY_HAND.into(),
             by: std::env::var("USER").ok(),
             trigger: "enqueue".into(),
         },

@@ -10,19 +10,23 @@ mod signals;
 
 // Putting the parts together.
 mod assemble;
+mod mail;
 mod session;
 mod web;
 
 // The commands.
 mod check;
+mod dead;
 mod enqueue;
 mod init;
+mod notice;
 mod progress;
 mod reach;
 mod recorded;
 mod replay;
 mod run;
 mod status;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -60,7 +64,17 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Operator { work, start } => run::operator(&config, global, work, start).await,
         Command::Check => check::run(&config, global).await,
         Command::Replay { file, verdict } => replay::run(&config, &file, verdict).await,
-        Command::Enqueue { target, job } => enqueue::run(&config, target, job).await,
+        Command::Enqueue { target: (change, patchset), job } => {
+            enqueue::run(&config, change, Some(patchset), job).await
+        }
+        Command::Rerun { target: (change, patchset), job } => {
+            enqueue::run(&config, change, patchset, job).await
+        }
+        Command::Cancel { target, job } => notice::cancel(&config, target, job).await,
+        Command::Dead { command } => dead::run(&config, command).await,
+        Command::Sweep { dry_run } => sweep::run(&config, dry_run).await,
+        Command::Mute { why } => notice::mute(&config, why).await,
+        Command::Unmute => notice::unmute(&config).await,
         Command::Status { last } => status::run(&config, last).await,
         Command::Init { .. } => Ok(Exit::Ok),
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pushbutton_core::pipeline::{Intake, PipelineBuilder, Tally};
-use pushbutton_core::{Handler, Operator, Pipeline};
+use pushbutton_core::{Changes, Handler, Operator, Pipeline};
 
 use crate::assemble;
 use crate::cli::{Global, Start, Work};
@@ -23,9 +23,18 @@ pub(crate) async fn both(config: &Config, global: &Global, work: Work, start: St
         .ledger(Arc::new(session.store.ledger()))
         .provisioner(assemble::provisioner(config, &session.store)?)
         .executor(assemble::executor(config)?);
-    for reporter in session.reporters(global, work) {
+    let mute = assemble::mute(config)?;
+    for reporter in session.reporters(global, work, &mute) {
         builder = builder.reporter(reporter);
     }
+    let journal = Arc::new(session.store.journal());
+    let sweep = config.sweep.clone();
+    builder = builder
+        .mute(mute)
+        .changes(Arc::clone(&session.gerrit) as Arc<dyn Changes>)
+        .supersede(assemble::supersede(config))
+        .breaker(assemble::breaker(config))
+        .sweep(move |sweeper| assemble::tune(sweeper, &sweep, journal));
     let pipeline = builder.build()?;
     tracing::info!("watching {}", config.gerrit.host);
     let (intake, tally) = pipeline.run(&session.shutdown).await?;
@@ -42,6 +51,7 @@ pub(crate) async fn handler(config: &Config, global: &Global, start: Start) -> a
     let source = assemble::source(Arc::clone(&session.gerrit), &session.store, &triggers);
     let handler = Handler::new(Box::new(source), triggers, session.queue())
         .with_ledger(Arc::new(session.store.ledger()))
+        .with_supersede(assemble::supersede(config))
         .with_reporters(vec![Arc::new(Progress::new(global))]);
     tracing::info!("watching {}", config.gerrit.host);
     tell_intake(handler.run(&session.shutdown).await?);
@@ -58,9 +68,12 @@ pub(crate) async fn operator(
     let Some(session) = Session::open(config, start).await? else { return Ok(Exit::Ok) };
     session.say_where_jobs_wait();
     let settings = &config.operator;
+    let provisioner = assemble::provisioner(config, &session.store)?;
+    let sweeper = assemble::sweeper(config, Arc::clone(&provisioner), session.queue(), &session.store);
+    let mute = assemble::mute(config)?;
     let operator = Operator::new(
         session.queue(),
-        assemble::provisioner(config, &session.store)?,
+        provisioner,
         assemble::executor(config)?,
         config.jobs.clone(),
         assemble::logs(config),
@@ -68,7 +81,12 @@ pub(crate) async fn operator(
     .with_slots(slots(config, work))
     .with_retry_delays(settings.retry_delay.into(), settings.retry_delay_cap.into())
     .with_shutdown_deadline(settings.shutdown_deadline.into())
-    .with_reporters(session.reporters(global, work));
+    .with_breaker(assemble::breaker(config))
+    .with_changes(Arc::clone(&session.gerrit) as Arc<dyn Changes>)
+    .with_supersede(assemble::supersede(config))
+    .with_mute(Arc::clone(&mute))
+    .with_sweeper(sweeper)
+    .with_reporters(session.reporters(global, work, &mute));
     tracing::info!("waiting for jobs, {} at once", slots(config, work));
     tell_tally(operator.run(&session.shutdown).await?);
     Ok(session.end().await)

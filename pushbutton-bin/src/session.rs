@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pushbutton_core::pipeline::{Mute, MutingReporter};
 use pushbutton_core::{Queue, Reporter, Shutdown};
 use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter};
 use pushbutton_store::Store;
@@ -53,7 +54,7 @@ impl<'c> Session<'c> {
     }
 
     /// Who is told how runs go: the people at the terminal, the history, and the review.
-    pub(crate) fn reporters(&self, global: &Global, work: Work) -> Vec<Arc<dyn Reporter>> {
+    pub(crate) fn reporters(&self, global: &Global, work: Work, mute: &Arc<Mute>) -> Vec<Arc<dyn Reporter>> {
         let review: Arc<dyn Reporter> = if work.dry_run {
             let file = self.config.state.join(COMMENTS_FILE);
             tracing::info!("dry run: comments go to {}", file.display());
@@ -61,6 +62,7 @@ impl<'c> Session<'c> {
         } else {
             Arc::new(GerritReporter::new(Arc::clone(&self.gerrit)))
         };
+        let review = Arc::new(MutingReporter::new(review, Arc::clone(mute)));
         vec![Arc::new(Progress::new(global)), Arc::new(self.store.history()), review]
     }
 

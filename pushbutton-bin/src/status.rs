@@ -106,7 +106,7 @@ mod tests {
             tests: Some(TestCounts { passed: 3, failed: 0, skipped: 1 }),
             stages: Vec::new(),
         };
-        let dead = DeadLetter { job: None, why: "no\x07 job".into(), at: None };
+        let dead = DeadLetter { id: "x".into(), job: None, why: "no\x07 job".into(), at: None };
         let page = page(QueueDepth { waiting: 1, leased: 0, dead: 1 }, &[dead], &[run], sample::AT);
         assert!(
             page.contains("12345,2") && page.contains("SUCCESS") && page.contains("1m 05s  3/0/1"),

@@ -32,6 +32,7 @@ pub mod message;
 mod query;
 mod reporter;
 mod review;
+mod standing;
 
 pub use client::Gerrit;
 pub use config::{

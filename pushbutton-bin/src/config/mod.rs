@@ -23,18 +23,23 @@ use pushbutton_gerrit::GerritConfig;
 use pushbutton_openstack::OpenStackConfig;
 use serde_json::Value;
 
+use crate::mail;
+
 use self::fault::Fault;
 pub(crate) use self::fault::{Faults, suggest};
 use self::key_path::KeyPath;
 use self::schema::JobConfig;
-pub(crate) use self::schema::{LogsConfig, OperatorConfig, WebConfig};
+pub(crate) use self::schema::{
+    AlarmConfig, BreakerConfig, LogsConfig, MailConfig, OperatorConfig, SupersedeConfig, SweepConfig,
+    WebConfig,
+};
 use self::tree::{Env, Tree};
 
 /// What `init` writes: every key, explained.
 pub(crate) const DEFAULT: &str = include_str!("default.yml");
 
 /// The sections, in the order in which `init` writes them, and whether each must be there.
-const SECTIONS: [(&str, bool); 12] = [
+const SECTIONS: [(&str, bool); 15] = [
     ("owner", true),
     ("state", true),
     ("gerrit", true),
@@ -44,6 +49,9 @@ const SECTIONS: [(&str, bool); 12] = [
     ("ansible", true),
     ("logs", true),
     ("operator", false),
+    ("supersede", false),
+    ("sweep", false),
+    ("alarm", false),
     ("web", false),
     ("triggers", true),
     ("jobs", true),
@@ -60,6 +68,9 @@ pub(crate) struct Config {
     pub(crate) ansible: AnsibleConfig,
     pub(crate) logs: LogsConfig,
     pub(crate) operator: OperatorConfig,
+    pub(crate) supersede: SupersedeConfig,
+    pub(crate) sweep: SweepConfig,
+    pub(crate) alarm: Option<AlarmConfig>,
     pub(crate) web: Option<WebConfig>,
     pub(crate) triggers: Vec<Trigger>,
     pub(crate) jobs: Vec<JobSpec>,
@@ -115,6 +126,12 @@ pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, Fau
     let ansible: Option<AnsibleConfig> = required(&mut tree, "ansible");
     let logs = required(&mut tree, "logs");
     let operator: Option<OperatorConfig> = typed::read(&mut tree, &top.key("operator"));
+    let supersede = typed::read(&mut tree, &top.key("supersede"));
+    let sweep = typed::read(&mut tree, &top.key("sweep"));
+    let alarm: Option<AlarmConfig> = optional(&mut tree, "alarm");
+    if let Some(Err((key, what))) = alarm.as_ref().map(|alarm| mail::faults(&alarm.mail)) {
+        tree.fault(&top.key("alarm").key("mail").key(key), what, "`pushbutton-bin init` writes an example");
+    }
     let web = optional(&mut tree, "web");
     if operator.as_ref().is_some_and(|operator| operator.slots == 0) {
         tree.fault(&top.key("operator").key("slots"), "0 slots never run anything", "write 1 or more");
@@ -144,6 +161,9 @@ pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, Fau
             ansible: ansible?,
             logs: logs?,
             operator: operator?,
+            supersede: supersede?,
+            sweep: sweep?,
+            alarm,
             web,
             triggers,
             jobs,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use pushbutton_core::{HumanDuration, JobName, JobSpec, NodeLabel, OnFailure, RunWhen, Stage, StageName};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 /// `logs:`, where runs leave what people will read.
@@ -30,6 +31,80 @@ pub(crate) struct OperatorConfig {
     pub(crate) retry_delay: HumanDuration,
     /// The longest such wait. Default: 15 minutes.
     pub(crate) retry_delay_cap: HumanDuration,
+    /// When the cloud makes no machines, this stops taking jobs until it does.
+    pub(crate) breaker: BreakerConfig,
+    /// So many changes in a row may go wrong before comments stop until a person has looked; 0 for any number. Default: 10.
+    pub(crate) mute_after: u32,
+}
+
+/// `operator.breaker:`, what happens when no machine can be had.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct BreakerConfig {
+    /// After so many failures in a row no job is taken for a while; 0 for never. Default: 5.
+    pub(crate) failures: u32,
+    /// For how long at first; it doubles as long as a single job that then tries fails too. Default: a minute.
+    pub(crate) pause: HumanDuration,
+    /// The longest such pause. Default: half an hour.
+    pub(crate) pause_cap: HumanDuration,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self { failures: 5, pause: HumanDuration::secs(60), pause_cap: HumanDuration::secs(30 * 60) }
+    }
+}
+
+/// `supersede:`, what makes jobs pointless.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SupersedeConfig {
+    /// A newer patch set ends the jobs of older ones. Default: true.
+    pub(crate) newer_patchset: bool,
+    /// A merge or an abandon ends the jobs of the change. Default: true.
+    pub(crate) closed: bool,
+}
+
+impl Default for SupersedeConfig {
+    fn default() -> Self {
+        Self { newer_patchset: true, closed: true }
+    }
+}
+
+/// `sweep:`, how operators look for what crashes have left on the cloud.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SweepConfig {
+    /// How often. Default: 10 minutes.
+    pub(crate) every: HumanDuration,
+    /// What is younger is left alone. Default: 10 minutes.
+    pub(crate) safety_age: HumanDuration,
+}
+
+impl Default for SweepConfig {
+    fn default() -> Self {
+        Self { every: HumanDuration::secs(600), safety_age: HumanDuration::secs(600) }
+    }
+}
+
+/// `alarm:`, how the lab's own people are called.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AlarmConfig {
+    /// By mail.
+    pub(crate) mail: MailConfig,
+}
+
+/// `alarm.mail:`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MailConfig {
+    /// The server, as `smtp://127.0.0.1:25`, or `smtps://user:password@mail.example.org` with TLS.
+    pub(crate) server: SecretString,
+    /// The sender.
+    pub(crate) from: String,
+    /// Who is called.
+    pub(crate) to: Vec<String>,
 }
 
 impl Default for OperatorConfig {
@@ -39,6 +114,8 @@ impl Default for OperatorConfig {
             shutdown_deadline: HumanDuration::secs(60),
             retry_delay: HumanDuration::secs(60),
             retry_delay_cap: HumanDuration::secs(15 * 60),
+            breaker: BreakerConfig::default(),
+            mute_after: 10,
         }
     }
 }
