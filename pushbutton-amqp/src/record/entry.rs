@@ -143,3 +143,53 @@ pub(super) fn run<'de, D: Deserializer<'de>>(from: D) -> Result<RunId, D::Error>
     let text = Uuid::parse_str(&text).map_or(text, |number| number.hyphenated().to_string());
     RunId::new(text).map_err(serde::de::Error::custom)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::snapshot::Place;
+    use pushbutton_core::memory::sample;
+    use serde_json::json;
+
+    const MARK: &str = "0199d3c6f0a07cc1a2f3b9d5e4c6a7b8";
+    const RUN: &str = "0199d3c6-f0a0-7cc1-a2f3-b9d5e4c6a7b8";
+
+    #[test]
+    fn claims_that_the_first_version_wrote_are_runs() {
+        let entries = [
+            json!({"op": "adopt", "job": sample::job("tempest"), "claim": MARK, "lease_ms": 1000}),
+            json!({"op": "renew", "job": sample::job("tempest").id, "claim": MARK}),
+        ];
+        for entry in entries {
+            match serde_json::from_value(json!({"mark": MARK, "op": entry})) {
+                Ok(Entry { op: Op::Adopt { claim, .. } | Op::Renew { claim, .. }, .. }) => {
+                    assert_eq!(claim.as_str(), RUN);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let place: Place =
+            serde_json::from_value(json!({"is": "leased", "claim": MARK, "lease_ms": 1000})).unwrap();
+        assert_eq!(place, Place::Leased { claim: RunId::new(RUN).unwrap(), lease_ms: 1000 });
+    }
+
+    #[test]
+    fn claims_are_written_so_that_the_first_version_reads_them() {
+        let renew = Op::Renew { job: sample::job("tempest").id, claim: RunId::generate() };
+        let written = serde_json::to_value(&renew).unwrap();
+        assert!(written["claim"].as_str().unwrap().parse::<Mark>().is_ok(), "{written}");
+        assert_eq!(serde_json::from_value::<Op>(written).unwrap(), renew);
+        assert_eq!(renew.form(), Form::First);
+    }
+
+    #[test]
+    fn the_first_version_does_not_pass_over_what_is_done_to_letters() {
+        let (letter, at) = (String::from("x"), sample::AT);
+        for op in
+            [Op::RequeueLetter { letter: letter.clone(), at }, Op::DropLetter { letter: letter.clone(), at }]
+        {
+            assert_eq!(op.form(), Form::Second);
+            assert_eq!(serde_json::from_value::<Op>(serde_json::to_value(&op).unwrap()).unwrap(), op);
+        }
+    }
+}

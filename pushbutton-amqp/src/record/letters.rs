@@ -105,3 +105,7 @@ impl Letters {
         self.bytes
     }
 }
+
+#[cfg(test)]
+#[path = "letters_tests.rs"]
+mod tests;

@@ -182,3 +182,26 @@ fn dead_letters_and_completed_jobs_are_bounded() {
     assert_eq!(again.snapshot(), record.state.snapshot());
     assert_eq!((record.state.open_bytes(), again.dead.bytes()), (0, record.state.dead.bytes()));
 }
+
+#[test]
+fn a_run_is_leased_from_its_claim_to_its_end() {
+    let mut record = Record::new();
+    let (first, run) = record.adopt(1);
+    let (second, other) = record.adopt(2);
+    let leased = |record: &Record| record.state.leased_runs(record.now.instant);
+    assert_eq!(leased(&record).len(), 2);
+    record.say(hand_back(&second, &other));
+    assert_eq!(leased(&record), [run.clone()], "a job that waits has no run");
+    record.pass(LEASE / 2);
+    record.say(renew(&first, &run));
+    record.pass(LEASE / 2);
+    assert_eq!(leased(&record), [run.clone()], "a renewal counts from itself");
+    let snapshot = serde_json::to_string(&record.state.snapshot()).unwrap();
+    let later = State::from_snapshot(&serde_json::from_str(&snapshot).unwrap(), record.now);
+    assert_eq!(later.leased_runs(record.now.instant), [run], "who starts with a snapshot knows it too");
+    record.pass(LEASE / 2);
+    assert_eq!(leased(&record), [], "the lease ran out");
+    let (job, seen, _) = record.next().unwrap();
+    let (_, taken) = record.take(&job, seen);
+    assert_eq!(leased(&record), [taken], "it comes back as another run");
+}
