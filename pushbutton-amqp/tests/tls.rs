@@ -28,6 +28,13 @@ fn openssl(folder: &Path, arguments: &str) {
     assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// A port that a passing connection of anybody does not take before the broker does: below those that the system gives out.
+fn free_port() -> u16 {
+    let start = 10_000 + std::process::id() % 5_000;
+    let mut ports = (start as u16..).take(1_000);
+    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port is free")
+}
+
 /// An authority, and a certificate of it for 127.0.0.1.
 fn certificates(folder: &Path) {
     std::fs::write(folder.join("san"), "subjectAltName=IP:127.0.0.1\n").expect("the folder is ours");
@@ -49,7 +56,7 @@ fn certificates(folder: &Path) {
 async fn the_certificate_is_checked() {
     let folder = tempfile::tempdir().unwrap();
     certificates(folder.path());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let conf = format!(
         "listeners.ssl.default = 127.0.0.1:{port}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\nssl_options.keyfile = {}\nssl_options.verify = verify_none",

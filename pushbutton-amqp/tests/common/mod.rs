@@ -8,12 +8,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeleteOptions};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use pushbutton_amqp::{AmqpConfig, AmqpQueue};
-use pushbutton_core::{Claim, Error, HumanDuration, Queue};
+use pushbutton_core::{Claim, Error, HumanDuration, Job, Queue, QueueDepth};
 use pushbutton_testbed::{Broker, Version};
+use secrecy::ExposeSecret;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -22,11 +26,22 @@ pub(crate) fn prefix(test: &str) -> String {
     format!("test-{test}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// The most that a broker on a busy machine may take for any one answer.
+pub(crate) const PATIENT: HumanDuration = HumanDuration(Duration::from_secs(60));
+/// How long what must happen may take in all. Nobody waits so long where all is well.
+const SOON: Duration = Duration::from_secs(300);
+
+/// What must happen by and by.
+pub(crate) async fn soon<T>(step: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, step).await.expect("it happens within minutes")
+}
+
 /// A configuration with this lease; others wait so long, the holder four fifths of it.
 pub(crate) fn config(url: &str, prefix: &str, lease: Duration) -> AmqpConfig {
     let mut config = AmqpConfig::new(url);
     config.prefix = prefix.to_owned();
     config.lease = HumanDuration(lease);
+    config.timeout = PATIENT;
     config
 }
 
@@ -50,7 +65,7 @@ pub(crate) async fn channel(url: &str) -> (Connection, Channel) {
 pub(crate) async fn delete(url: &str, prefixes: impl IntoIterator<Item = impl AsRef<str>>) {
     let (connection, channel) = channel(url).await;
     for prefix in prefixes {
-        for part in ["jobs", "record", "notices"] {
+        for part in ["jobs", "record", "notices", "ledger", "turn"] {
             let name = format!("{}.{part}", prefix.as_ref());
             channel
                 .queue_delete(name.into(), QueueDeleteOptions::default())
@@ -61,19 +76,50 @@ pub(crate) async fn delete(url: &str, prefixes: impl IntoIterator<Item = impl As
     connection.close(200, "done".into()).await.expect("the connection closes");
 }
 
-/// The first message that a stream still has.
-pub(crate) async fn first_offset(url: &str, stream: &str) -> i64 {
-    let (_connection, channel) = channel(url).await;
-    channel.basic_qos(1, BasicQosOptions::default()).await.expect("the channel is open");
+/// Reads a stream from the first message that the broker still has.
+async fn read_stream(channel: &Channel, stream: &str) -> Consumer {
+    channel.basic_qos(100, BasicQosOptions::default()).await.expect("the channel is open");
     let mut from = FieldTable::default();
     from.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
     let options = BasicConsumeOptions::default();
-    let mut consumer =
-        channel.basic_consume(stream.into(), "".into(), options, from).await.expect("it is a stream");
+    channel.basic_consume(stream.into(), "".into(), options, from).await.expect("it is a stream")
+}
+
+/// The place of the first message that a stream still has.
+pub(crate) async fn first_offset(url: &str, stream: &str) -> i64 {
+    let (_connection, channel) = channel(url).await;
+    let mut consumer = read_stream(&channel, stream).await;
     let first = consumer.next().await.expect("it is not empty").expect("it can be read");
     let headers = first.properties.headers().clone().expect("a stream's messages have headers");
     let offset = headers.inner().get("x-stream-offset").and_then(AMQPValue::as_long_long_int);
     offset.expect("a stream's messages have an offset")
+}
+
+/// How many bytes the record of an installation holds: what those who take part have read.
+pub(crate) async fn record_bytes(config: &AmqpConfig) -> u64 {
+    let record = format!("{}.record", config.prefix);
+    let (_connection, channel) = channel(config.url.expose_secret()).await;
+    channel.confirm_select(ConfirmSelectOptions::default()).await.expect("the channel is open");
+    // A message that is nobody's, after all that is there.
+    let end = format!("the end, seen by {}", prefix("reader"));
+    let options = BasicPublishOptions::default();
+    let properties = BasicProperties::default();
+    let sent =
+        channel.basic_publish("".into(), record.as_str().into(), options, end.as_bytes(), properties).await;
+    sent.expect("it is sent").await.expect("it is stored");
+    let mut consumer = read_stream(&channel, &record).await;
+    let reading = async {
+        let mut bytes = 0;
+        loop {
+            let message = consumer.next().await.expect("the end comes").expect("it can be read");
+            if message.data == end.as_bytes() {
+                return bytes;
+            }
+            bytes += message.data.len() as u64;
+            message.acker.ack(BasicAckOptions::default()).await.expect("the channel is open");
+        }
+    };
+    soon(reading).await
 }
 
 /// A broker of this test alone, taken up beside the tests that are running.
@@ -82,10 +128,12 @@ pub(crate) fn private(version: Version) -> Broker {
 }
 
 /// The very first stream of a new broker is lost for good when the broker is killed within a second of its declaration
-/// (seen on 3.10 and 4.0, and not with any later stream): RabbitMQ has not yet written down that there are streams. It
-/// tells nobody when it has.
-pub(crate) async fn first_stream_is_on_disk() {
-    tokio::time::sleep(Duration::from_secs(3)).await;
+/// (seen on 3.10 and 4.0, and not with any later stream): RabbitMQ has not yet written down that there are streams. This
+/// makes it write its tables.
+pub(crate) fn first_stream_is_on_disk(broker: &Broker) {
+    let sync = "[ok = dets:sync(Table) || Table <- dets:all()].";
+    let said = tokio::task::block_in_place(|| broker.ctl(&["rabbitmqctl", "eval", sync]));
+    assert!(said.contains("ok"), "{said}");
 }
 
 /// Renews as an operator does: every quarter of the lease, and soon again after an error that may pass. Ends with the
@@ -103,8 +151,34 @@ pub(crate) async fn hold(claim: &dyn Claim) -> Error {
 
 /// Claims what must be there by now.
 pub(crate) async fn claim(queue: &AmqpQueue) -> Box<dyn Claim> {
-    let claim = tokio::time::timeout(Duration::from_secs(30), queue.claim()).await;
-    claim.expect("a job that may be claimed is claimed").expect("waiting for a job ends in no error")
+    soon(queue.claim()).await.expect("waiting for a job ends in no error")
+}
+
+/// Publishes as a handler does: again, after an error that may pass.
+pub(crate) async fn publish(queue: &AmqpQueue, job: &Job) {
+    let publishing = async {
+        while let Err(error) = queue.publish(job).await {
+            assert!(error.is_temporary(), "publishing fails for good: {error:?}");
+        }
+    };
+    soon(publishing).await;
+}
+
+/// Waits until the queue's depth is as wanted.
+pub(crate) async fn depth_until(queue: &AmqpQueue, wanted: impl Fn(QueueDepth) -> bool) {
+    let mut seen = None;
+    let settled = async {
+        loop {
+            match queue.depth().await {
+                Ok(depth) if wanted(depth) => return,
+                depth => seen = Some(depth),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if tokio::time::timeout(SOON, settled).await.is_err() {
+        panic!("the depth stayed {seen:?}");
+    }
 }
 
 /// Nothing can be claimed for this time.

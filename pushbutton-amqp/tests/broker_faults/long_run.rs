@@ -1,0 +1,105 @@
+//! Runs that last longer than RabbitMQ's acknowledgement timeout, with a restart in the middle.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
+use lapin::{BasicProperties, ErrorKind as Wire};
+use pushbutton_core::memory::sample::job_on;
+use pushbutton_core::{HumanDuration, Queue};
+use pushbutton_testbed::{Broker, Version};
+use tokio::task::block_in_place;
+
+use crate::common;
+
+/// What a run would come to whose message were held until its end: the broker cuts its channel. Returns when it did.
+async fn a_message_is_held_too_long(url: &str) {
+    let (_connection, channel) = common::channel(url).await;
+    let name = common::prefix("held");
+    channel
+        .queue_declare(name.as_str().into(), QueueDeclareOptions::default(), Default::default())
+        .await
+        .unwrap();
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    channel.basic_publish("".into(), name.as_str().into(), options, b"{}", properties).await.unwrap();
+    let options = BasicConsumeOptions::default();
+    let mut consumer =
+        channel.basic_consume(name.into(), "".into(), options, Default::default()).await.unwrap();
+    let _unacknowledged = consumer.next().await.unwrap().unwrap();
+    let cut = async {
+        while channel.status().connected() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    common::soon(cut).await;
+    // The client tells the consumer why, or just ends it.
+    if let Some(Err(error)) = consumer.next().await {
+        assert!(!matches!(error.kind(), Wire::MissingHeartbeatError), "{error}");
+    }
+}
+
+fn connections(broker: &Broker) -> BTreeSet<String> {
+    let listed =
+        block_in_place(|| broker.ctl(&["rabbitmqctl", "--quiet", "list_connections", "pid", "user"]));
+    listed.lines().filter(|line| line.contains("guest")).map(str::to_owned).collect()
+}
+
+/// One claim, many times as long as the broker lets a message be held, before and after a restart of the broker: one run, one completion.
+async fn one_run_through_it_all(version: Version) {
+    let mut broker = block_in_place(|| {
+        Broker::private_with(version, "consumer_timeout = 2000", "{rabbit, [{channel_tick_interval, 1000}]}")
+    });
+    let mut config = common::config(&broker.url, "timeout", Duration::from_secs(600));
+    // A connection that ends here was ended by the acknowledgement timeout, not by a busy machine.
+    config.heartbeat = HumanDuration::secs(60);
+    let (operator, other) = (common::connect(&config).await, common::connect(&config).await);
+    common::first_stream_is_on_disk(&broker);
+    common::publish(&operator, &job_on(1, "tempest")).await;
+    let held = common::claim(&operator).await;
+    let run = held.run().clone();
+    let mut listening = other.notices().await.unwrap();
+    let mut rival = std::pin::pin!(other.claim());
+    for round in ["before the restart", "after the restart"] {
+        let before = connections(&broker);
+        assert_eq!(before.len(), 2, "{round}: {before:?}");
+        let outlasted = async {
+            for _ in 0..2 {
+                a_message_is_held_too_long(&broker.url).await;
+            }
+        };
+        tokio::select! {
+            () = outlasted => {}
+            error = common::hold(&*held) => panic!("{round}: the run was stopped: {error:?}"),
+            next = &mut rival => panic!("{round}: claimed again: {:?}", next.map(|next| next.job().clone())),
+            notice = listening.next() => panic!("nobody announced {notice:?}"),
+        }
+        assert_eq!(connections(&broker), before, "{round}: the broker cut a connection");
+        assert_eq!(other.leased_runs().await.unwrap(), [run.clone()], "{round}");
+        if round == "before the restart" {
+            block_in_place(|| {
+                broker.kill9();
+                broker.restart();
+            });
+            for queue in [&operator, &other] {
+                common::depth_until(queue, |depth| depth.leased == 1).await;
+            }
+        }
+    }
+    held.complete().await.unwrap();
+    common::publish(&operator, &job_on(1, "tempest")).await;
+    common::publish(&operator, &job_on(2, "tempest")).await;
+    let next = common::soon(rival).await.unwrap();
+    assert_eq!(next.job().change.number.0, 2, "the job is completed: the next in order is another");
+    next.complete().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_outlives_the_acknowledgement_timeout_and_a_restart_of_rabbitmq_3_10() {
+    one_run_through_it_all(Version::V3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_outlives_the_acknowledgement_timeout_and_a_restart_of_rabbitmq_4() {
+    one_run_through_it_all(Version::V4).await;
+}

@@ -1,0 +1,14 @@
+//! The broker is killed, frozen, slow, or away, and no job is lost or run twice.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests report by panicking"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod long_run;
+mod restarts;
+mod slow;
