@@ -12,12 +12,12 @@ use pushbutton_core::{
     Verdict,
 };
 
-use crate::lab::{Lab, MINUTE};
+use crate::lab::{Deaf, Lab, MINUTE};
 
-/// A queue whose renewals can be made to fail, as when the broker is away.
-struct Flaky {
-    inner: MemoryQueue,
-    away: Arc<AtomicBool>,
+/// A queue whose renewals and lists of runs can be made to fail, as when the broker is away.
+pub(crate) struct Flaky {
+    pub(crate) inner: MemoryQueue,
+    pub(crate) away: Arc<AtomicBool>,
 }
 
 struct FlakyClaim {
@@ -53,6 +53,9 @@ impl Queue for Flaky {
         self.inner.drop_dead_letter(letter).await
     }
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(Error::temporary(ErrorKind::Unreachable, "the broker is away"));
+        }
         self.inner.leased_runs().await
     }
 }
@@ -122,12 +125,8 @@ async fn a_cut_shorter_than_the_lease_disturbs_no_run() {
     assert_eq!((lab.report().verdict, lab.cloud.asked.lock().unwrap().len()), (Verdict::Success, 1));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_longer_cut_fences_the_run_before_its_lease_ends_and_it_runs_once_more() {
-    let away = Arc::default();
-    let lab = lab(&away);
-    let job = sample::job("tempest");
-    tokio::join!(lab.run(&job), broker_is_away(&away, 3 * LEASE));
+/// The job came back, and its first run had ended before the second began.
+fn assert_fenced(lab: &Lab) {
     let runs = lab.cloud.asked.lock().unwrap().clone();
     assert!(runs.len() > 1, "the job came back");
     let updates = lab.reporter.updates();
@@ -137,5 +136,23 @@ async fn a_longer_cut_fences_the_run_before_its_lease_ends_and_it_runs_once_more
     let ended = at(&runs[0], |kind| matches!(kind, UpdateKind::HandedBack { .. }));
     let began = at(&runs[1], |kind| matches!(kind, UpdateKind::Started));
     assert!(ended < began, "the first run had ended before the second began");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_longer_cut_fences_the_run_before_its_lease_ends_and_it_runs_once_more() {
+    let away = Arc::default();
+    let lab = lab(&away);
+    let job = sample::job("tempest");
+    tokio::join!(lab.run(&job), broker_is_away(&away, 3 * LEASE));
+    assert_fenced(&lab);
     assert_eq!(lab.report().verdict, Verdict::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_executor_that_does_not_end_in_time_is_dropped_before_the_lease_ends() {
+    let away = Arc::default();
+    let lab = lab(&away).with_executor(Arc::new(Deaf));
+    let job = sample::job("tempest");
+    tokio::join!(lab.run(&job), broker_is_away(&away, 3 * LEASE));
+    assert_fenced(&lab);
 }

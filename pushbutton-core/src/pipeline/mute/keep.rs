@@ -13,10 +13,24 @@ const TELL_AGAIN: Duration = Duration::from_secs(12 * 3600);
 /// Who hears of a silence cannot know how old that notice is, and soon tells it again: else restarts could let it be forgotten.
 const TELL_SOON: Duration = Duration::from_secs(600);
 
+/// An operator that ends waits so long to get the word out.
+const LAST_WORD: Duration = Duration::from_secs(10);
+
 impl Mute {
     /// Tells the other operators, and a person, for ever. Run by the operator that counts.
     pub(crate) async fn keep(&self, queue: &dyn Queue) {
         tokio::join!(self.tell_operators(queue), self.call_a_person());
+    }
+
+    /// Waits until the others know of a silence that began here, but not for long: before this operator ends.
+    pub(crate) async fn settled(&self) {
+        let mut owes = self.owes.subscribe();
+        let settled = owes.wait_for(|owes| !(owes.call || owes.word && self.silence().is_some()));
+        if tokio::time::timeout(LAST_WORD, settled).await.is_err() {
+            tracing::error!(
+                "ending without having told that nobody may speak: the next row of failures will"
+            );
+        }
     }
 
     async fn tell_operators(&self, queue: &dyn Queue) {
@@ -46,6 +60,7 @@ impl Mute {
             {
                 tracing::error!("could not tell the other operators to be silent: {error}");
             }
+            self.owes.send_modify(|owes| owes.word = false);
             tokio::time::sleep(again.next_delay()).await;
         }
     }
@@ -54,12 +69,14 @@ impl Mute {
     async fn call_a_person(&self) {
         loop {
             self.found.notified().await;
-            let (Some(alarm), Some(silence)) = (&self.alarm, self.silence()) else { continue };
-            let (subject, text) = words(&silence);
-            let raise = || alarm.raise(&subject, &text);
-            if let Err(error) = RetryPolicy::FOR_EVER.run("alarm::raise", raise).await {
-                tracing::error!("could not call a person: {error}");
+            if let (Some(alarm), Some(silence)) = (&self.alarm, self.silence()) {
+                let (subject, text) = words(&silence);
+                let raise = || alarm.raise(&subject, &text);
+                if let Err(error) = RetryPolicy::FOR_EVER.run("alarm::raise", raise).await {
+                    tracing::error!("could not call a person: {error}");
+                }
             }
+            self.owes.send_modify(|owes| owes.call = false);
         }
     }
 }

@@ -34,6 +34,16 @@ pub struct Mute {
     standing: watch::Sender<Option<Silence>>,
     /// A silence began here.
     found: Notify,
+    owes: watch::Sender<Owes>,
+}
+
+/// What is still to be done about a silence that began here.
+#[derive(Debug, Clone, Copy, Default)]
+struct Owes {
+    /// To tell the other operators.
+    word: bool,
+    /// To call a person.
+    call: bool,
 }
 
 impl Mute {
@@ -46,6 +56,7 @@ impl Mute {
             state: Mutex::default(),
             standing: watch::Sender::new(None),
             found: Notify::new(),
+            owes: watch::Sender::default(),
         }
     }
 
@@ -95,6 +106,7 @@ impl Mute {
         let mut state = self.state();
         let Some(silence) = state.count(self.limit, &self.by, job, verdict, now) else { return };
         tracing::error!("muted: reviews hear nothing more until a person unmutes; {}", silence.why);
+        self.owes.send_replace(Owes { word: true, call: self.alarm.is_some() });
         self.publish(&state);
         self.found.notify_one();
     }

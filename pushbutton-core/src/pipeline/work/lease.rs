@@ -9,7 +9,7 @@ use super::stop::{Reason, Stop};
 use crate::seam::Claim;
 
 /// Renews the lease until `work` ends. When it cannot be renewed, `work` is told to stop while a third of the lease is left:
-/// time enough to end its processes before another operator can hold the job.
+/// time enough to end its processes before another operator can hold the job. What has not ended by then is dropped.
 pub(super) async fn keeping<T>(claim: &dyn Claim, stop: &Stop, work: impl Future<Output = T>) -> T {
     tokio::select! {
         biased;
@@ -35,7 +35,8 @@ async fn keep(claim: &dyn Claim, stop: &Stop) -> std::convert::Infallible {
                 Ok(Err(error)) if error.is_temporary() => error.to_string(),
                 Ok(Err(error)) => {
                     tracing::error!(job = %claim.job().id, "the lease is lost: {error}");
-                    fence(stop).await
+                    // Another operator may hold the job already.
+                    fence(stop, Instant::now()).await
                 }
                 Err(_) => "no answer in time".to_owned(),
             };
@@ -43,14 +44,16 @@ async fn keep(claim: &dyn Claim, stop: &Stop) -> std::convert::Infallible {
             let again = Instant::now() + (lease / 20).max(Duration::from_millis(10));
             if again >= last {
                 tracing::error!(job = %claim.job().id, "the lease could not be renewed in time: stopping the run");
-                fence(stop).await;
+                fence(stop, held_since + lease * 19 / 20).await;
             }
             sleep_until(again).await;
         }
     }
 }
 
-async fn fence(stop: &Stop) -> ! {
+async fn fence(stop: &Stop, end: Instant) -> ! {
     stop.set(Reason::LeaseLost);
+    sleep_until(end).await;
+    stop.lease_ended();
     std::future::pending().await
 }

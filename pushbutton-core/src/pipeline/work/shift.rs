@@ -71,6 +71,9 @@ impl Shift {
         let _helpers = self.helpers(shutdown, sweeper);
         let fault = self.claim_and_run(shutdown).await.err();
         self.let_runs_end(shutdown, deadline).await;
+        if let Some(mute) = &self.worker.mute {
+            tokio::select! { () = mute.settled() => {}, () = shutdown.forced() => {} }
+        }
         fault.map_or(Ok(self.tally), Err)
     }
 

@@ -24,7 +24,7 @@ use crate::verdict::Verdict;
 /// Lines of a stage that wait for slow reporters; the console log gets all of them regardless.
 const LINES_WAITING: usize = 256;
 
-/// After a stage's own time limit, its executor gets so long to end its processes before the stage is given up.
+/// After a stage's time limit, and after a cancellation, its executor gets so long to end its processes before the stage is given up.
 const EXECUTOR_GRACE: Duration = Duration::from_secs(60);
 
 /// One attempt of a job.
@@ -106,7 +106,11 @@ impl Attempt<'_> {
             // The run's limit cuts the stage's own.
             let timeout = stage.timeout.min(end.saturating_duration_since(Instant::now()));
             let cancel = self.stop.any().clone();
-            match self.stage(stage, timeout, nodes, &cancel).await {
+            let result = match timeout {
+                Duration::ZERO => Ok(no_time_left()),
+                _ => self.stage(stage, timeout, nodes, &cancel).await,
+            };
+            match result {
                 Ok(outcome) => {
                     let ending = Ending::of_stage(stage, &outcome, self.stop.reason());
                     self.stages.push((stage.name.clone(), outcome));
@@ -168,11 +172,22 @@ impl Attempt<'_> {
         // One sink for the executor alone: when it returns, the lines end.
         let work = async {
             let sink = sink;
-            let work = self.worker.executor.execute(&stage, nodes, &context, &sink, cancel);
-            // The executor keeps the limit itself; this is for one that does not.
-            tokio::time::timeout(timeout + EXECUTOR_GRACE, work)
-                .await
-                .unwrap_or_else(|_| Ok(StageOutcome::of(StageStatus::TimedOut, timeout)))
+            // The executor keeps the limit itself, and obeys; this is for one that does not.
+            let given_up = async {
+                tokio::select! {
+                    () = tokio::time::sleep(timeout + EXECUTOR_GRACE) => StageStatus::TimedOut,
+                    () = async { cancel.cancelled().await; tokio::time::sleep(EXECUTOR_GRACE).await } => StageStatus::Cancelled,
+                    () = self.stop.over().cancelled() => StageStatus::Cancelled,
+                }
+            };
+            tokio::select! {
+                biased;
+                result = self.worker.executor.execute(&stage, nodes, &context, &sink, cancel) => result,
+                status = given_up => {
+                    tracing::error!(run = %self.run, stage = %stage.name, ?status, "the executor has not ended it in time: given up");
+                    Ok(StageOutcome::of(status, began.elapsed()))
+                }
+            }
         };
         let forward = async {
             while let Some(line) = lines.recv().await {
@@ -221,5 +236,13 @@ impl Attempt<'_> {
             kind,
         };
         tell(&self.worker.reporters, &update).await;
+    }
+}
+
+/// The outcome of a stage that could not begin before the run's time limit.
+fn no_time_left() -> StageOutcome {
+    StageOutcome {
+        detail: Some("no time was left for it".into()),
+        ..StageOutcome::of(StageStatus::TimedOut, Duration::ZERO)
     }
 }

@@ -32,16 +32,20 @@ pub(super) struct Stop {
     any: CancellationToken,
     /// Set at an urgent reason: ends everything.
     urgent: CancellationToken,
+    /// Set when there is no time left to end anything in good order: another operator may hold the job.
+    over: CancellationToken,
 }
 
 impl Stop {
     pub(super) fn new() -> Self {
-        Self { reason: Arc::default(), any: CancellationToken::new(), urgent: CancellationToken::new() }
+        let token = CancellationToken::new;
+        Self { reason: Arc::default(), any: token(), urgent: token(), over: token() }
     }
 
     /// A stop sign of one run. Set for itself alone, or with its parent.
     pub(super) fn child(&self) -> Self {
-        Self { reason: Arc::default(), any: self.any.child_token(), urgent: self.urgent.child_token() }
+        let (any, urgent) = (self.any.child_token(), self.urgent.child_token());
+        Self { reason: Arc::default(), any, urgent, over: self.over.child_token() }
     }
 
     pub(super) fn set(&self, reason: Reason) {
@@ -57,6 +61,12 @@ impl Stop {
     /// The operator must end.
     pub(super) fn hand_back(&self) {
         self.set(Reason::HandBack);
+    }
+
+    /// The lease has ended, or will before anything ends in good order: what still runs is dropped.
+    pub(super) fn lease_ended(&self) {
+        self.set(Reason::LeaseLost);
+        self.over.cancel();
     }
 
     /// The worst reason so far. A stop that came from the parent is a hand-back.
@@ -75,6 +85,10 @@ impl Stop {
 
     pub(super) fn urgent(&self) -> &CancellationToken {
         &self.urgent
+    }
+
+    pub(super) fn over(&self) -> &CancellationToken {
+        &self.over
     }
 }
 

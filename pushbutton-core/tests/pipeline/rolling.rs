@@ -1,0 +1,135 @@
+//! Operators come and go under load: every job is worked off once, and nothing is left behind.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pushbutton_core::memory::{Script, sample};
+use pushbutton_core::{ChangeNumber, Shutdown, StageStatus, UpdateKind, Verdict};
+
+use crate::lab::{Lab, MINUTE};
+
+const JOBS: u64 = 40;
+
+/// Forty jobs of 4 to 13 minutes.
+async fn lab_under_load() -> Lab {
+    let lab = Lab::new(|stage, context| {
+        let minutes = 4 + u32::try_from(context.job.change.number.0 % 10).unwrap();
+        Script::ends(StageStatus::Passed).after(if stage == "tempest" {
+            minutes * MINUTE
+        } else {
+            Duration::ZERO
+        })
+    });
+    for change in 0..JOBS {
+        lab.queue.publish(&sample::job_on(change, "tempest")).await.unwrap();
+    }
+    lab
+}
+
+/// An operator of three slots that ends at its own wish.
+async fn operate(lab: &Lab, deadline: Duration, shutdown: &Shutdown) {
+    let operator = lab.operator().with_slots(3).with_shutdown_deadline(deadline);
+    operator.run(shutdown).await.unwrap();
+}
+
+/// What must hold however operators came and went.
+async fn assert_each_once(lab: &Lab) {
+    lab.assert_clean().await;
+    assert_eq!(lab.queue.depth().await.unwrap(), Default::default());
+    let mut told: BTreeMap<ChangeNumber, u32> = BTreeMap::new();
+    for report in lab.reporter.reports() {
+        assert_eq!(
+            (report.verdict, report.attempts),
+            (Verdict::Success, 1),
+            "no restart counts as a failure"
+        );
+        *told.entry(report.job.change.number).or_default() += 1;
+    }
+    let expected = (0..JOBS).map(|change| (ChangeNumber(change), 1)).collect();
+    assert_eq!(told, expected);
+    // Of each job, one run began at a time: it ended, or was handed back, before the next began.
+    let mut running: BTreeMap<ChangeNumber, bool> = BTreeMap::new();
+    for update in lab.reporter.updates() {
+        let running = running.entry(update.job.change.number).or_default();
+        match update.kind {
+            UpdateKind::Started => assert!(!std::mem::replace(running, true), "{update:?}"),
+            UpdateKind::HandedBack { .. } | UpdateKind::Finished { .. } => *running = false,
+            _ => {}
+        }
+    }
+}
+
+/// Restarts two operators in turn, each ending in this way, until all is worked off.
+async fn rolling_restart(lab: &Lab, deadline: Duration, end: impl AsyncFn(&Shutdown)) {
+    let done = Shutdown::new();
+    let restarts = async |first: Duration| {
+        let mut up_for = first;
+        while !done.has_begun() {
+            let shutdown = Shutdown::new();
+            let until = async {
+                tokio::select! { () = tokio::time::sleep(up_for) => {}, () = done.begun() => {} }
+                end(&shutdown).await;
+            };
+            tokio::join!(operate(lab, deadline, &shutdown), until);
+            up_for = 14 * MINUTE;
+        }
+    };
+    let worked_off = async {
+        lab.worked_off().await;
+        done.begin();
+    };
+    tokio::join!(restarts(14 * MINUTE), restarts(7 * MINUTE), worked_off);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_patient_rolling_restart_lets_every_run_finish() {
+    let lab = lab_under_load().await;
+    rolling_restart(&lab, 30 * MINUTE, async |shutdown| shutdown.begin()).await;
+    assert_each_once(&lab).await;
+    assert_eq!(lab.cloud.asked(), usize::try_from(JOBS).unwrap(), "no run was begun in vain");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_impatient_one_hands_back_what_still_runs() {
+    let lab = lab_under_load().await;
+    rolling_restart(&lab, MINUTE, async |shutdown| shutdown.begin()).await;
+    assert_each_once(&lab).await;
+    assert!(lab.cloud.asked() > usize::try_from(JOBS).unwrap(), "some runs were begun twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rough_one_hands_back_at_once() {
+    let lab = lab_under_load().await;
+    rolling_restart(&lab, 30 * MINUTE, async |shutdown| {
+        shutdown.begin();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        shutdown.force();
+    })
+    .await;
+    assert_each_once(&lab).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_that_dies_loses_nothing_but_its_runs() {
+    let lab = lab_under_load().await;
+    let never = Shutdown::new();
+    // It dies with its runs under way: no release, no word, leases that run out.
+    let death = tokio::time::timeout(10 * MINUTE, operate(&lab, MINUTE, &never)).await;
+    assert!(death.is_err());
+    assert_eq!(lab.queue.depth().await.unwrap().leased, 3);
+    let left_behind = lab.queue.leased_runs().await.unwrap();
+    let (shutdown, end) = (Shutdown::new(), async { lab.worked_off().await });
+    tokio::join!(operate(&lab, MINUTE, &shutdown), async {
+        end.await;
+        shutdown.begin();
+    });
+    assert_eq!(lab.reporter.reports().len(), usize::try_from(JOBS).unwrap());
+    let mut left: Vec<_> = {
+        use pushbutton_core::Provisioner as _;
+        lab.cloud.list_owned().await.unwrap().into_iter().filter_map(|owned| owned.run).collect()
+    };
+    let mut expected = left_behind;
+    left.sort();
+    expected.sort();
+    assert_eq!(left, expected, "for the sweep to find");
+}
