@@ -83,3 +83,39 @@ async fn send(
     });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AmqpConfig;
+    use pushbutton_core::memory::sample::job_on;
+    use tokio::sync::mpsc::error::TrySendError;
+
+    /// Without a broker, jobs stay with their callers but for one window: there is no buffer that grows.
+    #[tokio::test(start_paused = true)]
+    async fn callers_wait_while_the_broker_takes_nothing() {
+        let shared = Arc::new(Shared::new(AmqpConfig::new("amqp://guest:guest@127.0.0.1:1")));
+        let (outbox, outgoing) = outbox();
+        let publishing = tokio::spawn(publisher(Arc::clone(&shared), outgoing));
+        let mut replies = Vec::new();
+        for n in 0.. {
+            // Whatever the publisher wants to take, it takes now.
+            tokio::task::yield_now().await;
+            let (reply, confirmed) = oneshot::channel();
+            let job = job_on(n, "tempest");
+            match outbox.try_send(Outgoing { id: job.id, body: Vec::new(), reply }) {
+                Ok(()) => replies.push(confirmed),
+                Err(TrySendError::Full(_)) => break,
+                Err(TrySendError::Closed(_)) => panic!("the publisher has gone"),
+            }
+        }
+        assert_eq!(replies.len(), WINDOW + 1, "one is being sent, the others wait");
+        // Nobody waits for ever: each hears in time that it should try again.
+        for reply in replies {
+            let error = reply.await.unwrap().unwrap_err();
+            assert!(error.is_temporary(), "{error:?}");
+        }
+        shared.stop.cancel();
+        publishing.await.unwrap();
+    }
+}

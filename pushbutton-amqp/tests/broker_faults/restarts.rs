@@ -84,7 +84,7 @@ async fn away_beyond_the_lease(version: Version) {
     let error = held.complete().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error:?}");
     tokio::select! {
-        () = common::nothing_for(&operator, Duration::from_secs(7)) => {}
+        () = common::nothing_for(&operator, Duration::from_secs(6)) => {}
         error = common::hold(&*next) => panic!("the new holder was disturbed: {error:?}"),
     }
     next.complete().await.unwrap();

@@ -8,71 +8,80 @@ use std::time::Duration;
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_core::memory::sample::job_on;
 use pushbutton_core::{ErrorKind, Queue, QueueDepth};
-use tokio::task::JoinSet;
+use pushbutton_testbed::{Version, rabbitmq};
+use tokio::task::{JoinSet, block_in_place};
 
 use crate::common::proxy::Proxy;
-use crate::{both, common, config};
+use crate::{common, config};
 
 /// Connections cut at any moment lose no job, run none twice at once, and complete none twice.
-#[tokio::test(flavor = "multi_thread")]
-async fn cut_connections_lose_and_double_nothing() {
+async fn cut_connections_lose_and_double_nothing(version: Version) {
     const JOBS: u64 = 60;
     const CUTS: u32 = 12;
-    for url in both() {
-        let config = config(&url, "cut", 8);
-        let handler = common::connect(&config).await;
-        let shifts = Arc::new(Shifts::default());
-        let mut proxies = Vec::new();
-        let mut working = JoinSet::new();
+    let url = block_in_place(|| rabbitmq(version).url.clone());
+    let config = config(&url, "cut", 8);
+    let handler = common::connect(&config).await;
+    let shifts = Arc::new(Shifts::default());
+    let mut proxies = Vec::new();
+    let mut working = JoinSet::new();
+    for _ in 0..2 {
+        let proxy = Proxy::before(&url).await;
+        let mut config = config.clone();
+        config.url = proxy.url.clone().into();
+        let operator = common::connect(&config).await;
         for _ in 0..2 {
-            let proxy = Proxy::before(&url).await;
-            let mut config = config.clone();
-            config.url = proxy.url.clone().into();
-            let operator = common::connect(&config).await;
-            for _ in 0..2 {
-                working.spawn(Arc::clone(&shifts).work(Arc::clone(&operator)));
-            }
-            proxies.push(proxy);
+            working.spawn(Arc::clone(&shifts).work(Arc::clone(&operator)));
         }
-        // Moments that fall into every step of a claim.
-        let cutting = async {
-            for n in 0u64.. {
-                tokio::time::sleep(Duration::from_millis(150 + n * 37 % 500)).await;
-                proxies[(n % 2) as usize].cut();
-            }
-        };
-        let cuts = || proxies.iter().map(Proxy::cuts).sum::<u32>();
-        let settled = async {
-            let mut jobs = 0;
-            // A quick machine needs more jobs for as many cuts.
-            while jobs < JOBS || cuts() < CUTS {
-                common::publish(&handler, &job_on(jobs, "tempest")).await;
-                jobs += 1;
-                common::depth_until(&handler, |depth| depth.waiting < JOBS).await;
-            }
-            common::depth_until(&handler, |depth| depth == QueueDepth::default()).await;
-            jobs
-        };
-        let jobs = tokio::select! {
-            () = cutting => unreachable!("it goes on"),
-            jobs = settled => jobs,
-            ended = working.join_next() => panic!("an operator ended: {ended:?}"),
-        };
-        // All are known as completed: published again, none is run.
-        let before = shifts.claimed();
-        for n in 0..jobs {
-            common::publish(&handler, &job_on(n, "tempest")).await;
-        }
-        // One that nobody has done yet comes after all of them.
-        common::publish(&handler, &job_on(jobs, "tempest")).await;
-        common::soon(shifts.has_completed(jobs)).await;
-        common::depth_until(&handler, |depth| depth == QueueDepth::default()).await;
-        assert_eq!(shifts.completed.lock().unwrap().len() as u64, jobs + 1);
-        assert!(handler.dead_letters(1).await.unwrap().is_empty());
-        eprintln!("{jobs} jobs in {before} claims, {} connections cut", cuts());
-        working.shutdown().await;
-        common::delete(&url, [&config.prefix]).await;
+        proxies.push(proxy);
     }
+    // Moments that fall into every step of a claim.
+    let cutting = async {
+        for n in 0u64.. {
+            tokio::time::sleep(Duration::from_millis(150 + n * 37 % 500)).await;
+            proxies[(n % 2) as usize].cut();
+        }
+    };
+    let cuts = || proxies.iter().map(Proxy::cuts).sum::<u32>();
+    let settled = async {
+        let mut jobs = 0;
+        // A quick machine needs more jobs for as many cuts.
+        while jobs < JOBS || cuts() < CUTS {
+            common::publish(&handler, &job_on(jobs, "tempest")).await;
+            jobs += 1;
+            common::depth_until(&handler, |depth| depth.waiting < JOBS).await;
+        }
+        common::depth_until(&handler, |depth| depth == QueueDepth::default()).await;
+        jobs
+    };
+    let jobs = tokio::select! {
+        () = cutting => unreachable!("it goes on"),
+        jobs = settled => jobs,
+        ended = working.join_next() => panic!("an operator ended: {ended:?}"),
+    };
+    // All are known as completed: published again, none is run.
+    let before = shifts.claimed();
+    for n in 0..jobs {
+        common::publish(&handler, &job_on(n, "tempest")).await;
+    }
+    // One that nobody has done yet comes after all of them.
+    common::publish(&handler, &job_on(jobs, "tempest")).await;
+    common::soon(shifts.has_completed(jobs)).await;
+    common::depth_until(&handler, |depth| depth == QueueDepth::default()).await;
+    assert_eq!(shifts.completed.lock().unwrap().len() as u64, jobs + 1);
+    assert!(handler.dead_letters(1).await.unwrap().is_empty());
+    eprintln!("{jobs} jobs in {before} claims, {} connections cut", cuts());
+    working.shutdown().await;
+    common::delete(&url, [&config.prefix]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_connections_to_rabbitmq_3_10_lose_and_double_nothing() {
+    cut_connections_lose_and_double_nothing(Version::V3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_connections_to_rabbitmq_4_lose_and_double_nothing() {
+    cut_connections_lose_and_double_nothing(Version::V4).await;
 }
 
 /// Who works on what.
