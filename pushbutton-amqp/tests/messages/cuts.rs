@@ -69,7 +69,7 @@ async fn cut_connections_lose_and_double_nothing(version: Version) {
     common::depth_until(&handler, |depth| depth == QueueDepth::default()).await;
     assert_eq!(shifts.completed.lock().unwrap().len() as u64, jobs + 1);
     assert!(handler.dead_letters(1).await.unwrap().is_empty());
-    eprintln!("{jobs} jobs in {before} claims, {} connections cut", cuts());
+    tracing::info!("{jobs} jobs in {before} claims, {} connections cut", cuts());
     working.shutdown().await;
     common::delete(&url, [&config.prefix]).await;
 }

@@ -28,7 +28,7 @@ async fn ten_thousand_jobs_wait_on_the_broker(version: Version) {
     let published: Vec<_> = stream::iter(&jobs).map(|job| handler.publish(job)).buffered(64).collect().await;
     let failed: Vec<_> = published.into_iter().filter_map(Result::err).collect();
     assert!(failed.is_empty(), "{failed:?}");
-    eprintln!(
+    tracing::info!(
         "{version:?}: {:.0} jobs/s published in a window of 64",
         JOBS as f64 / started.elapsed().as_secs_f64()
     );
@@ -44,7 +44,7 @@ async fn ten_thousand_jobs_wait_on_the_broker(version: Version) {
         claim.complete().await.unwrap();
     }
     let rate = CLAIMED as f64 / started.elapsed().as_secs_f64();
-    eprintln!("{version:?}: {rate:.0} jobs/s claimed and completed, one after another");
+    tracing::info!("{version:?}: {rate:.0} jobs/s claimed and completed, one after another");
     let rest = QueueDepth { waiting: JOBS - CLAIMED, ..all };
     common::depth_until(&handler, |depth| depth == rest).await;
     let after = common::record_bytes(&config).await - before;
