@@ -78,11 +78,21 @@ daemon_job() { # service module configuration [queue to wait for]
   [ -z "${4:-}" ] || wait="\"wait_queue\": [\"$OPENSTACK_PORT_RABBIT\", \"$4\"], "
   printf '{"name": "%s", %s"call": "%s:main", "argv": %s}' "$1" "$wait" "$2" "$(json_list "$1" --config-file "$D/etc/$3" --log-file "$D/log/$1.log")"
 }
-start_nova() {
-  forkrun nova daemon "nova.cmd.conductor nova.cmd.compute nova.cmd.scheduler nova.cmd.api_os_compute nova.objects.instance nova.db.main.api
-    testbed_nova openstack neutronclient.v2_0.client glanceclient kombu oslo_messaging._drivers.impl_rabbit" \
-    "$(daemon_job nova-conductor nova.cmd.conductor nova.conf), $(daemon_job nova-api nova.cmd.api_os_compute nova.conf),
-    $(daemon_job nova-scheduler nova.cmd.scheduler nova.conf), $(daemon_job nova-compute nova.cmd.compute nova.conf conductor)" ||
+NOVA_SERVICES=(nova-conductor nova-api nova-scheduler nova-compute)
+nova_job() { # service
+  case $1 in
+    nova-conductor) daemon_job "$1" nova.cmd.conductor nova.conf ;;
+    nova-api) daemon_job "$1" nova.cmd.api_os_compute nova.conf ;;
+    nova-scheduler) daemon_job "$1" nova.cmd.scheduler nova.conf ;;
+    nova-compute) daemon_job "$1" nova.cmd.compute nova.conf conductor ;;
+  esac
+}
+start_nova() { # name service... : from one import
+  local name=$1 service jobs=""
+  shift
+  for service in "$@"; do jobs="$jobs${jobs:+, }$(nova_job "$service")"; done
+  forkrun "$name" daemon "nova.cmd.conductor nova.cmd.compute nova.cmd.scheduler nova.cmd.api_os_compute nova.objects.instance nova.db.main.api
+    testbed_nova openstack neutronclient.v2_0.client glanceclient kombu oslo_messaging._drivers.impl_rabbit" "$jobs" ||
     die "nova does not start: $(tail -20 "$D/log/forkrun.out")"
 }
 start_cinder() {
@@ -125,7 +135,7 @@ openstack_cold_start() { # from empty databases to a seeded cloud
   "$BIN/python" "$HERE/openstack/seed.py" identity      # Nova's conductor and scheduler end when they have no service user
   start_apis
   wait_rabbit
-  start_nova
+  start_nova nova "${NOVA_SERVICES[@]}"
   wait_services
   start_cinder
   "$BIN/python" "$HERE/openstack/seed.py" resources
@@ -138,7 +148,7 @@ openstack_warm_start() { # from the template; what it says about ports, paths an
   start_apis
   wait_rabbit
   openstack_wait_http keystone "$OPENSTACK_PORT_KEYSTONE"
-  start_nova
+  start_nova nova "${NOVA_SERVICES[@]}"
   wait_services
   start_cinder
   "$BIN/python" "$HERE/openstack/wait_compute.py"
@@ -162,6 +172,13 @@ openstack_relocate() {
       echo "UPDATE neutron.$table SET $column = REPLACE(REPLACE($column, '$fixed.', '$OPENSTACK_FIXED.'), '$floating.', '$OPENSTACK_FLOATING.');"
     done
   } | openstack_sql
+}
+openstack_restart() { # service of Nova : an orderly end where it is up; returns when the API answers, the others come up in their own time
+  openstack_settings
+  [ -e "$D/env" ] || die "openstack is not up"
+  stop 10 "$D/pid/$1.pid"
+  start_nova "$1" "$1"
+  [ "$1" != nova-api ] || openstack_wait_http "$1" "$OPENSTACK_PORT_NOVA"
 }
 openstack_stop() { # seconds to wait for an orderly end
   stop "$1" "$D"/pid/*.pid

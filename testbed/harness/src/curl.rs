@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::process::run;
+use crate::process::try_run;
 
 /// What an HTTP server said.
 pub(crate) struct Reply {
@@ -16,17 +16,30 @@ pub(crate) struct Reply {
 
 /// Sends one request; `body` goes as JSON. Panics when there is no answer at all.
 pub(crate) fn request(method: &str, url: &str, options: &[&str], body: Option<&Value>) -> Reply {
+    match try_request(method, url, options, body) {
+        Ok(reply) => reply,
+        Err(why) => panic!("{method} {url}: {why}"),
+    }
+}
+
+/// As [`request`]; that there is no answer is returned, with the reason.
+pub(crate) fn try_request(
+    method: &str,
+    url: &str,
+    options: &[&str],
+    body: Option<&Value>,
+) -> Result<Reply, String> {
     let mut command = Command::new("curl");
     command.args(["-sS", "-i", "--max-time", "60", "-X", method, "-H", "Expect:"]).args(options);
     if body.is_some() {
         command.args(["-H", "Content-Type: application/json", "--data-binary", "@-"]);
     }
-    let output = run(command.arg(url), &body.map(Value::to_string).unwrap_or_default());
+    let output = try_run(command.arg(url), &body.map(Value::to_string).unwrap_or_default())?;
     let (headers, body) = output.split_once("\r\n\r\n").unwrap_or((output.as_str(), ""));
     let status = headers.split(' ').nth(1).and_then(|word| word.parse().ok());
-    Reply {
-        status: status.unwrap_or_else(|| panic!("{method} {url}: no status in {headers}")),
+    Ok(Reply {
+        status: status.ok_or_else(|| format!("no status in {headers}"))?,
         headers: headers.to_owned(),
         body: body.to_owned(),
-    }
+    })
 }

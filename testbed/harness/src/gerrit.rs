@@ -89,7 +89,7 @@ impl Gerrit {
         }
     }
 
-    /// As [`rest`](Self::rest); another answer than 2xx is returned as its status and text.
+    /// As [`rest`](Self::rest); another answer than 2xx is returned as its status and text, and none at all as 0 and the reason.
     pub fn try_rest(
         &self,
         user: &str,
@@ -98,7 +98,8 @@ impl Gerrit {
         body: Option<&Value>,
     ) -> Result<Value, (u16, String)> {
         let login = format!("{user}:secret");
-        let reply = curl::request(method, &format!("{}/a{path}", self.http_url), &["-u", &login], body);
+        let reply = curl::try_request(method, &format!("{}/a{path}", self.http_url), &["-u", &login], body)
+            .map_err(|why| (0, why))?;
         if !(200..300).contains(&reply.status) {
             return Err((reply.status, reply.body));
         }

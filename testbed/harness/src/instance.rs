@@ -51,8 +51,19 @@ impl Instance {
 
     /// Signals its process: `KILL` (returns when it is gone), `STOP`, `CONT`. Refused for a shared one: others use it.
     pub(crate) fn signal(&self, signal: &str) {
-        assert!(self.state.is_some(), "{} is shared: take a private one to {signal} it", self.part);
-        run(&mut self.testbed(&["signal", self.part, signal]), "");
+        self.signal_service(self.part, signal);
+    }
+
+    /// The same for one service of the part.
+    pub(crate) fn signal_service(&self, service: &str, signal: &str) {
+        assert!(self.state.is_some(), "{} is shared: take a private one to {signal} {service}", self.part);
+        run(&mut self.testbed(&["signal", service, signal]), "");
+    }
+
+    /// Ends one service of the part in an orderly way if it is up, and starts it again.
+    pub(crate) fn restart_service(&self, service: &str) {
+        assert!(self.state.is_some(), "{} is shared: take a private one to restart {service}", self.part);
+        run(&mut self.testbed(&["restart", service]), "");
     }
 
     /// One fact of `testbed env`.

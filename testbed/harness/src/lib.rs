@@ -17,6 +17,6 @@ mod until;
 pub use broker::{Broker, Version, rabbitmq};
 pub use gerrit::{Change, Gerrit, Message, Vote, gerrit};
 pub use instance::ansible_bin;
-pub use openstack::{FloatingIp, Keypair, OpenStack, Port, Server, Volume, openstack};
+pub use openstack::{FloatingIp, Keypair, NovaService, OpenStack, Port, Server, Volume, openstack};
 pub use sshd::{Sshd, SshdOptions};
 pub use until::until;
