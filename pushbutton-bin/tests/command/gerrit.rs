@@ -7,7 +7,7 @@ use pushbutton_testbed::{Gerrit, gerrit};
 
 use crate::lab::{Lab, Running};
 
-fn lab(gerrit: &Gerrit, user: &str) -> Lab {
+pub(crate) fn lab(gerrit: &Gerrit, user: &str) -> Lab {
     Lab::with_gerrit(&format!(
         "host: {}\n  port: {}\n  user: {user}\n  key: {}\n  host_key: {{known_hosts: {}}}",
         gerrit.ssh_host,

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use pushbutton_testbed::{ansible_bin, until};
@@ -107,26 +108,35 @@ impl Lab {
     }
 }
 
+/// How long a line may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// The command while it runs. Killed on drop, should a test fail.
 pub(crate) struct Running {
     child: Child,
-    out: BufReader<ChildStdout>,
+    lines: Receiver<String>,
 }
 
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
-        Self { child, out }
+        let (tell, lines) = channel();
+        // Ends with the command's output, or when nobody listens any more.
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        Self { child, lines }
     }
 
     /// Reads on until a line holds the text.
     pub(crate) fn says(&mut self, text: &str) {
-        let (mut seen, mut line) = (String::new(), String::new());
-        while !line.contains(text) {
-            line.clear();
-            assert!(self.out.read_line(&mut line).unwrap() > 0, "it ended without saying {text:?}:\n{seen}");
-            seen.push_str(&line);
+        let mut seen = String::new();
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|why| panic!("{text:?} was not said ({why}):\n{seen}"));
+            seen = seen + &line + "\n";
+            if line.contains(text) {
+                return;
+            }
         }
     }
 
@@ -138,8 +148,7 @@ impl Running {
     pub(crate) fn ends(mut self) -> (ExitStatus, String) {
         let status =
             until("the end of the command", Duration::from_secs(60), || self.child.try_wait().unwrap());
-        let rest = std::io::read_to_string(&mut self.out).unwrap();
-        (status, rest)
+        (status, self.lines.iter().map(|line| line + "\n").collect())
     }
 }
 

@@ -14,6 +14,7 @@ mod recorded;
 // With real servers, or with such that are not there.
 mod broker;
 mod gerrit;
+mod hand;
 mod unreachable;
 
 mod lab;

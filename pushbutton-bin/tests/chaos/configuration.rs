@@ -1,0 +1,115 @@
+//! The configuration of the lab's processes: times so short that a run of minutes sees what else takes days.
+
+use std::path::Path;
+
+/// What the jobs are called. Each change gets each of them at most once, so that a comment is known to answer one trigger.
+pub(crate) const JOBS: [&str; 4] = ["acme-attach", "acme-detach", "acme-resize", "acme-migrate"];
+/// The one whose node boots from a volume.
+const ON_VOLUME: &str = "acme-resize";
+
+/// What a process is told.
+pub(crate) struct Configuration<'a> {
+    pub(crate) owner: &'a str,
+    pub(crate) project: &'a str,
+    /// The process's own folder.
+    pub(crate) folder: &'a Path,
+    pub(crate) logs: &'a Path,
+    pub(crate) gerrit_port: u16,
+    pub(crate) gerrit_key: &'a Path,
+    pub(crate) broker_url: &'a str,
+    pub(crate) clouds: &'a Path,
+    pub(crate) cloud: &'a str,
+    pub(crate) node_key: &'a Path,
+    pub(crate) ansible: &'a Path,
+}
+
+impl Configuration<'_> {
+    /// As YAML. Infrastructure may fail as often as it likes: that is what a run is about.
+    pub(crate) fn text(&self) -> String {
+        let playbooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chaos/playbooks");
+        let mut text = format!(
+            r#"
+owner: {owner}
+state: {folder}/state
+gerrit:
+  host: 127.0.0.1
+  port: {gerrit_port}
+  user: acme-ci
+  key: {gerrit_key}
+  host_key: {{known_hosts: {folder}/known_hosts}}
+  keepalive: {{interval: 4s, count: 2}}
+  deadlines: {{connect: 15s, auth: 15s, command: 30s}}
+  backoff: {{first: 500ms, cap: 5s, healthy: 20s}}
+  recovery: {{every: 20s}}
+  comment: {{vote: both}}
+rabbitmq:
+  url: {broker_url}
+  prefix: {owner}
+  lease: 20s
+  heartbeat: 4s
+  lost_leases: 1000
+cloud:
+  clouds_file: {clouds}
+  cloud: {cloud}
+  connect_timeout: 5s
+  request_timeout: 20s
+  release_timeout: 1m
+  settle_time: 5s
+  nodes:
+    plain: &node
+      image: tiny
+      flavor: m1.tiny
+      key_name: {owner}
+      key_file: {node_key}
+      networks: [private]
+      floating_ip: {{network: public}}
+      vars: {{ansible_python_interpreter: /usr/bin/python3}}
+    volume:
+      <<: *node
+      boot_from_volume: {{size_gb: 1}}
+ansible:
+  ansible_playbook: {ansible}/ansible-playbook
+  playbooks: {playbooks}
+  kill_grace: 2s
+logs:
+  dir: {logs}
+  url: http://127.0.0.1:8000
+operator:
+  slots: 2
+  retry_delay: 1s
+  retry_delay_cap: 5s
+  shutdown_deadline: 5s
+  breaker: {{failures: 5, pause: 3s, pause_cap: 10s}}
+  mute_after: 0
+sweep: {{every: 15s, safety_age: 45s}}
+"#,
+            owner = self.owner,
+            folder = self.folder.display(),
+            gerrit_port = self.gerrit_port,
+            gerrit_key = self.gerrit_key.display(),
+            broker_url = self.broker_url,
+            clouds = self.clouds.display(),
+            cloud = self.cloud,
+            node_key = self.node_key.display(),
+            ansible = self.ansible.display(),
+            playbooks = playbooks.display(),
+            logs = self.logs.display(),
+        );
+        text += "triggers:\n";
+        for job in JOBS {
+            text += &format!(
+                "  - {{name: {job}, on: {{comment: {{pattern: '^run-{job}\\b'}}}}, projects: [{}], jobs: [{job}]}}\n",
+                self.project
+            );
+        }
+        text += "jobs:\n";
+        for job in JOBS {
+            let node = if job == ON_VOLUME { "volume" } else { "plain" };
+            text += &format!(
+                "  {job}:\n    node: {node}\n    attempts: 1000\n    boot_timeout: 90s\n    timeout: 5m\n    stages:\n      \
+                 - {{name: test, playbook: test.yml, timeout: 3m}}\n      - {{name: logs, playbook: logs.yml, run: always, timeout: 3m}}\n"
+            );
+        }
+        text
+    }
+}
