@@ -90,6 +90,22 @@ async fn a_job_that_is_set_up_wrongly_stops_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cloud_that_lets_nobody_in_does_not_drain_the_queue() {
+    let expired = || Error::permanent(ErrorKind::Denied, "the password has expired");
+    let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(expired);
+    let operator = lab.operator();
+    let mut health = operator.health();
+    let script = async {
+        until(&mut health, "stopped").await;
+        let depth = lab.queue.depth().await.unwrap();
+        assert_eq!((depth.dead, depth.waiting), (5, 15));
+        lab.cloud.refuse(None);
+    };
+    tokio::join!(lab.run_on(operator, jobs(0..20)), script);
+    assert_eq!((lab.queue.depth().await.unwrap().dead, lab.reporter.reports().len()), (5, 15));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_never_asks_for_a_node_makes_room_for_the_next() {
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(full);
     // Jobs that fail come back only after all of this.

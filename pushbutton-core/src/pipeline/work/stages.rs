@@ -86,8 +86,9 @@ impl Attempt<'_> {
                 let error = error.during("provisioner::provision").with("label", &request.label);
                 tracing::warn!(run = %self.run, "no node: {error}");
                 let ending = Ending::no_node(&error);
-                // What is wrong with one job's own node says nothing of the others'.
-                if !matches!(ending, Ending::Misconfigured { .. }) {
+                // What is wrong with one job's own node says nothing of the others'; a cloud that lets nobody in says it of all.
+                let is_jobs_own = matches!(ending, Ending::Misconfigured { .. });
+                if !is_jobs_own || error.kind() == ErrorKind::Denied {
                     pulse.failed(&self.run, &error.to_string(), clock);
                 }
                 Err(ending)
