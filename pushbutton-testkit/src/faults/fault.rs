@@ -14,6 +14,8 @@ pub enum Fault {
     Delay(Duration),
     /// The part hears of the call once [`Schedule::release`](super::Schedule::release) is called, or never.
     Hang,
+    /// The part does what it was asked; the caller hears of it once [`Schedule::release`](super::Schedule::release) is called, or never.
+    NoAnswer,
 }
 
 impl Fault {
@@ -37,6 +39,7 @@ impl fmt::Display for Fault {
             Self::LoseAnswer(_) => f.write_str("the answer is lost"),
             Self::Delay(time) => write!(f, "comes {time:?} later"),
             Self::Hang => f.write_str("hangs"),
+            Self::NoAnswer => f.write_str("is carried out, and hangs"),
         }
     }
 }

@@ -17,6 +17,11 @@ macro_rules! methods {
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
+
+            /// The part that has it, as `queue`.
+            pub fn part(self) -> &'static str {
+                self.as_str().split(':').next().unwrap_or_default()
+            }
         }
     };
 }

@@ -94,11 +94,12 @@ impl Schedule {
         self.plans().of.entry(method).or_default().rates = Some(rates);
     }
 
-    /// Forgets all faults of a method that have not happened yet, those by chance included.
+    /// Takes back what [`next`](Self::next) and [`always`](Self::always) said of a method. Chance stays.
     pub fn mend(&self, method: Method) {
         let mut plans = self.plans();
         let plan = plans.of.entry(method).or_default();
-        *plan = Plan { calls: plan.calls, rates: Some(Rates::default()), ..Plan::default() };
+        plan.next.clear();
+        plan.always = None;
     }
 
     /// Forgets all faults that have not happened yet, and lets hanging calls go on: from here on all is well.
@@ -172,6 +173,11 @@ impl Schedule {
                 self.hang().await;
                 call.await
             }
+            Some(Fault::NoAnswer) => {
+                let answer = call.await;
+                self.hang().await;
+                answer
+            }
         }
     }
 
@@ -197,6 +203,7 @@ fn chance(seed: u64, method: Method, call: u64, what: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
     use std::time::Duration;
 
     use pushbutton_core::{Error, ErrorKind};
@@ -242,12 +249,18 @@ mod tests {
         let drawn = [(); 3].map(|()| schedule.draw(Method::Renew).map(|fault| fault.to_string()));
         assert_eq!(drawn, [None, Some("hangs".into()), Some("the answer is lost".into())]);
         schedule.mend(Method::Renew);
+        let refused = Some("fails: the connection was refused".to_owned());
+        assert_eq!(schedule.draw(Method::Renew).map(|fault| fault.to_string()), refused, "chance stays");
+        schedule.rates(Method::Renew, Rates::default());
         assert!(schedule.draw(Method::Renew).is_none());
         assert!(schedule.draw(Method::Publish).is_some(), "only one method was mended");
         schedule.mend_all();
         assert!(schedule.draw(Method::Publish).is_none());
         let injected: Vec<_> = schedule.injected().iter().map(|fault| (fault.method, fault.call)).collect();
-        assert_eq!(injected, [(Method::Renew, 2), (Method::Renew, 3), (Method::Publish, 1)]);
+        assert_eq!(
+            injected,
+            [(Method::Renew, 2), (Method::Renew, 3), (Method::Renew, 4), (Method::Publish, 1)]
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -279,16 +292,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_hanging_call_goes_on_when_told() {
-        let schedule = Schedule::calm();
-        schedule.always(Method::Record, Fault::Hang);
-        let call = schedule.call(Method::Record, async { Ok(()) });
-        tokio::pin!(call);
-        assert!(timeout(Duration::from_secs(3600), &mut call).await.is_err(), "it hangs");
-        let release = async {
-            schedule.until_called(Method::Record, 1).await;
-            schedule.release();
-        };
-        let (result, ()) = tokio::join!(call, release);
-        result.unwrap();
+        for (fault, done_first) in [(Fault::Hang, false), (Fault::NoAnswer, true)] {
+            let (schedule, done) = (Schedule::calm(), AtomicBool::new(false));
+            schedule.always(Method::Record, fault);
+            let call = schedule.call(Method::Record, async {
+                done.store(true, SeqCst);
+                Ok(())
+            });
+            tokio::pin!(call);
+            assert!(timeout(Duration::from_secs(3600), &mut call).await.is_err(), "it hangs");
+            assert_eq!(done.load(SeqCst), done_first, "{fault}");
+            let release = async {
+                schedule.until_called(Method::Record, 1).await;
+                schedule.release();
+            };
+            let (result, ()) = tokio::join!(call, release);
+            result.unwrap();
+            assert!(done.load(SeqCst));
+        }
     }
 }

@@ -41,6 +41,11 @@ impl EventSource for FaultySource {
             }
             Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
             Some(Fault::Hang) => self.schedule.hang().await,
+            Some(Fault::NoAnswer) => {
+                // Kept until it is handed over: a source loses no event to a call that is dropped.
+                self.again = self.inner_next().await?;
+                self.schedule.hang().await;
+            }
         }
         self.inner_next().await
     }
