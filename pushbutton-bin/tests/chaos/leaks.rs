@@ -1,0 +1,12 @@
+//! What the cloud itself lists. It is the run's own cloud: whatever is on it is ours.
+
+use pushbutton_testbed::OpenStack;
+
+/// Everything that is left, a line for each.
+pub(crate) fn left(cloud: &OpenStack) -> Vec<String> {
+    let servers = cloud.list_servers().into_iter().map(|it| format!("server {it:?}"));
+    let addresses = cloud.list_floating_ips().into_iter().map(|it| format!("floating IP {it:?}"));
+    let ports = cloud.list_ports().into_iter().map(|it| format!("port {it:?}"));
+    let volumes = cloud.list_volumes().into_iter().map(|it| format!("volume {it:?}"));
+    servers.chain(addresses).chain(ports).chain(volumes).collect()
+}

@@ -1,0 +1,142 @@
+//! The real servers of a run, all its own, and the lines that lead to them.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+
+use pushbutton_testbed::{Broker, Change, Gerrit, Keypair, OpenStack, Version};
+use pushbutton_testkit::faults::Proxy;
+use tokio::runtime::Runtime;
+
+use crate::configuration::Configuration;
+use crate::crew::{Crew, command};
+use crate::schedule::Target;
+
+/// What our things on the servers are called.
+pub(crate) const OWNER: &str = "chaos";
+const PROJECT: &str = "openstack/acme-driver";
+
+pub(crate) struct Servers {
+    pub(crate) gerrit: RwLock<Gerrit>,
+    pub(crate) broker: Mutex<Broker>,
+    pub(crate) cloud: OpenStack,
+}
+
+/// Every connection of our processes goes through one of these.
+pub(crate) struct Lines {
+    _runtime: Runtime,
+    gerrit: HashMap<Target, Arc<Proxy>>,
+    broker: HashMap<Target, Arc<Proxy>>,
+    nova: Arc<Proxy>,
+}
+
+impl Servers {
+    /// Starts them side by side.
+    pub(crate) fn start(version: Version) -> Self {
+        std::thread::scope(|scope| {
+            let gerrit = scope.spawn(Gerrit::private);
+            let broker = scope.spawn(move || Broker::private(version));
+            let cloud = OpenStack::private();
+            Self {
+                gerrit: RwLock::new(gerrit.join().unwrap()),
+                broker: Mutex::new(broker.join().unwrap()),
+                cloud,
+            }
+        })
+    }
+
+    /// Pushes changes to comment on.
+    pub(crate) fn push(&self, count: usize) -> Vec<Change> {
+        let gerrit = self.gerrit.read().unwrap();
+        gerrit.create_project(PROJECT);
+        let push = |n| gerrit.push_change(PROJECT, "master", &[("driver.py", &format!("CHANGE = {n}\n"))]);
+        (0..count).map(push).collect()
+    }
+}
+
+impl Lines {
+    pub(crate) fn before(servers: &Servers, crew: &[Target]) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let line = |server: String| Arc::new(runtime.block_on(Proxy::before(&server)).unwrap());
+        let lines = |server: String| crew.iter().map(|target| (*target, line(server.clone()))).collect();
+        let gerrit = lines(format!("127.0.0.1:{}", servers.gerrit.read().unwrap().ssh_port));
+        let broker = lines(format!("127.0.0.1:{}", servers.broker.lock().unwrap().port));
+        let nova = servers.cloud.endpoint("compute").split('/').nth(2).unwrap().to_owned();
+        let nova = line(nova);
+        Self { _runtime: runtime, gerrit, broker, nova }
+    }
+
+    /// All lines of a target.
+    pub(crate) fn of(&self, target: Target) -> Vec<Arc<Proxy>> {
+        let both = |target| [Arc::clone(&self.gerrit[&target]), Arc::clone(&self.broker[&target])];
+        match target {
+            Target::Broker => self.broker.values().cloned().collect(),
+            Target::Gerrit => self.gerrit.values().cloned().collect(),
+            Target::NovaApi => vec![Arc::clone(&self.nova)],
+            Target::NovaConductor | Target::NovaCompute => Vec::new(),
+            Target::Handler | Target::Operator1 | Target::Operator2 => both(target).to_vec(),
+        }
+    }
+}
+
+/// What all processes of ours share.
+pub(crate) struct Site<'a> {
+    pub(crate) servers: &'a Servers,
+    pub(crate) lines: &'a Lines,
+    pub(crate) keypair: &'a Keypair<'a>,
+    pub(crate) folder: &'a Path,
+    pub(crate) ansible: PathBuf,
+}
+
+impl Site<'_> {
+    /// Writes the configuration of a process of ours, checks that all that it names is there, and starts it.
+    pub(crate) fn start(&self, target: Target, name: &'static str, half: &'static str) -> Crew {
+        let folder = self.folder.join(name);
+        std::fs::create_dir(&folder).unwrap();
+        let gerrit = self.servers.gerrit.read().unwrap();
+        let port = |lines: &HashMap<Target, Arc<Proxy>>| lines[&target].address().port();
+        let gerrit_port = port(&self.lines.gerrit);
+        let known_hosts = std::fs::read_to_string(&gerrit.known_hosts).unwrap();
+        let known_hosts = known_hosts.replace(&format!("]:{}", gerrit.ssh_port), &format!("]:{gerrit_port}"));
+        std::fs::write(folder.join("known_hosts"), known_hosts).unwrap();
+        let broker = self.servers.broker.lock().unwrap();
+        let broker_url =
+            broker.url.replace(&format!(":{}/", broker.port), &format!(":{}/", port(&self.lines.broker)));
+        let text = Configuration {
+            owner: OWNER,
+            project: PROJECT,
+            folder: &folder,
+            logs: &self.folder.join("logs"),
+            gerrit_port,
+            gerrit_key: &gerrit.key("acme-ci"),
+            broker_url: &broker_url,
+            clouds: &self.clouds(),
+            cloud: &self.servers.cloud.cloud,
+            node_key: &self.keypair.private_key,
+            ansible: &self.ansible,
+        }
+        .text();
+        std::fs::write(folder.join("pushbutton.yml"), text).unwrap();
+        let checked = command(&folder).arg("check").output().unwrap();
+        let told =
+            String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "pushbutton-bin check, for the {name}:\n{told}");
+        Crew::start(name, half, &folder)
+    }
+
+    /// The cloud's own clouds.yaml, but for Nova's address: that is our line to it.
+    fn clouds(&self) -> PathBuf {
+        let file = self.folder.join("clouds.yaml");
+        let cloud = &self.servers.cloud;
+        let endpoint = cloud.endpoint("compute");
+        let (_, path) = endpoint.split_once("//").unwrap().1.split_once('/').unwrap();
+        let line = format!(
+            "    compute_endpoint_override: http://{}/{path}\n    region_name",
+            self.lines.nova.address()
+        );
+        let text = std::fs::read_to_string(&cloud.clouds_yaml).unwrap();
+        std::fs::write(&file, text.replace("    region_name", &line)).unwrap();
+        file
+    }
+}
