@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,9 +11,9 @@ use pushbutton_core::{
     Claim, Error, ErrorKind, Journal, Node, NodeRequest, OwnedResource, Provisioner, Queue, ResourceKind,
     Result, RunId, StageStatus, Sweeper,
 };
+use pushbutton_testkit::faults::{Fault, FaultyQueue, Method, Schedule};
 
 use crate::lab::{Lab, MINUTE};
-use crate::lease::Flaky;
 
 const LEASE: Duration = MINUTE;
 
@@ -113,7 +112,9 @@ async fn where_leases_cannot_be_seen_nothing_is_deleted() {
     let mut world = World::new();
     drop(world.run().await);
     tokio::time::sleep(LEASE).await;
-    let queue = Flaky { inner: world.queue.as_ref().clone(), away: Arc::new(AtomicBool::new(true)) };
+    let broker = Schedule::calm();
+    broker.always(Method::LeasedRuns, Fault::unreachable());
+    let queue = FaultyQueue::new(world.queue.clone(), &broker);
     let sweeper = Sweeper::new(world.cloud.clone(), Arc::new(queue)).with_safety_age(Duration::ZERO);
     let error = sweeper.sweep().await.unwrap_err();
     assert_eq!(error.operation(), Some("queue::leased_runs"));
