@@ -17,6 +17,7 @@ use crate::console::{Console, one_line};
 use crate::error::{config, local};
 use crate::judge::{End, judge};
 use crate::mask::Masks;
+use crate::presence;
 use crate::process::Processes;
 use crate::stage_files::{StageFiles, private_dir, prune};
 use crate::{CONSOLE_LOG, artifacts, callback, command, inventory, results, vars};
@@ -135,7 +136,18 @@ impl AnsibleExecutor {
         let room = self.config.console_limit_mib.saturating_mul(1 << 20);
         let mut console = Console::open(&log_dir.join(CONSOLE_LOG), room, &self.masks, lines).await?;
         console.note(&header(stage, context)).await;
-        let end = self.supervise(stage, &files, &playbook, mark.as_str(), &mut console, cancel).await?;
+        let mut met = Vec::new();
+        let end = {
+            let supervised = self.supervise(stage, &files, &playbook, mark.as_str(), &mut console, cancel);
+            let meeting = async {
+                presence::meet(nodes, &mut met).await;
+                std::future::pending().await
+            };
+            tokio::select! {
+                end = supervised => end?,
+                never = meeting => never,
+            }
+        };
         console.finish().await;
 
         let (removed, told, results) = blocking({
@@ -150,7 +162,7 @@ impl AnsibleExecutor {
         }
         let judged = judge(end, &told, console.first_error());
         let (status, detail) = match judged {
-            Ok(judged) => judged,
+            Ok(judged) => presence::confirmed(judged, &met, cancel).await,
             Err(error) => {
                 console.note(&format!("pushbutton: stage {}: {}", stage.name, error.message())).await;
                 return Err(error);

@@ -14,6 +14,7 @@ mod executor;
 mod inventory;
 mod judge;
 mod mask;
+mod presence;
 mod process;
 mod results;
 mod stage_files;
