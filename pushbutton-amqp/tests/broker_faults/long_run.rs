@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use lapin::BasicProperties;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
-use lapin::{BasicProperties, ErrorKind as Wire};
 use pushbutton_core::memory::sample::job_on;
 use pushbutton_core::{HumanDuration, Queue};
 use pushbutton_testbed::{Broker, Version};
@@ -32,17 +32,27 @@ async fn a_message_is_held_too_long(url: &str) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
+    // The client does not always tell its consumers.
     common::soon(cut).await;
-    // The client tells the consumer why, or just ends it.
-    if let Some(Err(error)) = consumer.next().await {
-        assert!(!matches!(error.kind(), Wire::MissingHeartbeatError), "{error}");
-    }
 }
 
+/// The connections to the broker, by their own ends: column 2 of proc_net(5), where the state is "established".
 fn connections(broker: &Broker) -> BTreeSet<String> {
-    let listed =
-        block_in_place(|| broker.ctl(&["rabbitmqctl", "--quiet", "list_connections", "pid", "user"]));
-    listed.lines().filter(|line| line.contains("guest")).map(str::to_owned).collect()
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("this is Linux");
+    let there = format!("0100007F:{:04X}", broker.port);
+    let lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.filter(|line| line[2] == there && line[3] == "01").map(|line| line[1].to_owned()).collect()
+}
+
+/// Those of the two participants, once all that were tried in vain are closed.
+async fn two_connections(broker: &Broker) -> BTreeSet<String> {
+    loop {
+        let there = connections(broker);
+        if there.len() == 2 {
+            return there;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// One claim, held for longer than the broker lets a message be held, before a restart of the broker and again after it: one run, one
@@ -62,15 +72,14 @@ async fn one_run_through_it_all(version: Version) {
     let mut listening = other.notices().await.unwrap();
     let mut rival = std::pin::pin!(other.claim());
     for round in ["before the restart", "after the restart"] {
-        let before = connections(&broker);
-        assert_eq!(before.len(), 2, "{round}: {before:?}");
+        let before = common::soon(two_connections(&broker)).await;
         tokio::select! {
             () = a_message_is_held_too_long(&broker.url) => {}
             error = common::hold(&*held) => panic!("{round}: the run was stopped: {error:?}"),
             next = &mut rival => panic!("{round}: claimed again: {:?}", next.map(|next| next.job().clone())),
             notice = listening.next() => panic!("nobody announced {notice:?}"),
         }
-        assert_eq!(connections(&broker), before, "{round}: the broker cut a connection");
+        assert!(connections(&broker).is_superset(&before), "{round}: the broker cut a connection");
         assert_eq!(other.leased_runs().await.unwrap(), std::slice::from_ref(&run), "{round}");
         if round == "before the restart" {
             block_in_place(|| {
