@@ -39,7 +39,11 @@ pub async fn check(config: &AmqpConfig) -> Vec<Finding> {
     match connect(config).await {
         Ok(connection) => {
             findings.push(Finding::ok(format!("RabbitMQ login: accepted by {address}")));
-            for (kind, what) in [("quorum", "queues"), ("stream", "streams")] {
+            let prefix = &config.prefix;
+            for (kind, what) in [
+                ("quorum", format!("queues (such as {prefix}.jobs, {prefix}.turn)")),
+                ("stream", format!("streams (such as {prefix}.record, {prefix}.notices, {prefix}.ledger)")),
+            ] {
                 let tried = within(config.timeout.0, attempt(config, &connection, kind)).await;
                 findings.push(match tried {
                     Ok(()) => Finding::ok(format!("RabbitMQ {what}: declared, written, deleted")),

@@ -128,6 +128,12 @@ impl AmqpConfig {
         self.uri().is_ok_and(|uri| uri.scheme == AMQPScheme::AMQPS)
     }
 
+    /// How long RabbitMQ's word on whose turn it is counts. The broker itself gives up on a silent client after two or three
+    /// heartbeats; who has had the turn knows by then.
+    pub(crate) fn certainty(&self) -> Duration {
+        self.heartbeat.0
+    }
+
     /// What a holder is told: it stops while others still wait.
     pub(crate) fn holder_lease(&self) -> Duration {
         self.lease.0 * 4 / 5

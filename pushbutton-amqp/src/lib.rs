@@ -23,9 +23,15 @@ mod queue;
 mod take;
 mod tasks;
 
+// Beside the queue, for handlers.
+mod ledger;
+mod turn;
+
 // What `check` asks of a broker.
 mod check;
 
 pub use check::check;
 pub use config::AmqpConfig;
+pub use ledger::AmqpLedger;
 pub use queue::AmqpQueue;
+pub use turn::{ActiveTurn, AmqpTurn};

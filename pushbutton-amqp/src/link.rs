@@ -10,6 +10,7 @@ use lapin::types::AMQPValue;
 use pushbutton_core::retry::Backoff;
 use pushbutton_core::{Error, ErrorKind, Result};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     /// Counts up with every entry read.
     changed: watch::Sender<u64>,
     link: watch::Sender<Link>,
+    /// Handlers that wait for their turn, or have it.
+    candidates: Mutex<JoinSet<()>>,
     /// Ends everything.
     pub(crate) stop: CancellationToken,
 }
@@ -60,6 +63,7 @@ impl Shared {
             replica: Mutex::default(),
             changed: watch::Sender::new(0),
             link: watch::Sender::new(Link::Starting),
+            candidates: Mutex::default(),
             stop: CancellationToken::new(),
         }
     }
@@ -80,6 +84,19 @@ impl Shared {
 
     pub(crate) fn link(&self) -> watch::Receiver<Link> {
         self.link.subscribe()
+    }
+
+    /// Keeps account of a candidate, so that its last words are heard.
+    pub(crate) fn enlist(&self, candidate: impl Future<Output = ()> + Send + 'static) {
+        let mut candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+        while candidates.try_join_next().is_some() {}
+        candidates.spawn(candidate);
+    }
+
+    /// Waits until all candidates have left; they were told to.
+    pub(crate) async fn candidates_leave(&self) {
+        let mut all = std::mem::take(&mut *self.candidates.lock().unwrap_or_else(PoisonError::into_inner));
+        while all.join_next().await.is_some() {}
     }
 
     /// The connection, if there is one now.

@@ -21,7 +21,7 @@ use crate::tasks::Tasks;
 /// The job queue on RabbitMQ. Clones are handles to the same connection; it closes when the last one and the last claim are gone.
 #[derive(Debug, Clone)]
 pub struct AmqpQueue {
-    tasks: Arc<Tasks>,
+    pub(crate) tasks: Arc<Tasks>,
 }
 
 impl AmqpQueue {

@@ -28,7 +28,7 @@ const STREAM_WINDOW: u16 = 200;
 #[derive(Debug)]
 pub(crate) struct Session {
     connection: Connection,
-    names: Names,
+    pub(crate) names: Names,
     /// For new jobs alone: confirms come in the order of publishing.
     jobs: Channel,
     /// For entries of the record and for notices.
@@ -96,7 +96,8 @@ impl Session {
         self.write(&self.names.notices, Form::First, body).await
     }
 
-    async fn write(&self, stream: &ShortString, form: Form, body: &[u8]) -> Result<()> {
+    /// Writes a message and waits until the broker has confirmed it.
+    pub(crate) async fn write(&self, stream: &ShortString, form: Form, body: &[u8]) -> Result<()> {
         within(self.timeout, async { accepted(send(&self.streams, stream, form, body).await?).await }).await
     }
 
@@ -110,7 +111,8 @@ impl Session {
         self.read_stream(&self.names.notices, from).await
     }
 
-    async fn read_stream(&self, name: &ShortString, from: AMQPValue) -> Result<Reading> {
+    /// Reads a stream.
+    pub(crate) async fn read_stream(&self, name: &ShortString, from: AMQPValue) -> Result<Reading> {
         let mut arguments = FieldTable::default();
         arguments.insert("x-stream-offset".into(), from);
         self.consume(name, STREAM_WINDOW, arguments).await
@@ -121,7 +123,13 @@ impl Session {
         self.consume(&self.names.jobs, 1, FieldTable::default()).await
     }
 
-    async fn consume(&self, name: &ShortString, window: u16, arguments: FieldTable) -> Result<Reading> {
+    /// Takes messages, so many at once before they are acknowledged.
+    pub(crate) async fn consume(
+        &self,
+        name: &ShortString,
+        window: u16,
+        arguments: FieldTable,
+    ) -> Result<Reading> {
         let opening = async {
             let channel = channel(&self.connection).await?;
             channel.basic_qos(window, BasicQosOptions::default()).await.map_err(from_wire)?;

@@ -37,8 +37,9 @@ impl Tasks {
         let taker = Taker::new(Arc::clone(&shared), ticket_desk).run(stop.clone());
         let last = Arc::clone(&shared);
         tokio::spawn(async move {
-            // The taker's last words need the connection; then the rest ends.
+            // These have last words for which they need the connection; then the rest ends.
             taker.await;
+            last.candidates_leave().await;
             last.stop.cancel();
             for task in [publisher, supervisor] {
                 if let Err(error) = task.await {
@@ -52,6 +53,11 @@ impl Tasks {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Cancelled when they are to end.
+    pub(crate) fn stopping(&self) -> CancellationToken {
+        self.stop.child_token()
     }
 
     /// Ends them in order.

@@ -1,4 +1,4 @@
-//! What this crate needs on the broker: one queue and two streams, declared on every connection.
+//! What this crate needs on the broker: two queues and three streams, declared on every connection.
 
 use lapin::options::QueueDeclareOptions;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
@@ -26,6 +26,11 @@ const NOTICES_AGE: &str = "3D";
 /// Bounds a flood of notices: some 150,000.
 const NOTICES_BYTES: i64 = 32 << 20;
 
+/// A ledger whole is at most 1.8 MB, and written after as many bytes of pages: several fit.
+const LEDGER_BYTES: i64 = 12 << 20;
+/// After so many bytes of other pages, or as many as it has itself if that is more, the ledger is written down whole.
+pub(crate) const WHOLE_EVERY: usize = 256 << 10;
+
 /// The names of one installation's queues.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
@@ -35,15 +40,25 @@ pub(crate) struct Names {
     pub(crate) record: ShortString,
     /// What operators are told: a stream.
     pub(crate) notices: ShortString,
+    /// What handlers have seen: a stream.
+    pub(crate) ledger: ShortString,
+    /// Whose turn it is among handlers: a quorum queue that serves one consumer at a time.
+    pub(crate) turn: ShortString,
 }
 
 impl Names {
     pub(crate) fn new(prefix: &str) -> Self {
         let name = |part: &str| format!("{prefix}.{part}").into();
-        Self { jobs: name("jobs"), record: name("record"), notices: name("notices") }
+        Self {
+            jobs: name("jobs"),
+            record: name("record"),
+            notices: name("notices"),
+            ledger: name("ledger"),
+            turn: name("turn"),
+        }
     }
 
-    /// Declares all three; what is there already stays as it is.
+    /// Declares all five; what is there already stays as it is.
     pub(crate) async fn declare(&self, channel: &Channel) -> Result<()> {
         let text = |value: &str| AMQPValue::LongString(value.into());
         let stream = |bytes| {
@@ -58,9 +73,15 @@ impl Names {
         notices.push(("x-max-age", text(NOTICES_AGE)));
         let jobs =
             vec![("x-queue-type", text("quorum")), ("x-delivery-limit", AMQPValue::LongInt(DELIVERIES))];
-        for (name, arguments) in
-            [(&self.jobs, jobs), (&self.record, stream(RECORD_BYTES)), (&self.notices, notices)]
-        {
+        let mut turn = jobs.clone();
+        turn.push(("x-single-active-consumer", AMQPValue::Boolean(true)));
+        for (name, arguments) in [
+            (&self.jobs, jobs),
+            (&self.record, stream(RECORD_BYTES)),
+            (&self.notices, notices),
+            (&self.ledger, stream(LEDGER_BYTES)),
+            (&self.turn, turn),
+        ] {
             declare(channel, name, arguments).await?;
         }
         Ok(())

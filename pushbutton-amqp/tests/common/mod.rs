@@ -66,14 +66,16 @@ pub(crate) async fn delete(url: &str, prefixes: impl IntoIterator<Item = impl As
     let (connection, channel) = channel(url).await;
     for prefix in prefixes {
         for part in ["jobs", "record", "notices", "ledger", "turn"] {
-            let name = format!("{}.{part}", prefix.as_ref());
-            channel
-                .queue_delete(name.into(), QueueDeleteOptions::default())
-                .await
-                .expect("the queue is deleted");
+            delete_queue(&channel, &format!("{}.{part}", prefix.as_ref())).await;
         }
     }
     connection.close(200, "done".into()).await.expect("the connection closes");
+}
+
+/// Deletes one queue or stream.
+pub(crate) async fn delete_queue(channel: &Channel, name: &str) {
+    let deleted = channel.queue_delete(name.into(), QueueDeleteOptions::default()).await;
+    deleted.expect("the queue is deleted");
 }
 
 /// Reads a stream from the first message that the broker still has.
