@@ -51,6 +51,16 @@ impl Gerrit {
             Ok(None) => Finding::warn("account name: the server's greeting does not tell it", rename),
             Err(error) => refused("account name", &error, "try again, or look at the server's log"),
         });
+        if let Some(web) = self.web() {
+            let url = config.url.as_deref().unwrap_or_default();
+            findings.push(match web.probe().await {
+                Ok(()) => Finding::ok(format!("web side: {url} answers")),
+                Err(error) => Finding::warn(
+                    format!("web side: {error}"),
+                    "mend `gerrit.url`, or leave it out: without it, comments that were missed are dated by SSH alone",
+                ),
+            });
+        }
         if config.comment.wiki.is_none() {
             let remedy = "set `gerrit.comment.wiki`: OpenStack's third-party CI requirements ask for the link in every comment";
             findings.push(Finding::warn("wiki: comments link to no page about this CI", remedy));
@@ -66,7 +76,7 @@ impl Gerrit {
             while let Some(message) = channel.wait().await {
                 match message {
                     ChannelMsg::ExtendedData { data, .. } => {
-                        stderr.extend_from_slice(&data[..data.len().min(4096)])
+                        stderr.extend_from_slice(&data[..data.len().min(4096 - stderr.len().min(4096))])
                     }
                     ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
                     _ => {}

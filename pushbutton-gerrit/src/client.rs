@@ -7,6 +7,7 @@ use tokio::sync::Mutex;
 
 use crate::config::GerritConfig;
 use crate::connect::Session;
+use crate::web::Web;
 
 /// A Gerrit server, as our account sees it. Cheap to share in an [`Arc`]; connects when first asked something.
 ///
@@ -14,6 +15,7 @@ use crate::connect::Session;
 pub struct Gerrit {
     config: GerritConfig,
     session: Mutex<Option<Arc<Session>>>,
+    web: Option<Web>,
 }
 
 impl Gerrit {
@@ -28,7 +30,13 @@ impl Gerrit {
                 pushbutton_core::Error::permanent(pushbutton_core::ErrorKind::Config, faults.join("; "));
             return Err(error.during("gerrit::new"));
         }
-        Ok(Arc::new(Self { config, session: Mutex::new(None) }))
+        let web = Web::new(&config).map_err(|error| error.during("gerrit::new"))?;
+        Ok(Arc::new(Self { config, session: Mutex::new(None), web }))
+    }
+
+    /// Its web side, where the configuration has the address.
+    pub(crate) fn web(&self) -> Option<&Web> {
+        self.web.as_ref()
     }
 
     /// How it is configured.

@@ -22,6 +22,8 @@ const MAX_REPLY_LINE: usize = 32 << 20;
 pub(crate) struct Ended {
     pub(crate) status: u32,
     pub(crate) stderr: String,
+    /// How many lines of the output were too long, and are left out.
+    pub(crate) left_out: u32,
 }
 
 impl Ended {
@@ -38,17 +40,22 @@ impl Gerrit {
     /// review may have been posted though its answer was lost.
     ///
     /// # Errors
-    /// Of the connection; a command that ran and failed is `Ok` with its status. [`ErrorKind::TimedOut`] after the command's deadline.
+    /// Of the connection; a command that ran and failed is `Ok` with its status. [`ErrorKind::TimedOut`] after the command's deadline,
+    /// connecting included: however many wait for a connection that cannot be had, none waits longer.
     pub(crate) async fn run(
         &self,
         command: &str,
         input: Option<&[u8]>,
         mut each: impl FnMut(&[u8]) + Send,
     ) -> Result<Ended> {
-        let (session, channel) = self.start(command).await?;
-        let limit = self.config().deadlines.command;
-        let done = within(limit, "the command", drain(channel, input, &mut each)).await;
-        if done.is_err() {
+        let mut started = None;
+        let work = async {
+            let (session, channel) = self.start(command).await?;
+            started = Some(session);
+            drain(channel, input, &mut each).await
+        };
+        let done = within(self.config().deadlines.command, "the command", work).await;
+        if let (Err(_), Some(session)) = (&done, started) {
             // Whatever it was, this session cannot be trusted to answer.
             self.abandon(&session).await;
         }
@@ -78,8 +85,8 @@ async fn drain(
     input: Option<&[u8]>,
     each: &mut (impl FnMut(&[u8]) + Send),
 ) -> Result<Ended> {
-    let (mut lines, mut stderr, mut status, mut too_long) =
-        (LineSplitter::new(MAX_REPLY_LINE), Vec::new(), None, None);
+    let (mut lines, mut stderr, mut status, mut left_out) =
+        (LineSplitter::new(MAX_REPLY_LINE), Vec::new(), None, 0);
     if let Some(input) = input {
         // Smaller than the window of any server: a review is 16 KiB.
         channel.data_bytes(input.to_vec()).await.map_err(from_russh)?;
@@ -89,7 +96,13 @@ async fn drain(
         match message {
             ChannelMsg::Data { data } => lines.feed(&data, |line| match line {
                 Line::Whole(line) => each(line),
-                Line::TooLong(size) => too_long = Some(size),
+                Line::TooLong(bytes) => {
+                    left_out += 1;
+                    tracing::warn!(
+                        bytes,
+                        "a line of Gerrit's reply is longer than {MAX_REPLY_LINE} bytes and is left out"
+                    );
+                }
             }),
             ChannelMsg::ExtendedData { data, ext: 1 } => {
                 let room = MAX_STDERR.saturating_sub(stderr.len());
@@ -109,17 +122,11 @@ async fn drain(
     if let Some(rest) = lines.finish() {
         each(&rest);
     }
-    if let Some(size) = too_long {
-        tracing::warn!(
-            bytes = size,
-            "a line of Gerrit's reply was longer than {MAX_REPLY_LINE} bytes and is left out"
-        );
-    }
     // A channel that ends without a status: the connection was lost on the way.
     let status = status.ok_or_else(|| {
         Error::temporary(ErrorKind::Unreachable, "the connection broke before the command ended")
     })?;
-    Ok(Ended { status, stderr: String::from_utf8_lossy(&stderr).into_owned() })
+    Ok(Ended { status, stderr: String::from_utf8_lossy(&stderr).into_owned(), left_out })
 }
 
 /// Quotes one argument for Gerrit, which splits the command line by itself: a backslash takes any mark's meaning away.

@@ -46,7 +46,8 @@ pub struct GerritConfig {
     /// Further names of our own account, beside `user`: what they say never triggers. Default: none.
     #[serde(default)]
     pub own_accounts: Vec<String>,
-    /// The server's web address, as `https://review.opendev.org`. Not needed; not used for anything but links yet. Default: none.
+    /// The server's web address, as `https://review.opendev.org`. Asked, without a login, when comments were written that a query shows without a
+    /// time; where it does not answer, SSH alone must do. Default: none.
     #[serde(default)]
     pub url: Option<String>,
     /// What our comments look like.
@@ -106,7 +107,7 @@ pub struct Deadlines {
     pub connect: HumanDuration,
     /// Login. Default: 20s.
     pub auth: HumanDuration,
-    /// One command, such as a query or a review. Default: 60s.
+    /// One command, such as a query or a review, connecting included; also one question to `url`. Default: 60s.
     pub command: HumanDuration,
 }
 
@@ -226,6 +227,9 @@ impl GerritConfig {
                 faults.push(format!("{key}: must be longer than 0s"));
             }
         }
+        if let Some(Err(fault)) = self.url.as_deref().map(crate::web::base) {
+            faults.push(format!("url: {fault}"));
+        }
         let jump = self.jump.as_ref().map(|jump| ("jump.host_key", &jump.host_key));
         for (key, policy) in [("host_key", &self.host_key)].into_iter().chain(jump) {
             for print in &policy.fingerprints {
@@ -256,6 +260,7 @@ impl fmt::Debug for GerritConfig {
             .field("keepalive", &self.keepalive)
             .field("deadlines", &self.deadlines)
             .field("recovery", &self.recovery)
+            .field("url", &self.url)
             .field("own_accounts", &self.own_accounts)
             .field("comment", &self.comment)
             .finish_non_exhaustive()

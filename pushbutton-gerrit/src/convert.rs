@@ -8,10 +8,17 @@ use pushbutton_core::{
 
 use crate::comment_text::take_apart;
 use crate::interest::Interest;
-use crate::wire::{WireAccount, WireApproval, WireChange, WireEvent, WirePatchset};
+use crate::wire::{Text, WireAccount, WireApproval, WireChange, WireEvent, WirePatchset};
 
 /// The longest comment that is taken. Gerrit's own limit is 16 KiB; a trigger looks at the beginning.
 const MAX_TEXT: usize = 64 << 10;
+
+/// The most votes that are taken from one review, and the most hashtags of a change. No project has so many labels.
+const MAX_VOTES: usize = 100;
+const MAX_HASHTAGS: usize = 100;
+
+/// The longest name, topic or hashtag that is taken, in bytes. Every happening holds a copy of its change.
+const MAX_WORD: usize = 255;
 
 /// The file name under which Gerrit keeps comments on a patch set as a whole.
 pub(crate) const PATCHSET_LEVEL: &str = "/PATCHSET_LEVEL";
@@ -77,13 +84,7 @@ pub(crate) fn from_stream(
         }
         "comment-added" => {
             let votes = new_votes(&event.approvals);
-            let whole: Vec<&str> = event
-                .patchset_comments
-                .get(PATCHSET_LEVEL)
-                .into_iter()
-                .flatten()
-                .map(|comment| comment.message.as_str())
-                .collect();
+            let whole: Vec<&str> = event.on_patchset.iter().map(|comment| comment.message.as_str()).collect();
             // As Gerrit itself joins them where it puts them into `comment`.
             let joined = whole.join("\n");
             let text = if joined.trim().is_empty() {
@@ -121,12 +122,12 @@ pub(crate) fn comment_or_votes(author: Account, text: &str, votes: Vec<Approval>
 
 /// Only votes with an `oldValue` were just given; Gerrit repeats the others on every comment.
 fn new_votes(approvals: &[WireApproval<'_>]) -> Vec<Approval> {
-    approvals.iter().filter(|vote| vote.old_value.0.is_some()).filter_map(approval).collect()
+    approvals.iter().filter(|vote| vote.old_value.0.is_some()).filter_map(approval).take(MAX_VOTES).collect()
 }
 
 /// A vote, if it is one.
 pub(crate) fn approval(vote: &WireApproval<'_>) -> Option<Approval> {
-    let label = vote.label.owned()?;
+    let label = word(&vote.label)?;
     Some(Approval { label, value: i8::try_from(vote.value.0?).ok()? })
 }
 
@@ -141,8 +142,8 @@ pub(crate) fn change(wire: &WireChange<'_>) -> Result<Change> {
         number: ChangeNumber(number),
         subject: wire.subject.as_str().chars().take(500).collect(),
         url: wire.url.owned().filter(|url| url.len() <= 2000),
-        topic: wire.topic.owned(),
-        hashtags: wire.hashtags.iter().take(100).filter_map(|tag| tag.owned()).collect(),
+        topic: word(&wire.topic),
+        hashtags: wire.hashtags.iter().filter_map(word).take(MAX_HASHTAGS).collect(),
         status: match wire.status.as_str() {
             "MERGED" => ChangeStatus::Merged,
             "ABANDONED" => ChangeStatus::Abandoned,
@@ -176,10 +177,15 @@ pub(crate) fn patchset(wire: &WirePatchset<'_>) -> Result<Patchset> {
 
 pub(crate) fn account(wire: Option<&WireAccount<'_>>) -> Account {
     wire.map_or_else(Account::default, |wire| Account {
-        username: wire.username.owned(),
-        name: wire.name.owned(),
-        email: wire.email.owned(),
+        username: word(&wire.username),
+        name: word(&wire.name),
+        email: word(&wire.email),
     })
+}
+
+/// A text of reasonable length.
+fn word(text: &Text<'_>) -> Option<String> {
+    text.owned().filter(|text| text.len() <= MAX_WORD)
 }
 
 /// Seconds since 1970, as Gerrit writes times.

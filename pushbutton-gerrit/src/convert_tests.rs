@@ -156,24 +156,6 @@ fn a_long_text_is_cut_at_a_character() {
 }
 
 proptest::proptest! {
-    /// Whatever a server, or who sits between, makes of an event: an answer or an error, never a panic.
-    #[test]
-    fn a_damaged_event_is_read_or_refused(
-        which in 0usize..66,
-        damage in proptest::collection::vec((0usize..4000, proptest::num::u8::ANY), 0..8),
-        cut in 0usize..4000,
-    ) {
-        let recorded = include_str!("../tests/payloads/stream-3.10.jsonl");
-        let mut line = recorded.lines().nth(which).unwrap_or("{}").as_bytes().to_vec();
-        for (at, byte) in damage {
-            let length = line.len();
-            line[at % length] = byte;
-        }
-        line.truncate(cut.max(1));
-        let _ = parse_line(&line, &Interest::everything(), Timestamp::UNIX_EPOCH);
-        let _ = take_apart(&String::from_utf8_lossy(&line));
-    }
-
     /// What is read is what stands there: a text comes through whatever it holds.
     #[test]
     fn any_text_comes_through(said in "[a-zA-Z][^\\x00]{0,200}") {

@@ -3,6 +3,7 @@
 //! Gerrit's events have no id, and its two ways of telling do not even agree on the time: the stream says when the *event* was made, a query
 //! when the *comment* was, some seconds earlier. So a table of what was handed out of late joins the two; the ledger knows the rest.
 
+use std::borrow::Cow;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
@@ -155,7 +156,9 @@ fn id(happening: &Happening, nth: u32, at: Timestamp) -> EventId {
     let (change, patchset) = (happening.change.number, happening.patchset.number);
     match &happening.what {
         What::Created { .. } => EventId::patchset(change, &happening.patchset),
-        What::Comment { author, text, .. } => EventId::comment(change, patchset, author, text, nth),
+        What::Comment { author, text, .. } => {
+            EventId::comment(change, patchset, author, &same_words(text), nth)
+        }
         What::Vote { voter, vote } => EventId::vote(change, patchset, voter, vote, at),
         What::Merged => EventId::state(change, patchset, "merged", at),
         What::Abandoned => EventId::state(change, patchset, "abandoned", at),
@@ -163,12 +166,24 @@ fn id(happening: &Happening, nth: u32, at: Timestamp) -> EventId {
     }
 }
 
+/// A text in the form in which it is compared: several texts of one review are joined by the stream in the order of writing, and by a
+/// query in any.
+pub(crate) fn same_words(text: &str) -> Cow<'_, str> {
+    let text = text.trim();
+    if !text.contains('\n') {
+        return Cow::Borrowed(text);
+    }
+    let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.sort_unstable();
+    Cow::Owned(lines.join("\n"))
+}
+
 fn key(happening: &Happening) -> u64 {
     let mut hash = DefaultHasher::new();
     (happening.change.number, happening.patchset.number).hash(&mut hash);
     std::mem::discriminant(&happening.what).hash(&mut hash);
     match &happening.what {
-        What::Comment { author, text, .. } => (author.handle(), text.trim()).hash(&mut hash),
+        What::Comment { author, text, .. } => (author.handle(), same_words(text)).hash(&mut hash),
         What::Vote { voter, vote } => (voter.handle(), vote).hash(&mut hash),
         What::Created { .. } => happening.patchset.revision.hash(&mut hash),
         What::Merged | What::Abandoned | What::Restored { .. } => {}
@@ -290,6 +305,18 @@ mod tests {
         ids.begin_pass();
         assert_eq!(ids.recovered(&created, 1).await.unwrap(), None);
         assert_eq!(ids.streamed(&created).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn texts_of_one_review_are_the_same_in_any_order() {
+        let said = |text: &str, at| {
+            happening(What::Comment { author: Account::of("bob"), text: text.into(), approvals: vec![] }, at)
+        };
+        let (_, mut ids) = fresh();
+        assert!(ids.streamed(&said("recheck\nmore\n\nwords", 11)).await.unwrap().is_some());
+        ids.begin_pass();
+        assert_eq!(ids.recovered(&said("more\n\nwords\nrecheck", 10), 1).await.unwrap(), None);
+        assert!(ids.streamed(&said("more words recheck", 11)).await.unwrap().is_some());
     }
 
     #[tokio::test]

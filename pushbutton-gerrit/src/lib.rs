@@ -14,6 +14,7 @@ mod host_key;
 mod catch_up;
 mod comment_text;
 mod convert;
+mod deeds;
 mod identity;
 mod interest;
 mod lines;
@@ -22,7 +23,9 @@ mod recorded;
 mod recover;
 mod source;
 mod stream;
+mod web_reply;
 mod wire;
+mod wire_list;
 
 // Everything else that is asked of Gerrit or told to it.
 mod check;
@@ -33,6 +36,11 @@ mod query;
 mod reporter;
 mod review;
 mod standing;
+mod web;
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 
 pub use client::Gerrit;
 pub use config::{

@@ -6,7 +6,6 @@ use pushbutton_core::{Account, Change, ChangeNumber, Error, ErrorKind, Patchset,
 use crate::client::Gerrit;
 use crate::command::quote;
 use crate::convert;
-use crate::recover::{self, Recovered};
 use crate::wire::WireChange;
 
 /// A change and all its patch sets, as they are now.
@@ -37,13 +36,25 @@ pub(crate) struct ChangeMessage {
     pub(crate) text: String,
 }
 
-/// What ends a page of a query's reply.
+/// What the last line of a reply says, and what of the reply could not be read.
 #[derive(Debug, Default)]
-pub(crate) struct Page {
+pub(crate) struct Reply {
+    /// How many changes it held, by the server's count.
     pub(crate) rows: u32,
+    /// Whether there are more.
     pub(crate) more: bool,
-    /// The newest change in it, by the server's clock.
-    pub(crate) newest: Option<Timestamp>,
+    /// How many lines could not be read.
+    pub(crate) unread: u32,
+}
+
+impl Reply {
+    /// For questions whose answer must not be taken for "none" when it was only not understood.
+    fn whole(self) -> Result<()> {
+        if self.unread == 0 {
+            return Ok(());
+        }
+        Err(Error::temporary(ErrorKind::Protocol, "Gerrit's reply could not be read").during("gerrit::query"))
+    }
 }
 
 impl Gerrit {
@@ -54,15 +65,33 @@ impl Gerrit {
     pub async fn change(&self, number: ChangeNumber) -> Result<ChangeState> {
         let mut found = None;
         let command = format!("gerrit query --format=JSON --patch-sets change:{number}");
-        self.rows(&command, &mut |row| {
-            found = Some(change_state(row));
-        })
-        .await?;
+        let reply = self.rows(&command, &mut |_, row| found = Some(change_state(row))).await?;
+        if found.is_none() {
+            reply.whole()?;
+        }
         found
             .unwrap_or_else(|| {
                 Err(Error::permanent(ErrorKind::NotFound, "there is no such change, or we may not see it"))
             })
             .map_err(|error| error.during("gerrit::change").with("change", number))
+    }
+
+    /// Asks for a change and its newest patch set only: one small reply.
+    ///
+    /// # Errors
+    /// As of [`change`](Self::change).
+    pub(crate) async fn newest(&self, number: ChangeNumber) -> Result<(Change, PatchsetNumber)> {
+        let mut found = None;
+        let command = format!("gerrit query --format=JSON --current-patch-set change:{number}");
+        let reply = self.rows(&command, &mut |_, row| found = Some(newest(row))).await?;
+        if found.is_none() {
+            reply.whole()?;
+        }
+        found
+            .unwrap_or_else(|| {
+                Err(Error::permanent(ErrorKind::NotFound, "there is no such change, or we may not see it"))
+            })
+            .map_err(|error| error.during("gerrit::newest").with("change", number))
     }
 
     /// Asks what the server calls itself, as `3.10.2`.
@@ -85,24 +114,25 @@ impl Gerrit {
     pub(crate) async fn messages(&self, number: ChangeNumber) -> Result<Vec<ChangeMessage>> {
         let mut messages = Vec::new();
         let command = format!("gerrit query --format=JSON --comments change:{number}");
-        self.rows(&command, &mut |row| {
+        let mut take = |_: &[u8], row: &WireChange<'_>| {
             messages.extend(row.comments.iter().map(|message| ChangeMessage {
                 author: convert::account(message.reviewer.as_ref()),
                 text: message.message.as_str().to_owned(),
             }));
-        })
-        .await?;
+        };
+        // A message that could not be read may be ours.
+        self.rows(&command, &mut take).await?.whole()?;
         Ok(messages)
     }
 
-    /// One page of what happened since the horizon; each change's happenings go to `each` as soon as they are read.
-    pub(crate) async fn since(
+    /// One page of the changes that were touched since the horizon, newest first, from the `start`-th on. Each goes to `each` as soon as it
+    /// is read, with the line that it stood in.
+    pub(crate) async fn touched(
         &self,
         horizon: Timestamp,
-        first_start: Timestamp,
         start: u32,
-        mut each: impl FnMut(Vec<Recovered>) + Send,
-    ) -> Result<Page> {
+        each: &mut (dyn FnMut(&[u8], &WireChange<'_>) + Send),
+    ) -> Result<Reply> {
         let settings = &self.config().recovery;
         // The server's time is UTC where no zone is given; said all the same.
         let since = horizon.strftime("since:{%Y-%m-%d %H:%M:%S +0000}").to_string();
@@ -118,42 +148,79 @@ impl Gerrit {
                 command.push_str(&quote(term));
             }
         }
-        let mut page = Page::default();
-        let more = self
-            .rows(&command, &mut |row| {
-                page.rows += 1;
-                page.newest = page.newest.max(convert::seconds(row.last_updated.0));
-                match recover::happenings(row, horizon, first_start) {
-                    Ok(found) if found.is_empty() => {}
-                    Ok(found) => each(found),
-                    Err(error) => tracing::warn!("a change in a query's reply is passed by: {error}"),
+        self.rows(&command, each).await
+    }
+
+    /// Runs a query and gives each change to `each`, with its line. `gerrit query` exits 0 on a bad query: the error is a row.
+    async fn rows(
+        &self,
+        command: &str,
+        each: &mut (dyn FnMut(&[u8], &WireChange<'_>) + Send),
+    ) -> Result<Reply> {
+        let (mut reply, mut is_complete, mut failed) = (Reply::default(), false, None);
+        let ended = self
+            .run(command, None, |line| match read_row(line) {
+                Ok(Row::Change(change)) => {
+                    reply.rows += 1;
+                    each(line, &change);
+                }
+                Ok(Row::End { rows, more }) => {
+                    is_complete = true;
+                    reply.more = more;
+                    reply.rows = rows.unwrap_or(reply.rows);
+                }
+                Ok(Row::Error(said)) => failed = Some(said),
+                Err(error) => {
+                    reply.unread += 1;
+                    tracing::warn!("a line of a query's reply is passed by: {error}");
                 }
             })
             .await?;
-        page.more = more;
-        Ok(page)
-    }
-
-    /// Runs a query and gives each change to `each`; says whether there are more. `gerrit query` exits 0 on a bad query: the error is a row.
-    async fn rows(&self, command: &str, each: &mut (dyn FnMut(&WireChange<'_>) + Send)) -> Result<bool> {
-        let (mut more, mut failed) = (false, None);
-        let ended = self
-            .run(command, None, |line| match serde_json::from_slice::<WireChange<'_>>(line) {
-                Ok(row) => match row.kind.as_str() {
-                    "stats" => more = row.more,
-                    "error" => failed = Some(row.message.as_str().chars().take(300).collect::<String>()),
-                    _ => each(&row),
-                },
-                Err(error) => tracing::warn!("a line of a query's reply is passed by: {error}"),
-            })
-            .await?;
         ended.ok()?;
-        match failed {
-            Some(said) => Err(Error::permanent(ErrorKind::Invalid, format!("gerrit answered: {said}"))
-                .during("gerrit::query")),
-            None => Ok(more),
+        reply.unread += ended.left_out;
+        if let Some(said) = failed {
+            let error = Error::permanent(ErrorKind::Invalid, format!("gerrit answered: {said}"));
+            return Err(error.during("gerrit::query"));
         }
+        if !is_complete {
+            let error = Error::temporary(ErrorKind::Protocol, "Gerrit's reply ended before its last line");
+            return Err(error.during("gerrit::query"));
+        }
+        Ok(reply)
     }
+}
+
+/// A line of a query's reply.
+pub(crate) enum Row<'a> {
+    Change(Box<WireChange<'a>>),
+    /// The last line.
+    End {
+        rows: Option<u32>,
+        more: bool,
+    },
+    Error(String),
+}
+
+/// Reads a line of a query's reply.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`]: it is not JSON, or not what such a line must be.
+pub(crate) fn read_row(line: &[u8]) -> Result<Row<'_>> {
+    let row: WireChange<'_> = serde_json::from_slice(line)
+        .map_err(|error| Error::permanent(ErrorKind::Invalid, format!("not a row of Gerrit: {error}")))?;
+    Ok(match row.kind.as_str() {
+        "stats" => Row::End { rows: row.rows.0.and_then(|rows| u32::try_from(rows).ok()), more: row.more },
+        "error" => Row::Error(row.message.as_str().chars().take(300).collect()),
+        _ => Row::Change(Box::new(row)),
+    })
+}
+
+fn newest(row: &WireChange<'_>) -> Result<(Change, PatchsetNumber)> {
+    let current = row.current.as_ref().map(convert::patchset);
+    let current = current.unwrap_or_else(|| {
+        Err(Error::temporary(ErrorKind::Protocol, "Gerrit's reply does not tell the current patch set"))
+    })?;
+    Ok((convert::change(row)?, current.number))
 }
 
 fn change_state(row: &WireChange<'_>) -> Result<ChangeState> {

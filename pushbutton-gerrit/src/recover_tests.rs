@@ -1,3 +1,5 @@
+use pushbutton_core::Approval;
+
 use super::*;
 use crate::interest::Interest;
 use crate::parse::{Parsed, parse_line};
@@ -12,7 +14,7 @@ fn at(second: i64) -> Timestamp {
 
 fn recovered(row: &str, horizon: i64, first_start: i64) -> Vec<Recovered> {
     let wire: WireChange<'_> = serde_json::from_str(row.lines().next().unwrap()).unwrap();
-    happenings(&wire, at(horizon), at(first_start)).unwrap()
+    happenings(&wire, at(horizon), at(first_start), None).unwrap()
 }
 
 /// What happened, without its time, in words that can be compared.
@@ -159,4 +161,54 @@ fn a_hostile_patch_set_is_passed_by_and_the_rest_is_kept() {
     let row = row(&[(100, "Patch Set 1:\n\nrecheck")], &[], 0)
         .replace(r#""patchSets":["#, r#""patchSets":[{"number":2,"revision":"$(id)","ref":"x"},"#);
     assert_eq!(comments(&row, 0, 0).len(), 1);
+}
+
+const WEB: &str = include_str!("../tests/payloads/query-3.10-web.jsonl");
+const REST: &[u8] = include_bytes!("../tests/payloads/rest-3.10-comments.json");
+
+/// (second after the first message, author, text) of the comments of the recorded change.
+fn on_the_web(written: Option<&[Written]>, horizon: i64) -> Vec<(i64, String, String)> {
+    let wire: WireChange<'_> = serde_json::from_str(WEB.lines().next().unwrap()).unwrap();
+    let found = happenings(&wire, at(horizon), at(0), written).unwrap();
+    let said = |r: Recovered| match r.happening.what {
+        What::Comment { author, text, .. } => {
+            Some((r.happening.at.as_second() - 1_795_488_431, author.handle().to_owned(), text))
+        }
+        _ => None,
+    };
+    found.into_iter().filter_map(said).collect()
+}
+
+#[test]
+fn times_from_rest_make_certain_what_a_query_leaves_open() {
+    let written = crate::web_reply::written(REST).unwrap();
+    let told = on_the_web(Some(&written), 0);
+    let words = |at: i64, who: &str, text: &str| (at, who.to_owned(), text.to_owned());
+    assert_eq!(
+        told,
+        [
+            words(1, "bob", "recheck"),
+            words(2, "bob", "second\nrecheck"),
+            words(3, "bob", "recheck"),
+            words(4, "zuul", "plain"),
+            words(5, "alice", "words"),
+        ]
+    );
+    // With the query alone, each of bob's words may have come with a later message.
+    assert_ne!(on_the_web(None, 0), told);
+    assert!(on_the_web(None, 0).iter().filter(|(_, _, text)| text == "recheck").count() >= 2);
+    // What was written before the horizon stays out, although its message came with others.
+    let late = on_the_web(Some(&written), 1_795_488_431 + 3);
+    assert_eq!(late[0], words(3, "bob", "recheck"));
+}
+
+#[test]
+fn a_rest_that_sees_less_changes_nothing() {
+    let mut written = crate::web_reply::written(REST).unwrap();
+    written.retain(|w| w.text.as_deref() != Some("second"));
+    let of = |all: Vec<(i64, String, String)>, who: &str| {
+        all.into_iter().filter(|(_, author, _)| author == who).collect::<Vec<_>>()
+    };
+    assert_eq!(of(on_the_web(Some(&written), 0), "bob"), of(on_the_web(None, 0), "bob"));
+    assert_eq!(on_the_web(Some(&[]), 0), on_the_web(None, 0));
 }

@@ -171,13 +171,7 @@ impl GerritSource {
                 None => self.running = None,
             },
             found = next_found(&mut running.recovery), if recovering => match found {
-                Some(found) => self.pending.extend(
-                    found.into_iter().filter(|f| {
-                        let Happening { change, what, .. } = &f.happening;
-                        self.interest.wants_place(change.project.as_str(), change.branch.as_str())
-                            && self.interest.wants(what)
-                    }).map(Pending::Recovered)
-                ),
+                Some(found) => self.pending.extend(found.into_iter().map(Pending::Recovered)),
                 None => self.finish_recovery().await?,
             },
             () = tokio::time::sleep_until(running.next_recovery), if !recovering => self.recover(),
@@ -200,7 +194,8 @@ impl GerritSource {
         let horizon = running.gap.map_or(verified, |gap| gap.min(verified)).max(running.start);
         self.identities.begin_pass();
         tracing::debug!(since = %horizon, "asking what happened");
-        running.recovery = Some(Recovery::start(&self.gerrit, horizon, running.first_start, running.newest));
+        let (first_start, newest) = (running.first_start, running.newest);
+        running.recovery = Some(Recovery::start(&self.gerrit, &self.interest, horizon, first_start, newest));
     }
 
     /// All that the recovery found has been handed out. (`settle` goes before `wait`.)

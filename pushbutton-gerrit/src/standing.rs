@@ -1,16 +1,16 @@
 //! How a change stands: whether a job's patch set is still worth a machine.
 
 use async_trait::async_trait;
-use pushbutton_core::{ChangeStatus, Changes, ErrorKind, Job, Result, Standing};
+use pushbutton_core::{Change, ChangeStatus, Changes, ErrorKind, Job, PatchsetNumber, Result, Standing};
 
 use crate::client::Gerrit;
-use crate::query::ChangeState;
 
+/// One `gerrit query` over the connection that all commands share.
 #[async_trait]
 impl Changes for Gerrit {
     async fn standing(&self, job: &Job) -> Result<Standing> {
-        match self.change(job.change.number).await {
-            Ok(state) => Ok(standing(&state, job)),
+        match self.newest(job.change.number).await {
+            Ok((change, newest)) => Ok(standing(&change, newest, job.patchset.number)),
             // Deleted, or made private: nobody waits for an answer there.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Standing::Closed),
             Err(error) => Err(error),
@@ -18,12 +18,10 @@ impl Changes for Gerrit {
     }
 }
 
-fn standing(state: &ChangeState, job: &Job) -> Standing {
-    if state.change.status != ChangeStatus::New {
-        return Standing::Closed;
-    }
-    match state.current() {
-        Some(newest) if newest.number > job.patchset.number => Standing::Superseded { by: newest.number },
-        _ => Standing::Current,
+fn standing(change: &Change, newest: PatchsetNumber, ours: PatchsetNumber) -> Standing {
+    match change.status {
+        ChangeStatus::New if newest > ours => Standing::Superseded { by: newest },
+        ChangeStatus::New => Standing::Current,
+        ChangeStatus::Merged | ChangeStatus::Abandoned => Standing::Closed,
     }
 }

@@ -4,11 +4,12 @@
 //! taken as missing; only a line that is no JSON object is an error.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::wire_list::{Listed, list, whole_patchset};
 
 /// One line of `gerrit stream-events`.
 #[derive(Debug, Default, Deserialize)]
@@ -28,12 +29,13 @@ pub(crate) struct WireEvent<'a> {
     pub(crate) uploader: Option<WireAccount<'a>>,
     #[serde(borrow)]
     pub(crate) restorer: Option<WireAccount<'a>>,
-    #[serde(borrow, deserialize_with = "or_default")]
+    #[serde(borrow, deserialize_with = "list")]
     pub(crate) approvals: Vec<WireApproval<'a>>,
     #[serde(borrow)]
     pub(crate) comment: Text<'a>,
-    #[serde(rename = "patchSetComments", borrow, deserialize_with = "or_default")]
-    pub(crate) patchset_comments: HashMap<Cow<'a, str>, Vec<WireInline<'a>>>,
+    /// Of the comments, those on the patch set as a whole.
+    #[serde(rename = "patchSetComments", borrow, deserialize_with = "whole_patchset")]
+    pub(crate) on_patchset: Vec<WireInline<'a>>,
 }
 
 /// A change as events and queries show it.
@@ -51,7 +53,7 @@ pub(crate) struct WireChange<'a> {
     pub(crate) url: Text<'a>,
     #[serde(borrow)]
     pub(crate) topic: Text<'a>,
-    #[serde(borrow, deserialize_with = "or_default")]
+    #[serde(borrow, deserialize_with = "list")]
     pub(crate) hashtags: Vec<Text<'a>>,
     #[serde(borrow)]
     pub(crate) status: Text<'a>,
@@ -64,12 +66,16 @@ pub(crate) struct WireChange<'a> {
     pub(crate) kind: Text<'a>,
     #[serde(rename = "lastUpdated")]
     pub(crate) last_updated: Number,
-    #[serde(borrow, deserialize_with = "or_default")]
+    #[serde(borrow, deserialize_with = "list")]
     pub(crate) comments: Vec<WireMessage<'a>>,
-    #[serde(rename = "patchSets", borrow, deserialize_with = "or_default")]
+    #[serde(rename = "patchSets", borrow, deserialize_with = "list")]
     pub(crate) patchsets: Vec<WirePatchset<'a>>,
+    #[serde(rename = "currentPatchSet", borrow)]
+    pub(crate) current: Option<WirePatchset<'a>>,
     #[serde(rename = "moreChanges", deserialize_with = "or_default")]
     pub(crate) more: bool,
+    #[serde(rename = "rowCount")]
+    pub(crate) rows: Number,
     #[serde(borrow)]
     pub(crate) message: Text<'a>,
 }
@@ -89,9 +95,9 @@ pub(crate) struct WirePatchset<'a> {
     pub(crate) uploader: Option<WireAccount<'a>>,
     #[serde(rename = "createdOn")]
     pub(crate) created_on: Number,
-    #[serde(borrow, deserialize_with = "or_default")]
+    #[serde(borrow, deserialize_with = "list")]
     pub(crate) approvals: Vec<WireApproval<'a>>,
-    #[serde(borrow, deserialize_with = "or_default")]
+    #[serde(borrow, deserialize_with = "list")]
     pub(crate) comments: Vec<WireInline<'a>>,
 }
 
@@ -143,6 +149,36 @@ pub(crate) struct WireInline<'a> {
     pub(crate) reviewer: Option<WireAccount<'a>>,
     #[serde(borrow)]
     pub(crate) message: Text<'a>,
+}
+
+impl Listed for Text<'_> {
+    fn is_of_use(&self) -> bool {
+        !self.as_str().is_empty()
+    }
+}
+
+impl Listed for WirePatchset<'_> {
+    fn is_of_use(&self) -> bool {
+        self.number.0.is_some()
+    }
+}
+
+impl Listed for WireApproval<'_> {
+    fn is_of_use(&self) -> bool {
+        self.value.0.is_some() && self.label.is_of_use()
+    }
+}
+
+impl Listed for WireMessage<'_> {
+    fn is_of_use(&self) -> bool {
+        self.timestamp.0.is_some() && self.message.is_of_use()
+    }
+}
+
+impl Listed for WireInline<'_> {
+    fn is_of_use(&self) -> bool {
+        self.message.is_of_use()
+    }
 }
 
 /// `null` is the same as missing.
