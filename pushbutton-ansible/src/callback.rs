@@ -14,6 +14,15 @@ const MAX_BYTES: u64 = 256 << 20;
 /// The longest honest line: two messages of 2,000 characters, each escaped to at most 12 bytes, and names.
 const MAX_LINE: u64 = 128 << 10;
 
+/// How Ansible's SSH connection says that it is lost, or that a node's sudo said nothing (ansible-core, `plugins/connection/ssh.py`). Several
+/// actions, `unarchive` and `script` among them, catch that and tell it as a plain failure of the task.
+const CUT_OFF: [&str; 4] = [
+    "Failed to connect to the host via ",
+    "Data could not be sent to remote host",
+    "Data could not be sent because of ControlPersist broken pipe",
+    "waiting for privilege escalation prompt",
+];
+
 /// What became of a stage, as far as decisions need it.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Told {
@@ -112,8 +121,12 @@ impl Told {
             Record::LogUrl { url } => self.log_url = checked_url(url),
             Record::Result { status, trouble } => {
                 self.results += 1;
+                let cut_off = CUT_OFF.iter().any(|words| trouble.msg.contains(words));
                 match status {
                     Status::Failed if trouble.rescued && !trouble.ignored => self.rescued = Some(trouble),
+                    Status::Failed if !trouble.ignored && cut_off => {
+                        self.unreachable.get_or_insert(trouble);
+                    }
                     Status::Failed if !trouble.ignored => {
                         self.failure.get_or_insert(trouble);
                     }
@@ -166,6 +179,24 @@ mod tests {
         };
         assert!(parse(line(true).as_bytes()).unreachable.is_none());
         assert!(parse(line(false).as_bytes()).unreachable.is_some());
+    }
+
+    #[test]
+    fn a_task_that_lost_its_node_is_no_failed_task() {
+        for msg in [
+            r#"Failed to connect to the host via sftp: Connection refused"#,
+            r#"Data could not be sent to remote host \"192.0.2.1\". Make sure this host can be reached over ssh: Connection timed out"#,
+            r#"Timeout (32s) waiting for privilege escalation prompt: "#,
+        ] {
+            let line = |ignored: bool| {
+                format!(
+                    r#"{{"event":"result","status":"failed","host":"n","task":"a","msg":"{msg}","ignored":{ignored}}}"#
+                )
+            };
+            let told = parse(line(false).as_bytes());
+            assert!(told.unreachable.is_some() && told.failure.is_none(), "{msg}");
+            assert!(parse(line(true).as_bytes()).unreachable.is_none(), "{msg}");
+        }
     }
 
     #[test]

@@ -9,9 +9,12 @@ use crate::stage_files::StageFiles;
 /// What all processes of one stage carry in their environment, and are found by at its end.
 pub(crate) const MARK: &str = "PUSHBUTTON_MARK";
 
-/// Keeps no master connection alive (it would outlive the stage), and gives up a silent node after a minute.
-const SSH_ARGS: &str =
-    "-o ControlMaster=no -o ControlPath=none -o ServerAliveInterval=15 -o ServerAliveCountMax=4";
+/// Keeps no master connection alive (it would outlive the stage), gives up a silent node after a minute, and knocks three times, as for a node
+/// whose sshd is restarted. Ansible's own `retries` would also run a command again whose connection broke in its midst.
+const SSH_ARGS: &str = "-o ControlMaster=no -o ControlPath=none -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o ConnectionAttempts=3";
+/// Seconds that one try to connect may take, key exchange included. Ansible's own 10 are too few on a machine with more to do than it can, or
+/// when a packet is lost four times (SYN is sent again after 1, 3, 7, and 15 seconds).
+const CONNECT_TIMEOUT: &str = "30";
 
 /// Arguments after the program's name.
 pub(crate) fn arguments(config: &AnsibleConfig, files: &StageFiles, playbook: &Path) -> Vec<OsString> {
@@ -44,9 +47,10 @@ pub(crate) fn environment(
         environment.extend(inherited(name).or_else(fallback).map(|value| (name.to_owned(), value)));
     }
     let roles = [playbooks.join("roles")].into_iter().chain(config.roles_path.iter().cloned());
-    let fixed: [(&str, OsString); 11] = [
+    let fixed: [(&str, OsString); 12] = [
         ("ANSIBLE_ROLES_PATH", joined(roles)),
         ("ANSIBLE_SSH_ARGS", SSH_ARGS.into()),
+        ("ANSIBLE_TIMEOUT", CONNECT_TIMEOUT.into()),
         ("ANSIBLE_PIPELINING", "1".into()),
         ("ANSIBLE_HOST_KEY_CHECKING", "1".into()),
         ("ANSIBLE_RETRY_FILES_ENABLED", "0".into()),

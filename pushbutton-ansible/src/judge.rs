@@ -16,10 +16,6 @@ const FAILED_HOSTS: i32 = 2;
 const UNREACHABLE_HOSTS: i32 = 4;
 const BROKEN_OFF: i32 = 8;
 
-/// How Ansible's SSH connection says that it is lost, also where a task that copies a file tells it as a plain failure (ansible-core,
-/// `plugins/connection/ssh.py`).
-const CUT_OFF: &str = "Failed to connect to the host via ssh";
-
 /// What ended a stage.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum End {
@@ -37,9 +33,8 @@ pub(crate) fn judge(
     told: &Told,
     first_error: Option<&str>,
 ) -> Result<(StageStatus, Option<String>)> {
-    let cut_off = told.failure.as_ref().filter(|failure| failure.msg.contains(CUT_OFF));
-    let unreachable = told.unreachable.as_ref().or(cut_off);
-    let unreachable = unreachable.map(|trouble| (StageStatus::Unreachable, Some(describe(trouble))));
+    let unreachable =
+        told.unreachable.as_ref().map(|trouble| (StageStatus::Unreachable, Some(describe(trouble))));
     let status = match end {
         End::Cancelled => return Ok((StageStatus::Cancelled, told.task.as_deref().map(was_running))),
         // A playbook that ends well all the same has forgiven the node (meta: clear_host_errors).
@@ -181,14 +176,6 @@ mod tests {
         assert_eq!(of(End::TimedOut(HumanDuration::secs(60))), StageStatus::Unreachable);
         assert_eq!(of(End::Cancelled), StageStatus::Cancelled);
         assert_eq!(of(exit(0)), StageStatus::Passed);
-    }
-
-    #[test]
-    fn a_copy_that_found_no_node_is_not_a_failed_copy() {
-        let refused = trouble("Failed to connect to the host via ssh: Connection refused");
-        let told = Told { failure: Some(refused), ..told() };
-        assert_eq!(status(2, &told).unwrap(), StageStatus::Unreachable);
-        assert_eq!(status(0, &told).unwrap(), StageStatus::Passed);
     }
 
     #[test]
