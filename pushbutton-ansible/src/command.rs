@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 use crate::config::AnsibleConfig;
 use crate::stage_files::StageFiles;
 
-/// What all processes of one stage carry in their environment, and are found by at its end.
-pub(crate) const MARK: &str = "PUSHBUTTON_MARK";
-
 /// Keeps no master connection alive (it would outlive the stage), gives up a silent node after a minute, and knocks three times, as for a node
 /// whose sshd is restarted. Ansible's own `retries` would also run a command again whose connection broke in its midst.
 const SSH_ARGS: &str = "-o ControlMaster=no -o ControlPath=none -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o ConnectionAttempts=3";
@@ -67,12 +64,11 @@ pub(crate) fn environment(
 }
 
 /// The part of the environment that belongs to one stage.
-pub(crate) fn stage_environment(files: &StageFiles, mark: &str) -> [(&'static str, OsString); 4] {
+pub(crate) fn stage_environment(files: &StageFiles) -> [(&'static str, OsString); 3] {
     [
         ("ANSIBLE_CALLBACK_PLUGINS", files.plugins().into()),
         ("ANSIBLE_LOCAL_TEMP", files.temporary().into()),
         ("PUSHBUTTON_EVENTS", files.events().into()),
-        (MARK, mark.into()),
     ]
 }
 

@@ -15,12 +15,14 @@ use tokio_util::sync::CancellationToken;
 use crate::config::AnsibleConfig;
 use crate::console::{Console, one_line};
 use crate::error::{config, local};
+use crate::home::Home;
 use crate::judge::{End, judge};
 use crate::mask::Masks;
+use crate::owner::Owner;
 use crate::presence;
 use crate::process::Processes;
-use crate::stage_files::{StageFiles, private_dir, prune};
-use crate::{CONSOLE_LOG, artifacts, callback, command, inventory, results, vars};
+use crate::stage_files::{StageFiles, private_dir};
+use crate::{CONSOLE_LOG, artifacts, callback, command, inventory, marks, notes, results, vars};
 
 /// The longest detail of an outcome, in bytes: it is one line of a comment.
 const MAX_DETAIL: usize = 400;
@@ -32,7 +34,8 @@ const OPERATION: &str = "ansible::execute";
 pub struct AnsibleExecutor {
     pub(crate) config: AnsibleConfig,
     pub(crate) playbooks: PathBuf,
-    work_dir: PathBuf,
+    owner: Owner,
+    home: Home,
     masks: Masks,
     secrets: String,
 }
@@ -66,10 +69,25 @@ impl AnsibleExecutor {
         private_dir(&work_dir).map_err(|error| local(error, making, &work_dir))?;
         let work_dir = work_dir.canonicalize().map_err(|error| local(error, making, &work_dir))?;
         inventory::plain_path(&work_dir)?;
-        prune(&work_dir);
+        let home = Home::make(&work_dir).map_err(|error| local(error, making, &work_dir))?;
+        let owner = Owner::current().map_err(|error| {
+            local(error, "cannot read about processes; mount /proc", "/proc/self/stat".as_ref())
+        })?;
         let masks = Masks::new(&settings.secrets);
         let secrets = vars::secret_vars(&settings.secrets)?;
-        Ok(Self { config: settings, playbooks, work_dir, masks, secrets })
+        Ok(Self { config: settings, playbooks, owner, home, masks, secrets })
+    }
+
+    /// Ends all processes of stages whose operator runs no more, as one that was killed, and removes its files: TERM, and KILL after `kill_grace`.
+    /// Returns how many processes were found. To be called once at start; takes some milliseconds when there are none. Operators
+    /// that live, on this machine or in a container of it, keep theirs.
+    pub async fn end_strays(&self) -> usize {
+        let found = marks::end_strays(self.config.kill_grace.0).await;
+        if found > 0 {
+            tracing::warn!(found, "ended processes that an operator left which runs no more");
+        }
+        self.home.clear_abandoned();
+        found
     }
 
     /// The playbook of this name, which must lie below the playbooks' folder.
@@ -123,9 +141,9 @@ impl AnsibleExecutor {
         let log_dir = &context.log_dir;
         std::fs::create_dir_all(log_dir)
             .map_err(|error| local(error, "cannot make the log folder", log_dir))?;
-        let mark = RunId::generate();
+        let id = RunId::generate();
         // Declared before the processes, so that it is removed after them should this call be dropped.
-        let files = StageFiles::create(&self.work_dir, &context.run, mark.as_str())?;
+        let files = self.home.stage(&context.run, id.as_str())?;
         files.fill(nodes, &vars::extra_vars(context)?, &self.secrets)?;
         let before = blocking({
             let log_dir = log_dir.clone();
@@ -135,10 +153,11 @@ impl AnsibleExecutor {
 
         let room = self.config.console_limit_mib.saturating_mul(1 << 20);
         let mut console = Console::open(&log_dir.join(CONSOLE_LOG), room, &self.masks, lines).await?;
-        console.note(&header(stage, context)).await;
+        console.note(&notes::header(stage, context)).await;
         let mut met = Vec::new();
         let end = {
-            let supervised = self.supervise(stage, &files, &playbook, mark.as_str(), &mut console, cancel);
+            let mark = marks::mark(id.as_str(), &self.owner);
+            let supervised = self.supervise(stage, &files, &playbook, &mark, &mut console, cancel);
             let meeting = async {
                 presence::meet(nodes, &mut met).await;
                 std::future::pending().await
@@ -176,7 +195,7 @@ impl AnsibleExecutor {
             failed_tests: results.failed.into_iter().map(|name| self.masks.hide(name)).collect(),
             log_url: told.log_url,
         };
-        console.note(&footer(stage, &outcome)).await;
+        console.note(&notes::footer(stage, &outcome)).await;
         Ok(outcome)
     }
 
@@ -195,7 +214,7 @@ impl AnsibleExecutor {
         }
         let mut command = self.command();
         command.args(command::arguments(&self.config, files, playbook));
-        command.envs(command::stage_environment(files, mark));
+        command.envs(command::stage_environment(files));
         let (mut processes, mut output) =
             Processes::start(command, mark).map_err(|error| self.not_started(error))?;
         let cut_short = {
@@ -258,37 +277,4 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::temporary(ErrorKind::Unexpected, "a worker thread broke off").because(error))
-}
-
-fn header(stage: &Stage, context: &StageContext) -> String {
-    format!(
-        "pushbutton: stage {} begins: {} of job {} for {} ({}), run {}, attempt {}",
-        stage.name,
-        stage.playbook,
-        context.job.name,
-        context.job.target(),
-        context.job.patchset.revision,
-        context.run,
-        context.attempt,
-    )
-}
-
-fn footer(stage: &Stage, outcome: &StageOutcome) -> String {
-    let mut text = format!(
-        "pushbutton: stage {} ended: {:?} in {}",
-        stage.name,
-        outcome.status,
-        HumanDuration(outcome.took)
-    );
-    if let Some(detail) = &outcome.detail {
-        text.push_str(": ");
-        text.push_str(detail);
-    }
-    if let Some(tests) = outcome.tests {
-        text.push_str(&format!(
-            "; tests: {} passed, {} failed, {} skipped",
-            tests.passed, tests.failed, tests.skipped
-        ));
-    }
-    text
 }

@@ -5,24 +5,17 @@
 //! reach a later process that was given the same number. What drops its environment *and* leaves the group is not found: on nodes that are the
 //! local machine, that is a process of another user (sudo), which a node of its own would have spared.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
-use tokio::io::Interest;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
-use crate::command::MARK;
-
-/// How long processes that got KILL may take to vanish: the kernel's work, unless a device hangs.
-const AFTER_KILL: Duration = Duration::from_secs(5);
-/// Linux limits an environment to a quarter of the stack's limit, 2 MiB by default (execve(2)).
-const MAX_ENVIRONMENT: u64 = 4 << 20;
+use crate::marks::{self, AFTER_KILL, MARK, watch};
 
 /// A running command with all its descendants. Dropped, it kills them.
 pub(crate) struct Processes {
@@ -68,17 +61,7 @@ impl Processes {
     /// Waits until the command and all that carries its mark have ended.
     async fn gone(&self) {
         self.ended().await;
-        loop {
-            let left = marked(&self.all.mark);
-            if left.is_empty() {
-                return;
-            }
-            for process in left {
-                if let Ok(process) = watch(process) {
-                    let _ = process.readable().await;
-                }
-            }
-        }
+        marks::vanished(|mark| mark == self.all.mark).await;
     }
 
     /// The command's status, after [`Self::stop`].
@@ -99,16 +82,14 @@ struct Marked {
 impl Marked {
     fn signal(&self, signal: Signal) {
         let _ = kill_process_group(self.group, signal);
-        for process in marked(&self.mark) {
-            let _ = pidfd_send_signal(process, signal);
-        }
+        marks::signal(|mark| mark == self.mark, signal);
     }
 
     /// Kills until nothing is found: a process may have been started behind our back while we looked.
     fn kill(&self) {
         for _ in 0..100 {
             self.signal(Signal::KILL);
-            if marked(&self.mark).is_empty() {
+            if marks::find(|mark| mark == self.mark).is_empty() {
                 return;
             }
             std::thread::yield_now();
@@ -123,33 +104,6 @@ impl Drop for Marked {
             self.kill();
         }
     }
-}
-
-#[allow(
-    deprecated,
-    reason = "its successor is unsafe, which we forbid; an OwnedFd keeps the promise that it asks for"
-)]
-fn watch(process: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(process, Interest::READABLE)
-}
-
-/// All processes that carry the mark and have not ended. One that has ended shows no environment.
-fn marked(mark: &str) -> Vec<OwnedFd> {
-    let wanted = format!("{MARK}={mark}");
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Some(pid) = Pid::from_raw(number) else { continue };
-        // First the handle, then the look: what we look at is what the handle means, or is gone.
-        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-        let mut environment = Vec::new();
-        let read = File::open(entry.path().join("environ"))
-            .and_then(|file| file.take(MAX_ENVIRONMENT).read_to_end(&mut environment));
-        if read.is_ok() && environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()) {
-            found.push(process);
-        }
-    }
-    found
 }
 
 #[cfg(test)]
@@ -189,7 +143,7 @@ mod tests {
         let began = Instant::now();
         processes.stop(Duration::from_secs(20)).await;
         processes.reap().await.unwrap();
-        assert!(marked("setsid").is_empty() && began.elapsed() < Duration::from_secs(10));
+        assert!(marks::find(|mark| mark == "setsid").is_empty() && began.elapsed() < Duration::from_secs(10));
     }
 
     #[tokio::test]
@@ -208,6 +162,6 @@ mod tests {
         let (processes, mut output) = shell("setsid sleep 600 & echo started; wait", "dropped");
         read_until(&mut output, "started").await;
         drop(processes);
-        assert!(marked("dropped").is_empty());
+        assert!(marks::find(|mark| mark == "dropped").is_empty());
     }
 }

@@ -2,16 +2,12 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use pushbutton_core::{Node, Result, RunId};
 
 use crate::callback::PLUGIN;
 use crate::error::local;
 use crate::inventory;
-
-/// Known hosts of a run are kept this long after its last stage: longer than any run lasts.
-const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The files of one stage, in a folder that only we can read and that goes with this value; and the run's known hosts, which stay for the
 /// stages to come.
@@ -23,8 +19,8 @@ pub(crate) struct StageFiles {
 
 impl StageFiles {
     /// Makes the folders. `mark` is unique to the stage.
-    pub(crate) fn create(work_dir: &Path, run: &RunId, mark: &str) -> Result<Self> {
-        let run_dir = work_dir.join(run.as_str());
+    pub(crate) fn create(home: &Path, run: &RunId, mark: &str) -> Result<Self> {
+        let run_dir = home.join(run.as_str());
         let files = Self { folder: run_dir.join(mark), known_hosts: run_dir.join("known_hosts") };
         for folder in [&files.folder, &files.plugins(), &files.temporary()] {
             private_dir(folder).map_err(|error| local(error, "cannot make the stage's folder", folder))?;
@@ -92,20 +88,6 @@ impl Drop for StageFiles {
 /// Makes a folder and what leads to it, for us alone.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// Removes what runs of long ago, or an operator that was killed, left.
-pub(crate) fn prune(work_dir: &Path) {
-    let old = |entry: &fs::DirEntry| {
-        let modified = entry.metadata().and_then(|meta| meta.modified()).ok();
-        modified.and_then(|then| SystemTime::now().duration_since(then).ok()).is_some_and(|age| age > KEEP)
-    };
-    for entry in fs::read_dir(work_dir).into_iter().flatten().flatten().filter(old) {
-        // Only what has the form of a run id of ours, should somebody keep other things there.
-        if entry.file_name().to_str().is_some_and(|name| RunId::new(name).is_ok()) && entry.path().is_dir() {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 #[cfg(test)]
