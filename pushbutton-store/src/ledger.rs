@@ -11,6 +11,26 @@ use crate::store::now;
 #[derive(Debug, Clone)]
 pub struct StoreLedger(pub(crate) Store);
 
+impl StoreLedger {
+    /// The newest events that were recorded, oldest first, at most so many: for a ledger that takes this one's place.
+    ///
+    /// # Errors
+    /// As those of [`Ledger`].
+    pub async fn recent(&self, limit: u32) -> Result<Vec<EventId>> {
+        let read = move |connection: &mut Connection| {
+            let mut newest = connection.prepare("SELECT event FROM seen ORDER BY at DESC LIMIT ?")?;
+            let rows = newest.query_map(params![limit], |row| row.get::<_, String>(0))?;
+            let mut events = Vec::new();
+            for event in rows {
+                events.push(serde_json::from_value(event?.into())?);
+            }
+            events.reverse();
+            Ok(events)
+        };
+        self.0.call("ledger::recent", read).await
+    }
+}
+
 #[async_trait]
 impl Ledger for StoreLedger {
     async fn has_seen(&self, event: &EventId) -> Result<bool> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pushbutton_core::{Journal, Ledger, Queue};
+use pushbutton_core::{ChangeNumber, EventId, Journal, Ledger, PatchsetNumber, Queue};
 use pushbutton_store::Store;
 use pushbutton_testkit::conformance;
 use tempfile::TempDir;
@@ -41,6 +41,23 @@ async fn the_ledger_keeps_its_contract() {
     let files = Files::new();
     conformance::ledger::all(async |name: &str| Arc::new(files.open(name).await.ledger()) as Arc<dyn Ledger>)
         .await;
+}
+
+#[tokio::test]
+async fn the_newest_recorded_events_are_listed() {
+    let files = Files::new();
+    let ledger = files.open("recent").await.ledger();
+    assert_eq!(ledger.recent(10).await.unwrap(), []);
+    let mut recorded = Vec::new();
+    for n in 0..3 {
+        let event = EventId::by_hand(ChangeNumber(n), PatchsetNumber(1), "recent");
+        ledger.record(&event).await.unwrap();
+        recorded.push(event);
+        // They are told apart by the millisecond.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(ledger.recent(10).await.unwrap(), recorded);
+    assert_eq!(ledger.recent(2).await.unwrap(), recorded[1..]);
 }
 
 #[tokio::test]

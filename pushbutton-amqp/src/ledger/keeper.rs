@@ -35,9 +35,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Something to be written. Nothing at all asks to read up to the stream's end.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) seen: Option<Key>,
+    pub(super) seen: Vec<Key>,
     pub(super) position: Option<Position>,
-    /// Answered when it was read back: whether the event is new.
+    /// Answered when it was read back: whether the event, or the first of them, is new.
     pub(super) reply: oneshot::Sender<bool>,
 }
 
@@ -262,7 +262,7 @@ impl Keeper {
         let mut next = Some(first);
         while let Some(Request { seen, position, reply }) = next {
             if !reply.is_closed() {
-                replies.push((seen.map(|_| page.seen.len()), reply));
+                replies.push(((!seen.is_empty()).then_some(page.seen.len()), reply));
                 page.seen.extend(seen);
                 page.position = page.position.max(position);
             }

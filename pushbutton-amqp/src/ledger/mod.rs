@@ -15,6 +15,7 @@ use pushbutton_core::{Error, ErrorKind, EventId, Ledger, Position, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use self::book::SEEN;
 use self::keeper::{Keeper, REQUESTS, Request, Shelf, Stand};
 use self::page::Key;
 use crate::link::closed;
@@ -52,6 +53,19 @@ impl AmqpQueue {
 }
 
 impl AmqpLedger {
+    /// Takes over what another ledger remembers, all at once: seen events, oldest first (the newest 50,000 of them), and the position.
+    ///
+    /// # Errors
+    /// As those of [`Ledger`].
+    pub async fn take_over(&self, seen: &[EventId], position: Option<Position>) -> Result<()> {
+        let taking = async {
+            let newest = &seen[seen.len().saturating_sub(SEEN)..];
+            let keys = newest.iter().map(Key::of).collect::<Result<_>>()?;
+            self.write(keys, position).await
+        };
+        taking.await.map(drop).map_err(|error: Error| error.during("ledger::take_over"))
+    }
+
     /// Waits until the ledger was read to its end once.
     async fn opened(&self, until: Instant) -> Result<()> {
         let mut stand = self.shelf.stand.subscribe();
@@ -80,7 +94,7 @@ impl AmqpLedger {
     }
 
     /// Writes, and waits until it is read back; whether the event is new.
-    async fn write(&self, seen: Option<Key>, position: Option<Position>) -> Result<bool> {
+    async fn write(&self, seen: Vec<Key>, position: Option<Position>) -> Result<bool> {
         let until = self.tasks.shared().soon();
         self.opened(until).await?;
         self.tasks.shared().session(Some(until)).await?;
@@ -116,13 +130,13 @@ impl Ledger for AmqpLedger {
             if self.shelf.book().has_seen(key) {
                 return Ok(false);
             }
-            self.write(Some(key), None).await
+            self.write(vec![key], None).await
         };
         recording.await.map_err(|error: Error| error.during("ledger::record").with("event", event))
     }
 
     async fn position(&self) -> Result<Option<Position>> {
-        self.write(None, None).await.map_err(|error| error.during("ledger::position"))?;
+        self.write(Vec::new(), None).await.map_err(|error| error.during("ledger::position"))?;
         Ok(self.shelf.book().position().cloned())
     }
 
@@ -131,7 +145,7 @@ impl Ledger for AmqpLedger {
             self.opened(self.tasks.shared().soon()).await?;
             let forward = self.shelf.book().is_behind(position);
             if forward {
-                self.write(None, Some(position.clone())).await?;
+                self.write(Vec::new(), Some(position.clone())).await?;
             }
             Ok(())
         };
