@@ -45,17 +45,21 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
+/// Names that are longer are not compared letter by letter: that takes a table of all letters by all letters.
+const LONGEST_NAME: usize = 100;
+
 /// Says which of the known names was meant: `did you mean "retries"?`, or lists them all.
 pub(crate) fn suggest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
-    let nearest = known.iter().map(|name| (distance(wrong, name), *name)).min();
+    let short = |name: &&&str| wrong.len().max(name.len()) <= LONGEST_NAME;
+    let nearest = known.iter().filter(short).map(|name| (distance(wrong, name), *name)).min();
     match nearest {
         // A third of the letters may be wrong: more is another word.
         Some((errors, name)) if errors <= 1 + wrong.len().min(name.len()) / 4 => {
             format!("did you mean {name:?}?")
         }
-        Some(_) => format!("known are {}", known.join(", ")),
-        None => "none is defined".into(),
+        None if known.is_empty() => "none is defined".into(),
+        _ => format!("known are {}", known.join(", ")),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `${VAR}`, `${VAR:-default}` and `${file:PATH}` in the configuration's scalars. `$${` is a plain `${`.
 
+use std::io::Read as _;
 use std::path::Path;
 
 /// What a scalar became.
@@ -80,11 +81,17 @@ fn content_of(path: &Path) -> Result<String, Refusal> {
     let refused = |why: String| {
         (format!("cannot read {}: {why}", path.display()), "check path and permissions".to_owned())
     };
-    let size = std::fs::metadata(path).map_err(|error| refused(error.to_string()))?.len();
-    if size > LARGEST_FILE {
-        return Err(refused(format!("it has {size} bytes, more than {LARGEST_FILE}")));
+    // A device or a pipe may have no end, and a pipe that nobody writes to no beginning.
+    if !std::fs::metadata(path).map_err(|error| refused(error.to_string()))?.is_file() {
+        return Err(refused("it is no regular file".into()));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    let mut text = String::new();
+    let opened = std::fs::File::open(path);
+    let read = opened.and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text));
+    let size = read.map_err(|error| refused(error.to_string()))?;
+    if size as u64 > LARGEST_FILE {
+        return Err(refused(format!("it has more than {LARGEST_FILE} bytes")));
+    }
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
@@ -128,6 +135,15 @@ mod tests {
         assert!(filled("${HOST").unwrap_err().0.contains("never closed"));
         assert!(filled("${a b}").unwrap_err().0.contains("names no variable"));
         assert!(filled("${file:secret}").unwrap_err().0.starts_with("cannot read /nowhere/secret: "));
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_read() {
+        assert!(filled("${file:/dev/zero}").unwrap_err().0.ends_with("it is no regular file"));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("large"), vec![b'x'; 65 * 1024]).unwrap();
+        let refusal = fill("${file:large}", folder.path(), &|_| None).unwrap_err();
+        assert!(refusal.0.ends_with("it has more than 65536 bytes"), "{}", refusal.0);
     }
 
     #[test]

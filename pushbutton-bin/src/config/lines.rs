@@ -7,6 +7,9 @@ use std::collections::HashMap;
 
 use super::key_path::{KeyPath, Step};
 
+/// Deeper than the YAML parser goes. What only looks deeper is text in quotes, and each level costs the length of its path.
+const DEEPEST: usize = 128;
+
 /// The line of every key and element of a text.
 #[derive(Debug, Default)]
 pub(crate) struct Lines(HashMap<KeyPath, usize>);
@@ -132,6 +135,9 @@ impl Scan {
     }
 
     fn open(&mut self, column: usize, at: Step) {
+        if self.frames.len() >= DEEPEST {
+            return;
+        }
         let path = self.frames.last().map_or_else(KeyPath::top, |top| top.path.step(top.at.clone()));
         self.frames.push(Frame { column, path, at });
     }

@@ -290,4 +290,6 @@ fn keys(tree: &Tree, section: &str) -> BTreeSet<String> {
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;

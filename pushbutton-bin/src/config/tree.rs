@@ -41,7 +41,9 @@ impl Tree {
         let value = match parsed {
             Ok(value) => value,
             Err(error) => {
-                let line = error.location().map_or(1, |location| location.line());
+                // YAML knows more line ends than editors do, and an end that is missed lies below the last line.
+                let last = text.lines().count().max(1);
+                let line = error.location().map_or(1, |location| location.line()).clamp(1, last);
                 return Err(fatal(
                     line,
                     format!("not YAML: {error}"),
