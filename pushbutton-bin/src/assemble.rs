@@ -2,6 +2,8 @@
 
 /// What each part finds when it checks itself.
 pub(crate) mod checks;
+/// Handlers that stand by for each other.
+mod standby;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +14,14 @@ use pushbutton_core::memory::MachinePool;
 use pushbutton_core::pipeline::{BreakerPolicy, Mute, SupersedePolicy, Sweeper};
 use pushbutton_core::retry::{Backoff, RetryPolicy};
 use pushbutton_core::{Error, ErrorKind, Executor, Journal, LogPlace, Provisioner, Queue, Result, Triggers};
-use pushbutton_gerrit::{Gerrit, GerritSource, Interest};
+use pushbutton_gerrit::Gerrit;
 use pushbutton_openstack::OpenStackProvisioner;
 use pushbutton_store::{Store, StoreConfig, StoreQueue};
 
 use crate::config::{BreakerConfig, Config, Nodes, SupersedeConfig, SweepConfig};
 use crate::mail::MailAlarm;
+
+pub(crate) use self::standby::{Source, intake};
 
 /// The file in the state folder.
 pub(crate) const STORE_FILE: &str = "pushbutton.db";
@@ -142,11 +146,6 @@ pub(crate) fn gerrit(config: &Config) -> Result<Arc<Gerrit>> {
     Gerrit::new(config.gerrit.clone())
 }
 
-/// The live event stream.
-pub(crate) fn source(gerrit: Arc<Gerrit>, store: &Store, triggers: &Triggers) -> GerritSource {
-    GerritSource::new(gerrit, Arc::new(store.ledger()), Interest::of(Arc::new(triggers.clone())))
-}
-
 /// The rules, compiled; what our own account says never triggers.
 pub(crate) fn triggers(config: &Config) -> Result<Triggers> {
     Triggers::compile(config.triggers.clone(), config.gerrit.own_names())
@@ -201,10 +200,13 @@ pub(crate) fn breaker(config: &Config) -> BreakerPolicy {
     BreakerPolicy { failures, pause: pause.into(), cap: pause_cap.into() }
 }
 
-/// What runs playbooks.
+/// What runs playbooks. What a killed operator left running is ended beside the work that begins.
 pub(crate) fn executor(config: &Config) -> Result<Arc<dyn Executor>> {
     make_state(config)?;
-    Ok(Arc::new(AnsibleExecutor::new(config.ansible.clone(), &config.state)?))
+    let executor = Arc::new(AnsibleExecutor::new(config.ansible.clone(), &config.state)?);
+    let sweeping = executor.clone();
+    tokio::spawn(async move { sweeping.end_strays().await });
+    Ok(executor)
 }
 
 /// Where logs lie.

@@ -16,11 +16,12 @@ use crate::session::Session;
 pub(crate) async fn both(config: &Config, global: &Global, work: Work, start: Start) -> anyhow::Result<Exit> {
     let Some(session) = Session::open(config, start).await? else { return Ok(Exit::Ok) };
     let triggers = assemble::triggers(config)?;
+    let (source, ledger) = session.intake(&triggers);
     let mut builder = builder(config, work)
-        .source(assemble::source(Arc::clone(&session.gerrit), &session.store, &triggers))
+        .source(source)
         .triggers(triggers)
         .queue(session.queue())
-        .ledger(Arc::new(session.store.ledger()))
+        .ledger(ledger)
         .provisioner(assemble::provisioner(config, &session.store)?)
         .executor(assemble::executor(config)?);
     let mute = assemble::mute(config)?;
@@ -36,7 +37,6 @@ pub(crate) async fn both(config: &Config, global: &Global, work: Work, start: St
         .breaker(assemble::breaker(config))
         .sweep(move |sweeper| assemble::tune(sweeper, &sweep, journal));
     let pipeline = builder.build()?;
-    tracing::info!("watching {}", config.gerrit.host);
     let (intake, tally) = pipeline.run(&session.shutdown).await?;
     tell_intake(intake);
     tell_tally(tally);
@@ -48,12 +48,11 @@ pub(crate) async fn handler(config: &Config, global: &Global, start: Start) -> a
     let Some(session) = Session::open(config, start).await? else { return Ok(Exit::Ok) };
     session.say_where_jobs_wait();
     let triggers = assemble::triggers(config)?;
-    let source = assemble::source(Arc::clone(&session.gerrit), &session.store, &triggers);
+    let (source, ledger) = session.intake(&triggers);
     let handler = Handler::new(Box::new(source), triggers, session.queue())
-        .with_ledger(Arc::new(session.store.ledger()))
+        .with_ledger(ledger)
         .with_supersede(assemble::supersede(config))
         .with_reporters(vec![Arc::new(Progress::new(global))]);
-    tracing::info!("watching {}", config.gerrit.host);
     tell_intake(handler.run(&session.shutdown).await?);
     Ok(session.end().await)
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use pushbutton_core::pipeline::{Mute, MutingReporter};
-use pushbutton_core::{Queue, Reporter, Shutdown};
+use pushbutton_core::{Ledger, Queue, Reporter, Shutdown, Triggers};
 use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter};
 use pushbutton_store::Store;
 
-use crate::assemble::Carrier;
+use crate::assemble::{Carrier, Source};
 use crate::cli::{Global, Start, Work};
 use crate::config::Config;
 use crate::exit::Exit;
@@ -51,6 +51,11 @@ impl<'c> Session<'c> {
     /// What carries the jobs.
     pub(crate) fn queue(&self) -> Arc<dyn Queue> {
         self.carrier.shared()
+    }
+
+    /// Where events come from, and what remembers them.
+    pub(crate) fn intake(&self, triggers: &Triggers) -> (Source, Arc<dyn Ledger>) {
+        assemble::intake(&self.carrier, &self.store, &self.gerrit, triggers)
     }
 
     /// Who is told how runs go: the people at the terminal, the history, and the review.
