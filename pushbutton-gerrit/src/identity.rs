@@ -14,8 +14,12 @@ use pushbutton_core::{EventId, EventKind, Ledger, Result};
 
 use crate::convert::{Happening, What};
 
-/// How many seconds an event of the stream may be younger than what it tells of. Measured: 0 to 2; more under load.
+/// How many seconds an event of the stream may be younger than what it tells of, and be taken for it without a question. Measured: 0 to 2,
+/// more under load; a server that stood still in between makes it any number.
 const LAG: i64 = 10;
+
+/// The same where a restart lies between the two: nobody gives the same vote twice within a minute and means two.
+const LAG_ACROSS_RESTARTS: i64 = 60;
 
 /// How many different happenings the table remembers: some minutes of a busy server.
 const TABLE: usize = 16_384;
@@ -28,9 +32,23 @@ pub(crate) struct Identities {
     pass: u64,
 }
 
+/// What an event of the stream is.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Told {
+    /// Something new, with its id.
+    New(EventId),
+    /// A query was faster, and it was handed out already.
+    Known,
+    /// Either something equal to what a query or an earlier process told of, with this id; or that very thing, late. A query that is asked
+    /// now tells: it counts.
+    Doubtful(EventId),
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Handed {
     nth: u32,
+    /// By this process; otherwise by an earlier one.
+    handed_out: bool,
     /// The time that the stream gave it, once the stream has told of it.
     streamed: Option<i64>,
     /// The time that a query gave it, once one has found it.
@@ -49,42 +67,48 @@ impl Identities {
         self.pass += 1;
     }
 
-    /// The id of what the stream told; none when a query was faster and it was handed out already.
+    /// What the stream told.
     ///
     /// # Cancel safety
     /// A dropped call has changed nothing.
-    pub(crate) async fn streamed(&mut self, happening: &Happening) -> Result<Option<EventId>> {
+    pub(crate) async fn streamed(&mut self, happening: &Happening) -> Result<Told> {
         let (key, at) = (key(happening), happening.at.as_second());
-        let entries = self.table.get_mut(&key);
-        if let Some(known) = entries.into_iter().flatten().find(|handed| {
-            handed.streamed.is_none()
+        let is_another = |handed: &Handed| handed.streamed.is_some();
+        if let Some(known) = self.table.get_mut(&key).into_iter().flatten().find(|handed| {
+            handed.handed_out
+                && !is_another(handed)
                 && handed.queried.is_some_and(|queried| (-2..=LAG).contains(&(at - queried)))
         }) {
             known.streamed = Some(at);
-            return Ok(None);
+            return Ok(Told::Known);
         }
         let handed = self.table.get(&key);
+        // What only queries have told of so far may be what the stream tells now, late.
+        let mut doubtful = handed.into_iter().flatten().any(|handed| !is_another(handed));
         let mut nth = handed.into_iter().flatten().map(|handed| handed.nth).max().map_or(1, |nth| nth + 1);
         match &happening.what {
             What::Comment { .. } => {
                 while handed.is_none() && self.ledger.has_seen(&id(happening, nth, happening.at)).await? {
-                    nth += 1;
+                    (nth, doubtful) = (nth + 1, true);
                 }
             }
             // The same commit cannot be uploaded twice as one patch set.
-            What::Created { .. } if handed.is_some() => return Ok(None),
+            What::Created { .. } if handed.is_some() => return Ok(Told::Known),
             _ => {}
         }
-        self.insert(key, Handed { nth, streamed: Some(at), queried: None, pass: 0 });
-        Ok(Some(id(happening, nth, happening.at)))
+        let id = id(happening, nth, happening.at);
+        if doubtful {
+            return Ok(Told::Doubtful(id));
+        }
+        self.insert(key, Handed { nth, handed_out: true, streamed: Some(at), queried: None, pass: 0 });
+        Ok(Told::New(id))
     }
 
-    /// The id of what a query found; none when it was handed out before, by this process or an earlier one. `nth` counts equal
-    /// comments since our very first start.
+    /// What a query found: new, or known to this process or an earlier one. `nth` counts equal comments since our very first start.
     ///
     /// # Cancel safety
     /// A dropped call has changed nothing.
-    pub(crate) async fn recovered(&mut self, happening: &Happening, nth: u32) -> Result<Option<EventId>> {
+    pub(crate) async fn recovered(&mut self, happening: &Happening, nth: u32) -> Result<Told> {
         let (key, at, pass) = (key(happening), happening.at.as_second(), self.pass);
         if let Some(entries) = self.table.get_mut(&key) {
             let unmet = |handed: &Handed| handed.pass != pass;
@@ -93,32 +117,33 @@ impl Identities {
                 (None, Some(streamed)) => (-2..=LAG).contains(&(streamed - at)),
                 (None, None) => false,
             };
+            // The stream may have been later than we allow for. Then the count decides; of votes a query tells the last one only.
+            let late = |handed: &Handed| match happening.what {
+                What::Comment { .. } => handed.nth == nth,
+                What::Vote { .. } => {
+                    handed.queried.is_none() && handed.streamed.is_some_and(|streamed| streamed >= at)
+                }
+                _ => false,
+            };
             let found = entries
                 .iter()
                 .position(|handed| unmet(handed) && same(handed))
-                // The stream may have been later than we allow for: then the count decides.
-                .or_else(|| {
-                    entries
-                        .iter()
-                        .position(|handed| unmet(handed) && numbered(happening) && handed.nth == nth)
-                })
+                .or_else(|| entries.iter().position(|handed| unmet(handed) && late(handed)))
                 .or_else(|| {
                     (!entries.is_empty() && matches!(happening.what, What::Created { .. })).then_some(0)
                 });
             if let Some(known) = found {
                 entries[known].queried = Some(at);
                 entries[known].pass = pass;
-                return Ok(None);
+                return Ok(Told::Known);
             }
         }
         let mut seen = false;
         for candidate in candidates(happening, nth) {
             seen = seen || self.ledger.has_seen(&candidate).await?;
         }
-        // What an earlier process has handled will not come by our stream any more.
-        let streamed = seen.then_some(at);
-        self.insert(key, Handed { nth, streamed, queried: Some(at), pass });
-        Ok((!seen).then(|| id(happening, nth, happening.at)))
+        self.insert(key, Handed { nth, handed_out: !seen, streamed: None, queried: Some(at), pass });
+        Ok(if seen { Told::Known } else { Told::New(id(happening, nth, happening.at)) })
     }
 
     fn insert(&mut self, key: u64, handed: Handed) {
@@ -135,17 +160,12 @@ impl Identities {
     }
 }
 
-/// Whether equal ones are told apart by their number rather than by their time.
-fn numbered(happening: &Happening) -> bool {
-    matches!(happening.what, What::Comment { .. })
-}
-
 /// The ids under which something that a query found may have been recorded: the stream may have dated it a little later.
 fn candidates(happening: &Happening, nth: u32) -> Vec<EventId> {
     let at = happening.at.as_second();
     match happening.what {
         What::Comment { .. } | What::Created { .. } => vec![id(happening, nth, happening.at)],
-        _ => (at..=at + LAG)
+        _ => (at..=at + LAG_ACROSS_RESTARTS)
             .filter_map(|second| Timestamp::from_second(second).ok())
             .map(|second| id(happening, nth, second))
             .collect(),
@@ -232,15 +252,45 @@ mod tests {
         (Arc::clone(&ledger), Identities::new(ledger))
     }
 
+    fn new(told: Result<Told>) -> EventId {
+        match told.unwrap() {
+            Told::New(id) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[tokio::test]
     async fn streamed_then_found_by_query_is_one() {
-        for (streamed, queried) in [(recheck(11), recheck(10)), (vote(11), vote(10))] {
-            let (_, mut ids) = fresh();
-            assert!(ids.streamed(&streamed).await.unwrap().is_some());
-            for _ in 0..3 {
-                ids.begin_pass();
-                assert_eq!(ids.recovered(&queried, 1).await.unwrap(), None);
+        // A server that stood still dates the event much later than the comment.
+        for late in [1, 300] {
+            for (streamed, queried) in [(recheck(10 + late), recheck(10)), (vote(10 + late), vote(10))] {
+                let (_, mut ids) = fresh();
+                new(ids.streamed(&streamed).await);
+                for _ in 0..3 {
+                    ids.begin_pass();
+                    assert_eq!(ids.recovered(&queried, 1).await.unwrap(), Told::Known);
+                }
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_stream_tells_much_later_than_a_query_is_counted_before_it_is_believed() {
+        for (streamed, queried, again) in
+            [(recheck(40), recheck(10), recheck(39)), (vote(40), vote(10), vote(39))]
+        {
+            let (_, mut ids) = fresh();
+            ids.begin_pass();
+            let first = new(ids.recovered(&queried, 1).await);
+            assert!(matches!(ids.streamed(&streamed).await.unwrap(), Told::Doubtful(_)));
+            // It was the same one: there is no other.
+            ids.begin_pass();
+            assert_eq!(ids.recovered(&queried, 1).await.unwrap(), Told::Known);
+            // Or it was another one.
+            ids.begin_pass();
+            assert_eq!(ids.recovered(&queried, 1).await.unwrap(), Told::Known);
+            assert_ne!(new(ids.recovered(&again, 2).await), first);
+            assert_eq!(ids.streamed(&streamed).await.unwrap(), Told::Known);
         }
     }
 
@@ -249,62 +299,68 @@ mod tests {
         for (streamed, queried) in [(recheck(11), recheck(10)), (vote(11), vote(10))] {
             let (_, mut ids) = fresh();
             ids.begin_pass();
-            assert!(ids.recovered(&queried, 1).await.unwrap().is_some());
-            assert_eq!(ids.streamed(&streamed).await.unwrap(), None);
+            new(ids.recovered(&queried, 1).await);
+            assert_eq!(ids.streamed(&streamed).await.unwrap(), Told::Known);
             // A later one is another.
             let later =
                 Happening { at: Timestamp::from_second(streamed.at.as_second() + 60).unwrap(), ..streamed };
-            assert!(ids.streamed(&later).await.unwrap().is_some());
+            new(ids.streamed(&later).await);
         }
     }
 
     #[tokio::test]
     async fn the_id_is_the_same_after_a_restart() {
         let (ledger, mut ids) = fresh();
-        let first = ids.streamed(&recheck(11)).await.unwrap().unwrap();
+        let first = new(ids.streamed(&recheck(11)).await);
         // Not recorded, so a query after the restart finds it again, under the same id.
         let mut after = Identities::new(Arc::clone(&ledger) as Arc<dyn Ledger>);
         after.begin_pass();
-        assert_eq!(after.recovered(&recheck(10), 1).await.unwrap(), Some(first.clone()));
+        assert_eq!(new(after.recovered(&recheck(10), 1).await), first);
         // Recorded: never again, and the next equal comment is the second.
         ledger.record(&first).await.unwrap();
-        let mut after = Identities::new(Arc::clone(&ledger) as Arc<dyn Ledger>);
-        after.begin_pass();
-        assert_eq!(after.recovered(&recheck(10), 1).await.unwrap(), None);
-        let second = after.streamed(&recheck(12)).await.unwrap().unwrap();
-        assert_eq!(second, id(&recheck(12), 2, recheck(12).at));
+        for asked_before in [true, false] {
+            let mut after = Identities::new(Arc::clone(&ledger) as Arc<dyn Ledger>);
+            after.begin_pass();
+            if asked_before {
+                assert_eq!(after.recovered(&recheck(10), 1).await.unwrap(), Told::Known);
+            }
+            let second = id(&recheck(12), 2, recheck(12).at);
+            assert_eq!(after.streamed(&recheck(12)).await.unwrap(), Told::Doubtful(second.clone()));
+            after.begin_pass();
+            assert_eq!(after.recovered(&recheck(10), 1).await.unwrap(), Told::Known);
+            assert_eq!(new(after.recovered(&recheck(12), 2).await), second);
+        }
     }
 
     #[tokio::test]
     async fn a_recorded_vote_is_known_though_the_stream_dated_it_later() {
         let (ledger, mut ids) = fresh();
-        let streamed = ids.streamed(&vote(12)).await.unwrap().unwrap();
+        let streamed = new(ids.streamed(&vote(12)).await);
         ledger.record(&streamed).await.unwrap();
         let mut after = Identities::new(ledger);
         after.begin_pass();
-        assert_eq!(after.recovered(&vote(10), 1).await.unwrap(), None);
+        assert_eq!(after.recovered(&vote(10), 1).await.unwrap(), Told::Known);
     }
 
     #[tokio::test]
     async fn two_equal_comments_in_one_second_are_two() {
         let (_, mut ids) = fresh();
-        let (first, second) =
-            (ids.streamed(&recheck(10)).await.unwrap(), ids.streamed(&recheck(10)).await.unwrap());
-        assert!(first.is_some() && second.is_some() && first != second);
+        assert_ne!(new(ids.streamed(&recheck(10)).await), new(ids.streamed(&recheck(10)).await));
         ids.begin_pass();
-        assert_eq!(ids.recovered(&recheck(10), 1).await.unwrap(), None);
-        assert_eq!(ids.recovered(&recheck(10), 2).await.unwrap(), None);
-        assert!(ids.recovered(&recheck(10), 3).await.unwrap().is_some(), "a third was missed by the stream");
+        assert_eq!(ids.recovered(&recheck(10), 1).await.unwrap(), Told::Known);
+        assert_eq!(ids.recovered(&recheck(10), 2).await.unwrap(), Told::Known);
+        // A third was missed by the stream.
+        new(ids.recovered(&recheck(10), 3).await);
     }
 
     #[tokio::test]
     async fn a_patchset_is_one_however_it_is_told() {
         let created = happening(What::Created { uploader: Account::of("alice") }, 0);
         let (_, mut ids) = fresh();
-        assert!(ids.streamed(&created).await.unwrap().is_some());
+        new(ids.streamed(&created).await);
         ids.begin_pass();
-        assert_eq!(ids.recovered(&created, 1).await.unwrap(), None);
-        assert_eq!(ids.streamed(&created).await.unwrap(), None);
+        assert_eq!(ids.recovered(&created, 1).await.unwrap(), Told::Known);
+        assert_eq!(ids.streamed(&created).await.unwrap(), Told::Known);
     }
 
     #[tokio::test]
@@ -313,10 +369,10 @@ mod tests {
             happening(What::Comment { author: Account::of("bob"), text: text.into(), approvals: vec![] }, at)
         };
         let (_, mut ids) = fresh();
-        assert!(ids.streamed(&said("recheck\nmore\n\nwords", 11)).await.unwrap().is_some());
+        new(ids.streamed(&said("recheck\nmore\n\nwords", 11)).await);
         ids.begin_pass();
-        assert_eq!(ids.recovered(&said("more\n\nwords\nrecheck", 10), 1).await.unwrap(), None);
-        assert!(ids.streamed(&said("more words recheck", 11)).await.unwrap().is_some());
+        assert_eq!(ids.recovered(&said("more\n\nwords\nrecheck", 10), 1).await.unwrap(), Told::Known);
+        new(ids.streamed(&said("more words recheck", 11)).await);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use pushbutton_core::{Error, ErrorKind, Event, EventSource, Ledger, Position, Re
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::convert::Happening;
-use crate::identity::{Identities, kind};
+use crate::identity::{Identities, Told, kind};
 use crate::interest::Interest;
 use crate::lines::{Line, LineSplitter, MAX_LINE};
 use crate::parse::{Parsed, parse_line};
@@ -113,8 +113,10 @@ impl EventSource for RecordedStream {
     async fn next(&mut self) -> Result<Option<Event>> {
         loop {
             while let Some(happening) = self.pending.front() {
-                let id = self.identities.streamed(happening).await?;
-                let (Some(happening), Some(id)) = (self.pending.pop_front(), id) else { continue };
+                let told = self.identities.streamed(happening).await?;
+                let Some(happening) = self.pending.pop_front() else { break };
+                // There is nobody to ask: what may be another is another.
+                let (Told::New(id) | Told::Doubtful(id)) = told else { continue };
                 let position = Position::at(happening.at);
                 let (change, patchset) = (happening.change, happening.patchset);
                 return Ok(Some(Event { id, position, change, patchset, kind: kind(happening.what) }));

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::catch_up::{Recovery, next_found};
 use crate::client::Gerrit;
 use crate::convert::Happening;
-use crate::identity::{Identities, kind};
+use crate::identity::{Identities, Told, kind};
 use crate::interest::Interest;
 use crate::recover::Recovered;
 use crate::stream::{self, Item, Reading};
@@ -114,13 +114,21 @@ impl GerritSource {
     /// The next pending happening as an event, if it is new.
     async fn settle(&mut self) -> Result<Option<Event>> {
         while let Some(next) = self.pending.front() {
-            let id = match next {
+            let told = match next {
                 Pending::Streamed(happening) => self.identities.streamed(happening).await?,
                 Pending::Recovered(found) => self.identities.recovered(&found.happening, found.nth).await?,
             };
             // From here to the return nothing waits: a dropped call loses nothing.
             let Some(next) = self.pending.pop_front() else { break };
-            let Some(id) = id else { continue };
+            let id = match told {
+                Told::New(id) => id,
+                Told::Known => continue,
+                // Whatever it is, the answer will have it, with its number.
+                Told::Doubtful(_) => {
+                    self.ask_again();
+                    continue;
+                }
+            };
             let (happening, streamed) = match next {
                 Pending::Streamed(happening) => (happening, true),
                 Pending::Recovered(found) => (found.happening, false),
@@ -151,13 +159,11 @@ impl GerritSource {
             item = running.stream.items.recv() => match item {
                 Some(Item::Connected) => {
                     running.is_connected = true;
-                    running.open_gap(self.gerrit.config().recovery.overlap.0);
-                    self.recover();
+                    self.ask_again();
                 }
                 Some(Item::Dropped) => {
                     tracing::warn!("the server dropped events; asking for them");
-                    running.open_gap(self.gerrit.config().recovery.overlap.0);
-                    self.recover();
+                    self.ask_again();
                 }
                 Some(Item::Happened { happenings, newest, _room }) => {
                     if let Some(newest) = newest.and_then(|newest| Timestamp::from_second(newest).ok()) {
@@ -177,6 +183,15 @@ impl GerritSource {
             () = tokio::time::sleep_until(running.next_recovery), if !recovering => self.recover(),
         }
         Ok(())
+    }
+
+    /// Something may be missing from here on: asks for it.
+    fn ask_again(&mut self) {
+        let overlap = self.gerrit.config().recovery.overlap.0;
+        if let Some(running) = &mut self.running {
+            running.open_gap(overlap);
+        }
+        self.recover();
     }
 
     /// Starts a recovery, or notes that one more is due.
