@@ -11,7 +11,7 @@ test:            ## everything: set-up, checks, all tests on real servers; ends 
 	@scripts/test
 
 lint:            ## the checks of `make test` without the tests
-	@scripts/check fmt clippy doc deny shell docs playbooks compose package
+	@scripts/check fmt clippy fuzz doc deny shell docs playbooks compose package
 
 fmt:             ## format the Rust code
 	@cargo fmt --all
@@ -26,10 +26,16 @@ testbed:         ## start real Gerrit, RabbitMQ and OpenStack on loopback, and s
 testbed-down:    ## end them
 	@testbed/testbed down
 
+chaos:           ## break real servers while 200 jobs run (CHAOS_JOBS, CHAOS_SEED, CHAOS_RABBITMQ): nothing lost, doubled, leaked
+	@CHAOS_JOBS=$${CHAOS_JOBS:-200} scripts/chaos
+
+fuzz:            ## mutate what strangers write, a minute for each reader (FUZZ_SECONDS, FUZZ_TARGETS)
+	@scripts/fuzz
+
 bench-ingest:    ## 100,000 events from an sshd through the handler into RabbitMQ
 	@scripts/bench-ingest
 
 bench-idle:      ## memory of a handler and an operator that wait
 	@scripts/bench-idle
 
-.PHONY: help demo test lint fmt doc testbed testbed-down bench-ingest bench-idle
+.PHONY: help demo test lint fmt doc testbed testbed-down chaos fuzz bench-ingest bench-idle

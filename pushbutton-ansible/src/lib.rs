@@ -25,6 +25,10 @@ mod stage_files;
 mod subunit;
 mod vars;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
+
 pub use config::AnsibleConfig;
 pub use executor::AnsibleExecutor;
 

@@ -135,7 +135,7 @@ fn number(bytes: &[u8]) -> Result<(usize, &[u8]), usize> {
 }
 
 /// CRC-32 of IEEE 802.3, as zlib has it.
-fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
         let mut at = 0;
@@ -214,11 +214,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn no_bytes_make_it_panic_or_hang(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
-            tests_in(&bytes);
-        }
-
         #[test]
         fn whole_packets_are_found_amid_noise(noise in prop::collection::vec(0u8..0xb3, 0..100), id in "[a-z.]{1,40}") {
             let stream = [noise.as_slice(), &packet(&id, TestStatus::Success), &noise, &packet(&id, TestStatus::Failed)].concat();

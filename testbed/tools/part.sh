@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What `make test` needs beside the servers: the checkers, and an Ansible of its own for jobs.
 CARGO_DENY_VERSION=0.20.2
+CARGO_FUZZ_VERSION=0.13.2
 ANSIBLE_VENV=$CACHE/ansible
 
 install_ansible() { # ansible-playbook, ansible-lint, and what makes subunit streams
@@ -14,11 +15,16 @@ install_ansible() { # ansible-playbook, ansible-lint, and what makes subunit str
 }
 install_tools() {
   debian shellcheck docker-compose openssh-server openssh-client git rsync curl
-  install_cargo_deny
+  cargo_tool cargo-deny "$CARGO_DENY_VERSION"
 }
-install_cargo_deny() {
-  [ "$("$CACHE/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $CARGO_DENY_VERSION" ] || return 0
-  say "tools: building cargo-deny (minutes)"
-  CARGO_TARGET_DIR=$CACHE/cargo-deny-build nice cargo install -q --locked cargo-deny --version "$CARGO_DENY_VERSION" --root "$CACHE" 9>&- >&2
-  rm -rf "$CACHE/cargo-deny-build"
+install_fuzz() { # for `make fuzz` only; a nightly compiler must be there
+  rustup toolchain list | grep -q ^nightly || die "cargo fuzz needs a nightly compiler: rustup toolchain install nightly"
+  debian g++
+  cargo_tool cargo-fuzz "$CARGO_FUZZ_VERSION"
+}
+cargo_tool() { # name version : built from the registry, once
+  [ "$("$CACHE/bin/$1" --version 2>/dev/null)" != "$1 $2" ] || return 0
+  say "tools: building $1 (minutes)"
+  CARGO_TARGET_DIR=$CACHE/$1-build nice cargo install -q --locked "$1" --version "$2" --root "$CACHE" 9>&- >&2
+  rm -rf "$CACHE/$1-build"
 }

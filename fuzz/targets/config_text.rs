@@ -1,0 +1,20 @@
+//! A configuration file. Whatever it holds, each fault has a line of it, and the list can be shown.
+#![no_main]
+#![allow(dead_code, unused_imports, reason = "the command uses the rest of these modules")]
+
+#[path = "../../pushbutton-bin/src/config/mod.rs"]
+mod config;
+#[path = "../../pushbutton-bin/src/mail.rs"]
+mod mail;
+
+use std::path::Path;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Err(faults) = config::parse(text, Path::new("/nonexistent/pushbutton.yml"), &|_| None) {
+        let lines = text.lines().count().max(1);
+        assert!(!faults.list.is_empty());
+        assert!(faults.list.iter().all(|fault| (1..=lines).contains(&fault.line)), "{faults}");
+        assert!(faults.to_string().contains("nothing was started"));
+    }
+});
