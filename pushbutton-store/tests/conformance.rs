@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use pushbutton_core::{ChangeNumber, EventId, Journal, Ledger, PatchsetNumber, Queue};
 use pushbutton_store::Store;
 use pushbutton_testkit::conformance;
@@ -54,7 +55,10 @@ async fn the_newest_recorded_events_are_listed() {
         ledger.record(&event).await.unwrap();
         recorded.push(event);
         // They are told apart by the millisecond.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        let recorded_at = Timestamp::now().as_millisecond();
+        while Timestamp::now().as_millisecond() == recorded_at {
+            tokio::task::yield_now().await;
+        }
     }
     assert_eq!(ledger.recent(10).await.unwrap(), recorded);
     assert_eq!(ledger.recent(2).await.unwrap(), recorded[1..]);
