@@ -34,10 +34,18 @@ fn change() -> (pushbutton_testbed::Gerrit, Change) {
 
 /// A source that runs already: what happens from now on comes by the stream.
 async fn running(config: GerritConfig, change: &Change, server: &pushbutton_testbed::Gerrit) -> GerritSource {
-    let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::default());
+    running_on(Arc::new(MemoryLedger::default()), config, change, server).await
+}
+
+async fn running_on(
+    ledger: Arc<dyn Ledger>,
+    config: GerritConfig,
+    change: &Change,
+    server: &pushbutton_testbed::Gerrit,
+) -> GerritSource {
     let mut source = GerritSource::new(Gerrit::new(config).unwrap(), ledger, interest(&change.project));
     for round in 0.. {
-        server.comment("bob", change.number, change.patchset, &format!("warm-up {round}"));
+        server.comment("bob", change.number, change.patchset, &unique(&format!("warm-up {round}")));
         if tokio::time::timeout(Duration::from_secs(1), source.next()).await.is_ok() {
             break;
         }
@@ -95,6 +103,27 @@ async fn all_kinds_of_events_come_and_a_query_tells_of_none_again() {
     // Two rounds of recovery find all of it again, and hand out none of it.
     let again = all_within(&mut source, Duration::from_secs(5)).await;
     assert!(again.is_empty(), "{again:#?}");
+}
+
+/// The second `recheck` could be the first one, told late: the server is asked how many there are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_same_words_again_after_a_restart_are_one_event_more() {
+    let (server, change) = change();
+    let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::default());
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let mut source = running_on(Arc::clone(&ledger), config(&server), &change, &server).await;
+        server.comment_in_web_ui("bob", change.number, 1, "recheck");
+        let event = next_where(&mut source, |e| text(e) == "recheck").await;
+        ledger.record(&event.id).await.unwrap();
+        source.commit(&event.position).await.unwrap();
+        ids.push(event.id);
+        let again = all_within(&mut source, Duration::from_secs(3)).await;
+        assert!(again.iter().all(|event| text(event) != "recheck"), "{again:#?}");
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
