@@ -88,7 +88,9 @@ fn nothing_is_lost_nothing_doubled_nothing_leaked() {
     let (count, left) = run(&plan, &site, &changes, folder.path().into());
     let leaked = left.len();
     let Count { triggered, commented, lost, doubled } = count;
-    println!("triggered {triggered}, commented {commented}, lost {lost}, doubled {doubled}, leaked {leaked}");
+    show.conclude(&format!(
+        "triggered {triggered}, commented {commented}, lost {lost}, doubled {doubled}, leaked {leaked}"
+    ));
     assert_eq!(
         (triggered, commented, lost, doubled, leaked),
         (jobs, jobs, 0, 0, 0),

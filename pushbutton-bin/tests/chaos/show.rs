@@ -43,6 +43,13 @@ impl Show {
         }
     }
 
+    /// The last word, on a line of its own; also shown when the test passes.
+    pub(crate) fn conclude(&self, text: &str) {
+        let mut journal = self.journal.lock().unwrap();
+        let _ = writeln!(std::io::stdout().lock(), "{text}");
+        let _ = writeln!(journal, "{text}");
+    }
+
     /// Lets time pass, unless the run is over before. `look` is called now and then.
     pub(crate) fn wait_until(&self, at: Duration, mut look: impl FnMut()) {
         loop {
