@@ -11,7 +11,7 @@ test:            ## everything: set-up, checks, all tests on real servers; ends 
 	@scripts/test
 
 lint:            ## the checks of `make test` without the tests
-	@scripts/check fmt clippy fuzz doc deny shell docs playbooks compose package
+	@scripts/check fmt clippy fuzz doc deny shell docs playbooks compose alone package
 
 fmt:             ## format the Rust code
 	@cargo fmt --all
