@@ -32,15 +32,15 @@ pub(crate) struct Identities {
     pass: u64,
 }
 
-/// What an event of the stream is.
+/// What the stream or a query has just told.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Told {
     /// Something new, with its id.
     New(EventId),
-    /// A query was faster, and it was handed out already.
+    /// Something that was handed out before, by this process or an earlier one.
     Known,
-    /// Either something equal to what a query or an earlier process told of, with this id; or that very thing, late. A query that is asked
-    /// now tells: it counts.
+    /// By the stream only: either something equal to what a query or an earlier process told of, with this id; or that very thing, late. A
+    /// query that is asked now can tell, because it counts.
     Doubtful(EventId),
 }
 
@@ -73,10 +73,10 @@ impl Identities {
     /// A dropped call has changed nothing.
     pub(crate) async fn streamed(&mut self, happening: &Happening) -> Result<Told> {
         let (key, at) = (key(happening), happening.at.as_second());
-        let is_another = |handed: &Handed| handed.streamed.is_some();
+        let came_by_stream = |handed: &Handed| handed.streamed.is_some();
         if let Some(known) = self.table.get_mut(&key).into_iter().flatten().find(|handed| {
             handed.handed_out
-                && !is_another(handed)
+                && !came_by_stream(handed)
                 && handed.queried.is_some_and(|queried| (-2..=LAG).contains(&(at - queried)))
         }) {
             known.streamed = Some(at);
@@ -84,7 +84,7 @@ impl Identities {
         }
         let handed = self.table.get(&key);
         // What only queries have told of so far may be what the stream tells now, late.
-        let mut doubtful = handed.into_iter().flatten().any(|handed| !is_another(handed));
+        let mut doubtful = handed.into_iter().flatten().any(|handed| !came_by_stream(handed));
         let mut nth = handed.into_iter().flatten().map(|handed| handed.nth).max().map_or(1, |nth| nth + 1);
         match &happening.what {
             What::Comment { .. } => {
