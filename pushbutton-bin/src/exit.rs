@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use pushbutton_core::{Error, ErrorKind};
 
-use crate::config::Faults;
+use crate::config::ConfigErrors;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Exit {
         error
             .chain()
             .find_map(|cause| {
-                if cause.is::<Faults>() {
+                if cause.is::<ConfigErrors>() {
                     return Some(Self::Usage);
                 }
                 cause.downcast_ref::<Error>().map(|error| Self::of_kind(error.kind()))

@@ -42,7 +42,7 @@ const NO_SERVER: &str =
     "this is no mail server such as smtp://127.0.0.1:25 or smtps://user:password@mail.example.org";
 
 /// What is wrong with a configuration: the key, and what.
-pub(crate) fn faults(config: &MailConfig) -> std::result::Result<(), (&'static str, String)> {
+pub(crate) fn validate(config: &MailConfig) -> std::result::Result<(), (&'static str, String)> {
     mailboxes(config)?;
     // The text may hold a password: it is not shown.
     AsyncSmtpTransport::<Tokio1Executor>::from_url(config.server.expose_secret())

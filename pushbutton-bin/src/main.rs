@@ -88,6 +88,6 @@ fn complain(error: &anyhow::Error) {
         text.push_str(&format!("\n  because: {cause}"));
     }
     // A configuration's faults are a list of their own, each of its lines with a place.
-    let prefix = if error.is::<config::Faults>() { "" } else { "error: " };
+    let prefix = if error.is::<config::ConfigErrors>() { "" } else { "error: " };
     let _ = writeln!(std::io::stderr(), "{prefix}{text}");
 }
