@@ -39,7 +39,14 @@ impl Lines {
     pub(crate) fn read(text: &str, last: usize) -> Result<Self, usize> {
         let mut open: Vec<Open> = Vec::new();
         for event in Parser::new_from_str(text) {
-            let Ok((event, span)) = event else { break };
+            let (event, span) = match event {
+                Ok(event) => event,
+                // Its own limit for brackets, which it looks at before they become events.
+                Err(error) if error.info().contains("recursion limit") => {
+                    return Err(error.marker().line().clamp(1, last));
+                }
+                Err(_) => break,
+            };
             let line = span.start.line().clamp(1, last);
             let is_list = matches!(event, Event::SequenceStart(..));
             match event {
