@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use pushbutton_amqp::AmqpConfig;
 use pushbutton_ansible::AnsibleConfig;
-use pushbutton_core::memory::MachineConfig;
+use pushbutton_core::memory::StaticNodeConfig;
 use pushbutton_core::{JobName, JobSpec, OwnerName, Trigger};
 use pushbutton_gerrit::GerritConfig;
 use pushbutton_openstack::OpenStackConfig;
@@ -83,7 +83,7 @@ pub(crate) enum Nodes {
     /// `cloud:`
     Cloud(Box<OpenStackConfig>),
     /// `machines:`
-    Machines(Vec<MachineConfig>),
+    Machines(Vec<StaticNodeConfig>),
 }
 
 /// Reads a file, with the environment of the process.
@@ -209,8 +209,8 @@ fn section<T: DeserializeOwned>(document: &mut Document, name: &str) -> Option<T
 fn nodes(document: &mut Document) -> (Option<Nodes>, Option<BTreeSet<String>>) {
     let at = KeyPath::section("machines");
     if document.root.get(&at.0).is_some() {
-        let machines: Option<Vec<MachineConfig>> = read(document, &at);
-        if let Some(Err(error)) = machines.clone().map(pushbutton_core::memory::MachinePool::new) {
+        let machines: Option<Vec<StaticNodeConfig>> = read(document, &at);
+        if let Some(Err(error)) = machines.clone().map(pushbutton_core::memory::StaticNodes::new) {
             document.error(&at, error.message(), "");
         }
         let labels = machines.as_ref().map(|list| list.iter().map(|node| node.label.to_string()).collect());
