@@ -107,6 +107,26 @@ async fn the_demo_job_fails_with_a_bad_patch_on_a_node_behind_ssh() {
 }
 
 #[tokio::test]
+async fn patchset_txt_lists_the_files_that_the_patch_set_changes_and_no_others() {
+    let mut lab = Lab::new(shipped());
+    propose(&mut lab, 2);
+    let project = lab.folder.path().join("git").join(lab.context.job.change.project.as_str());
+    std::fs::write(project.join("setup.cfg"), "[metadata]\n").unwrap();
+    git(&project, &["add", "."]);
+    git(&project, &["commit", "-q", "-m", "the second patch\n\nChange-Id: I1"]);
+    let patchset = &mut lab.context.job.patchset;
+    git(&project, &["update-ref", patchset.git_ref.as_str(), "HEAD"]);
+    patchset.revision = git(&project, &["rev-parse", "HEAD"]).parse().unwrap();
+    lab.context.vars.insert("checkout_patchset_dest".into(), lab.folder.path().join("src").to_str().into());
+    let outcome = lab.run("demo/prepare.yml", &local()).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", lab.console());
+    let text = std::fs::read_to_string(lab.context.log_dir.join("patchset.txt")).unwrap();
+    assert!(text.starts_with(&format!("commit {}\n", lab.context.job.patchset.revision)), "{text}");
+    let end = "    the second patch\n    \n    Change-Id: I1\n\n setup.cfg | 1 +\n 1 file changed, 1 insertion(+)\n";
+    assert!(text.ends_with(end), "{text}");
+}
+
+#[tokio::test]
 async fn another_commit_than_the_jobs_is_not_tested() {
     let mut lab = Lab::new(shipped());
     propose(&mut lab, 2);
