@@ -182,6 +182,7 @@ async fn each_run_is_published_in_a_place_of_its_own() {
 #[tokio::test]
 async fn all_shipped_playbooks_parse() {
     let names = [
+        "prepare_node",
         "install_devstack",
         "run_tempest",
         "gather_logs",
