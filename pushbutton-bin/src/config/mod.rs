@@ -260,6 +260,8 @@ fn triggers(document: &mut Document) -> Vec<(usize, Trigger)> {
 }
 
 #[cfg(test)]
+mod default_job_tests;
+#[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod tests;
