@@ -69,9 +69,9 @@ fn variables_in_the_default_file_are_such_that_roles_read() {
         .unwrap()
         .map(|role| fs::read_to_string(role.unwrap().path().join("README.md")).unwrap())
         .collect();
-    let of_jobs = [typed::known_keys::<JobConfig>(), typed::known_keys::<schema::StageConfig>()].concat();
+    let of_jobs = [read::known_keys::<JobConfig>(), read::known_keys::<sections::StageConfig>()].concat();
     for name in &names {
-        let known = of_jobs.iter().any(|key| key == name) || readmes.contains(&format!("| `{name}` |"));
+        let known = of_jobs.iter().any(|key| *key == *name) || readmes.contains(&format!("| `{name}` |"));
         assert!(known, "no role's README lists {name}");
     }
     assert!(names.contains(&"run_tempest_regex"), "{names:?}");
