@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use pushbutton_core::{RunWhen, Trigger, Triggers};
+use pushbutton_core::{JobName, JobSpec, RunWhen, Trigger, Triggers};
 
 use super::document::Document;
 use super::error::suggest;
 use super::node::KeyPath;
-use super::sections::JobConfig;
 
 /// Triggers: each must compile, name jobs that are defined, and have a name of its own.
 pub(crate) fn triggers(document: &mut Document, triggers: &[(usize, Trigger)]) {
@@ -42,7 +41,7 @@ pub(crate) fn triggers(document: &mut Document, triggers: &[(usize, Trigger)]) {
 /// Jobs: their node label must be known, their playbooks must exist, their stages must have different names.
 pub(crate) fn jobs(
     document: &mut Document,
-    jobs: &BTreeMap<String, JobConfig>,
+    jobs: &BTreeMap<JobName, JobSpec>,
     labels: Option<&BTreeSet<String>>,
 ) {
     let folder = KeyPath::section("ansible").key("playbooks");
@@ -50,7 +49,7 @@ pub(crate) fn jobs(
     let playbooks = playbooks.filter(|_| !document.has_error(&folder));
     let playbooks = playbooks.as_deref().map(Path::new);
     for (name, job) in jobs {
-        let at = KeyPath::section("jobs").key(name);
+        let at = KeyPath::section("jobs").key(name.as_str());
         if let Some(labels) = labels.filter(|labels| !labels.contains(job.node.as_str())) {
             let fix = suggest(job.node.as_str(), labels.iter().map(String::as_str));
             document.error(&at.key("node"), format!("no node has the label {:?}", job.node.as_str()), fix);

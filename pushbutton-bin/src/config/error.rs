@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use pushbutton_core::text;
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfigError {
@@ -45,26 +47,13 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Longer names are not compared: the comparison takes time and memory of the product of both lengths.
-const MAX_COMPARED: usize = 100;
-
 /// Says which of the known names was probably meant, as `did you mean "retries"?`, or lists them all.
 pub(crate) fn suggest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
-    let lower = wrong.to_lowercase();
-    let short = |name: &&&str| wrong.len().max(name.len()) <= MAX_COMPARED;
-    let nearest = known
-        .iter()
-        .filter(short)
-        .map(|name| (strsim::osa_distance(&lower, &name.to_lowercase()), *name))
-        .min();
-    match nearest {
-        // More wrong letters than this, and it is a different name.
-        Some((distance, name)) if distance <= 1 + wrong.len().min(name.len()) / 4 => {
-            format!("did you mean {name:?}?")
-        }
+    match text::suggest(wrong, known.iter().copied()) {
+        Some(name) => format!("did you mean {name:?}?"),
         None if known.is_empty() => "none is defined".into(),
-        _ => format!("known are {}", known.join(", ")),
+        None => format!("known are {}", known.join(", ")),
     }
 }
 

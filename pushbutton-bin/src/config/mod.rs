@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 
 use pushbutton_amqp::AmqpConfig;
 use pushbutton_ansible::AnsibleConfig;
-use pushbutton_core::memory::StaticNodeConfig;
-use pushbutton_core::{JobName, JobSpec, OwnerName, Trigger};
+use pushbutton_core::{
+    JobName, JobSpec, LogLocation, OwnerName, StaticNodeConfig, StaticNodes, SupersedePolicy, Trigger,
+};
 use pushbutton_gerrit::GerritConfig;
 use pushbutton_openstack::OpenStackConfig;
 use serde::de::DeserializeOwned;
@@ -30,11 +31,7 @@ use self::error::ConfigError;
 pub(crate) use self::error::{ConfigErrors, suggest};
 use self::node::{KeyPath, Value};
 use self::read::read;
-use self::sections::JobConfig;
-pub(crate) use self::sections::{
-    AlarmConfig, BreakerConfig, LogsConfig, MailConfig, OperatorConfig, SupersedeConfig, SweepConfig,
-    WebConfig,
-};
+pub(crate) use self::sections::{AlarmConfig, MailConfig, OperatorConfig, SweepConfig, WebConfig};
 
 /// What `init` writes: every key with its explanation.
 pub(crate) const DEFAULT: &str = include_str!("default.yml");
@@ -67,14 +64,14 @@ pub(crate) struct Config {
     pub(crate) rabbitmq: Option<AmqpConfig>,
     pub(crate) nodes: Nodes,
     pub(crate) ansible: AnsibleConfig,
-    pub(crate) logs: LogsConfig,
+    pub(crate) logs: LogLocation,
     pub(crate) operator: OperatorConfig,
-    pub(crate) supersede: SupersedeConfig,
+    pub(crate) supersede: SupersedePolicy,
     pub(crate) sweep: SweepConfig,
     pub(crate) alarm: Option<AlarmConfig>,
     pub(crate) web: Option<WebConfig>,
     pub(crate) triggers: Vec<Trigger>,
-    pub(crate) jobs: Vec<JobSpec>,
+    pub(crate) jobs: BTreeMap<JobName, JobSpec>,
 }
 
 /// Where nodes come from.
@@ -112,7 +109,7 @@ pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, Con
     let owner = section(&mut document, "owner");
     let state = section(&mut document, "state");
     let gerrit: Option<GerritConfig> = section(&mut document, "gerrit");
-    for error in gerrit.iter().flat_map(GerritConfig::faults) {
+    for error in gerrit.iter().flat_map(GerritConfig::problems) {
         cross_checks::error_of_part(&mut document, "gerrit", &error);
     }
     let rabbitmq: Option<AmqpConfig> = section(&mut document, "rabbitmq");
@@ -146,8 +143,6 @@ pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, Con
     cross_checks::jobs(&mut document, &jobs, labels.as_ref());
 
     document.finish()?;
-    let jobs =
-        jobs.into_iter().filter_map(|(name, job)| Some(job.into_spec(JobName::new(name).ok()?))).collect();
     let triggers = triggers.into_iter().map(|(_, trigger)| trigger).collect();
     let complete = || {
         Some(Config {
@@ -210,7 +205,7 @@ fn nodes(document: &mut Document) -> (Option<Nodes>, Option<BTreeSet<String>>) {
     let at = KeyPath::section("machines");
     if document.root.get(&at.0).is_some() {
         let machines: Option<Vec<StaticNodeConfig>> = read(document, &at);
-        if let Some(Err(error)) = machines.clone().map(pushbutton_core::memory::StaticNodes::new) {
+        if let Some(Err(error)) = machines.clone().map(StaticNodes::new) {
             document.error(&at, error.message(), "");
         }
         let labels = machines.as_ref().map(|list| list.iter().map(|node| node.label.to_string()).collect());
@@ -223,7 +218,7 @@ fn nodes(document: &mut Document) -> (Option<Nodes>, Option<BTreeSet<String>>) {
 }
 
 /// Reads each job by itself: a job with an error hides none of another.
-fn jobs(document: &mut Document) -> BTreeMap<String, JobConfig> {
+fn jobs(document: &mut Document) -> BTreeMap<JobName, JobSpec> {
     let section = KeyPath::section("jobs");
     let Some(node) = document.root.get(&section.0) else { return BTreeMap::new() };
     if !matches!(node.value, Value::Map(_)) {
@@ -235,11 +230,11 @@ fn jobs(document: &mut Document) -> BTreeMap<String, JobConfig> {
     let mut jobs = BTreeMap::new();
     for name in names {
         let at = section.key(&name);
-        if let Err(error) = JobName::new(name.as_str()) {
-            document.error(&at, error.message(), "rename it");
-        }
-        if let Some(job) = read(document, &at) {
-            jobs.insert(name, job);
+        let job = read(document, &at);
+        match (JobName::new(name), job) {
+            (Ok(name), Some(job)) => drop(jobs.insert(name, job)),
+            (Err(error), _) => document.error(&at, error.message(), "rename it"),
+            (Ok(_), None) => {}
         }
     }
     jobs

@@ -26,6 +26,8 @@ pub(crate) const PATHS: &[(&str, PathCheck)] = &[
     ("gerrit.jump.key", PathCheck::File),
     ("gerrit.jump.host_key.known_hosts", PathCheck::File),
     ("rabbitmq.ca", PathCheck::File),
+    ("rabbitmq.client_cert", PathCheck::File),
+    ("rabbitmq.client_key", PathCheck::File),
     ("cloud.clouds_file", PathCheck::File),
     ("cloud.console_dir", PathCheck::Writable),
     ("cloud.nodes.*.key_file", PathCheck::File),

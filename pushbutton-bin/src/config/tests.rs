@@ -69,7 +69,7 @@ fn variables_in_the_default_file_are_such_that_roles_read() {
         .unwrap()
         .map(|role| fs::read_to_string(role.unwrap().path().join("README.md")).unwrap())
         .collect();
-    let of_jobs = [read::known_keys::<JobConfig>(), read::known_keys::<sections::StageConfig>()].concat();
+    let of_jobs = [read::known_keys::<JobSpec>(), read::known_keys::<pushbutton_core::Stage>()].concat();
     for name in &names {
         let known = of_jobs.iter().any(|key| *key == *name) || readmes.contains(&format!("| `{name}` |"));
         assert!(known, "no role's README lists {name}");
@@ -89,19 +89,19 @@ fn the_default_file_names_every_key() {
         known_keys::<pushbutton_gerrit::KeepaliveConfig>(),
         known_keys::<pushbutton_gerrit::Deadlines>(),
         known_keys::<pushbutton_gerrit::BackoffConfig>(),
-        known_keys::<pushbutton_gerrit::RecoveryConfig>(),
+        known_keys::<pushbutton_gerrit::BackfillConfig>(),
         known_keys::<pushbutton_gerrit::CommentConfig>(),
         known_keys::<AmqpConfig>(),
         known_keys::<OpenStackConfig>(),
-        known_keys::<pushbutton_openstack::NodeClass>(),
+        known_keys::<pushbutton_openstack::NodeLabelConfig>(),
         known_keys::<StaticNodeConfig>(),
         known_keys::<AnsibleConfig>(),
-        known_keys::<LogsConfig>(),
+        known_keys::<LogLocation>(),
         known_keys::<OperatorConfig>(),
         known_keys::<WebConfig>(),
         known_keys::<Trigger>(),
-        known_keys::<JobConfig>(),
-        known_keys::<sections::StageConfig>(),
+        known_keys::<JobSpec>(),
+        known_keys::<pushbutton_core::Stage>(),
     ] {
         assert!(!known.is_empty());
         keys.extend(known.iter().map(ToString::to_string));
