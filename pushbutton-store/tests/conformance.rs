@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{ChangeNumber, EventId, Journal, Ledger, PatchsetNumber, Queue};
+use pushbutton_core::{ChangeNumber, EventId, Journal, EventStore, PatchsetNumber, Queue};
 use pushbutton_store::Store;
 use pushbutton_testkit::conformance;
 use tempfile::TempDir;
@@ -40,7 +40,7 @@ async fn the_queue_keeps_its_contract() {
 #[tokio::test]
 async fn the_ledger_keeps_its_contract() {
     let files = Files::new();
-    conformance::ledger::all(async |name: &str| Arc::new(files.open(name).await.ledger()) as Arc<dyn Ledger>)
+    conformance::ledger::all(async |name: &str| Arc::new(files.open(name).await.ledger()) as Arc<dyn EventStore>)
         .await;
 }
 
