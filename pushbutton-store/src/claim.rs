@@ -37,7 +37,8 @@ pub(crate) struct StoreClaim {
 }
 
 impl StoreClaim {
-    /// A claim that has not reached its caller. Until [`deliver`](Self::deliver), dropping it returns the job to the queue.
+    /// A claim that has not reached its caller. Until [`deliver`](Self::deliver), dropping it returns the job to the
+    /// queue.
     pub(crate) fn new(store: Store, job: Job, lease: Lease) -> Self {
         let Lease { run, epoch, ends } = lease;
         Self { job, run, epoch, ends: AtomicI64::new(ends), store, delivered: false }
@@ -50,8 +51,8 @@ impl StoreClaim {
     }
 }
 
-/// A cancelled `claim` call drops its result on the worker thread, which cannot await; so the job is returned by a call that nobody
-/// awaits.
+/// A cancelled `claim` call drops its result on the worker thread, which cannot await; so the job is returned by a
+/// call that nobody awaits.
 impl Drop for StoreClaim {
     fn drop(&mut self) {
         if self.delivered {
@@ -109,7 +110,8 @@ impl StoreClaim {
         }
     }
 
-    /// Ends the lease. The caller gives the claim away and cannot retry, so the retries are here, as long as the lease lasts.
+    /// Ends the lease. The caller gives the claim away and cannot retry, so the retries are here, as long as the
+    /// lease lasts.
     async fn finish(&self, operation: &'static str, change: &'static str, further: Vec<Value>) -> Result<()> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {

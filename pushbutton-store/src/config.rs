@@ -9,7 +9,8 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct StoreConfig {
-    /// The SQLite file. Created when missing; its folder is not. On a local disk: WAL does not work over a network file system.
+    /// The SQLite file. Created when missing; its folder is not. On a local disk: WAL does not work over a network
+    /// file system.
     pub file: PathBuf,
     /// How long a claim lasts unless renewed. Each process may have its own value. Default: 60s.
     #[serde(default = "lease")]

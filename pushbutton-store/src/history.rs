@@ -81,7 +81,8 @@ impl Reporter for StoreHistory {
     }
 }
 
-/// Applies an update to the run's record. A run that has ended is not changed again, so an update that is reported twice counts once.
+/// Applies an update to the run's record. A run that has ended is not changed again, so an update that is reported
+/// twice counts once.
 fn record(connection: &mut Connection, run: &RunId, update: &Update) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut record = match load(&transaction, run)? {

@@ -5,7 +5,8 @@ use rusqlite::{Connection, Row, params};
 use crate::Store;
 use crate::column::{Millis, Text, now};
 
-/// The journal of cloud resources, in the store's file. Entries of released resources are deleted; their numbers are not used again.
+/// The journal of cloud resources, in the store's file. Entries of released resources are deleted; their numbers are
+/// not used again.
 #[derive(Debug, Clone)]
 pub struct StoreJournal(pub(crate) Store);
 

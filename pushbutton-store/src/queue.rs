@@ -19,8 +19,8 @@ const MAX_REASON: usize = 2_000;
 
 /// A [`Queue`] in the store's file, for operators on one host.
 ///
-/// Leases and delays are measured by the wall clock, the only one that processes and restarts share. A clock that is set forward ends
-/// leases early: their holders learn that at their next renewal.
+/// Leases and delays are measured by the wall clock, the only one that processes and restarts share. A clock that is
+/// set forward ends leases early: their holders learn that at their next renewal.
 #[derive(Debug, Clone)]
 pub struct StoreQueue(pub(crate) Store);
 
@@ -116,7 +116,7 @@ fn take(
 ) -> Result<Option<(Job, Lease)>, StoreError> {
     let now = now();
     let matching = [&filter.names as &dyn ToSql, &filter.labels];
-    if !connection.prepare_cached(FIRST_READY)?.exists(&matching)?
+    if !connection.prepare_cached(FIRST_READY)?.exists(matching)?
         && !connection.prepare_cached(ANY_DUE)?.exists(params![now])?
     {
         // Idle operators only read.
@@ -127,7 +127,7 @@ fn take(
     transaction.prepare_cached(RETURN_DUE)?.execute(params![now])?;
     let mut taken = None;
     let mut first_ready = transaction.prepare_cached(FIRST_READY)?;
-    while let Some(ready) = first_ready.query_row(&matching, Ready::read).optional()? {
+    while let Some(ready) = first_ready.query_row(matching, Ready::read).optional()? {
         match ready.job {
             Ok(Json(job)) if job.id.as_str() == ready.id => {
                 let ends = now.saturating_add(millis(lease));

@@ -14,7 +14,8 @@ const INTERVAL: Duration = Duration::from_secs(3600);
 /// The queue's contract asks for a day; the rest covers a listener that reads its start late in it.
 const KEEP_CONTROL_MESSAGES: Duration = Duration::from_secs(26 * 3600);
 
-/// Seen events and completed jobs. Only events after the position are fetched again, which is minutes or hours old, never a month.
+/// Seen events and completed jobs. Only events after the position are fetched again, which is minutes or hours old,
+/// never a month.
 const KEEP_IDS: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Deletes old rows now and then every hour.

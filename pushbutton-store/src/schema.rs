@@ -1,8 +1,8 @@
-//! The tables, and the migrations that make them. The file's `application_id` says that it is ours, its `user_version` which tables
-//! it has.
+//! The tables, and the migrations that make them. The file's `application_id` says that it is ours, its
+//! `user_version` which tables it has.
 //!
-//! Not `rusqlite_migration`: it reads the version before its transaction begins, so that of two processes that open a new file one
-//! fails; and it would migrate another program's file.
+//! Not `rusqlite_migration`: it reads the version before its transaction begins, so that of two processes that open a
+//! new file one fails; and it would migrate another program's file.
 
 use pushbutton_core::{Error, ErrorKind};
 use rusqlite::{Connection, TransactionBehavior};

@@ -1,7 +1,8 @@
 //! The file and the connection to it.
 //!
-//! SQLite blocks, so one worker thread (tokio-rusqlite) owns the connection; the parts send it closures and await their results. One
-//! connection for each process also means that no two writers of a process wait for each other's lock.
+//! SQLite blocks, so one worker thread (tokio-rusqlite) owns the connection; the parts send it closures and await
+//! their results. One connection for each process also means that no two writers of a process wait for each other's
+//! lock.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::{StoreConfig, StoreEvents, StoreHistory, StoreJournal, StoreQueue, re
 /// Closures that may wait for the worker thread. Further callers wait before they add theirs.
 const MAX_PENDING: usize = 256;
 
-/// How often a waiting claim or reader of control messages looks at the file: SQLite does not notify of other processes' writes.
+/// How often a waiting claim or reader of control messages looks at the file: SQLite does not notify of other
+/// processes' writes.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The WAL file is truncated to this size after a checkpoint.
@@ -45,8 +47,8 @@ impl Store {
     /// Opens the file with the defaults of [`StoreConfig`]; creates it when it is missing.
     ///
     /// # Errors
-    /// Permanent when the file cannot be opened or written, belongs to another program, or was written by a newer version; temporary
-    /// when another process keeps it locked or the disk is full.
+    /// Permanent when the file cannot be opened or written, belongs to another program, or was written by a newer
+    /// version; temporary when another process keeps it locked or the disk is full.
     pub async fn open(file: impl Into<PathBuf>) -> Result<Self> {
         Self::open_with(StoreConfig::new(file)).await
     }
@@ -104,7 +106,8 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        // Held until the closure has run, also when this future is dropped: callers that give up cannot fill the memory.
+        // Held until the closure has run, also when this future is dropped: callers that give up cannot fill the
+        // memory.
         let permit = Arc::clone(&self.0.pending).acquire_owned().await;
         let work = move |connection: &mut Connection| {
             let _permit = permit;
@@ -122,8 +125,8 @@ impl Store {
         self.0.changed.notify_waiters();
     }
 
-    /// Completes when this process has written since the call, or when it is time to look for writes of other processes and for what
-    /// has become due. To miss nothing, call it before looking and await it afterwards.
+    /// Completes when this process has written since the call, or when it is time to look for writes of other
+    /// processes and for what has become due. To miss nothing, call it before looking and await it afterwards.
     pub(crate) fn changed(&self) -> impl Future<Output = ()> {
         let changed = self.0.changed.notified();
         async move { drop(tokio::time::timeout(POLL_INTERVAL, changed).await) }

@@ -80,8 +80,6 @@ async fn the_newest_recorded_events_are_listed() {
 #[tokio::test]
 async fn the_journal_keeps_its_contract() {
     let files = Files::new();
-    conformance::journal::all(async |name| {
-        Arc::new(files.open(name).await.journal()) as Arc<dyn Journal>
-    })
-    .await;
+    conformance::journal::all(async |name| Arc::new(files.open(name).await.journal()) as Arc<dyn Journal>)
+        .await;
 }

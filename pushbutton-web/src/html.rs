@@ -29,7 +29,8 @@ pub(crate) fn page(state: &WebState, refresh: bool, body: &Markup) -> Html<Strin
             body { h1 { (state.title()) } (body) }
         }
     };
-    // Markup is escaped by maud. Characters that change the direction of text could still make a page show what it does not say.
+    // Markup is escaped by maud. Characters that change the direction of text could still make a page show what it
+    // does not say.
     let shown = |c| if is_unsafe(c) && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
     Html(page.into_string().chars().map(shown).collect())
 }

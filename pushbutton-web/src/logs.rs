@@ -1,7 +1,7 @@
 //! The log folder, readable in a browser without a download, as OpenStack's rules for third-party CIs ask.
 //!
-//! The files come from machines that ran strangers' patches as root. So they are shown as text, never rendered; links cannot lead out
-//! of the folder; and only plain files and folders are served.
+//! The files come from machines that ran strangers' patches as root. So they are shown as text, never rendered; links
+//! cannot lead out of the folder; and only plain files and folders are served.
 
 use axum::body::Body;
 use axum::extract::{Path as UrlPath, State};
@@ -43,7 +43,9 @@ pub(crate) async fn entry(
         Ok(Ok(Entry::File(file))) => send(file, accepts_gzip(&headers)),
         // Relative links of a listing need the slash.
         Ok(Ok(Entry::Folder(_))) if !uri.path().ends_with('/') => redirect(&state, &path),
-        Ok(Ok(Entry::Folder(entries))) => page(&state, false, &listing(&state, &path, &entries)).into_response(),
+        Ok(Ok(Entry::Folder(entries))) => {
+            page(&state, false, &listing(&state, &path, &entries)).into_response()
+        }
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => not_found(),
         Ok(Err(error)) => {
             tracing::warn!(folder = %at.display(), path, "cannot show a log: {error}");
@@ -130,7 +132,9 @@ fn listing(state: &WebState, path: &str, entries: &[Listed]) -> Markup {
                     @let modified = entry.modified.and_then(|at| Timestamp::try_from(at).ok()).map(time);
                     tr {
                         td { a href={ (segment(&entry.name)) (slash) } { (entry.name) (slash) } }
-                        td.short.number { @if entry.is_file { span title={ (entry.length) " bytes" } { (size(entry.length)) } } }
+                        td.short.number {
+                            @if entry.is_file { span title={ (entry.length) " bytes" } { (size(entry.length)) } }
+                        }
                         td.short { (modified.unwrap_or_default()) }
                     }
                 }

@@ -46,7 +46,13 @@ fn render(sample: Sample) -> String {
     }
     if let Some(verdicts) = sample.verdicts {
         // Not a counter: old runs are deleted.
-        gauges(&mut registry, "runs", "Finished runs that the history knows, by verdict", "verdict", verdicts);
+        gauges(
+            &mut registry,
+            "runs",
+            "Finished runs that the history knows, by verdict",
+            "verdict",
+            verdicts,
+        );
     }
     if let Some(Some(at)) = sample.last_success {
         let gauge = Gauge::<i64>::default();
@@ -63,13 +69,7 @@ fn render(sample: Sample) -> String {
 }
 
 /// Registers one gauge for each value of a label.
-fn gauges(
-    registry: &mut Registry,
-    name: &str,
-    help: &str,
-    label: &'static str,
-    values: Vec<(String, u64)>,
-) {
+fn gauges(registry: &mut Registry, name: &str, help: &str, label: &'static str, values: Vec<(String, u64)>) {
     let family = Family::<Vec<(&'static str, String)>, Gauge>::default();
     for (value, count) in values {
         family.get_or_create(&vec![(label, value)]).set(count.cast_signed());

@@ -7,7 +7,8 @@ use axum::routing::get;
 
 use crate::{WebState, api, logs, metrics, page};
 
-/// Headers of every response that does not set a stricter value itself: no scripts, no frames, nothing from other hosts.
+/// Headers of every response that does not set a stricter value itself: no scripts, no frames, nothing from other
+/// hosts.
 const DEFAULTS: [(HeaderName, &str); 4] = [
     (
         CONTENT_SECURITY_POLICY,

@@ -107,7 +107,8 @@ impl fmt::Debug for WebState {
     }
 }
 
-/// Awaits the answer of a part, with a timeout. Errors go to the log only: pages are public, and errors name hosts and paths.
+/// Awaits the answer of a part, with a timeout. Errors go to the log only: pages are public, and errors name hosts
+/// and paths.
 pub(crate) async fn answer<T>(part: &'static str, question: impl Future<Output = Result<T>>) -> Option<T> {
     match tokio::time::timeout(TIMEOUT, question).await {
         Ok(Ok(answer)) => Some(answer),
