@@ -232,7 +232,7 @@ mod tests {
                 explain.query_map(arguments, |row| row.get(3)).unwrap().map(Result::unwrap).collect();
             let of_jobs: Vec<_> = plan.iter().filter(|step| step.contains("jobs")).collect();
             let searches = |step: &&String| step.starts_with("SEARCH") && step.contains("USING");
-            assert!(!of_jobs.is_empty() && of_jobs.iter().all(|step| searches(step)), "{sql}: {plan:?}");
+            assert!(!of_jobs.is_empty() && of_jobs.iter().all(searches), "{sql}: {plan:?}");
             assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{sql}: {plan:?}");
         }
     }

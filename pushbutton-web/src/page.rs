@@ -79,7 +79,8 @@ fn row(run: &RunRecord) -> Markup {
             td.result { b { (result(run)) } @if let Some(reason) = &run.reason { div.detail { (reason) } } }
             td {
                 @if let Some(tests) = run.tests {
-                    (tests.passed) " passed, " (tests.failed) " failed, " (tests.skipped) " skipped"
+                    // No-break spaces keep each number with its word.
+                    (tests.passed) "\u{a0}passed, " (tests.failed) "\u{a0}failed, " (tests.skipped) "\u{a0}skipped"
                 }
             }
             td.short { (time(run.started)) }

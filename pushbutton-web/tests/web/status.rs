@@ -72,9 +72,14 @@ async fn the_page_shows_the_runs() {
     let answer = Server::with(two_runs()).await.get("/").await;
     let page = answer.text();
     assert_eq!(answer.status, 200);
-    for text in
-        ["running: deploy", "SUCCESS", "10 passed, 0 failed, 2 skipped", "2m 45s", ">7,2</a>", "/logs/"]
-    {
+    for text in [
+        "running: deploy",
+        "SUCCESS",
+        "10\u{a0}passed, 0\u{a0}failed, 2\u{a0}skipped",
+        "2m 45s",
+        ">7,2</a>",
+        "/logs/",
+    ] {
         assert!(page.contains(text), "{text}: {page}");
     }
 }
