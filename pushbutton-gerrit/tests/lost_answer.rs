@@ -1,5 +1,5 @@
-//! A review whose answer is lost: it stands on the change, and nobody of ours knows. An OpenSSH server with a Gerrit's worth of memory
-//! stands where Gerrit would, since a real one cannot be made to hang up at that very moment.
+//! A review that is posted although its answer is lost. An OpenSSH server with a small model of a Gerrit is used, since a real one cannot
+//! be made to close the connection at that moment.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
