@@ -1,4 +1,5 @@
-//! How fast the parser reads a recorded stream: `cargo run --release -p pushbutton-gerrit --example parse_speed -- FILE`.
+//! How fast the parser reads a recorded stream: `cargo run --release -p pushbutton-gerrit --example parse_speed --
+//! FILE`.
 //!
 //! Prints events and microseconds per line, for parsing and deduplication; the network is not in it.
 #![allow(clippy::print_stdout, reason = "an example prints")]

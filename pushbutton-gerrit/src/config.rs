@@ -61,8 +61,8 @@ pub struct GerritConfig {
     /// More names of the same account, beside `user`: its comments never trigger. Default: none.
     #[serde(default)]
     pub own_accounts: Vec<String>,
-    /// The server's web address, as `https://review.opendev.org`. Backfill reads from it, without a login, when comments were written if a
-    /// query does not say so; if it does not answer, SSH alone is used. Default: none.
+    /// The server's web address, as `https://review.opendev.org`. Backfill reads from it, without a login, when
+    /// comments were written if a query does not say so; if it does not answer, SSH alone is used. Default: none.
     #[serde(default)]
     pub url: Option<String>,
     /// The form of comments.
@@ -111,8 +111,8 @@ pub struct JumpConfig {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct KeepaliveConfig {
-    /// How long the server may be silent before it is asked for a sign of life. Default: 10s. 0s switches keepalive off: a dead
-    /// connection is then never detected.
+    /// How long the server may be silent before it is asked for a sign of life. Default: 10s. 0s switches keepalive
+    /// off: a dead connection is then never detected.
     pub interval: HumanDuration,
     /// How many requests in a row may stay unanswered. Default: 3.
     pub count: u32,
@@ -149,7 +149,8 @@ pub struct BackoffConfig {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct BackfillConfig {
-    /// How often to query while nothing seems to be missing. This also detects a stream that is open but sends nothing. Default: 5m.
+    /// How often to query while nothing seems to be missing. This also detects a stream that is open but sends
+    /// nothing. Default: 5m.
     pub every: HumanDuration,
     /// How far out of order events may come: the saved position stays this far behind. Default: 60s.
     pub overlap: HumanDuration,

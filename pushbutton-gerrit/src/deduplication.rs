@@ -1,7 +1,9 @@
-//! Deduplication: gives events their ids, the same whether the stream or a query brought them, and drops those that came before.
+//! Deduplication: gives events their ids, the same whether the stream or a query brought them, and drops those that
+//! came before.
 //!
-//! Gerrit's events have no id, and the stream and a query do not even agree on the time: the stream has the time of the *event*, a
-//! query that of the *comment*, some seconds earlier. So a table of recent events matches the two, and the event store knows older ones.
+//! Gerrit's events have no id, and the stream and a query do not even agree on the time: the stream has the time of
+//! the *event*, a query that of the *comment*, some seconds earlier. So a table of recent events matches the two, and
+//! the event store knows older ones.
 
 use std::borrow::Cow;
 use std::collections::hash_map::DefaultHasher;
@@ -15,11 +17,12 @@ use pushbutton_core::{EventId, EventStore, Result};
 
 use crate::raw_event::{RawEvent, RawEventKind};
 
-/// How many seconds later than a query the stream may date an event, so that they are matched by time alone. Measured: 0 to 2, more
-/// under load; any number if the server was suspended in between.
+/// How many seconds later than a query the stream may date an event, so that they are matched by time alone.
+/// Measured: 0 to 2, more under load; any number if the server was suspended in between.
 const MAX_LAG: i64 = 10;
 
-/// The same for an event that the stream brought before a restart: nobody gives the same vote twice within a minute on purpose.
+/// The same for an event that the stream brought before a restart: nobody gives the same vote twice within a minute
+/// on purpose.
 const MAX_LAG_ACROSS_RESTARTS: i64 = 60;
 
 /// How many different events the table holds: some minutes of a busy server.
@@ -43,9 +46,10 @@ pub(crate) enum Dedup {
     New(EventId),
     /// This process or an earlier one has passed it on.
     Duplicate,
-    /// Only for events of the stream. A query or an earlier process brought an equal event, and this is either that same one, late, or
-    /// another one, whose id would be this. Example: a query found bob's `recheck`, and a minute later the stream brings bob's `recheck`.
-    /// A query that is sent now counts how many there are: if two, it finds the second as new.
+    /// Only for events of the stream. A query or an earlier process brought an equal event, and this is either that
+    /// same one, late, or another one, whose id would be this. Example: a query found bob's `recheck`, and a minute
+    /// later the stream brings bob's `recheck`. A query that is sent now counts how many there are: if two, it finds
+    /// the second as new.
     Ambiguous(EventId),
 }
 
@@ -109,7 +113,8 @@ impl Deduplicator {
         Ok(Dedup::New(id))
     }
 
-    /// Judges an event that backfill found: new, or a duplicate. `nth` counts equal comments since the very first start.
+    /// Judges an event that backfill found: new, or a duplicate. `nth` counts equal comments since the very first
+    /// start.
     ///
     /// # Cancel safety
     /// A dropped call has changed nothing.
@@ -122,7 +127,8 @@ impl Deduplicator {
                 (None, Some(streamed)) => (-2..=MAX_LAG).contains(&(streamed - at)),
                 (None, None) => false,
             };
-            // The stream may have dated it later than `MAX_LAG`. Then the count decides; of votes a query shows the last only.
+            // The stream may have dated it later than `MAX_LAG`. Then the count decides; of votes a query shows the
+            // last only.
             let same_count = |entry: &SeenEntry| match event.kind {
                 RawEventKind::Comment { .. } => entry.nth == nth,
                 RawEventKind::Vote { .. } => {
@@ -196,8 +202,8 @@ fn id(event: &RawEvent, nth: u32, at: Timestamp) -> EventId {
     }
 }
 
-/// The form in which texts are compared: sorted lines. Of several comments in one review, the stream joins the texts in the order in which
-/// they were written, a query in any order.
+/// The form in which texts are compared: sorted lines. Of several comments in one review, the stream joins the texts
+/// in the order in which they were written, a query in any order.
 pub(crate) fn canonical_text(text: &str) -> Cow<'_, str> {
     let text = text.trim();
     if !text.contains('\n') {

@@ -13,7 +13,8 @@ use crate::reporter::review_of;
 
 /// Appends each comment to a file, exactly as Gerrit would get it, after a line with the change and the vote.
 ///
-/// Like [`GerritReporter`](crate::GerritReporter) it reports each job once, also after a restart: it looks for the job's footer in the file.
+/// Like [`GerritReporter`](crate::GerritReporter) it reports each job once, also after a restart: it looks for the
+/// job's footer in the file.
 #[derive(Debug)]
 pub struct DryRunReporter {
     config: GerritConfig,

@@ -9,8 +9,8 @@ use crate::raw_event::RawEventKind;
 
 /// Selects events by type, project, branch and comment.
 ///
-/// What it leaves out costs next to nothing: the server is asked for these types only, and other projects are dropped before
-/// anything is copied.
+/// What it leaves out costs next to nothing: the server is asked for these types only, and other projects are dropped
+/// before anything is copied.
 #[derive(Clone)]
 pub struct EventFilter {
     types: Vec<String>,
@@ -27,7 +27,8 @@ pub(crate) const ALL_TYPES: [&str; 5] =
     ["patchset-created", "comment-added", "change-merged", "change-abandoned", "change-restored"];
 
 impl EventFilter {
-    /// What these triggers need: of the comments, only those that a rule's pattern matches or with a vote that a rule names.
+    /// What these triggers need: of the comments, only those that a rule's pattern matches or with a vote that a rule
+    /// names.
     pub fn for_triggers(triggers: Arc<Triggers>) -> Self {
         let types = triggers.event_types().into_iter().map(str::to_owned).collect();
         let projects = Arc::clone(&triggers);

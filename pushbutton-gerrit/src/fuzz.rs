@@ -1,5 +1,5 @@
-//! The parsers of bytes that strangers write, for fuzzing and for the property tests beside this file. Each function takes any bytes, and
-//! must return, with bounded results.
+//! The parsers of bytes that strangers write, for fuzzing and for the property tests beside this file. Each function
+//! takes any bytes, and must return, with bounded results.
 
 use jiff::Timestamp;
 use pushbutton_core::PatchsetNumber;

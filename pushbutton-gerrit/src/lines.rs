@@ -3,7 +3,8 @@
 use tokio_util::bytes::BytesMut;
 use tokio_util::codec::{Decoder, LinesCodec, LinesCodecError};
 
-/// The longest event line that is read. The longest commit message and comment that Gerrit accepts make some tens of KiB.
+/// The longest event line that is read. The longest commit message and comment that Gerrit accepts make some tens of
+/// KiB.
 pub(crate) const MAX_LINE: usize = 4 << 20;
 
 /// What stays allocated after a long line.

@@ -1,7 +1,8 @@
 //! Where a restart goes on: the bookkeeping behind the [`Position`] of each event. Pure.
 //!
-//! The position is a time of Gerrit's clock. It stays a little behind the events (`backfill.overlap`), because the stream does not keep
-//! their order, and behind every gap until a backfill has closed it. Its token holds the very first start of this installation.
+//! The position is a time of Gerrit's clock. It stays a little behind the events (`backfill.overlap`), because the
+//! stream does not keep their order, and behind every gap until a backfill has closed it. Its token holds the very
+//! first start of this installation.
 
 use std::time::Duration;
 
@@ -33,8 +34,8 @@ pub(crate) struct PositionTracker {
 }
 
 impl PositionTracker {
-    /// The position of the very first start. Gerrit's times are whole seconds, and what lies in the second of the start may be older than
-    /// the start, so backfill begins with the next second.
+    /// The position of the very first start. Gerrit's times are whole seconds, and what lies in the second of the
+    /// start may be older than the start, so backfill begins with the next second.
     pub(crate) fn first(now: Timestamp) -> Position {
         let second = |second| Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH);
         let now = now.as_second();
@@ -80,13 +81,15 @@ impl PositionTracker {
         self.gap = Some(self.gap.map_or(begin, |gap| gap.min(begin)));
     }
 
-    /// From when on a backfill must ask: from the gap, and at least back to the last backfill, which detects a stream that sends nothing.
+    /// From when on a backfill must ask: from the gap, and at least back to the last backfill, which detects a stream
+    /// that sends nothing.
     pub(crate) fn horizon(&self) -> Timestamp {
         let verified = self.before(self.verified);
         self.gap.map_or(verified, |gap| gap.min(verified)).max(self.start)
     }
 
-    /// A backfill has found everything: up to `verified`, which was `newest` when it began. `newest` is the newest time that it saw.
+    /// A backfill has found everything: up to `verified`, which was `newest` when it began. `newest` is the newest
+    /// time that it saw.
     pub(crate) fn backfilled(&mut self, verified: Timestamp, newest: Option<Timestamp>, closes_gap: bool) {
         self.newest = self.newest.max(newest.unwrap_or(self.newest));
         self.verified = self.verified.max(verified);
@@ -95,15 +98,16 @@ impl PositionTracker {
         }
     }
 
-    /// Whether the stream should have brought an event of this time, which a backfill that began then has found: there is no gap, the
-    /// event is old enough, and the stream has brought nothing as new.
+    /// Whether the stream should have brought an event of this time, which a backfill that began then has found:
+    /// there is no gap, the event is old enough, and the stream has brought nothing as new.
     pub(crate) fn is_missing_in_stream(&self, at: Timestamp, backfill_began: Timestamp) -> bool {
         self.gap.is_none()
             && self.streamed.is_some_and(|streamed| streamed < at)
             && at < backfill_began - STREAM_DELAY
     }
 
-    /// The position of an event of this time. Each differs from the one before by some nanoseconds, so that a commit identifies it.
+    /// The position of an event of this time. Each differs from the one before by some nanoseconds, so that a commit
+    /// identifies it.
     pub(crate) fn pass_on(&mut self, at: Timestamp) -> Position {
         let floor = at.checked_sub(self.overlap).unwrap_or(at);
         let floor = self.gap.map_or(floor, |gap| gap.min(floor)).max(self.start);
@@ -119,8 +123,8 @@ impl PositionTracker {
         self.committed = Some(position.clone());
     }
 
-    /// The position to save while there are no events, so that a restart need not ask back to the last one. None while something is missing,
-    /// or passed on and not committed.
+    /// The position to save while there are no events, so that a restart need not ask back to the last one. None
+    /// while something is missing, or passed on and not committed.
     pub(crate) fn idle(&self) -> Option<Position> {
         let is_idle = self.passed_on == self.committed && self.gap.is_none();
         is_idle.then(|| self.position(self.before(self.verified)))

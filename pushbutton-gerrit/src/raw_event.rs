@@ -1,4 +1,5 @@
-//! From one line of the event stream to [`RawEvent`]s, and from Gerrit's JSON to core's checked types. Pure: the only way in.
+//! From one line of the event stream to [`RawEvent`]s, and from Gerrit's JSON to core's checked types. Pure: the only
+//! way in.
 
 use jiff::Timestamp;
 use pushbutton_core::{
@@ -79,11 +80,11 @@ pub(crate) enum ParsedLine {
     Dropped,
 }
 
-/// Parses one line of the stream. A line that does not pass the filter is dropped before anything is copied from it. `now` is the time
-/// of an event that has none.
+/// Parses one line of the stream. A line that does not pass the filter is dropped before anything is copied from it.
+/// `now` is the time of an event that has none.
 ///
-/// # Errors
-/// [`ErrorKind::Invalid`]: it is not JSON, or a field that its type needs is missing or invalid. The caller logs and skips it.
+/// # Errors [`ErrorKind::Invalid`]: it is not JSON, or a field that its type needs is missing or invalid. The caller
+/// logs and skips it.
 pub(crate) fn parse_line(line: &str, filter: &EventFilter, now: Timestamp) -> Result<ParsedLine> {
     if line.bytes().all(|byte| byte.is_ascii_whitespace()) {
         return Ok(ParsedLine::Events(Vec::new(), None));
@@ -104,8 +105,8 @@ pub(crate) fn parse_line(line: &str, filter: &EventFilter, now: Timestamp) -> Re
     Ok(ParsedLine::Events(events, at))
 }
 
-/// The events in a line. Several votes without a text are several events; an unknown type, or a comment without a text and without a
-/// new vote, is none.
+/// The events in a line. Several votes without a text are several events; an unknown type, or a comment without a
+/// text and without a new vote, is none.
 fn from_stream(event: WireEvent<'_>, filter: &EventFilter, now: Timestamp) -> Result<Vec<RawEvent>> {
     let kind = event.kind.as_str();
     if !crate::event_filter::ALL_TYPES.contains(&kind) {

@@ -111,7 +111,7 @@ fn an_invalid_field_is_refused_by_name() {
         ("\"number\":2,", "\"number\":-2,", "patchSet.number"),
         ("\"branch\":\"master\"", "\"branch\":\"-oProxyCommand=x\"", "change=12345"),
         ("\"change\":", "\"chango\":", "comment-added without change"),
-        ("}}", "}", "not an event of Gerrit"),
+        ("}}", "}", "not a Gerrit event"),
     ] {
         let broken = good.replace(from, to);
         assert_ne!(good, broken);

@@ -11,15 +11,15 @@ use crate::client::Gerrit;
 use crate::client::review::{Posted, Review, Target};
 use crate::message::{comment, dedup_footer};
 
-/// How long to wait for a review whose answer was lost, after Gerrit answers again: a server that was frozen may start the old
-/// command and the new query at the same time.
+/// How long to wait for a review whose answer was lost, after Gerrit answers again: a server that was frozen may
+/// start the old command and the new query at the same time.
 const LOST_ANSWER_DELAY: Duration = Duration::from_secs(5);
 
 /// Comments on the change when a run is finished, if people there need its verdict. Ignores all other updates.
 ///
-/// Before it posts, it looks for the job's [footer](crate::message::dedup_footer) in the account's messages on the change. So a job gets
-/// one comment, also if an update is repeated, or an operator dies between posting and completing the job. After a post whose
-/// answer was lost, it first waits until Gerrit must have carried it out.
+/// Before it posts, it looks for the job's [footer](crate::message::dedup_footer) in the account's messages on the
+/// change. So a job gets one comment, also if an update is repeated, or an operator dies between posting and
+/// completing the job. After a post whose answer was lost, it first waits until Gerrit must have carried it out.
 ///
 /// # Cancel safety
 /// A dropped call may have posted the comment. The next call for the same job finds it.

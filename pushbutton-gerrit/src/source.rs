@@ -18,12 +18,12 @@ use crate::stream::{EventStream, StreamItem};
 
 /// The events of a Gerrit, live, with those that the stream missed. See the crate's documentation for an example.
 ///
-/// It owns its position: it reads it from the event store at the start, and [`commit`](EventSource::commit) writes it there.
+/// It owns its position: it reads it from the event store at the start, and [`commit`](EventSource::commit) writes it
+/// there.
 ///
-/// # Backfill
-/// After each connection, when the server says that it dropped events, and every few minutes, a query asks for the changes that were
-/// updated since the last time at which nothing was missing. Until it is complete, events have the position from before the gap, so that a
-/// restart asks again.
+/// # Backfill After each connection, when the server says that it dropped events, and every few minutes, a query asks
+/// for the changes that were updated since the last time at which nothing was missing. Until it is complete, events
+/// have the position from before the gap, so that a restart asks again.
 ///
 /// # Cancel safety
 /// A dropped `next` or `commit` loses no event: what was received stays in this value.
@@ -52,7 +52,8 @@ struct Running {
 }
 
 impl GerritSource {
-    /// The events of this server that pass the filter, from the position in this store on. Connects with the first `next`.
+    /// The events of this server that pass the filter, from the position in this store on. Connects with the first
+    /// `next`.
     pub fn new(gerrit: Arc<Gerrit>, store: Arc<dyn EventStore>, filter: EventFilter) -> Self {
         let dedup = Deduplicator::new(Arc::clone(&store));
         Self { gerrit, store, filter, dedup, pending: VecDeque::new(), running: None }
@@ -165,7 +166,8 @@ impl GerritSource {
         });
     }
 
-    /// After all events of a backfill were passed on: updates the position, and saves it if there is nothing else to do.
+    /// After all events of a backfill were passed on: updates the position, and saves it if there is nothing else to
+    /// do.
     async fn finish_backfill(&mut self) -> Result<()> {
         let Some(running) = &mut self.running else { return Ok(()) };
         let Some(ended) = running.backfill.ended().await else { return Ok(()) };

@@ -1,8 +1,9 @@
 //! The connection that reads `gerrit stream-events`, as a state machine that always reconnects.
 //!
-//! It reads all the time: a channel that is not read stops the whole SSH connection, keepalive included, and makes the server drop
-//! events. Lines wait in a bounded queue. When that is full, the server waits too, for some seconds; then the reader disconnects, and
-//! connects again when there is room (the pipeline may be waiting for a broker). What it misses is backfilled, as after every gap.
+//! It reads all the time: a channel that is not read stops the whole SSH connection, keepalive included, and makes
+//! the server drop events. Lines wait in a bounded queue. When that is full, the server waits too, for some seconds;
+//! then the reader disconnects, and connects again when there is room (the pipeline may be waiting for a broker).
+//! What it misses is backfilled, as after every gap.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -156,8 +157,8 @@ impl Reader {
         Ok(OpenStream { connection, channel, since: Instant::now() })
     }
 
-    /// Logs the error and chooses the delay. A refusal is passed on only before the first success: a server that granted the stream
-    /// before will do so again.
+    /// Logs the error and chooses the delay. A refusal is passed on only before the first success: a server that
+    /// granted the stream before will do so again.
     async fn back_off(&mut self, error: Error) -> State {
         let delay = self.backoff.next_delay();
         if !self.was_granted && !error.is_temporary() {

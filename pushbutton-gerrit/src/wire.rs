@@ -1,8 +1,9 @@
 //! The JSON that Gerrit sends: only the fields that are used, all optional, borrowed from the line.
 //!
-//! Servers differ: any field may be missing, numbers may be strings, a project may be an object with a name. A value of another type
-//! counts as missing; only a line that is not a JSON object is an error. The types here read values as they come, without a
-//! buffer: `serde_with`'s `PickFirst` and `DefaultOnError` would copy each value into memory first, of any size.
+//! Servers differ: any field may be missing, numbers may be strings, a project may be an object with a name. A value
+//! of another type counts as missing; only a line that is not a JSON object is an error. The types here read values
+//! as they come, without a buffer: `serde_with`'s `PickFirst` and `DefaultOnError` would copy each value into memory
+//! first, of any size.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -119,7 +120,8 @@ pub(crate) struct WireAccount<'a> {
     pub(crate) email: Text<'a>,
 }
 
-/// A vote. An event lists all votes of the author; those that this event changed have an `oldValue`. A query says who voted, and when.
+/// A vote. An event lists all votes of the author; those that this event changed have an `oldValue`. A query says who
+/// voted, and when.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct WireApproval<'a> {
@@ -297,7 +299,8 @@ impl<'de> Visitor<'de> for AnyScalar {
     }
 }
 
-/// An element of a list. A line of a few MiB can hold millions of `{}`, each a hundred bytes in memory: those are not kept.
+/// An element of a list. A line of a few MiB can hold millions of `{}`, each a hundred bytes in memory: those are not
+/// kept.
 pub(crate) trait Listed {
     /// Whether it holds the fields without which it says nothing.
     fn is_usable(&self) -> bool;

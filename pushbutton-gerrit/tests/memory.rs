@@ -1,4 +1,5 @@
-//! Memory stays bounded, whatever the server sends. It is measured on the whole process, so this is one test in a binary of its own.
+//! Memory stays bounded, whatever the server sends. It is measured on the whole process, so this is one test in a
+//! binary of its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
 

@@ -1,7 +1,7 @@
 //! The events of one change, read from a query reply: the same that the stream would have brought. Pure.
 //!
-//! A reply does not say when every text was written (see [`review_actions`](super::review_actions)). If there are several possible times,
-//! the latest is used: an event too many is better than one too few.
+//! A reply does not say when every text was written (see [`review_actions`](super::review_actions)). If there are
+//! several possible times, the latest is used: an event too many is better than one too few.
 
 use std::collections::HashMap;
 
@@ -22,8 +22,9 @@ pub(crate) struct BackfilledEvent {
     pub(crate) nth: u32,
 }
 
-/// The events on this change since `horizon`, in order of time. `first_start` is the very first start of this installation: equal comments
-/// are counted from there, as in the stream. `comment_times` is the answer of REST, if there is one.
+/// The events on this change since `horizon`, in order of time. `first_start` is the very first start of this
+/// installation: equal comments are counted from there, as in the stream. `comment_times` is the answer of REST, if
+/// there is one.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`](pushbutton_core::ErrorKind::Invalid): a field of the change is missing or invalid.

@@ -43,8 +43,8 @@ fn streamed() -> Vec<RawEvent> {
 
 #[test]
 fn a_query_finds_what_the_stream_brought() {
-    // The same change in both forms. A query shows only the current votes, and it is uncertain which of bob's comments came with
-    // which message, since he also commented on a file.
+    // The same change in both forms. A query shows only the current votes, and it is uncertain which of bob's
+    // comments came with which message, since he also commented on a file.
     let streamed: Vec<String> = streamed().iter().map(|e| describe(&e.kind)).collect();
     let found: Vec<String> = backfilled(MERGED, 0, 0).iter().map(|r| describe(&r.event.kind)).collect();
     for expected in [
@@ -183,10 +183,10 @@ fn on_the_web(times: Option<&[CommentTime]>, horizon: i64) -> Vec<(i64, String, 
 #[test]
 fn times_from_rest_decide_what_a_query_leaves_open() {
     let times = parse_comments(REST).unwrap();
-    let told = on_the_web(Some(&times), 0);
+    let found = on_the_web(Some(&times), 0);
     let words = |at: i64, who: &str, text: &str| (at, who.to_owned(), text.to_owned());
     assert_eq!(
-        told,
+        found,
         [
             words(1, "bob", "recheck"),
             words(2, "bob", "second\nrecheck"),
@@ -196,7 +196,7 @@ fn times_from_rest_decide_what_a_query_leaves_open() {
         ]
     );
     // With the query alone, each of bob's comments may have come with a later message.
-    assert_ne!(on_the_web(None, 0), told);
+    assert_ne!(on_the_web(None, 0), found);
     assert!(on_the_web(None, 0).iter().filter(|(_, _, text)| text == "recheck").count() >= 2);
     // What was written before the horizon is left out, although its message came with others.
     let late = on_the_web(Some(&times), 1_795_488_431 + 3);

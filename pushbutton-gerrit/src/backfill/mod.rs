@@ -1,7 +1,7 @@
 //! Backfill: finds events that the stream missed, by a query for the changes that were updated since.
 //!
-//! This file decides when; `task` runs one backfill, page by page; `change_events` reads the events from one change of the reply, and
-//! `review_actions` who commented and voted on a patch set of it.
+//! This file decides when; `task` runs one backfill, page by page; `change_events` reads the events from one change
+//! of the reply, and `review_actions` who commented and voted on a patch set of it.
 
 use std::sync::Arc;
 use std::time::Duration;

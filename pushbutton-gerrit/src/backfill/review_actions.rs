@@ -1,7 +1,8 @@
 //! Who commented and voted on a patch set, read from a query reply. Pure.
 //!
-//! A query shows a comment that was written in the web UI apart from the message that it came with, and without a time: the message says
-//! only `(1 comment)`. Such an undated comment is assigned to a message by counting, or by its time if REST has it.
+//! A query shows a comment that was written in the web UI apart from the message that it came with, and without a
+//! time: the message says only `(1 comment)`. Such an undated comment is assigned to a message by counting, or by its
+//! time if REST has it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -183,7 +184,8 @@ struct Assigned {
     separate: Vec<(Timestamp, String)>,
 }
 
-/// Assigns a person's comments to the messages of the same second; several messages within one second are told apart by counting.
+/// Assigns a person's comments to the messages of the same second; several messages within one second are told apart
+/// by counting.
 fn assign_by_time(person: &Person<'_>, times: &PersonTimes) -> Assigned {
     #[derive(Default)]
     struct Second<'a> {
@@ -221,14 +223,14 @@ fn assign_by_time(person: &Person<'_>, times: &PersonTimes) -> Assigned {
 
 /// Assigns a person's comments on the patch set (oldest first, without times) to the messages that say `(k comments)`.
 ///
-/// Only the number of comments of each message is known, and it includes those on files, whose order among the others is unknown. So
-/// a comment has an earliest message, if all comments on files came after it, and a latest one, if all came before it. If
-/// both are the same message, it is certain.
+/// Only the number of comments of each message is known, and it includes those on files, whose order among the others
+/// is unknown. So a comment has an earliest message, if all comments on files came after it, and a latest one, if all
+/// came before it. If both are the same message, it is certain.
 ///
-/// Example: bob's messages say `(1 comment)` at 10:00, `(2 comments)` at 10:05 and `(1 comment)` at 10:10. He has written `A`, `B` and `C`
-/// on the patch set, and one comment on a file. The messages hold the comments 1, 2-3 and 4, so `A` is comment 1 or 2 (10:00
-/// or 10:05), `B` is 2 or 3 (10:05 for certain), `C` is 3 or 4 (10:05 or 10:10). `B` becomes the text of the message of 10:05; `A`
-/// becomes a separate comment at 10:05, and `C` one at 10:10.
+/// Example: bob's messages say `(1 comment)` at 10:00, `(2 comments)` at 10:05 and `(1 comment)` at 10:10. He has
+/// written `A`, `B` and `C` on the patch set, and one comment on a file. The messages hold the comments 1, 2-3 and 4,
+/// so `A` is comment 1 or 2 (10:00 or 10:05), `B` is 2 or 3 (10:05 for certain), `C` is 3 or 4 (10:05 or 10:10). `B`
+/// becomes the text of the message of 10:05; `A` becomes a separate comment at 10:05, and `C` one at 10:10.
 fn assign_by_count(messages: &[&Message<'_>], comments: &[&str], on_files: usize) -> Assigned {
     let mut assigned = Assigned { texts: vec![String::new(); messages.len()], separate: Vec::new() };
     // How many comments there were after each message.

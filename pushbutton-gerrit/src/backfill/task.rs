@@ -65,8 +65,8 @@ impl Task {
         }
     }
 
-    /// Reads all pages, and returns the newest time of an update. A change that is updated meanwhile moves to the first page and pushes
-    /// others to later pages: some come twice, none is skipped.
+    /// Reads all pages, and returns the newest time of an update. A change that is updated meanwhile moves to the
+    /// first page and pushes others to later pages: some come twice, none is skipped.
     pub(super) async fn run(mut self) -> Result<Option<Timestamp>> {
         let (mut start, mut newest) = (0, None);
         loop {

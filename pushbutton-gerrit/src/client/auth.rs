@@ -85,7 +85,8 @@ pub(crate) async fn log_in<H: Handler>(
     .with("user", user))
 }
 
-/// The signature hashes to try: only RSA has several. If the server does not say (an old Gerrit), both of SHA-2; SHA-1 never.
+/// The signature hashes to try: only RSA has several. If the server does not say (an old Gerrit), both of SHA-2;
+/// SHA-1 never.
 async fn hashes<H: Handler>(session: &Handle<H>, key: &PrivateKey) -> Result<Vec<Option<HashAlg>>> {
     if !matches!(key.algorithm(), Algorithm::Rsa { .. }) {
         return Ok(vec![None]);

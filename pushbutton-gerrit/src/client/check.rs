@@ -18,8 +18,8 @@ fn failed(what: &str, error: &Error, remedy: &str) -> Finding {
 }
 
 impl Gerrit {
-    /// Logs in, reads the version, opens the event stream for a moment, and looks at the account's name and at REST. Changes nothing on
-    /// the server.
+    /// Logs in, reads the version, opens the event stream for a moment, and looks at the account's name and at REST.
+    /// Changes nothing on the server.
     pub async fn check(&self) -> Vec<Finding> {
         let config = self.config();
         let mut findings = Vec::new();

@@ -11,7 +11,8 @@ use crate::client::connection::{Connection, Excerpt, with_deadline};
 use crate::error::{from_command, from_russh};
 use crate::lines::LineSplitter;
 
-/// The longest line of a reply: a change with all its comments. Gerrit's default limit for the comments of a change is 3 MiB.
+/// The longest line of a reply: a change with all its comments. Gerrit's default limit for the comments of a change
+/// is 3 MiB.
 const MAX_REPLY_LINE: usize = 32 << 20;
 
 /// How a command ended.
@@ -31,14 +32,15 @@ impl CommandEnd {
 }
 
 impl Gerrit {
-    /// Runs a command and passes each line of its output to `each`. Arguments in the command line must be quoted: see [`quote`].
+    /// Runs a command and passes each line of its output to `each`. Arguments in the command line must be quoted: see
+    /// [`quote`].
     ///
-    /// A connection that turns out to be dead before the command is started is replaced, once. After that nothing is retried: a
-    /// review may have been posted although its answer was lost.
+    /// A connection that turns out to be dead before the command is started is replaced, once. After that nothing is
+    /// retried: a review may have been posted although its answer was lost.
     ///
-    /// # Errors
-    /// Those of the connection; a command that ran and failed is `Ok` with its status. [`ErrorKind::TimedOut`] after the command's
-    /// deadline, which includes connecting and waiting for others that connect.
+    /// # Errors Those of the connection; a command that ran and failed is `Ok` with its status.
+    /// [`ErrorKind::TimedOut`] after the command's deadline, which includes connecting and waiting for others that
+    /// connect.
     pub(crate) async fn run(
         &self,
         command: &str,
@@ -76,7 +78,8 @@ impl Gerrit {
     }
 }
 
-/// Writes the input, then reads all output. The input must be smaller than the SSH window of any server: a review has 16 KiB.
+/// Writes the input, then reads all output. The input must be smaller than the SSH window of any server: a review has
+/// 16 KiB.
 async fn transfer(
     mut channel: Channel<Msg>,
     input: Option<&[u8]>,
@@ -134,7 +137,8 @@ pub(crate) fn quote(argument: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Gerrit's own rules (BaseCommand.split): blanks separate, quotes group, a backslash outside of single quotes escapes the next character.
+    /// Gerrit's own rules (BaseCommand.split): blanks separate, quotes group, a backslash outside of single quotes
+    /// escapes the next character.
     fn gerrit_splits(line: &str) -> Vec<String> {
         let (mut words, mut word, mut single, mut double) = (Vec::new(), String::new(), false, false);
         let mut chars = line.chars();

@@ -1,7 +1,7 @@
 //! One SSH connection, with a deadline on every step.
 //!
-//! russh has no timeout of its own for connecting, login and opening a channel, and its keepalive starts after login. So each
-//! step has a deadline here.
+//! russh has no timeout of its own for connecting, login and opening a channel, and its keepalive starts after login.
+//! So each step has a deadline here.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! Which host keys are trusted: OpenSSH's known_hosts and pinned fingerprints.
 //!
-//! russh's own check ignores `@revoked`, patterns and tab-separated lines, and treats a missing file as an unknown host. This one
-//! refuses a revoked key, trusts nothing because of `@cert-authority`, and its errors name the file, the line and the remedy.
+//! russh's own check ignores `@revoked`, patterns and tab-separated lines, and treats a missing file as an unknown
+//! host. This one refuses a revoked key, trusts nothing because of `@cert-authority`, and its errors name the file,
+//! the line and the remedy.
 
 use std::path::{Path, PathBuf};
 
@@ -60,8 +61,9 @@ impl TrustedKeys {
         Ok(Self { host: host.into(), port, file, lines, fingerprints: policy.fingerprints.clone() })
     }
 
-    /// The key algorithms to ask the server for: those with a known key, as OpenSSH does. Otherwise a server with several keys may
-    /// show one that is not known. None: no preference, since the type of a pinned fingerprint is not known.
+    /// The key algorithms to ask the server for: those with a known key, as OpenSSH does. Otherwise a server with
+    /// several keys may show one that is not known. None: no preference, since the type of a pinned fingerprint is
+    /// not known.
     pub(crate) fn algorithms(&self) -> Option<Vec<Algorithm>> {
         if !self.fingerprints.is_empty() {
             return None;
@@ -86,8 +88,8 @@ impl TrustedKeys {
 
     /// Whether the server's key is trusted.
     ///
-    /// # Errors
-    /// [`ErrorKind::Denied`], permanent, for an unknown, changed or revoked key: with the file, the line, the fingerprint and the remedy.
+    /// # Errors [`ErrorKind::Denied`], permanent, for an unknown, changed or revoked key: with the file, the line,
+    /// the fingerprint and the remedy.
     pub(crate) fn check(&self, key: &PublicKey) -> Result<()> {
         let seen = key.fingerprint(HashAlg::Sha256).to_string();
         let place = |line: &KnownLine| {
@@ -141,8 +143,8 @@ fn remedy(host: &str, port: u16) -> String {
     )
 }
 
-/// The lines of a known_hosts file that match this host. Lines that cannot be parsed are skipped with a warning: no key is trusted
-/// because of them.
+/// The lines of a known_hosts file that match this host. Lines that cannot be parsed are skipped with a warning: no
+/// key is trusted because of them.
 fn matching_lines(text: &str, host: &str, port: u16) -> Vec<KnownLine> {
     let name = if port == 22 { host.to_lowercase() } else { format!("[{}]:{port}", host.to_lowercase()) };
     let mut found = Vec::new();

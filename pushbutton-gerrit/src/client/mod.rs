@@ -1,8 +1,8 @@
 //! The Gerrit client, in layers.
 //!
-//! `connection` (with `auth` and `host_key`) is one SSH connection; `command` runs a command on the connection that all commands share;
-//! `query`, `review`, `change_status` and `check` are what commands are for. `rest` asks over HTTP what SSH does not say:
-//! `rest_comments` reads the replies.
+//! `connection` (with `auth` and `host_key`) is one SSH connection; `command` runs a command on the connection that
+//! all commands share; `query`, `review`, `change_status` and `check` are what commands are for. `rest` asks over
+//! HTTP what SSH does not say: `rest_comments` reads the replies.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,8 @@ pub(crate) mod review;
 
 /// A Gerrit server, used through one account. Shared in an [`Arc`]; connects when it is first used.
 ///
-/// Commands share one SSH connection, which the event stream does not use: a channel that is not read stops its whole connection.
+/// Commands share one SSH connection, which the event stream does not use: a channel that is not read stops its whole
+/// connection.
 pub struct Gerrit {
     config: GerritConfig,
     connection: Mutex<Option<Arc<Connection>>>,

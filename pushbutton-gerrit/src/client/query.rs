@@ -122,8 +122,8 @@ impl Gerrit {
         Ok(messages)
     }
 
-    /// Reads one page of the changes that were updated since `since`, newest first, from the `start`-th on. Passes each to `each` when it
-    /// is read, with its line.
+    /// Reads one page of the changes that were updated since `since`, newest first, from the `start`-th on. Passes
+    /// each to `each` when it is read, with its line.
     pub(crate) async fn updated_since(
         &self,
         since: Timestamp,
@@ -145,7 +145,8 @@ impl Gerrit {
         self.query(&command, each).await
     }
 
-    /// Runs a query and passes each change to `each`, with its line. `gerrit query` exits with 0 on a bad query: the error is a row.
+    /// Runs a query and passes each change to `each`, with its line. `gerrit query` exits with 0 on a bad query: the
+    /// error is a row.
     async fn query(
         &self,
         command: &str,

@@ -1,4 +1,5 @@
-//! Gerrit's REST API, used without a login, for one thing: the times of comments, which a query over SSH does not contain.
+//! Gerrit's REST API, used without a login, for one thing: the times of comments, which a query over SSH does not
+//! contain.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +10,8 @@ use reqwest::{Client, StatusCode, Url};
 use crate::client::rest_comments::{CommentTime, parse_comments};
 use crate::config::GerritConfig;
 
-/// The largest reply that is read. Gerrit's default limit for the comments of a change is 3 MiB; JSON and names are added to that.
+/// The largest reply that is read. Gerrit's default limit for the comments of a change is 3 MiB; JSON and names are
+/// added to that.
 const MAX_REPLY: usize = 16 << 20;
 
 /// A client of the REST API.

@@ -10,7 +10,8 @@ use crate::client::command::quote;
 use crate::config::setters;
 use crate::message::{Notify, without_vote};
 
-/// What is posted (Gerrit's `ReviewInput`). It goes to the server on stdin as JSON: no text becomes part of a command line.
+/// What is posted (Gerrit's `ReviewInput`). It goes to the server on stdin as JSON: no text becomes part of a command
+/// line.
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct Review {
@@ -63,7 +64,8 @@ pub enum Posted {
 }
 
 impl Gerrit {
-    /// Posts a review. If Gerrit refuses a vote it refuses the whole review; then the text is posted again without the vote, and says so.
+    /// Posts a review. If Gerrit refuses a vote it refuses the whole review; then the text is posted again without
+    /// the vote, and says so.
     ///
     /// Gerrit silently drops a vote on a label that the project does not have.
     ///
