@@ -232,12 +232,13 @@ fn key(event: &RawEvent) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pushbutton_core::memory::{MemoryEventStore, sample};
+    use pushbutton_core::memory::{MemoryEventStore};
+use pushbutton_core::samples;
     use pushbutton_core::{Account, Approval};
 
     fn event(kind: RawEventKind, at: i64) -> RawEvent {
         let at = Timestamp::from_second(1_795_435_200 + at).unwrap();
-        RawEvent { change: sample::change(), patchset: sample::patchset(), at, kind }
+        RawEvent { change: samples::change(), patchset: samples::patchset(), at, kind }
     }
 
     fn recheck(at: i64) -> RawEvent {

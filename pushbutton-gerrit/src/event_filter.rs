@@ -32,7 +32,7 @@ impl EventFilter {
     pub fn for_triggers(triggers: Arc<Triggers>) -> Self {
         let types = triggers.event_types().into_iter().map(str::to_owned).collect();
         let projects = Arc::clone(&triggers);
-        let project = Arc::new(move |project: &str, branch: &str| projects.cares_for(project, branch));
+        let project = Arc::new(move |project: &str, branch: &str| projects.matches_project(project, branch));
         Self { types, project, triggers: Some(triggers) }
     }
 
@@ -62,7 +62,7 @@ impl EventFilter {
     /// Most comments match no rule; those need no event id and no lookup in the event store.
     pub(crate) fn matches_comment(&self, text: &str, votes: &[Approval]) -> bool {
         self.triggers.as_ref().is_none_or(|triggers| {
-            triggers.is_addressed_by(text) || votes.iter().any(|vote| triggers.heeds(vote))
+            triggers.matches_comment(text) || votes.iter().any(|vote| triggers.matches_vote(vote))
         })
     }
 

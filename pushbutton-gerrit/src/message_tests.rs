@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use pushbutton_core::memory::sample;
+use pushbutton_core::samples;
 use pushbutton_core::{RunId, StageName, StageOutcome, StageStatus};
 use regex::Regex;
 
@@ -18,14 +18,14 @@ fn stage(name: &str) -> StageName {
 }
 
 fn report(verdict: Verdict) -> Report {
-    let mut job = sample::job("cinder-tempest-acme");
+    let mut job = samples::job("cinder-tempest-acme");
     job.id = "00112233445566778899aabbccddeeff".parse().unwrap();
     Report {
         run: RunId::new("run-1").unwrap(),
         job,
         verdict,
         attempts: 1,
-        started: sample::AT,
+        started: samples::AT,
         took: Duration::from_secs(330),
         stages: Vec::new(),
         tests: None,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pushbutton_core::check::Level;
-use pushbutton_core::memory::{MemoryEventStore, sample};
+use pushbutton_core::memory::{MemoryEventStore};
+use pushbutton_core::samples;
 use pushbutton_core::{
     Approval, ChangeNumber, ErrorKind, EventKind, EventSource, EventStore, HumanDuration, PatchsetNumber,
     ProjectName, Reporter, RetryClass, Revision, RunId, StageName, Verdict,
@@ -191,7 +192,7 @@ async fn a_verdict_is_commented_and_votes_as_the_mode_says() {
     let mut config = config(&server);
     config.comment.vote = VoteMode::Both;
     let reporter = GerritReporter::new(Gerrit::new(config).unwrap());
-    let mut job = sample::job("cinder-tempest-acme");
+    let mut job = samples::job("cinder-tempest-acme");
     job.change.number = ChangeNumber(change.number);
     job.patchset.number = PatchsetNumber(1);
     let said = || {
