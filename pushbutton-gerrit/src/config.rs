@@ -10,16 +10,20 @@ use serde::Deserialize;
 use crate::client::rest::parse_url;
 use crate::message::CommentConfig;
 
-/// `with_FIELD` setters, for structs that may get more fields.
+/// `with_FIELD` methods for the fields of a `#[non_exhaustive]` struct.
 macro_rules! setters {
-    ($($setter:ident => $field:ident: $type:ty),* $(,)?) => { $(
-        #[doc = concat!("Sets `", stringify!($field), "`.")]
-        #[must_use]
-        pub fn $setter(mut self, value: impl Into<$type>) -> Self {
-            self.$field = value.into();
-            self
+    ($type:ty { $($field:ident / $setter:ident: $value:ty),* $(,)? }) => {
+        impl $type {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+                #[must_use]
+                pub fn $setter(mut self, $field: impl Into<$value>) -> Self {
+                    self.$field = $field.into();
+                    self
+                }
+            )*
         }
-    )* };
+    };
 }
 pub(crate) use setters;
 
@@ -217,20 +221,6 @@ impl GerritConfig {
         }
     }
 
-    setters! {
-        with_port => port: u16,
-        with_passphrase => passphrase: Option<SecretString>,
-        with_host_key => host_key: HostKeyPolicy,
-        with_jump => jump: Option<JumpConfig>,
-        with_keepalive => keepalive: KeepaliveConfig,
-        with_deadlines => deadlines: Deadlines,
-        with_backoff => backoff: BackoffConfig,
-        with_backfill => backfill: BackfillConfig,
-        with_own_accounts => own_accounts: Vec<String>,
-        with_url => url: Option<String>,
-        with_comment => comment: CommentConfig,
-    }
-
     /// All names of the account, for [`Triggers::compile`](pushbutton_core::Triggers::compile).
     pub fn own_names(&self) -> Vec<String> {
         let mut names = vec![self.user.clone()];
@@ -308,43 +298,34 @@ impl JumpConfig {
             host_key: HostKeyPolicy::default(),
         }
     }
-
-    setters! {
-        with_port => port: u16,
-        with_key => key: Option<PathBuf>,
-        with_passphrase => passphrase: Option<SecretString>,
-        with_host_key => host_key: HostKeyPolicy,
-    }
 }
 
-impl KeepaliveConfig {
-    setters! { with_interval => interval: HumanDuration, with_count => count: u32 }
-}
-
-impl Deadlines {
-    setters! {
-        with_connect => connect: HumanDuration,
-        with_auth => auth: HumanDuration,
-        with_command => command: HumanDuration,
-    }
-}
-
-impl BackoffConfig {
-    setters! {
-        with_first => first: HumanDuration,
-        with_cap => cap: HumanDuration,
-        with_healthy => healthy: HumanDuration,
-    }
-}
-
-impl BackfillConfig {
-    setters! {
-        with_every => every: HumanDuration,
-        with_overlap => overlap: HumanDuration,
-        with_page => page: u32,
-        with_query => query: Option<String>,
-    }
-}
+setters!(GerritConfig {
+    port / with_port: u16, passphrase / with_passphrase: Option<SecretString>,
+    host_key / with_host_key: HostKeyPolicy, jump / with_jump: Option<JumpConfig>,
+    keepalive / with_keepalive: KeepaliveConfig, deadlines / with_deadlines: Deadlines,
+    backoff / with_backoff: BackoffConfig, backfill / with_backfill: BackfillConfig,
+    own_accounts / with_own_accounts: Vec<String>, url / with_url: Option<String>,
+    comment / with_comment: CommentConfig,
+});
+setters!(JumpConfig {
+    port / with_port: u16, key / with_key: Option<PathBuf>,
+    passphrase / with_passphrase: Option<SecretString>, host_key / with_host_key: HostKeyPolicy,
+});
+setters!(KeepaliveConfig {
+    interval / with_interval: HumanDuration, count / with_count: u32,
+});
+setters!(Deadlines {
+    connect / with_connect: HumanDuration, auth / with_auth: HumanDuration,
+    command / with_command: HumanDuration,
+});
+setters!(BackoffConfig {
+    first / with_first: HumanDuration, cap / with_cap: HumanDuration, healthy / with_healthy: HumanDuration,
+});
+setters!(BackfillConfig {
+    every / with_every: HumanDuration, overlap / with_overlap: HumanDuration, page / with_page: u32,
+    query / with_query: Option<String>,
+});
 
 impl fmt::Debug for GerritConfig {
     /// Without secrets.

@@ -232,8 +232,8 @@ fn key(event: &RawEvent) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pushbutton_core::memory::{MemoryEventStore};
-use pushbutton_core::samples;
+    use pushbutton_core::memory::MemoryEventStore;
+    use pushbutton_core::samples;
     use pushbutton_core::{Account, Approval};
 
     fn event(kind: RawEventKind, at: i64) -> RawEvent {
@@ -249,13 +249,7 @@ use pushbutton_core::samples;
     }
 
     fn vote(at: i64) -> RawEvent {
-        event(
-            RawEventKind::Vote {
-                voter: Account::of("zuul"),
-                vote: Approval { label: "Verified".into(), value: 1 },
-            },
-            at,
-        )
+        event(RawEventKind::Vote { voter: Account::of("zuul"), vote: Approval::new("Verified", 1) }, at)
     }
 
     fn fresh() -> (Arc<MemoryEventStore>, Deduplicator) {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use pushbutton_core::samples;
-use pushbutton_core::{RunId, StageName, StageOutcome, StageStatus};
+use pushbutton_core::{RunId, StageName, StageOutcome, StageResult, StageStatus};
 use regex::Regex;
 
 use super::*;
@@ -20,18 +20,9 @@ fn stage(name: &str) -> StageName {
 fn report(verdict: Verdict) -> Report {
     let mut job = samples::job("cinder-tempest-acme");
     job.id = "00112233445566778899aabbccddeeff".parse().unwrap();
-    Report {
-        run: RunId::new("run-1").unwrap(),
-        job,
-        verdict,
-        attempts: 1,
-        started: samples::AT,
-        took: Duration::from_secs(330),
-        stages: Vec::new(),
-        tests: None,
-        log_url: Some("https://logs.acme.example/12345/2/x/".into()),
-        reason: None,
-    }
+    let run = RunId::new("run-1").unwrap();
+    Report::new(run, job, verdict, samples::AT, Duration::from_secs(330))
+        .with_log_url("https://logs.acme.example/12345/2/x/".to_owned())
 }
 
 fn config() -> CommentConfig {
@@ -55,7 +46,7 @@ fn results(text: &str) -> Vec<(String, String)> {
 #[test]
 fn a_success() {
     let mut report = report(Verdict::Success);
-    report.tests = Some(TestCounts { passed: 1234, failed: 0, skipped: 31 });
+    report.tests = Some(TestCounts::new(1234, 0, 31));
     assert_eq!(
         text(&report),
         "Build succeeded (check pipeline).\n\
@@ -74,10 +65,10 @@ fn a_success() {
 fn a_failure_names_the_stage_and_the_first_tests() {
     let mut report = report(Verdict::Failure { stage: stage("tempest") });
     report.reason = Some("task \"Run tempest\" on node: exit 1".into());
-    report.tests = Some(TestCounts { passed: 10, failed: 12, skipped: 1 });
+    report.tests = Some(TestCounts::new(10, 12, 1));
     let mut outcome = StageOutcome::new(StageStatus::Failed, Duration::from_secs(3));
     outcome.failed_tests = (1..=11).map(|n| format!("tempest.api.volume.test_{n}")).collect();
-    report.stages = vec![(stage("tempest"), outcome)];
+    report.stages = vec![StageResult::new(stage("tempest"), outcome)];
     let text = text(&report);
     assert!(
         text.starts_with(
@@ -176,7 +167,7 @@ fn a_test_name_cannot_look_like_a_result() {
     report.reason = Some(evil.into());
     let mut outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO);
     outcome.failed_tests = vec![evil.into()];
-    report.stages = vec![(stage("tempest"), outcome)];
+    report.stages = vec![StageResult::new(stage("tempest"), outcome)];
     let text = text(&report);
     assert_eq!(results(&text), [("cinder-tempest-acme".to_owned(), "FAILURE".to_owned())], "{text}");
     assert_eq!(Regex::new(STATUS).unwrap().captures_iter(&text).count(), 1, "{text}");
@@ -189,7 +180,7 @@ fn a_comment_is_within_gerrits_limit_and_keeps_its_footer() {
     report.reason = Some("é".repeat(100_000));
     let mut outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO);
     outcome.failed_tests = (0..10_000).map(|_| "漢".repeat(500)).collect();
-    report.stages = vec![(stage("tempest"), outcome)];
+    report.stages = vec![StageResult::new(stage("tempest"), outcome)];
     report.log_url = Some(format!("https://logs/{}", "x".repeat(50_000)));
     let text = text(&report);
     assert!(text.len() <= MESSAGE_LIMIT, "{}", text.len());

@@ -39,7 +39,7 @@ impl PositionTracker {
     pub(crate) fn first(now: Timestamp) -> Position {
         let second = |second| Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH);
         let now = now.as_second();
-        Position { at: second(now + 1), token: Some(token(second(now))) }
+        Position::at(second(now + 1)).with_token(token(second(now)))
     }
 
     /// Goes on from this position. Events may be missing from there on.
@@ -135,7 +135,7 @@ impl PositionTracker {
     }
 
     fn position(&self, at: Timestamp) -> Position {
-        Position { at, token: Some(token(self.first_start)) }
+        Position::at(at).with_token(token(self.first_start))
     }
 }
 

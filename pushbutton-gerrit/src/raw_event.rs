@@ -161,7 +161,7 @@ pub(crate) fn comment_or_votes(author: Account, text: &str, votes: Vec<Approval>
 
 /// None if it has no label, or a value that is not a vote.
 pub(crate) fn approval(vote: &WireApproval<'_>) -> Option<Approval> {
-    Some(Approval { label: name(&vote.label)?, value: i8::try_from(vote.value.0?).ok()? })
+    Some(Approval::new(name(&vote.label)?, i8::try_from(vote.value.0?).ok()?))
 }
 
 pub(crate) fn change(wire: &WireChange<'_>) -> Result<Change> {
@@ -169,51 +169,48 @@ pub(crate) fn change(wire: &WireChange<'_>) -> Result<Change> {
     let number = number
         .ok_or_else(|| Error::permanent(ErrorKind::Invalid, "change.number is missing or not a number"))?;
     let context = |error: Error| error.with("change", number);
-    Ok(Change {
-        project: ProjectName::new(wire.project.as_str()).map_err(context)?,
-        branch: BranchName::new(wire.branch.as_str().trim_start_matches("refs/heads/")).map_err(context)?,
-        number: ChangeNumber(number),
-        subject: wire.subject.as_str().chars().take(500).collect(),
-        url: wire.url.owned().filter(|url| url.len() <= 2000),
-        topic: name(&wire.topic),
-        hashtags: wire.hashtags.iter().filter_map(name).take(MAX_HASHTAGS).collect(),
-        status: match wire.status.as_str() {
-            "MERGED" => ChangeStatus::Merged,
-            "ABANDONED" => ChangeStatus::Abandoned,
-            _ => ChangeStatus::New,
-        },
-        wip: wire.wip,
-        private: wire.private,
-    })
+    let project = ProjectName::new(wire.project.as_str()).map_err(context)?;
+    let branch = BranchName::new(wire.branch.as_str().trim_start_matches("refs/heads/")).map_err(context)?;
+    let mut change = Change::new(project, branch, ChangeNumber(number));
+    change.subject = wire.subject.as_str().chars().take(500).collect();
+    change.url = wire.url.owned().filter(|url| url.len() <= 2000);
+    change.topic = name(&wire.topic);
+    change.hashtags = wire.hashtags.iter().filter_map(name).take(MAX_HASHTAGS).collect();
+    change.status = match wire.status.as_str() {
+        "MERGED" => ChangeStatus::Merged,
+        "ABANDONED" => ChangeStatus::Abandoned,
+        _ => ChangeStatus::New,
+    };
+    (change.wip, change.private) = (wire.wip, wire.private);
+    Ok(change)
 }
 
 pub(crate) fn patchset(wire: &WirePatchset<'_>) -> Result<Patchset> {
     let number = wire.number.0.and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0);
     let number = number
         .ok_or_else(|| Error::permanent(ErrorKind::Invalid, "patchSet.number is missing or not a number"))?;
-    Ok(Patchset {
-        number: PatchsetNumber(number),
-        revision: Revision::new(wire.revision.as_str())
-            .map_err(|error| error.with("field", "patchSet.revision"))?,
-        git_ref: GitRef::new(wire.git_ref.as_str()).map_err(|error| error.with("field", "patchSet.ref"))?,
-        kind: match wire.kind.as_str() {
-            "TRIVIAL_REBASE" => PatchsetKind::TrivialRebase,
-            "TRIVIAL_REBASE_WITH_MESSAGE_UPDATE" => PatchsetKind::TrivialRebaseWithMessageUpdate,
-            "MERGE_FIRST_PARENT_UPDATE" => PatchsetKind::MergeFirstParentUpdate,
-            "NO_CODE_CHANGE" => PatchsetKind::NoCodeChange,
-            "NO_CHANGE" => PatchsetKind::NoChange,
-            // A kind that a later Gerrit adds counts as new code: no trigger skips that.
-            _ => PatchsetKind::Rework,
-        },
-    })
+    let field = |name| move |error: Error| error.with("field", name);
+    let revision = Revision::new(wire.revision.as_str()).map_err(field("patchSet.revision"))?;
+    let git_ref = GitRef::new(wire.git_ref.as_str()).map_err(field("patchSet.ref"))?;
+    Ok(Patchset::new(PatchsetNumber(number), revision, git_ref).with_kind(match wire.kind.as_str() {
+        "TRIVIAL_REBASE" => PatchsetKind::TrivialRebase,
+        "TRIVIAL_REBASE_WITH_MESSAGE_UPDATE" => PatchsetKind::TrivialRebaseWithMessageUpdate,
+        "MERGE_FIRST_PARENT_UPDATE" => PatchsetKind::MergeFirstParentUpdate,
+        "NO_CODE_CHANGE" => PatchsetKind::NoCodeChange,
+        "NO_CHANGE" => PatchsetKind::NoChange,
+        // A kind that a later Gerrit adds counts as new code: no trigger skips that.
+        _ => PatchsetKind::Rework,
+    }))
 }
 
 pub(crate) fn account(wire: Option<&WireAccount<'_>>) -> Account {
-    wire.map_or_else(Account::default, |wire| Account {
-        username: name(&wire.username),
-        name: name(&wire.name),
-        email: name(&wire.email),
-    })
+    let mut account = Account::default();
+    if let Some(wire) = wire {
+        account.username = name(&wire.username);
+        account.name = name(&wire.name);
+        account.email = name(&wire.email);
+    }
+    account
 }
 
 fn name(text: &Text<'_>) -> Option<String> {
@@ -226,11 +223,7 @@ pub(crate) fn seconds(seconds: Option<i64>) -> Option<Timestamp> {
 }
 
 pub(crate) fn cut_text(text: &str) -> &str {
-    let mut at = text.len().min(MAX_TEXT);
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    &text[..at]
+    pushbutton_core::text::cut(text, MAX_TEXT)
 }
 
 #[cfg(test)]

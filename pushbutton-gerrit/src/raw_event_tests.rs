@@ -29,7 +29,7 @@ fn only_votes_with_an_old_value_are_new() {
     );
     let RawEventKind::Comment { author, text, approvals } = one(&line).kind else { panic!() };
     assert_eq!((author.handle(), text.as_str()), ("zuul", "Build succeeded."));
-    assert_eq!(approvals, [Approval { label: "Verified".into(), value: 1 }]);
+    assert_eq!(approvals, [Approval::new("Verified", 1)]);
 }
 
 #[test]

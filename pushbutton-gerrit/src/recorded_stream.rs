@@ -8,14 +8,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use pushbutton_core::memory::MemoryEventStore;
-use pushbutton_core::{Error, ErrorKind, Event, EventSource, EventStore, Position, Result};
+use pushbutton_core::{Error, ErrorKind, Event, EventSource, EventStore, Position, Result, text};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::deduplication::{Dedup, Deduplicator};
 use crate::event_filter::EventFilter;
 use crate::lines::{LineSplitter, MAX_LINE};
 use crate::raw_event::{ParsedLine, RawEvent, parse_line};
-use crate::stream::excerpt;
 
 /// A finite source: the events of a recorded stream, in order, parsed like a live one.
 ///
@@ -87,7 +86,7 @@ impl ReadLines {
         let now = Timestamp::UNIX_EPOCH;
         let parsed = line.and_then(|line| {
             parse_line(line, &self.filter, now).map_err(|error| {
-                tracing::debug!(line = %excerpt(line), "skipping a line of the recorded stream");
+                tracing::debug!(line = %text::short_line(line, 200), "skipping a line of the recorded stream");
                 error.to_string()
             })
         });
@@ -114,8 +113,8 @@ impl EventSource for RecordedStream {
                 // No server can be asked, so an ambiguous event is taken as new.
                 let (Dedup::New(id) | Dedup::Ambiguous(id)) = dedup else { continue };
                 let position = Position::at(event.at);
-                let (kind, change, patchset) = (event.kind.into(), event.change, event.patchset);
-                return Ok(Some(Event { id, position, kind, change, patchset }));
+                let event = Event::new(id, position, event.kind.into(), event.change, event.patchset);
+                return Ok(Some(event));
             }
             if self.ended {
                 return Ok(None);

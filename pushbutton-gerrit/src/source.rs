@@ -106,8 +106,8 @@ impl GerritSource {
                 running.stream.reconnect.notify_one();
             }
             let position = running.position.pass_on(event.at);
-            let (kind, change, patchset) = (event.kind.into(), event.change, event.patchset);
-            return Ok(Some(Event { id, position, kind, change, patchset }));
+            let event = Event::new(id, position, event.kind.into(), event.change, event.patchset);
+            return Ok(Some(event));
         }
         Ok(None)
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pushbutton_core::retry::Backoff;
-use pushbutton_core::{Error, ErrorKind, Result};
+use pushbutton_core::{Error, ErrorKind, Result, text};
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -230,7 +230,7 @@ impl Reader {
                 }
                 Ok(ParsedLine::Dropped) => batch.dropped = true,
                 Err(error) => {
-                    tracing::warn!(line = %excerpt(line), "skipping a line of the event stream: {error}");
+                    tracing::warn!(line = %text::short_line(line, 200), "skipping a line of the event stream: {error}");
                 }
             }
         });
@@ -261,9 +261,4 @@ struct Batch {
     bytes: usize,
     newest: Option<i64>,
     dropped: bool,
-}
-
-/// The beginning of a line, for the log. It comes from strangers, so control characters are replaced.
-pub(crate) fn excerpt(line: &str) -> String {
-    line.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pushbutton_core::memory::{MemoryEventStore};
+use pushbutton_core::memory::MemoryEventStore;
 use pushbutton_core::samples;
 use pushbutton_core::{
     ChangeNumber, EventSource, EventStore, GitRef, Job, PatchsetNumber, Position, ProjectName, Reporter,

@@ -7,8 +7,8 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pushbutton_core::check::Level;
-use pushbutton_core::memory::{MemoryEventStore};
+use pushbutton_core::check::{Check, Level};
+use pushbutton_core::memory::MemoryEventStore;
 use pushbutton_core::samples;
 use pushbutton_core::{
     Approval, ChangeNumber, ErrorKind, EventKind, EventSource, EventStore, HumanDuration, PatchsetNumber,
@@ -81,7 +81,7 @@ async fn all_kinds_of_events_come_and_backfill_repeats_none() {
         1,
         &json!({"message": "Build succeeded (check pipeline).", "labels": {"Verified": 1}}),
     );
-    let vote = [Approval { label: "Verified".into(), value: 1 }];
+    let vote = [Approval::new("Verified", 1)];
     let is_vote = |e: &pushbutton_core::Event, words: &str| matches!(&e.kind, EventKind::CommentAdded { approvals, text, .. } if *approvals == vote && text == words);
     next_where(&mut source, |e| is_vote(e, "Build succeeded (check pipeline).")).await;
     server.comment("zuul", change.number, 1, "once more");

@@ -6,6 +6,7 @@ mod common;
 
 use std::time::Duration;
 
+use pushbutton_core::check::Check;
 use pushbutton_core::{ErrorKind, EventSource};
 use pushbutton_gerrit::Gerrit;
 use pushbutton_testbed::{Sshd, SshdOptions};

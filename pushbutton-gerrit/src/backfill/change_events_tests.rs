@@ -70,7 +70,7 @@ fn a_vote_that_came_with_a_text_stays_with_it() {
     let build =
         found.iter().find(|r| describe(&r.event.kind).starts_with("zuul: \"Build succeeded")).unwrap();
     let RawEventKind::Comment { approvals, .. } = &build.event.kind else { panic!() };
-    assert_eq!(approvals, &[Approval { label: "Verified".into(), value: 1 }]);
+    assert_eq!(approvals, &[Approval::new("Verified", 1)]);
     assert!(!found.iter().any(|r| describe(&r.event.kind).starts_with("zuul votes")));
 }
 

@@ -70,7 +70,8 @@ impl Task {
     pub(super) async fn run(mut self) -> Result<Option<Timestamp>> {
         let (mut start, mut newest) = (0, None);
         loop {
-            let (page, stats) = RetryPolicy::UNTIL_SUCCESS.run("gerrit::backfill", || self.page(start)).await?;
+            let (page, stats) =
+                RetryPolicy::UNTIL_SUCCESS.run("gerrit::backfill", || self.page(start)).await?;
             self.done.extend(&page.changes);
             for events in page.events {
                 self.send(events).await?;

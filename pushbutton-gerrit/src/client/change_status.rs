@@ -30,6 +30,6 @@ fn status(row: &WireChange<'_>, patchset: PatchsetNumber) -> Result<PatchsetStat
     Ok(match raw_event::change(row)?.status {
         ChangeStatus::New if newest > patchset => PatchsetStatus::Superseded { by: newest },
         ChangeStatus::New => PatchsetStatus::Current,
-        ChangeStatus::Merged | ChangeStatus::Abandoned => PatchsetStatus::Closed,
+        _ => PatchsetStatus::Closed,
     })
 }

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use pushbutton_core::check::Finding;
-use pushbutton_core::{Error, Result};
+use async_trait::async_trait;
+use pushbutton_core::check::{Check, Finding};
+use pushbutton_core::{Error, HumanDuration, Result};
 use russh::ChannelMsg;
 
 use crate::client::Gerrit;
 use crate::client::connection::{Excerpt, with_deadline};
 use crate::error::{from_command, from_russh};
+
+/// All of it ends within this time: a part's check must end within a minute.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(55);
 
 /// A stream that is refused says so within this time. One that is granted says nothing.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -17,12 +21,23 @@ fn failed(what: &str, error: &Error, remedy: &str) -> Finding {
     Finding::fail(format!("{what}: {error}"), remedy)
 }
 
-impl Gerrit {
+#[async_trait]
+impl Check for Gerrit {
     /// Logs in, reads the version, opens the event stream for a moment, and looks at the account's name and at REST.
     /// Changes nothing on the server.
-    pub async fn check(&self) -> Vec<Finding> {
-        let config = self.config();
+    async fn check(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
+        if tokio::time::timeout(CHECK_TIMEOUT, self.try_all(&mut findings)).await.is_err() {
+            let what = format!("the check of Gerrit took longer than {}", HumanDuration(CHECK_TIMEOUT));
+            findings.push(Finding::fail(what, "look at the load of the server, and at `gerrit.deadlines`"));
+        }
+        findings
+    }
+}
+
+impl Gerrit {
+    async fn try_all(&self, findings: &mut Vec<Finding>) {
+        let config = self.config();
         match self.version().await {
             Ok(version) => {
                 let server = format!("{}@{}:{}", config.user, config.host, config.port);
@@ -30,7 +45,12 @@ impl Gerrit {
             }
             Err(error) => {
                 // Nothing else can be tried.
-                return vec![failed("login", &error, "correct `gerrit`: host, port, user, key and host_key")];
+                findings.push(failed(
+                    "login",
+                    &error,
+                    "correct `gerrit`: host, port, user, key and host_key",
+                ));
+                return;
             }
         }
         findings.push(match self.try_stream().await {
@@ -64,7 +84,6 @@ impl Gerrit {
             let remedy = "set `gerrit.comment.wiki`: OpenStack's third-party CI requirements ask for the link in every comment";
             findings.push(Finding::warn("wiki: comments have no link to a page about this CI", remedy));
         }
-        findings
     }
 
     /// Opens the event stream and closes it.

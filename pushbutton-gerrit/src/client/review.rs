@@ -39,9 +39,9 @@ impl Review {
         self.labels.insert(label.into(), value);
         self
     }
-
-    setters! { with_tag => tag: Option<String>, with_notify => notify: Notify }
 }
+
+setters!(Review { tag / with_tag: Option<String>, notify / with_notify: Notify });
 
 /// What is reviewed.
 #[derive(Debug, Clone)]
