@@ -1,6 +1,7 @@
-//! What Gerrit's REST answers about the comments on a change (`GET /changes/ID/comments`): pure, and bounded.
+//! Parses the REST reply to `GET /changes/ID/comments`. Pure, in bounded memory.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -9,40 +10,39 @@ use pushbutton_core::{Account, Error, ErrorKind, PatchsetNumber, Result};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::convert::{self, PATCHSET_LEVEL};
-use crate::wire::{Number, Text, WireAccount};
-use crate::wire_list::{Listed, MAX_LIST, list};
+use crate::raw_event;
+use crate::wire::{List, Listed, MAX_LIST, Number, PATCHSET_LEVEL, Text, WireAccount};
 
-/// What a reply in JSON begins with, so that no browser takes it for a script.
+/// The first bytes of a JSON reply: they keep browsers from running it as a script.
 const PREFIX: &[u8] = b")]}'";
 
-/// When a comment was written. A query tells its text as well, but never this.
+/// When a comment was written. A query has its text too, but not its time.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Written {
+pub(crate) struct CommentTime {
     pub(crate) patchset: PatchsetNumber,
     pub(crate) author: Account,
     /// By Gerrit's clock.
     pub(crate) at: Timestamp,
-    /// Of a comment on the patch set as a whole, its text; none for one on a file.
+    /// The text of a comment on the patch set as a whole; none for a comment on a file.
     pub(crate) text: Option<String>,
 }
 
-/// Reads a reply: all comments of a change, in no order.
+/// Parses a reply: all comments of a change, in any order.
 ///
 /// # Errors
-/// [`ErrorKind::Protocol`], permanent: this is no reply of Gerrit, but a login page, perhaps.
-pub(crate) fn written(reply: &[u8]) -> Result<Vec<Written>> {
-    let foreign = |what: String| Error::permanent(ErrorKind::Protocol, what);
+/// [`ErrorKind::Protocol`], permanent: this is not a reply of Gerrit, perhaps a login page.
+pub(crate) fn parse_comments(reply: &[u8]) -> Result<Vec<CommentTime>> {
+    let invalid = |what: String| Error::permanent(ErrorKind::Protocol, what);
     let json = reply.strip_prefix(PREFIX).ok_or_else(|| {
-        foreign("the reply does not begin as Gerrit's replies do; does `url` name a Gerrit?".into())
+        invalid("the reply does not begin like one of Gerrit; is `url` the address of a Gerrit?".into())
     })?;
     let files: Files = serde_json::from_slice(json)
-        .map_err(|error| foreign(format!("the reply cannot be understood: {error}")))?;
+        .map_err(|error| invalid(format!("the reply cannot be parsed: {error}")))?;
     Ok(files.0)
 }
 
 /// Comments by file.
-struct Files(Vec<Written>);
+struct Files(Vec<CommentTime>);
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -57,14 +57,10 @@ struct WireComment<'a> {
 }
 
 impl Listed for WireComment<'_> {
-    fn is_of_use(&self) -> bool {
-        self.patch_set.0.is_some() && self.updated.is_of_use()
+    fn is_usable(&self) -> bool {
+        self.patch_set.0.is_some() && self.updated.is_usable()
     }
 }
-
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct WireComments<'a>(#[serde(borrow, deserialize_with = "list")] Vec<WireComment<'a>>);
 
 impl<'de> Deserialize<'de> for Files {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
@@ -83,10 +79,9 @@ impl<'de> Deserialize<'de> for Files {
                         map.next_value::<IgnoredAny>()?;
                         continue;
                     }
-                    let is_whole = file.as_str() == PATCHSET_LEVEL;
-                    found.extend(
-                        map.next_value::<WireComments<'de>>()?.0.iter().filter_map(|c| one(c, is_whole)),
-                    );
+                    let on_patchset = file.as_str() == PATCHSET_LEVEL;
+                    let comments: Vec<WireComment<'de>> = map.next_value_seed(List(PhantomData))?;
+                    found.extend(comments.iter().filter_map(|comment| comment_time(comment, on_patchset)));
                 }
                 Ok(Files(found))
             }
@@ -95,29 +90,26 @@ impl<'de> Deserialize<'de> for Files {
     }
 }
 
-fn one(comment: &WireComment<'_>, is_whole: bool) -> Option<Written> {
-    Some(Written {
+fn comment_time(comment: &WireComment<'_>, on_patchset: bool) -> Option<CommentTime> {
+    // `2026-11-24 02:47:14.000000000`, always UTC.
+    let at = Offset::UTC.to_timestamp(comment.updated.as_str().parse::<DateTime>().ok()?).ok()?;
+    Some(CommentTime {
         patchset: PatchsetNumber(u32::try_from(comment.patch_set.0?).ok()?),
-        author: convert::account(comment.author.as_ref()),
-        at: time(comment.updated.as_str())?,
-        text: is_whole.then(|| comment.message.as_str().to_owned()),
+        author: raw_event::account(comment.author.as_ref()),
+        at,
+        text: on_patchset.then(|| comment.message.as_str().to_owned()),
     })
-}
-
-/// `2026-11-24 02:47:14.000000000`, always UTC.
-fn time(text: &str) -> Option<Timestamp> {
-    Offset::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const REPLY: &[u8] = include_bytes!("../tests/payloads/rest-3.10-comments.json");
+    const REPLY: &[u8] = include_bytes!("../../tests/payloads/rest-3.10-comments.json");
 
     #[test]
-    fn a_recorded_reply_is_read() {
-        let all = written(REPLY).unwrap();
+    fn a_recorded_reply_is_parsed() {
+        let all = parse_comments(REPLY).unwrap();
         assert_eq!(all.len(), 7);
         let whole: Vec<_> = all.iter().filter(|w| w.text.is_some()).collect();
         assert_eq!(whole.len(), 5);
@@ -127,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_is_an_error_and_what_is_odd_is_passed_by() {
+    fn another_reply_is_an_error_and_an_invalid_comment_is_skipped() {
         for reply in [
             &b"<html>Sign in</html>"[..],
             b"",
@@ -137,22 +129,22 @@ mod tests {
             b")]}'\n{\"a\":[",
             b"{}",
         ] {
-            assert_eq!(written(reply).unwrap_err().kind(), ErrorKind::Protocol);
+            assert_eq!(parse_comments(reply).unwrap_err().kind(), ErrorKind::Protocol);
         }
         let odd = br#")]}'
         {"/PATCHSET_LEVEL":[{}, {"patch_set":-1,"updated":"2026-11-24 02:47:14"}, {"patch_set":1,"updated":"soon"},
         {"patch_set":"1","updated":"2026-11-24 02:47:14","message":7,"author":{"name":{}}}],"a":null}"#;
-        let all = written(odd).unwrap();
+        let all = parse_comments(odd).unwrap();
         assert_eq!(all.len(), 1, "{all:?}");
         assert_eq!((all[0].text.as_deref(), all[0].author.handle()), (Some("7"), ""));
     }
 
     #[test]
-    fn a_long_list_costs_no_more_than_its_bytes() {
+    fn a_long_list_takes_no_more_memory_than_its_bytes() {
         let many = format!(")]}}'\n{{\"a\":[{}{{}}]}}", "{},".repeat(1_000_000));
-        assert_eq!(written(many.as_bytes()).unwrap(), []);
+        assert_eq!(parse_comments(many.as_bytes()).unwrap(), []);
         let comment = r#"{"patch_set":1,"updated":"2026-11-24 02:47:14"},"#;
         let many = format!(")]}}'\n{{\"a\":[{}{{}}]}}", comment.repeat(MAX_LIST + 10));
-        assert_eq!(written(many.as_bytes()).unwrap().len(), MAX_LIST);
+        assert_eq!(parse_comments(many.as_bytes()).unwrap().len(), MAX_LIST);
     }
 }

@@ -1,11 +1,8 @@
 use super::*;
-use crate::interest::Interest;
-use crate::parse::{Parsed, parse_line};
-
-fn parsed(line: &str) -> Result<Vec<Happening>> {
-    match parse_line(line.as_bytes(), &Interest::everything(), Timestamp::UNIX_EPOCH)? {
-        Parsed::Happenings(happenings, _) => Ok(happenings),
-        Parsed::Dropped => panic!("dropped-output"),
+fn parsed(line: &str) -> Result<Vec<RawEvent>> {
+    match parse_line(line, &EventFilter::everything(), Timestamp::UNIX_EPOCH)? {
+        ParsedLine::Events(events, _) => Ok(events),
+        ParsedLine::Dropped => panic!("dropped-output"),
     }
 }
 
@@ -18,7 +15,7 @@ fn comment(fields: &str) -> String {
     )
 }
 
-fn one(line: &str) -> Happening {
+fn one(line: &str) -> RawEvent {
     let mut all = parsed(line).unwrap();
     assert_eq!(all.len(), 1, "{all:?}");
     all.remove(0)
@@ -30,13 +27,13 @@ fn only_votes_with_an_old_value_are_new() {
         r#""author":{"username":"zuul"},"comment":"Patch Set 2: Verified+1\n\nBuild succeeded.",
         "approvals":[{"type":"Verified","value":"1","oldValue":"0"},{"type":"Code-Review","value":"2"}]"#,
     );
-    let What::Comment { author, text, approvals } = one(&line).what else { panic!() };
+    let RawEventKind::Comment { author, text, approvals } = one(&line).kind else { panic!() };
     assert_eq!((author.handle(), text.as_str()), ("zuul", "Build succeeded."));
-    assert_eq!(approvals, [Approval { label: "Verified".into(), value: 1 }]);
+    assert_eq!(approvals, [Approval::new("Verified", 1)]);
 }
 
 #[test]
-fn votes_without_a_text_stand_for_themselves_and_nothing_at_all_is_nothing() {
+fn votes_without_a_text_are_events_and_an_empty_comment_is_none() {
     let line = comment(
         r#""author":{"username":"zuul"},"comment":"Patch Set 2: Verified+1 Code-Review-1",
         "approvals":[{"type":"Verified","value":1,"oldValue":0},{"type":"Code-Review","value":-1,"oldValue":"0"}]"#,
@@ -49,19 +46,19 @@ fn votes_without_a_text_stand_for_themselves_and_nothing_at_all_is_nothing() {
 }
 
 #[test]
-fn words_on_the_patch_set_win_over_the_message() {
+fn comments_on_the_patch_set_replace_the_message() {
     let line = comment(
         r#""author":{"username":"bob"},"comment":"Patch Set 2:\n\n(3 comments)",
         "patchSetComments":{"/PATCHSET_LEVEL":[{"message":"recheck"},{"message":"and more"}],"a.py":[{"message":"why?"}]}"#,
     );
-    let What::Comment { text, .. } = one(&line).what else { panic!() };
+    let RawEventKind::Comment { text, .. } = one(&line).kind else { panic!() };
     assert_eq!(text, "recheck\nand more");
 }
 
 #[test]
-fn shell_marks_quotes_and_line_breaks_come_through_as_they_are() {
+fn shell_characters_quotes_and_line_breaks_are_kept() {
     let line = comment(r#""author":{"username":"bob"},"comment":"Patch Set 2:\n\nrecheck $(id) `x` \"q\" 's';\r\n| rm -rf / é漢"}"#.trim_end_matches('}'));
-    let What::Comment { text, .. } = one(&line).what else { panic!() };
+    let RawEventKind::Comment { text, .. } = one(&line).kind else { panic!() };
     assert_eq!(text, "recheck $(id) `x` \"q\" 's';\r\n| rm -rf / é漢");
 }
 
@@ -70,13 +67,10 @@ fn old_servers_write_numbers_as_strings_and_projects_as_objects() {
     let line = r#"{"type":"patchset-created","change":{"project":{"name":"openstack/cinder"},"branch":"refs/heads/master","number":"12345"},
         "patchSet":{"number":"2","revision":"0123456789abcdef0123456789abcdef01234567","ref":"refs/changes/45/12345/2","createdOn":"1795450990"},
         "uploader":{"name":"Alice"},"eventCreatedOn":"1795450991"}"#;
-    let happening = one(line);
-    assert_eq!(
-        (happening.change.project.as_str(), happening.change.branch.as_str()),
-        ("openstack/cinder", "master")
-    );
-    assert_eq!((happening.change.number.0, happening.patchset.number.0), (12345, 2));
-    assert_eq!(happening.at.as_second(), 1_795_450_991);
+    let event = one(line);
+    assert_eq!((event.change.project.as_str(), event.change.branch.as_str()), ("openstack/cinder", "master"));
+    assert_eq!((event.change.number.0, event.patchset.number.0), (12345, 2));
+    assert_eq!(event.at.as_second(), 1_795_450_991);
 }
 
 #[test]
@@ -93,7 +87,7 @@ fn fields_of_another_type_count_as_missing() {
 }
 
 #[test]
-fn unknown_types_pass_by_whatever_they_hold() {
+fn unknown_types_are_ignored_whatever_they_hold() {
     for line in [
         r#"{"type":"ref-updated","refUpdate":{"refName":"refs/heads/x"}}"#,
         r#"{"type":"something-new","change":{"number":{}},"patchSet":{"ref":"$(id)"}}"#,
@@ -106,7 +100,7 @@ fn unknown_types_pass_by_whatever_they_hold() {
 }
 
 #[test]
-fn what_is_not_what_it_must_be_is_refused_with_its_name() {
+fn an_invalid_field_is_refused_by_name() {
     let good = comment(r#""author":{},"comment":"recheck""#);
     for (from, to, words) in [
         ("refs/changes/45/12345/2", "refs/changes/45/12345/2; rm -rf /", "patchSet.ref"),
@@ -117,7 +111,7 @@ fn what_is_not_what_it_must_be_is_refused_with_its_name() {
         ("\"number\":2,", "\"number\":-2,", "patchSet.number"),
         ("\"branch\":\"master\"", "\"branch\":\"-oProxyCommand=x\"", "change=12345"),
         ("\"change\":", "\"chango\":", "comment-added without change"),
-        ("}}", "}", "not an event of Gerrit"),
+        ("}}", "}", "not a Gerrit event"),
     ] {
         let broken = good.replace(from, to);
         assert_ne!(good, broken);
@@ -128,40 +122,42 @@ fn what_is_not_what_it_must_be_is_refused_with_its_name() {
 }
 
 #[test]
-fn nesting_without_end_is_refused_not_followed() {
+fn deep_nesting_is_refused() {
     let deep = format!(r#"{{"type":{}"#, "[".repeat(100_000));
     assert!(parsed(&deep).is_err());
 }
 
 #[test]
-fn dropped_output_is_told() {
-    let line = br#"{"type":"dropped-output","eventCreatedOn":1795450990}"#;
-    assert_eq!(parse_line(line, &Interest::everything(), Timestamp::UNIX_EPOCH).unwrap(), Parsed::Dropped);
+fn dropped_output_is_reported() {
+    let line = r#"{"type":"dropped-output","eventCreatedOn":1795450990}"#;
+    assert_eq!(
+        parse_line(line, &EventFilter::everything(), Timestamp::UNIX_EPOCH).unwrap(),
+        ParsedLine::Dropped
+    );
 }
 
 #[test]
-fn places_of_no_interest_are_not_even_looked_at() {
-    let interest =
-        Interest::places(|project, branch| project == "openstack/cinder" && branch == "stable/2026.1");
+fn other_projects_are_not_parsed() {
+    let filter =
+        EventFilter::projects(|project, branch| project == "openstack/cinder" && branch == "stable/2026.1");
     let line = comment(r#""author":{},"comment":"recheck""#);
-    let parsed = parse_line(line.as_bytes(), &interest, Timestamp::UNIX_EPOCH).unwrap();
-    assert_eq!(parsed, Parsed::Happenings(vec![], Some(1_795_450_990)));
+    let parsed = parse_line(&line, &filter, Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!(parsed, ParsedLine::Events(vec![], Some(1_795_450_990)));
 }
 
 #[test]
 fn a_long_text_is_cut_at_a_character() {
     let line = comment(&format!(r#""author":{{}},"comment":"Patch Set 2:\n\n{}""#, "é".repeat(100_000)));
-    let What::Comment { text, .. } = one(&line).what else { panic!() };
+    let RawEventKind::Comment { text, .. } = one(&line).kind else { panic!() };
     assert_eq!(text.len(), MAX_TEXT);
 }
 
 proptest::proptest! {
-    /// What is read is what stands there: a text comes through whatever it holds.
     #[test]
-    fn any_text_comes_through(said in "[a-zA-Z][^\\x00]{0,200}") {
+    fn any_text_is_kept(said in "[a-zA-Z][^\\x00]{0,200}") {
         let message = serde_json::to_string(&format!("Patch Set 2:\n\n{said}")).unwrap();
         let found = parsed(&comment(&format!(r#""author":{{"username":"bob"}},"comment":{message}"#))).unwrap();
-        let What::Comment { text, .. } = &found[0].what else { panic!() };
+        let RawEventKind::Comment { text, .. } = &found[0].kind else { panic!() };
         proptest::prop_assert_eq!(text, said.trim());
     }
 }

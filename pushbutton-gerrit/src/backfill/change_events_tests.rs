@@ -1,52 +1,53 @@
 use pushbutton_core::Approval;
 
 use super::*;
-use crate::interest::Interest;
-use crate::parse::{Parsed, parse_line};
+use crate::client::rest_comments::parse_comments;
+use crate::event_filter::EventFilter;
+use crate::raw_event::{ParsedLine, parse_line};
 
-const OPEN: &str = include_str!("../tests/payloads/query-3.10-open.jsonl");
-const MERGED: &str = include_str!("../tests/payloads/query-3.10-merged.jsonl");
-const STREAM: &str = include_str!("../tests/payloads/stream-3.10.jsonl");
+const OPEN: &str = include_str!("../../tests/payloads/query-3.10-open.jsonl");
+const MERGED: &str = include_str!("../../tests/payloads/query-3.10-merged.jsonl");
+const STREAM: &str = include_str!("../../tests/payloads/stream-3.10.jsonl");
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn recovered(row: &str, horizon: i64, first_start: i64) -> Vec<Recovered> {
+fn backfilled(row: &str, horizon: i64, first_start: i64) -> Vec<BackfilledEvent> {
     let wire: WireChange<'_> = serde_json::from_str(row.lines().next().unwrap()).unwrap();
-    happenings(&wire, at(horizon), at(first_start), None).unwrap()
+    backfilled_events(&wire, at(horizon), at(first_start), None).unwrap()
 }
 
-/// What happened, without its time, in words that can be compared.
-fn words(what: &What) -> String {
-    match what {
-        What::Created { uploader } => format!("created by {uploader}"),
-        What::Comment { author, text, approvals } => format!("{author}: {text:?} {approvals:?}"),
-        What::Vote { voter, vote } => format!("{voter} votes {vote:?}"),
-        What::Merged => "merged".into(),
-        What::Abandoned => "abandoned".into(),
-        What::Restored { restorer } => format!("restored by {restorer}"),
+/// The event without its time, as text.
+fn describe(kind: &RawEventKind) -> String {
+    match kind {
+        RawEventKind::Created { uploader } => format!("created by {uploader}"),
+        RawEventKind::Comment { author, text, approvals } => format!("{author}: {text:?} {approvals:?}"),
+        RawEventKind::Vote { voter, vote } => format!("{voter} votes {vote:?}"),
+        RawEventKind::Merged => "merged".into(),
+        RawEventKind::Abandoned => "abandoned".into(),
+        RawEventKind::Restored { restorer } => format!("restored by {restorer}"),
     }
 }
 
-fn streamed() -> Vec<Happening> {
+fn streamed() -> Vec<RawEvent> {
     let now = Timestamp::UNIX_EPOCH;
     STREAM
         .lines()
-        .flat_map(|line| match parse_line(line.as_bytes(), &Interest::everything(), now).unwrap() {
-            Parsed::Happenings(happenings, _) => happenings,
-            Parsed::Dropped => panic!("dropped"),
+        .flat_map(|line| match parse_line(line, &EventFilter::everything(), now).unwrap() {
+            ParsedLine::Events(events, _) => events,
+            ParsedLine::Dropped => panic!("dropped"),
         })
         .collect()
 }
 
 #[test]
-fn a_query_tells_what_the_stream_told() {
-    // The same server and change, told in both ways. A query shows only the votes that stand now, and cannot tell for sure which of
-    // bob's words came with which message, since he also commented on a file.
-    let streamed: Vec<String> = streamed().iter().map(|h| words(&h.what)).collect();
-    let found: Vec<String> = recovered(MERGED, 0, 0).iter().map(|r| words(&r.happening.what)).collect();
-    for told in [
+fn a_query_finds_what_the_stream_brought() {
+    // The same change in both forms. A query shows only the current votes, and it is uncertain which of bob's
+    // comments came with which message, since he also commented on a file.
+    let streamed: Vec<String> = streamed().iter().map(|e| describe(&e.kind)).collect();
+    let found: Vec<String> = backfilled(MERGED, 0, 0).iter().map(|r| describe(&r.event.kind)).collect();
+    for expected in [
         "created by alice",
         "bob: \"recheck\" []",
         "bob: \"recheck acme\" []",
@@ -56,8 +57,8 @@ fn a_query_tells_what_the_stream_told() {
         "restored by alice",
         "merged",
     ] {
-        assert!(streamed.iter().any(|s| s == told), "stream: {told} in {streamed:#?}");
-        assert!(found.iter().any(|f| f == told), "query: {told} in {found:#?}");
+        assert!(streamed.iter().any(|s| s == expected), "stream: {expected} in {streamed:#?}");
+        assert!(found.iter().any(|f| f == expected), "query: {expected} in {found:#?}");
     }
     let count = |all: &[String]| all.iter().filter(|w| w.contains("\"recheck acme\"")).count();
     assert_eq!((count(&streamed), count(&found)), (2, 2));
@@ -65,23 +66,23 @@ fn a_query_tells_what_the_stream_told() {
 
 #[test]
 fn a_vote_that_came_with_a_text_stays_with_it() {
-    let found = recovered(OPEN, 0, 0);
+    let found = backfilled(OPEN, 0, 0);
     let build =
-        found.iter().find(|r| words(&r.happening.what).starts_with("zuul: \"Build succeeded")).unwrap();
-    let What::Comment { approvals, .. } = &build.happening.what else { panic!() };
-    assert_eq!(approvals, &[Approval { label: "Verified".into(), value: 1 }]);
-    assert!(!found.iter().any(|r| words(&r.happening.what).starts_with("zuul votes")));
+        found.iter().find(|r| describe(&r.event.kind).starts_with("zuul: \"Build succeeded")).unwrap();
+    let RawEventKind::Comment { approvals, .. } = &build.event.kind else { panic!() };
+    assert_eq!(approvals, &[Approval::new("Verified", 1)]);
+    assert!(!found.iter().any(|r| describe(&r.event.kind).starts_with("zuul votes")));
 }
 
 #[test]
-fn nothing_older_than_the_horizon_comes() {
-    let all = recovered(OPEN, 0, 0);
-    let middle = all[all.len() / 2].happening.at.as_second();
-    let later = recovered(OPEN, middle, 0);
-    assert!(later.len() < all.len() && later.iter().all(|r| r.happening.at.as_second() >= middle));
+fn nothing_older_than_the_horizon_is_found() {
+    let all = backfilled(OPEN, 0, 0);
+    let middle = all[all.len() / 2].event.at.as_second();
+    let later = backfilled(OPEN, middle, 0);
+    assert!(later.len() < all.len() && later.iter().all(|r| r.event.at.as_second() >= middle));
 }
 
-/// A change on which bob said these things: (time, message), and these words on the patch set and on files, without times.
+/// A change with messages of bob, (time, text), and his undated comments on the patch set and on files.
 fn row(messages: &[(i64, &str)], whole: &[&str], on_files: usize) -> String {
     let bob = r#""reviewer":{"username":"bob"}"#;
     let messages: Vec<String> =
@@ -102,10 +103,10 @@ fn row(messages: &[(i64, &str)], whole: &[&str], on_files: usize) -> String {
 
 /// (time, text, nth) of the comments.
 fn comments(row: &str, horizon: i64, first_start: i64) -> Vec<(i64, String, u32)> {
-    recovered(row, horizon, first_start)
+    backfilled(row, horizon, first_start)
         .into_iter()
-        .filter_map(|r| match r.happening.what {
-            What::Comment { text, .. } => Some((r.happening.at.as_second(), text, r.nth)),
+        .filter_map(|r| match r.event.kind {
+            RawEventKind::Comment { text, .. } => Some((r.event.at.as_second(), text, r.nth)),
             _ => None,
         })
         .collect()
@@ -115,7 +116,7 @@ const ONE: &str = "Patch Set 1:\n\n(1 comment)";
 const TWO: &str = "Patch Set 1:\n\n(2 comments)";
 
 #[test]
-fn words_from_the_web_are_given_to_their_messages() {
+fn comments_of_the_web_ui_are_assigned_to_their_messages() {
     let row =
         row(&[(100, ONE), (200, TWO), (300, "Patch Set 1:\n\nrecheck")], &["recheck", "recheck", "more"], 0);
     let expected = [
@@ -127,7 +128,7 @@ fn words_from_the_web_are_given_to_their_messages() {
 }
 
 #[test]
-fn in_doubt_the_later_time_is_taken() {
+fn an_uncertain_comment_gets_its_latest_time() {
     // Either comment may have been the one on the file.
     let row = row(&[(100, ONE), (200, ONE)], &["recheck"], 1);
     assert_eq!(comments(&row, 0, 0), [(200, "recheck".to_owned(), 1)]);
@@ -137,7 +138,7 @@ fn in_doubt_the_later_time_is_taken() {
 }
 
 #[test]
-fn comments_from_before_our_first_start_are_not_counted() {
+fn comments_before_the_first_start_are_not_counted() {
     let plain = "Patch Set 1:\n\nrecheck";
     let row = row(&[(100, plain), (200, plain), (300, plain)], &[], 0);
     assert_eq!(comments(&row, 300, 200), [(300, "recheck".to_owned(), 2)]);
@@ -151,28 +152,28 @@ fn a_copied_vote_is_not_a_new_one() {
         {"type":"Verified","value":"1","grantedOn":15,"by":{"username":"zool"}}],"#,
     );
     let votes: Vec<String> =
-        recovered(&row.replace('\n', " "), 0, 0).iter().map(|r| words(&r.happening.what)).collect();
+        backfilled(&row.replace('\n', " "), 0, 0).iter().map(|r| describe(&r.event.kind)).collect();
     assert_eq!(votes.len(), 2, "{votes:?}");
     assert!(votes[1].starts_with("zool votes"), "{votes:?}");
 }
 
 #[test]
-fn a_hostile_patch_set_is_passed_by_and_the_rest_is_kept() {
+fn an_invalid_patch_set_is_skipped_and_the_rest_is_kept() {
     let row = row(&[(100, "Patch Set 1:\n\nrecheck")], &[], 0)
         .replace(r#""patchSets":["#, r#""patchSets":[{"number":2,"revision":"$(id)","ref":"x"},"#);
     assert_eq!(comments(&row, 0, 0).len(), 1);
 }
 
-const WEB: &str = include_str!("../tests/payloads/query-3.10-web.jsonl");
-const REST: &[u8] = include_bytes!("../tests/payloads/rest-3.10-comments.json");
+const WEB: &str = include_str!("../../tests/payloads/query-3.10-web.jsonl");
+const REST: &[u8] = include_bytes!("../../tests/payloads/rest-3.10-comments.json");
 
 /// (second after the first message, author, text) of the comments of the recorded change.
-fn on_the_web(written: Option<&[Written]>, horizon: i64) -> Vec<(i64, String, String)> {
+fn on_the_web(times: Option<&[CommentTime]>, horizon: i64) -> Vec<(i64, String, String)> {
     let wire: WireChange<'_> = serde_json::from_str(WEB.lines().next().unwrap()).unwrap();
-    let found = happenings(&wire, at(horizon), at(0), written).unwrap();
-    let said = |r: Recovered| match r.happening.what {
-        What::Comment { author, text, .. } => {
-            Some((r.happening.at.as_second() - 1_795_488_431, author.handle().to_owned(), text))
+    let found = backfilled_events(&wire, at(horizon), at(0), times).unwrap();
+    let said = |r: BackfilledEvent| match r.event.kind {
+        RawEventKind::Comment { author, text, .. } => {
+            Some((r.event.at.as_second() - 1_795_488_431, author.handle().to_owned(), text))
         }
         _ => None,
     };
@@ -180,12 +181,12 @@ fn on_the_web(written: Option<&[Written]>, horizon: i64) -> Vec<(i64, String, St
 }
 
 #[test]
-fn times_from_rest_make_certain_what_a_query_leaves_open() {
-    let written = crate::web_reply::written(REST).unwrap();
-    let told = on_the_web(Some(&written), 0);
+fn times_from_rest_decide_what_a_query_leaves_open() {
+    let times = parse_comments(REST).unwrap();
+    let found = on_the_web(Some(&times), 0);
     let words = |at: i64, who: &str, text: &str| (at, who.to_owned(), text.to_owned());
     assert_eq!(
-        told,
+        found,
         [
             words(1, "bob", "recheck"),
             words(2, "bob", "second\nrecheck"),
@@ -194,21 +195,21 @@ fn times_from_rest_make_certain_what_a_query_leaves_open() {
             words(5, "alice", "words"),
         ]
     );
-    // With the query alone, each of bob's words may have come with a later message.
-    assert_ne!(on_the_web(None, 0), told);
+    // With the query alone, each of bob's comments may have come with a later message.
+    assert_ne!(on_the_web(None, 0), found);
     assert!(on_the_web(None, 0).iter().filter(|(_, _, text)| text == "recheck").count() >= 2);
-    // What was written before the horizon stays out, although its message came with others.
-    let late = on_the_web(Some(&written), 1_795_488_431 + 3);
+    // What was written before the horizon is left out, although its message came with others.
+    let late = on_the_web(Some(&times), 1_795_488_431 + 3);
     assert_eq!(late[0], words(3, "bob", "recheck"));
 }
 
 #[test]
-fn a_rest_that_sees_less_changes_nothing() {
-    let mut written = crate::web_reply::written(REST).unwrap();
-    written.retain(|w| w.text.as_deref() != Some("second"));
+fn an_incomplete_answer_of_rest_changes_nothing() {
+    let mut times = parse_comments(REST).unwrap();
+    times.retain(|w| w.text.as_deref() != Some("second"));
     let of = |all: Vec<(i64, String, String)>, who: &str| {
         all.into_iter().filter(|(_, author, _)| author == who).collect::<Vec<_>>()
     };
-    assert_eq!(of(on_the_web(Some(&written), 0), "bob"), of(on_the_web(None, 0), "bob"));
+    assert_eq!(of(on_the_web(Some(&times), 0), "bob"), of(on_the_web(None, 0), "bob"));
     assert_eq!(on_the_web(Some(&[]), 0), on_the_web(None, 0));
 }

@@ -1,7 +1,7 @@
-//! One SSH session to Gerrit, with a deadline on every step.
+//! One SSH connection, with a deadline on every step.
 //!
-//! russh waits for ever where a peer says nothing: in connecting, in login, in opening a channel. Its keepalive watches only a
-//! session that is logged in. So each step has its own deadline here.
+//! russh has no timeout of its own for connecting, login and opening a channel, and its keepalive starts after login.
+//! So each step has a deadline here.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use russh::{Channel, Preferred};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::auth::{load_key, log_in};
+use crate::client::auth::{load_key, log_in};
+use crate::client::host_key::TrustedKeys;
 use crate::config::{GerritConfig, HostKeyPolicy};
 use crate::error::{SshError, from_russh, from_ssh};
-use crate::host_key::TrustedKeys;
 
-/// A session that is logged in. Dropping it, and all channels of it, ends it.
-pub(crate) struct Session {
+/// A connection that is logged in. It closes when it and all its channels are dropped.
+pub(crate) struct Connection {
     handle: Handle<Client>,
-    /// The way there, kept open as long as the session.
+    /// The connection to the jump host that carries this one.
     _jump: Option<Handle<Client>>,
     deadline: HumanDuration,
 }
 
-/// Looks at the host key; nothing else of russh's callbacks matters to us.
+/// russh's callbacks: only the check of the host key is used.
 pub(crate) struct Client {
     trusted: TrustedKeys,
 }
@@ -39,20 +39,20 @@ impl client::Handler for Client {
             PublicKeyOrCertificate::PublicKey { key, .. } => {
                 self.trusted.check(key).map(|()| true).map_err(SshError::HostKey)
             }
-            // Not asked for, so a server that shows one anyway is not to be trusted.
+            // Certificates are not offered to the server, so one that sends a certificate is refused.
             PublicKeyOrCertificate::Certificate(_) => Ok(false),
         }
     }
 }
 
-impl Session {
-    /// Connects, checks the host key and logs in, through the jump host where there is one.
+impl Connection {
+    /// Connects, checks the host key and logs in, through the jump host if there is one.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`] and [`ErrorKind::Config`], permanent: key, login, host key. All others may pass.
+    /// [`ErrorKind::Denied`] and [`ErrorKind::Config`], permanent: key, login, host key. All others are temporary.
     pub(crate) async fn open(config: &GerritConfig) -> Result<Self> {
-        let place = format!("{}@{}:{}", config.user, config.host, config.port);
-        Self::try_open(config).await.map_err(|error| error.during("gerrit::connect").with("server", place))
+        let server = format!("{}@{}:{}", config.user, config.host, config.port);
+        Self::try_open(config).await.map_err(|error| error.during("gerrit::connect").with("server", server))
     }
 
     async fn try_open(config: &GerritConfig) -> Result<Self> {
@@ -67,67 +67,68 @@ impl Session {
                 let through =
                     |error: Error| error.with("jump", format!("{}@{}:{}", jump.user, jump.host, jump.port));
                 let socket = tcp(&jump.host, jump.port, limits.connect).await.map_err(through)?;
-                let mut way = handshake(config, &jump.host, jump.port, &jump.host_key, socket)
+                let mut via = handshake(config, &jump.host, jump.port, &jump.host_key, socket)
                     .await
                     .map_err(through)?;
                 let jump_key = match &jump.key {
                     Some(file) => load_key(file, jump.passphrase.as_ref()).await.map_err(through)?,
                     None => Arc::clone(&key),
                 };
-                within(limits.auth, "login on the jump host", log_in(&mut way, &jump.user, &jump_key))
+                with_deadline(limits.auth, "login on the jump host", log_in(&mut via, &jump.user, &jump_key))
                     .await
                     .map_err(through)?;
                 let opening =
-                    way.channel_open_direct_tcpip(config.host.clone(), config.port.into(), "127.0.0.1", 0);
-                let tunnel =
-                    within(limits.connect, "opening the tunnel", async { opening.await.map_err(from_russh) })
-                        .await
-                        .map_err(through)?;
+                    via.channel_open_direct_tcpip(config.host.clone(), config.port.into(), "127.0.0.1", 0);
+                let tunnel = with_deadline(limits.connect, "opening the tunnel", async {
+                    opening.await.map_err(from_russh)
+                })
+                .await
+                .map_err(through)?;
                 let handle =
                     handshake(config, &config.host, config.port, &config.host_key, tunnel.into_stream())
                         .await?;
-                (handle, Some(way))
+                (handle, Some(via))
             }
         };
-        within(limits.auth, "login", log_in(&mut handle, &config.user, &key)).await?;
+        with_deadline(limits.auth, "login", log_in(&mut handle, &config.user, &key)).await?;
         Ok(Self { handle, _jump: jump, deadline: limits.connect })
     }
 
-    /// Starts a command on a channel of its own.
+    /// Starts a command on a new channel.
     ///
     /// # Errors
-    /// Temporary: the session is gone, or the server does not answer.
+    /// Temporary: the connection is lost, or the server does not answer.
     pub(crate) async fn exec(&self, command: &str) -> Result<Channel<Msg>> {
         let start = async {
             let channel = self.handle.channel_open_session().await.map_err(from_russh)?;
             channel.exec(true, command).await.map_err(from_russh)?;
             Ok(channel)
         };
-        within(self.deadline, "starting a command", start).await
+        with_deadline(self.deadline, "starting a command", start).await
     }
 
-    /// Asks for a shell, which Gerrit answers with a greeting.
+    /// Opens a shell: Gerrit answers with a greeting and closes it.
     pub(crate) async fn shell(&self) -> Result<Channel<Msg>> {
         let start = async {
             let channel = self.handle.channel_open_session().await.map_err(from_russh)?;
             channel.request_shell(true).await.map_err(from_russh)?;
             Ok(channel)
         };
-        within(self.deadline, "asking for a greeting", start).await
+        with_deadline(self.deadline, "opening a shell", start).await
     }
 
-    /// Whether it has ended.
+    /// Whether it is closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.handle.is_closed()
     }
 
-    /// Why it ended; waits until it does. For after a channel has ended without an exit status.
+    /// Waits until it is closed, and returns why. For a channel that ended without an exit status.
     pub(crate) async fn why_closed(self) -> Error {
         let lost = || Error::temporary(ErrorKind::Unreachable, "the connection was closed");
         if !self.handle.is_closed() {
             return lost();
         }
-        match within(self.deadline, "closing", async { self.handle.await.map_err(from_ssh) }).await {
+        match with_deadline(self.deadline, "closing", async { self.handle.await.map_err(from_ssh) }).await {
             Ok(()) => lost(),
             Err(error) => error,
         }
@@ -135,11 +136,11 @@ impl Session {
 }
 
 async fn tcp(host: &str, port: u16, deadline: HumanDuration) -> Result<TcpStream> {
-    within(deadline, "connecting", async {
+    with_deadline(deadline, "connecting", async {
         let socket = TcpStream::connect((host, port))
             .await
             .map_err(|error| Error::temporary(ErrorKind::Unreachable, format!("cannot connect: {error}")))?;
-        // Commands are small and somebody waits for each.
+        // Commands are small and each is waited for.
         socket
             .set_nodelay(true)
             .map_err(|error| Error::temporary(ErrorKind::Local, "cannot set up the socket").because(error))?;
@@ -160,14 +161,15 @@ where
 {
     let trusted = TrustedKeys::load(policy, host, port).await?;
     let settings = Arc::new(ssh_settings(config, trusted.algorithms()));
-    // Boxed: the handshake is a very large future, and everything that may connect would hold it.
+    // Boxed: the handshake is a very large future, which every caller's future would contain.
     let connecting = Box::pin(client::connect_stream(settings, stream, Client { trusted }));
-    within(config.deadlines.connect, "the SSH handshake", async { connecting.await.map_err(from_ssh) }).await
+    with_deadline(config.deadlines.connect, "the SSH handshake", async { connecting.await.map_err(from_ssh) })
+        .await
 }
 
 fn ssh_settings(config: &GerritConfig, host_key_types: Option<Vec<Algorithm>>) -> client::Config {
     let keepalive = &config.keepalive;
-    // russh takes an interval of 0 as "end the session at once".
+    // russh takes an interval of 0 as "close the connection at once".
     let interval = Some(keepalive.interval.0).filter(|interval| !interval.is_zero());
     let mut preferred = Preferred::DEFAULT;
     if let Some(types) = host_key_types {
@@ -177,7 +179,7 @@ fn ssh_settings(config: &GerritConfig, host_key_types: Option<Vec<Algorithm>>) -
         preferred,
         keepalive_interval: interval,
         keepalive_max: keepalive.count.max(1) as usize,
-        // Bounds what keepalive does not watch: a stalled handshake, and a write into a full socket.
+        // For what keepalive does not cover: a stalled handshake, and a write into a full socket.
         inactivity_timeout: interval.map(|interval| {
             (interval * (keepalive.count + 2)).max(config.deadlines.connect.0 + config.deadlines.auth.0)
         }),
@@ -186,8 +188,8 @@ fn ssh_settings(config: &GerritConfig, host_key_types: Option<Vec<Algorithm>>) -
     }
 }
 
-/// Waits so long, and no longer.
-pub(crate) async fn within<T>(
+/// Runs `work`, at most for `limit`; `what` names it in the error.
+pub(crate) async fn with_deadline<T>(
     limit: HumanDuration,
     what: &'static str,
     work: impl Future<Output = Result<T>>,
@@ -195,5 +197,25 @@ pub(crate) async fn within<T>(
     match tokio::time::timeout(limit.0, work).await {
         Ok(result) => result,
         Err(_) => Err(Error::temporary(ErrorKind::TimedOut, format!("{what} took longer than {limit}"))),
+    }
+}
+
+/// The beginning of an output, such as stderr.
+#[derive(Debug, Default)]
+pub(crate) struct Excerpt(Vec<u8>);
+
+impl Excerpt {
+    const MAX: usize = 16 << 10;
+
+    pub(crate) fn push(&mut self, data: &[u8]) {
+        self.0.extend_from_slice(&data[..data.len().min(Self::MAX.saturating_sub(self.0.len()))]);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= Self::MAX
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
     }
 }

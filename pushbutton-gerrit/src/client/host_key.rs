@@ -1,17 +1,19 @@
-//! Which host keys are trusted: a small reader of OpenSSH's known_hosts, stricter than russh's own.
+//! Which host keys are trusted: OpenSSH's known_hosts and pinned fingerprints.
 //!
-//! russh's reader does not see `@revoked`, patterns or tab-separated lines, and takes a missing file for an unknown host. This one
-//! refuses a revoked key, fails closed on `@cert-authority`, and says in its errors where it looked and what to do.
+//! russh's own check ignores `@revoked`, patterns and tab-separated lines, and treats a missing file as an unknown
+//! host. This one refuses a revoked key, trusts nothing because of `@cert-authority`, and its errors name the file,
+//! the line and the remedy.
 
 use std::path::{Path, PathBuf};
 
+use globset::GlobBuilder;
 use pushbutton_core::{Error, ErrorKind, Result};
-use russh::keys::ssh_key::known_hosts::HostPatterns;
+use russh::keys::ssh_key::known_hosts::{Entry, HostPatterns, Marker};
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 
 use crate::config::HostKeyPolicy;
 
-/// What is known of one host's keys.
+/// The keys that are trusted for one host.
 #[derive(Debug, Clone)]
 pub(crate) struct TrustedKeys {
     host: String,
@@ -29,10 +31,10 @@ struct KnownLine {
 }
 
 impl TrustedKeys {
-    /// Reads what the policy names.
+    /// Reads the known_hosts file of the policy.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when a file that it names, or the default one, cannot be read.
+    /// [`ErrorKind::Config`] when the file cannot be read.
     pub(crate) async fn load(policy: &HostKeyPolicy, host: &str, port: u16) -> Result<Self> {
         let file = match &policy.known_hosts {
             Some(file) => Some(file.clone()),
@@ -59,13 +61,14 @@ impl TrustedKeys {
         Ok(Self { host: host.into(), port, file, lines, fingerprints: policy.fingerprints.clone() })
     }
 
-    /// The key algorithms to ask the server for: those of which we know a key, as OpenSSH does. Else a server with several keys
-    /// shows one that we have never seen. None: no preference, since a fingerprint does not tell its type.
+    /// The key algorithms to ask the server for: those with a known key, as OpenSSH does. Otherwise a server with
+    /// several keys may show one that is not known. None: no preference, since the type of a pinned fingerprint is
+    /// not known.
     pub(crate) fn algorithms(&self) -> Option<Vec<Algorithm>> {
         if !self.fingerprints.is_empty() {
             return None;
         }
-        let mut known = Vec::new();
+        let mut algorithms = Vec::new();
         for line in self.lines.iter().filter(|line| !line.revoked) {
             let several = match line.key.algorithm() {
                 Algorithm::Rsa { .. } => vec![
@@ -75,18 +78,18 @@ impl TrustedKeys {
                 other => vec![other],
             };
             for algorithm in several {
-                if !known.contains(&algorithm) {
-                    known.push(algorithm);
+                if !algorithms.contains(&algorithm) {
+                    algorithms.push(algorithm);
                 }
             }
         }
-        (!known.is_empty()).then_some(known)
+        (!algorithms.is_empty()).then_some(algorithms)
     }
 
-    /// Whether the server may be who it claims to be.
+    /// Whether the server's key is trusted.
     ///
-    /// # Errors
-    /// [`ErrorKind::Denied`], permanent, for an unknown, changed or revoked key: with the file, the line, the fingerprint and the remedy.
+    /// # Errors [`ErrorKind::Denied`], permanent, for an unknown, changed or revoked key: with the file, the line,
+    /// the fingerprint and the remedy.
     pub(crate) fn check(&self, key: &PublicKey) -> Result<()> {
         let seen = key.fingerprint(HashAlg::Sha256).to_string();
         let place = |line: &KnownLine| {
@@ -103,20 +106,20 @@ impl TrustedKeys {
         }
         let message = match self.lines.iter().find(|line| !line.revoked) {
             Some(line) => format!(
-                "the host key has changed: the server shows {} {seen}, but {} says {} {}. Either the server was set up anew, or \
-                 somebody is in between; ask its administrators before you replace that line",
+                "the host key has changed: the server shows {} {seen}, but {} says {} {}. Either the server has a new key, or \
+                 somebody intercepts the connection; ask its administrators before you replace that line",
                 key.algorithm(),
                 place(line),
                 line.key.algorithm(),
                 line.key.fingerprint(HashAlg::Sha256),
             ),
             None if self.file.is_none() => format!(
-                "the host key is none of the pinned ones: the server shows {} {seen}; ask its administrators before you pin it in \
+                "the host key is not one of the pinned ones: the server shows {} {seen}; ask its administrators before you pin it in \
                  `fingerprints`",
                 key.algorithm()
             ),
             None => format!(
-                "the host key is unknown: the server shows {} {seen}, and {} has no line for it; {}",
+                "the host key is unknown: the server shows {} {seen}, and {} has no line for this host; {}",
                 key.algorithm(),
                 self.file.as_deref().unwrap_or(Path::new("?")).display(),
                 remedy(&self.host, self.port)
@@ -135,13 +138,13 @@ impl TrustedKeys {
 
 fn remedy(host: &str, port: u16) -> String {
     format!(
-        "get the key with `ssh-keyscan -p {port} {host}`, compare its fingerprint with what the administrators publish, and put it \
-         there, or pin it as `host_key: {{fingerprints: [SHA256:...]}}`"
+        "get the key with `ssh-keyscan -p {port} {host}`, compare its fingerprint with what the administrators publish, and add it \
+         to that file, or pin it as `host_key: {{fingerprints: [SHA256:...]}}`"
     )
 }
 
-/// The lines of a known_hosts file that speak of this host. Lines that cannot be understood are passed by with a warning: they
-/// vouch for nothing.
+/// The lines of a known_hosts file that match this host. Lines that cannot be parsed are skipped with a warning: no
+/// key is trusted because of them.
 fn matching_lines(text: &str, host: &str, port: u16) -> Vec<KnownLine> {
     let name = if port == 22 { host.to_lowercase() } else { format!("[{}]:{port}", host.to_lowercase()) };
     let mut found = Vec::new();
@@ -149,79 +152,56 @@ fn matching_lines(text: &str, host: &str, port: u16) -> Vec<KnownLine> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let mut fields = line.split_ascii_whitespace().peekable();
-        let marker = fields.next_if(|field| field.starts_with('@'));
-        let (Some(hosts), Some(kind), Some(key)) = (fields.next(), fields.next(), fields.next()) else {
-            tracing::warn!(line = number, "known_hosts: a line without host, type and key is passed by");
-            continue;
+        // OpenSSH accepts tabs and several blanks between fields; `Entry` takes one blank only.
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let entry: Entry = match fields.join(" ").parse() {
+            Ok(entry) => entry,
+            Err(error) => {
+                tracing::warn!(line = number, %error, "known_hosts: skipping a line that cannot be parsed");
+                continue;
+            }
         };
-        if !names(hosts, &name) {
+        if !matches_host(entry.host_patterns(), &name) {
             continue;
         }
-        match (marker, format!("{kind} {key}").parse::<PublicKey>()) {
-            (None, Ok(key)) => found.push(KnownLine { number, revoked: false, key }),
-            (Some("@revoked"), Ok(key)) => found.push(KnownLine { number, revoked: true, key }),
-            (Some(marker), Ok(_)) => {
-                tracing::warn!(
-                    line = number,
-                    marker,
-                    "known_hosts: this marker vouches for nothing here; give the host's own key"
-                );
+        let revoked = match entry.marker() {
+            None => false,
+            Some(Marker::Revoked) => true,
+            Some(Marker::CertAuthority) => {
+                let text =
+                    "known_hosts: @cert-authority is not supported and trusts no key; add the host's own key";
+                tracing::warn!(line = number, "{text}");
+                continue;
             }
-            (_, Err(error)) => {
-                tracing::warn!(line = number, %error, "known_hosts: a key that cannot be read is passed by")
-            }
-        }
+        };
+        found.push(KnownLine { number, revoked, key: entry.public_key().clone() });
     }
     found
 }
 
-/// Whether a host field names the host: hashed, or a comma list of globs of which none that begins with `!` matches.
-fn names(field: &str, host: &str) -> bool {
-    match field.parse::<HostPatterns>() {
-        Ok(HostPatterns::HashedName { salt, hash }) => {
-            let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &salt);
-            ring::hmac::verify(&key, host.as_bytes(), &hash).is_ok()
+/// Whether a host field matches the host: a hash of it, or a list of globs of which none that begins with `!` matches.
+fn matches_host(patterns: &HostPatterns, host: &str) -> bool {
+    match patterns {
+        HostPatterns::HashedName { salt, hash } => {
+            let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, salt);
+            ring::hmac::verify(&key, host.as_bytes(), hash).is_ok()
         }
-        Ok(HostPatterns::Patterns(patterns)) => {
-            let mut named = false;
-            for pattern in patterns {
-                match pattern.strip_prefix('!') {
-                    Some(not) if glob(not.to_lowercase().as_bytes(), host.as_bytes()) => return false,
-                    Some(_) => {}
-                    None => named |= glob(pattern.to_lowercase().as_bytes(), host.as_bytes()),
-                }
-            }
-            named
+        HostPatterns::Patterns(patterns) => {
+            let excluded =
+                |pattern: &String| pattern.strip_prefix('!').is_some_and(|glob| matches_glob(glob, host));
+            !patterns.iter().any(excluded) && patterns.iter().any(|pattern| matches_glob(pattern, host))
         }
-        Err(_) => false,
     }
 }
 
-/// `*` and `?`, as in sshd(8). Linear in the text for each star.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(&c) if c == b'?' || Some(&c) == text.get(t) => {
-                p += 1;
-                t += 1;
-            }
-            _ => match star {
-                Some((at, from)) => {
-                    star = Some((at, from + 1));
-                    p = at + 1;
-                    t = from + 1;
-                }
-                None => return false,
-            },
-        }
+/// `*` and `?`, as in sshd(8); all else is literal, brackets too.
+fn matches_glob(pattern: &str, host: &str) -> bool {
+    if !pattern.contains(['*', '?']) {
+        return pattern.eq_ignore_ascii_case(host);
     }
-    pattern[p..].iter().all(|&c| c == b'*')
+    let literal = globset::escape(pattern).replace("[*]", "*").replace("[?]", "?");
+    let glob = GlobBuilder::new(&literal).case_insensitive(true).backslash_escape(false).build();
+    glob.is_ok_and(|glob| glob.compile_matcher().is_match(host))
 }
 
 #[cfg(test)]
@@ -246,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_named_in_all_of_opensshs_ways() {
+    fn hosts_match_in_all_forms_of_openssh() {
         for (field, host, port, is_known) in [
             ("review.example.org", "review.example.org", 22, true),
             ("review.example.org", "review.example.org", 29418, false),
@@ -258,6 +238,8 @@ mod tests {
             ("|1|O33ESRMWPVkMYIwJ1Uw+n877jTo=|nuuC5vEqXlEZ/8BXQR7m619W6Ak=", "example.com", 22, true),
             ("|1|O33ESRMWPVkMYIwJ1Uw+n877jTo=|nuuC5vEqXlEZ/8BXQR7m619W6Ak=", "example.org", 22, false),
             ("|1|broken", "example.com", 22, false),
+            ("*.example.{org}", "review.example.org", 22, false),
+            ("rev\\*", "review", 22, false),
         ] {
             for blank in [" ", "\t", "   "] {
                 let file = format!("# remark\n\n{field}{blank}{} remark\n", KEY.replace(' ', blank));
@@ -277,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_vouches_for_nothing() {
+    fn a_certificate_authority_trusts_no_key() {
         assert!(trusted(&format!("@cert-authority * {KEY}\n"), "h", 22).check(&key(KEY)).is_err());
     }
 
@@ -287,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_key_is_told_with_file_line_and_fingerprint() {
+    fn a_changed_key_is_reported_with_file_line_and_fingerprint() {
         let error = trusted(&format!("# remark\nh {OTHER}\n"), "h", 22).check(&key(KEY)).unwrap_err();
         let text = error.to_string();
         assert_eq!(error.kind(), ErrorKind::Denied);
@@ -296,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_told_with_the_remedy() {
+    fn an_unknown_key_is_reported_with_the_remedy() {
         let text = trusted("", "h", 29418).check(&key(KEY)).unwrap_err().to_string();
         assert!(text.contains("ssh-keyscan -p 29418 h") && text.contains("unknown"), "{text}");
     }
@@ -311,15 +293,14 @@ mod tests {
     }
 
     #[test]
-    fn only_known_types_are_asked_for() {
+    fn only_algorithms_with_a_known_key_are_asked_for() {
         assert_eq!(trusted(&format!("h {KEY}"), "h", 22).algorithms(), Some(vec![Algorithm::Ed25519]));
         assert_eq!(trusted("", "h", 22).algorithms(), None);
     }
 
     #[tokio::test]
     async fn a_missing_file_is_named() {
-        let policy =
-            HostKeyPolicy { known_hosts: Some("/nonexistent/known_hosts".into()), fingerprints: vec![] };
+        let policy = HostKeyPolicy::known_hosts("/nonexistent/known_hosts");
         let error = TrustedKeys::load(&policy, "h", 29418).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains("/nonexistent/known_hosts"), "{error}");

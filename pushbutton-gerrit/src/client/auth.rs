@@ -1,4 +1,4 @@
-//! Who we are: reading a private key file, and logging in with it.
+//! Authentication: reads a private key file, and logs in with it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::error::from_russh;
 /// Reads a private key: OpenSSH, PEM (PKCS#1) or PKCS#8, encrypted or not.
 ///
 /// # Errors
-/// [`ErrorKind::Config`], permanent: with the file, what is wrong with it, and the remedy. Never with its content.
+/// [`ErrorKind::Config`], permanent: with the file, the problem and the remedy; never with the content.
 pub(crate) async fn load_key(file: &Path, passphrase: Option<&SecretString>) -> Result<Arc<PrivateKey>> {
     let failed = |message: String| {
         Error::permanent(ErrorKind::Config, message).during("gerrit::load_key").with("key", file.display())
@@ -23,7 +23,7 @@ pub(crate) async fn load_key(file: &Path, passphrase: Option<&SecretString>) -> 
             .because(error)
     })?);
     let secret = passphrase.cloned();
-    // An OpenSSH passphrase is stretched by bcrypt: some tenths of a second of work.
+    // Decryption of an OpenSSH key takes some tenths of a second (bcrypt).
     let read = move || {
         let text = text.expose_secret();
         let is_encrypted =
@@ -37,13 +37,13 @@ pub(crate) async fn load_key(file: &Path, passphrase: Option<&SecretString>) -> 
     };
     let (key, is_encrypted, is_public) = tokio::task::spawn_blocking(read)
         .await
-        .map_err(|error| failed("reading the key file broke off".into()).because(error))?;
+        .map_err(|error| failed("reading the key file was interrupted".into()).because(error))?;
     key.map(Arc::new).map_err(|error| {
-        // russh tells an encrypted PKCS#8 file without a passphrase, and a wrong passphrase, by the format's own decoding errors.
+        // For PKCS#8, russh reports a missing or wrong passphrase as a decoding error.
         let needs_passphrase = is_encrypted || matches!(error, russh::keys::Error::KeyIsEncrypted);
         let message = match (passphrase.is_some(), needs_passphrase) {
             _ if is_public => {
-                "this is a public key; `key` must name the private one, without .pub".to_owned()
+                "the key file is a public key; `key` must name the private one, without .pub".to_owned()
             }
             (false, true) => "the key file is encrypted; give its `passphrase`".to_owned(),
             (true, _) => {
@@ -51,17 +51,17 @@ pub(crate) async fn load_key(file: &Path, passphrase: Option<&SecretString>) -> 
                     .to_owned()
             }
             (false, false) => {
-                format!("the key file cannot be understood ({error}); OpenSSH, PEM and PKCS#8 are")
+                format!("the key file cannot be parsed ({error}); OpenSSH, PEM and PKCS#8 are supported")
             }
         };
         failed(message).because(error)
     })
 }
 
-/// Logs in with one key. One only: servers end the connection after a few that they do not know.
+/// Logs in with this key only: servers close the connection after a few unknown keys.
 ///
 /// # Errors
-/// [`ErrorKind::Denied`], permanent, when the server knows the key but will not have it, or does not know it.
+/// [`ErrorKind::Denied`], permanent, when the server refuses the key.
 pub(crate) async fn log_in<H: Handler>(
     session: &mut Handle<H>,
     user: &str,
@@ -85,8 +85,8 @@ pub(crate) async fn log_in<H: Handler>(
     .with("user", user))
 }
 
-/// The signature hashes to try: only RSA has a choice. A server that does not tell (an old Gerrit) is asked with SHA-2 first and never
-/// with SHA-1.
+/// The signature hashes to try: only RSA has several. If the server does not say (an old Gerrit), both of SHA-2;
+/// SHA-1 never.
 async fn hashes<H: Handler>(session: &Handle<H>, key: &PrivateKey) -> Result<Vec<Option<HashAlg>>> {
     if !matches!(key.algorithm(), Algorithm::Rsa { .. }) {
         return Ok(vec![None]);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn errors_say_what_to_mend() {
+    async fn errors_say_what_to_fix() {
         let dir = tempfile::tempdir().unwrap();
         let wrong = SecretString::from("wrong");
         let openssh = keygen(dir.path(), "openssh", &["-t", "ed25519", "-N", "hush-hush"]);
@@ -143,7 +143,7 @@ mod tests {
             (&pkcs8, Some(&wrong), "the `passphrase` is wrong"),
             (&pem, Some(&wrong), "the `passphrase` is wrong"),
             (&openssh.with_extension("pub"), None, "is a public key"),
-            (&text, None, "cannot be understood"),
+            (&text, None, "cannot be parsed"),
             (&dir.path().join("absent"), None, "cannot be read"),
         ] {
             let error = load_key(file, passphrase).await.unwrap_err();
