@@ -1,4 +1,4 @@
-//! The provisioner's contract, on a real OpenStack.
+//! The provisioner's contract on a real OpenStack.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what helps a test is part of it")]
 
 mod common;
