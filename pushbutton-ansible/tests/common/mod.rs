@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use pushbutton_ansible::{AnsibleConfig, AnsibleExecutor, CONSOLE_LOG};
-use pushbutton_core::seam::LineSink;
+use pushbutton_core::LineSink;
 use pushbutton_core::{Executor, Node, OnFailure, Result, RunWhen, Stage, StageContext, StageOutcome};
 use pushbutton_testbed::{Sshd, SshdOptions};
 use pushbutton_testkit::conformance::execute::context_at;
@@ -32,6 +32,12 @@ pub fn config() -> AnsibleConfig {
     let bin = BIN.get_or_init(pushbutton_testbed::ansible_bin);
     let playbooks = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/playbooks");
     AnsibleConfig { ansible_playbook: bin.join("ansible-playbook"), ..AnsibleConfig::at(playbooks) }
+}
+
+/// The same on the playbooks that come with pushbutton.
+pub fn shipped() -> AnsibleConfig {
+    let playbooks = concat!(env!("CARGO_MANIFEST_DIR"), "/../playbooks").into();
+    AnsibleConfig { playbooks, ..config() }
 }
 
 impl Lab {

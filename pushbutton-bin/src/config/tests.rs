@@ -15,6 +15,7 @@ impl Place {
         for name in [
             "key",
             "clouds.yaml",
+            "playbooks/prepare_node.yml",
             "playbooks/install_devstack.yml",
             "playbooks/run_tempest.yml",
             "playbooks/gather_logs.yml",
@@ -58,6 +59,28 @@ fn the_default_file_is_well() {
 }
 
 #[test]
+fn variables_in_the_default_file_are_such_that_roles_read() {
+    let jobs = &DEFAULT[DEFAULT.find("\njobs:\n").unwrap()..];
+    // Those that are commented out count, too.
+    let words = jobs.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c)));
+    let names: Vec<&str> = words
+        .filter_map(|word| word.strip_suffix(':'))
+        .filter(|name| name.contains('_') && name.to_lowercase() == *name)
+        .collect();
+    let roles = concat!(env!("CARGO_MANIFEST_DIR"), "/../playbooks/roles");
+    let readmes: String = fs::read_dir(roles)
+        .unwrap()
+        .map(|role| fs::read_to_string(role.unwrap().path().join("README.md")).unwrap())
+        .collect();
+    let of_jobs = [typed::known_keys::<JobConfig>(), typed::known_keys::<schema::StageConfig>()].concat();
+    for name in &names {
+        let known = of_jobs.iter().any(|key| key == name) || readmes.contains(&format!("| `{name}` |"));
+        assert!(known, "no role's README lists {name}");
+    }
+    assert!(names.contains(&"run_tempest_regex"), "{names:?}");
+}
+
+#[test]
 fn the_default_file_names_every_key() {
     use typed::known_keys;
     // serde tells the keys of a struct itself, so that a new one cannot be forgotten here.
@@ -74,7 +97,7 @@ fn the_default_file_names_every_key() {
         known_keys::<AmqpConfig>(),
         known_keys::<OpenStackConfig>(),
         known_keys::<pushbutton_openstack::NodeClass>(),
-        known_keys::<MachineConfig>(),
+        known_keys::<StaticNodeConfig>(),
         known_keys::<AnsibleConfig>(),
         known_keys::<LogsConfig>(),
         known_keys::<OperatorConfig>(),
