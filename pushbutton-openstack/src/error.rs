@@ -32,7 +32,7 @@ fn classify(status: u16, message: &str) -> (ErrorKind, RetryClass) {
 fn of_class(kind: ErrorKind, class: RetryClass, message: String) -> Error {
     match class {
         RetryClass::Permanent => Error::permanent(kind, message),
-        RetryClass::Temporary | RetryClass::RetriedOut => Error::temporary(kind, message),
+        _ => Error::temporary(kind, message),
     }
 }
 

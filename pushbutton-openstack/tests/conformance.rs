@@ -21,12 +21,10 @@ async fn the_contract_on_a_real_cloud() {
             key.name
         ),
     );
-    let setup = ProvisionerSetup {
-        unknown: Some(NodeLabel::new("gpu").unwrap()),
-        answers_ssh: true,
-        journal: lab.journal.clone(),
-        ..ProvisionerSetup::of("lab")
-    };
+    let mut setup = ProvisionerSetup::of("lab");
+    setup.unknown = Some(NodeLabel::new("gpu").unwrap());
+    setup.answers_ssh = true;
+    setup.journal = lab.journal.clone();
     provision::all(&lab.provisioner, &setup).await;
     lab.has_left_nothing(&cloud).await;
 }
