@@ -53,13 +53,13 @@ impl Boot<'_> {
         };
         self.progress.has_server(&server);
         self.progress.waits_for("the server to become ACTIVE");
-        self.until_active(&server).await?;
+        poll(|| self.is_active(&server)).await?;
         let port = self.port(&server, &ids).await?;
         let address = match &ids.floating_network {
             Some(network) => match self.floating_address(network, &port).await {
                 // Without its server the port is gone too; the server's error explains more than the port's.
                 Err(error) if !error.is_temporary() => {
-                    self.check_server(&server).await?;
+                    self.is_active(&server).await?;
                     return Err(error);
                 }
                 address => address?,
@@ -151,27 +151,16 @@ impl Boot<'_> {
         Ok(id)
     }
 
-    async fn until_active(&self, id: &str) -> Result<()> {
-        let look = || async {
-            let Some(server) = self.shared.api.get(SERVERS, id).await? else {
-                return Err(vanished("server", id));
-            };
-            match server.status.as_deref() {
-                Some("ACTIVE") => Ok(Some(())),
-                Some("ERROR") => Err(server_fault(&server)),
-                Some("DELETED" | "SOFT_DELETED") => Err(vanished("server", id)),
-                _ => Ok(None),
-            }
+    /// Whether the server is ACTIVE; an error if it cannot become so any more.
+    async fn is_active(&self, id: &str) -> Result<Option<()>> {
+        let Some(server) = self.shared.api.get(SERVERS, id).await? else {
+            return Err(vanished("server", id));
         };
-        poll(look).await
-    }
-
-    /// Fails if a server that was ACTIVE has failed or is gone.
-    async fn check_server(&self, id: &str) -> Result<()> {
-        match self.shared.api.get(SERVERS, id).await? {
-            Some(server) if server.has_status("ERROR") => Err(server_fault(&server)),
-            Some(_) => Ok(()),
-            None => Err(vanished("server", id)),
+        match server.status.as_deref() {
+            Some("ACTIVE") => Ok(Some(())),
+            Some("ERROR") => Err(server_fault(&server)),
+            Some("DELETED" | "SOFT_DELETED") => Err(vanished("server", id)),
+            _ => Ok(None),
         }
     }
 
@@ -179,8 +168,8 @@ impl Boot<'_> {
     async fn watch_server(&self, id: &str) -> Error {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
-            match self.check_server(id).await {
-                Ok(()) => {}
+            match self.is_active(id).await {
+                Ok(_) => {}
                 Err(error) if is_transient(&error) => {
                     tracing::debug!(server = id, "cannot check the server: {error}")
                 }
@@ -198,7 +187,7 @@ impl Boot<'_> {
             let ports = self.shared.api.ports_of(&servers).await?;
             let on_network = |port: &Resource| network.is_none_or(|id| port.network_id.as_ref() == Some(id));
             match ports.into_iter().find(on_network).filter(|port| !port.fixed_ips.is_empty()) {
-                None => self.check_server(server).await.map(|()| None),
+                None => self.is_active(server).await.map(|_| None),
                 port => Ok(port),
             }
         };

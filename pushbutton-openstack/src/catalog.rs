@@ -18,26 +18,17 @@ impl Service {
     /// The service of this name, as catalogues and `*_endpoint_override` keys name it.
     pub(crate) fn of_name(name: &str) -> Option<Self> {
         let all = [Self::Compute, Self::Network, Self::Image, Self::BlockStorage];
-        all.into_iter().find(|service| service.names().contains(&name))
+        all.into_iter().find(|service| service.api().1.contains(&name))
     }
 
-    /// Names in catalogues, in order of preference (OpenStack service types authority).
-    fn names(self) -> &'static [&'static str] {
+    /// The API version that the requests are written for, and the service's names in catalogues, in order of preference (OpenStack
+    /// service types authority).
+    fn api(self) -> (&'static str, &'static [&'static str]) {
         match self {
-            Self::Compute => &["compute"],
-            Self::Network => &["network"],
-            Self::Image => &["image"],
-            Self::BlockStorage => &["block-storage", "volumev3", "block-store", "volume"],
-        }
-    }
-
-    /// The API version that the requests are written for.
-    fn version(self) -> &'static str {
-        match self {
-            Self::Compute => "v2.1",
-            Self::Network => "v2.0",
-            Self::Image => "v2",
-            Self::BlockStorage => "v3",
+            Self::Compute => ("v2.1", &["compute"]),
+            Self::Network => ("v2.0", &["network"]),
+            Self::Image => ("v2", &["image"]),
+            Self::BlockStorage => ("v3", &["block-storage", "volumev3", "block-store", "volume"]),
         }
     }
 
@@ -48,7 +39,7 @@ impl Service {
         };
         if !url.path_segments().is_some_and(|mut parts| parts.any(is_version)) {
             if let Ok(mut parts) = url.path_segments_mut() {
-                parts.pop_if_empty().push(self.version());
+                parts.pop_if_empty().push(self.api().0);
             }
         }
         url
@@ -57,7 +48,7 @@ impl Service {
 
 impl ServiceType for Service {
     fn catalog_type(&self) -> &'static str {
-        self.names()[0]
+        self.api().1[0]
     }
 
     /// The session uses the catalogue's URL as it is. A service behind a proxy often names itself by a host that only the proxy
@@ -97,7 +88,7 @@ pub(crate) fn endpoint_of(
         filters.region.is_none() || names.contains(&&filters.region)
     };
     let mut entries =
-        service.names().iter().flat_map(|name| catalog.iter().filter(move |one| one.service_type == *name));
+        service.api().1.iter().flat_map(|name| catalog.iter().filter(move |one| one.service_type == *name));
     entries.find_map(|entry| {
         filters.interfaces.iter().find_map(|interface| {
             let interface = interface.to_string();

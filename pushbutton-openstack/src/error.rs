@@ -107,71 +107,30 @@ mod tests {
     use super::*;
     use crate::response::message_of;
 
-    /// Refusals that were recorded from Nova 31, Neutron 26, Cinder 26 and a HAProxy before them.
+    /// Refusals that were recorded from Nova 31, Neutron 26, Cinder 26 and a HAProxy before them, with kind and retry class.
+    const RECORDED: &str = r#"
+403 Exhausted Temporary {"forbidden": {"code": 403, "message": "Quota exceeded for instances: Requested 1, but already used 2 of 2 instances"}}
+413 Exhausted Temporary {"overLimit": {"code": 413, "message": "VolumeLimitExceeded: Maximum number of volumes allowed (10) exceeded for quota 'volumes'.", "retryAfter": "0"}}
+409 Exhausted Temporary {"NeutronError": {"type": "OverQuota", "message": "Quota exceeded for resources: ['floatingip'].", "detail": ""}}
+409 Exhausted Temporary {"NeutronError": {"type": "ExternalIpAddressExhausted", "message": "Unable to find any IP address on external network; no more IP addresses available", "detail": ""}}
+409 Config Permanent {"conflictingRequest": {"code": 409, "message": "Multiple possible networks found, use a Network ID to be more specific."}}
+409 Remote Temporary {"conflictingRequest": {"code": 409, "message": "Cannot 'delete' instance while it is in task_state spawning"}}
+400 Config Permanent {"badRequest": {"code": 400, "message": "Invalid key_name provided."}}
+401 Denied Permanent {"error": {"code": 401, "message": "The request you have made requires authentication.", "title": "Unauthorized"}}
+403 Denied Permanent {"forbidden": {"code": 403, "message": "Policy doesn't allow os_compute_api:servers:create to be performed."}}
+404 NotFound Permanent {"itemNotFound": {"code": 404, "message": "Instance could not be found."}}
+429 Exhausted Temporary -
+503 Remote Temporary <html><body><h1>503 Service Unavailable</h1></body></html>"#;
+
     #[test]
     fn recorded_refusals_have_their_kind_and_retry_class() {
-        use ErrorKind::{Config, Denied, Exhausted, NotFound, Remote};
-        for (status, body, kind, temporary) in [
-            (
-                403,
-                r#"{"forbidden": {"code": 403, "message": "Quota exceeded for instances: Requested 1, but already used 2 of 2 instances"}}"#,
-                Exhausted,
-                true,
-            ),
-            (
-                413,
-                r#"{"overLimit": {"code": 413, "message": "VolumeLimitExceeded: Maximum number of volumes allowed (10) exceeded for quota 'volumes'.", "retryAfter": "0"}}"#,
-                Exhausted,
-                true,
-            ),
-            (
-                409,
-                r#"{"NeutronError": {"type": "OverQuota", "message": "Quota exceeded for resources: ['floatingip'].", "detail": ""}}"#,
-                Exhausted,
-                true,
-            ),
-            (
-                409,
-                r#"{"NeutronError": {"type": "ExternalIpAddressExhausted", "message": "Unable to find any IP address on external network; no more IP addresses available", "detail": ""}}"#,
-                Exhausted,
-                true,
-            ),
-            (
-                409,
-                r#"{"conflictingRequest": {"code": 409, "message": "Multiple possible networks found, use a Network ID to be more specific."}}"#,
-                Config,
-                false,
-            ),
-            (
-                409,
-                r#"{"conflictingRequest": {"code": 409, "message": "Cannot 'delete' instance while it is in task_state spawning"}}"#,
-                Remote,
-                true,
-            ),
-            (400, r#"{"badRequest": {"code": 400, "message": "Invalid key_name provided."}}"#, Config, false),
-            (
-                401,
-                r#"{"error": {"code": 401, "message": "The request you have made requires authentication.", "title": "Unauthorized"}}"#,
-                Denied,
-                false,
-            ),
-            (
-                403,
-                r#"{"forbidden": {"code": 403, "message": "Policy doesn't allow os_compute_api:servers:create to be performed."}}"#,
-                Denied,
-                false,
-            ),
-            (
-                404,
-                r#"{"itemNotFound": {"code": 404, "message": "Instance could not be found."}}"#,
-                NotFound,
-                false,
-            ),
-            (429, "", Exhausted, true),
-            (503, "<html><body><h1>503 Service Unavailable</h1></body></html>", Remote, true),
-        ] {
-            let error = refusal(status, message_of(body.as_bytes()));
-            assert_eq!((error.kind(), error.is_temporary()), (kind, temporary), "{status} {body}");
+        for line in RECORDED.trim_start().lines() {
+            let (status, rest) = line.split_once(' ').unwrap();
+            let (kind, rest) = rest.split_once(' ').unwrap();
+            let (class, body) = rest.split_once(' ').unwrap();
+            let error = refusal(status.parse().unwrap(), message_of(body.as_bytes()));
+            let found = (format!("{:?}", error.kind()), format!("{:?}", error.retry_class()));
+            assert_eq!(found, (kind.to_owned(), class.to_owned()), "{line}");
         }
     }
 

@@ -3,7 +3,6 @@
 //! The crate's own plug-ins cannot replace a revoked token, and log in again for each request on a cloud whose tokens live less than
 //! ten minutes.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +41,7 @@ struct TokenBody {
     project: Option<Named>,
 }
 
+#[derive(Debug)]
 struct Token {
     value: SecretString,
     renew_at: Instant,
@@ -49,7 +49,7 @@ struct Token {
     project: Option<String>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     /// Identifies the login in use: of many requests that are refused with one token, only the first drops it.
     logins: u64,
@@ -57,23 +57,15 @@ struct State {
 }
 
 /// A login that is renewed when needed. Clones share it.
-#[derive(Clone)]
-pub(crate) struct Identity(Arc<Inner>);
-
-struct Inner {
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
     credentials: Credentials,
-    state: Mutex<State>,
-}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("auth_url", &self.0.credentials.auth_url).finish_non_exhaustive()
-    }
+    state: Arc<Mutex<State>>,
 }
 
 impl Identity {
     pub(crate) fn new(credentials: Credentials) -> Self {
-        Self(Arc::new(Inner { credentials, state: Mutex::default() }))
+        Self { credentials, state: Arc::default() }
     }
 
     /// Logs in if there is no valid token. Returns the number of the login, for [`forget`](Self::forget).
@@ -83,7 +75,7 @@ impl Identity {
 
     /// Drops the token of that login after a service refused it.
     pub(crate) async fn forget(&self, login: u64) {
-        let mut state = self.0.state.lock().await;
+        let mut state = self.state.lock().await;
         if state.logins == login {
             state.token = None;
         }
@@ -95,7 +87,7 @@ impl Identity {
     }
 
     async fn with_token<T>(&self, client: &Client, read: impl FnOnce(u64, &Token) -> T) -> Result<T> {
-        let State { logins, token } = &mut *self.0.state.lock().await;
+        let State { logins, token } = &mut *self.state.lock().await;
         match token {
             Some(token) if token.renew_at > Instant::now() => Ok(read(*logins, token)),
             other => {
@@ -107,8 +99,8 @@ impl Identity {
     }
 
     async fn request_token(&self, client: &Client) -> Result<Token> {
-        let Credentials { auth_url, body } = &self.0.credentials;
-        let request = client.post(self.0.credentials.tokens_url());
+        let Credentials { auth_url, body } = &self.credentials;
+        let request = client.post(self.credentials.tokens_url());
         let request =
             request.header(header::CONTENT_TYPE, "application/json").body(body.expose_secret().to_owned());
         let mut reply = request.send().await.map_err(no_reply)?;
