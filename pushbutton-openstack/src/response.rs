@@ -1,4 +1,4 @@
-//! Reading replies: bounded, and for their words when they are refusals.
+//! Reads replies, with a limit of their size, and finds the message in a refusal.
 
 use reqwest::Response;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 /// The largest reply that is read. A page of a thousand servers with all their details is some 3 MiB.
 const MAX_REPLY: usize = 16 * 1024 * 1024;
 
-/// Reads a reply's body, as far as the limit: what is longer is no reply of an OpenStack service, and will not parse.
+/// Reads a reply's body up to the limit. A longer body is cut, and then cannot be parsed.
 pub(crate) async fn read_bounded(reply: &mut Response) -> Result<Vec<u8>, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = reply.chunk().await? {
@@ -19,41 +19,38 @@ pub(crate) async fn read_bounded(reply: &mut Response) -> Result<Vec<u8>, reqwes
     Ok(body)
 }
 
-/// The words of a refusal. Each service wraps them its own way: `{"badRequest": {"message": ..}}`, `{"NeutronError": {..}}`,
-/// `{"error": {..}}`, `{"message": ..}`, or a proxy's HTML.
-pub(crate) fn words_of(body: &[u8]) -> String {
+/// The message of a refusal, on one line. Each service wraps it in its own way: `{"badRequest": {"message": ..}}`,
+/// `{"NeutronError": {..}}`, `{"error": {..}}`, `{"message": ..}`; a proxy sends HTML.
+pub(crate) fn message_of(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let found = serde_json::from_str::<Value>(&text).ok().and_then(|value| message_in(&value));
-    one_line(&found.unwrap_or_else(|| without_tags(&text)))
+    let found = found.unwrap_or_else(|| without_tags(&text));
+    found.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn message_in(value: &Value) -> Option<String> {
-    let own = |value: &Value| {
+    let of_object = |value: &Value| {
         let keys = ["message", "faultstring", "title"];
         keys.iter().find_map(|key| value.get(key).and_then(Value::as_str)).map(str::to_owned)
     };
-    own(value).or_else(|| value.as_object()?.values().find_map(own))
+    of_object(value).or_else(|| value.as_object()?.values().find_map(of_object))
 }
 
-/// What a browser would show of a page.
-fn without_tags(text: &str) -> String {
-    let mut inside = false;
-    let shown = text.chars().take(4096).filter_map(|c| match c {
+/// The text of an HTML page.
+fn without_tags(html: &str) -> String {
+    let mut in_tag = false;
+    let text = html.chars().take(4096).filter_map(|c| match c {
         '<' => {
-            inside = true;
+            in_tag = true;
             Some(' ')
         }
-        '>' if inside => {
-            inside = false;
+        '>' if in_tag => {
+            in_tag = false;
             None
         }
-        c => (!inside).then_some(c),
+        c => (!in_tag).then_some(c),
     });
-    shown.collect()
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    text.collect()
 }
 
 #[cfg(test)]
@@ -61,8 +58,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_services_way_of_saying_no() {
-        for (body, words) in [
+    fn the_message_is_found_in_each_services_refusal() {
+        for (body, message) in [
             (r#"{"badRequest": {"code": 400, "message": "Invalid\nkey."}}"#, "Invalid key."),
             (
                 r#"{"NeutronError": {"type": "OverQuota", "message": "Quota exceeded", "detail": ""}}"#,
@@ -76,7 +73,7 @@ mod tests {
             ("", ""),
             ("\u{fffd}{", "\u{fffd}{"),
         ] {
-            assert_eq!(words_of(body.as_bytes()), words);
+            assert_eq!(message_of(body.as_bytes()), message);
         }
     }
 }
