@@ -2,6 +2,7 @@
 # pushbutton decides on these lines; the human output of Ansible's own callback stays beside them.
 import json
 import os
+import re
 
 from ansible.plugins.callback import CallbackBase
 
@@ -14,6 +15,14 @@ DOCUMENTATION = """
 
 LONGEST = 2000  # characters of a message
 
+STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d+ \| ")  # what devstack puts before each line
+TRACE = re.compile(r"^\++ ")  # a command that bash shows with `set -x`
+# What says why a command failed. Devstack's own word goes first: it comes from the step that gave up.
+REASONS = (
+    re.compile(r"^\[ERROR\] "),
+    re.compile(r"^(fatal|ERROR|E|error): |Max retries exceeded with url"),
+)
+
 
 def part(result, name):
     """`result.name` as ansible-core 2.19 calls it, `result._name` as all before do."""
@@ -24,9 +33,24 @@ def text(value):
     return (value if isinstance(value, str) else json.dumps(value, default=str))[:LONGEST]
 
 
-def last_line(value):
-    lines = [line.strip() for line in str(value or "").splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+def lines_of(value):
+    lines = [STAMP.sub("", line.strip()).strip() for line in str(value or "").splitlines()]
+    return [line for line in lines if line]
+
+
+def reason(stderr, stdout):
+    """The line that says why a command failed: the last that looks like an error, else the last that is no shell trace."""
+    err, out = lines_of(stderr), lines_of(stdout)
+    # stack.sh sends both of its streams through a filter to stdout: on stderr there is only the trace of what came before.
+    redirected = not err or TRACE.match(err[-1])
+    said = [[line for line in lines if not TRACE.match(line)] for lines in ([out, err] if redirected else [err])]
+    for lines in said:
+        for pattern in REASONS:
+            for line in reversed(lines):
+                if pattern.search(line):
+                    return line
+    # Without any stderr the end of stdout is as a rule a summary, which says nothing.
+    return next((lines[-1] for lines in said if lines), "") if err else ""
 
 
 def rescued(task):
@@ -64,7 +88,7 @@ class CallbackModule(CallbackBase):
         fields = {"rc": values.get("rc")} if isinstance(values.get("rc"), int) else {}
         if status in ("failed", "unreachable"):
             fields.update(
-                msg=text(values.get("msg", "")), stderr=text(last_line(values.get("stderr"))),
+                msg=text(values.get("msg", "")), reason=text(reason(values.get("stderr"), values.get("stdout"))),
                 ignored=bool(ignored), rescued=rescued(task),
             )
         self._tell("result", status=status, host=part(result, "host").get_name(), task=text(task.get_name()), **fields)

@@ -53,8 +53,9 @@ pub(crate) struct Trouble {
     pub(crate) rc: Option<i64>,
     #[serde(default)]
     pub(crate) msg: String,
+    /// The line of the command's output that says why it failed.
     #[serde(default)]
-    pub(crate) stderr: String,
+    pub(crate) reason: String,
     #[serde(default)]
     ignored: bool,
     #[serde(default)]
@@ -159,7 +160,7 @@ mod tests {
 {"event":"task","name":"a"}
 {"event":"result","status":"failed","host":"n","task":"a","msg":"x","ignored":true}
 {"event":"result","status":"failed","host":"n","task":"b","msg":"x","rescued":true}
-{"event":"result","status":"failed","host":"n","task":"c","rc":2,"msg":"non-zero return code","stderr":"boom"}
+{"event":"result","status":"failed","host":"n","task":"c","rc":2,"msg":"non-zero return code","reason":"boom"}
 {"event":"result","status":"failed","host":"n","task":"d"}
 {"event":"log-url","url":"https://logs.example.org/1/"}
 "# as &[u8],

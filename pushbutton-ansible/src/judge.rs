@@ -91,7 +91,7 @@ fn was_running(task: &str) -> String {
 
 /// One line, as `task "Run tempest" on node: exit 1: it said so`.
 fn describe(trouble: &Trouble) -> String {
-    let Trouble { host, task, rc, msg, stderr, .. } = trouble;
+    let Trouble { host, task, rc, msg, reason, .. } = trouble;
     // ssh's own words fill a screen with a warning in capitals.
     if msg.contains("Host key verification failed") || msg.contains("HOST IDENTIFICATION HAS CHANGED") {
         return format!(
@@ -102,7 +102,7 @@ fn describe(trouble: &Trouble) -> String {
     if let Some(rc) = rc {
         text.push_str(&format!(": exit {rc}"));
     }
-    let said = if msg.is_empty() || msg == "non-zero return code" { stderr } else { msg };
+    let said = if msg.is_empty() || msg == "non-zero return code" { reason } else { msg };
     if !said.is_empty() {
         text.push_str(": ");
         text.push_str(said);
@@ -117,7 +117,7 @@ mod tests {
 
     fn trouble(msg: &str) -> Trouble {
         serde_json::from_value(json!({
-            "host": "node", "task": "Run tempest", "rc": 1, "msg": msg, "stderr": "2 tests failed"
+            "host": "node", "task": "Run tempest", "rc": 1, "msg": msg, "reason": "2 tests failed"
         }))
         .unwrap()
     }

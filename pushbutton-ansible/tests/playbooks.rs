@@ -10,15 +10,9 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Lab, behind, config, keys_of, local, sshd};
-use pushbutton_ansible::AnsibleConfig;
+use common::{Lab, behind, keys_of, local, shipped, sshd};
 use pushbutton_core::check::Level;
 use pushbutton_core::{PatchsetNumber, RunId, StageStatus, TestCounts};
-
-fn shipped() -> AnsibleConfig {
-    let playbooks = concat!(env!("CARGO_MANIFEST_DIR"), "/../playbooks").into();
-    AnsibleConfig { playbooks, ..config() }
-}
 
 fn git(folder: &Path, words: &[&str]) -> String {
     let mut command = Command::new("git");
@@ -74,7 +68,10 @@ async fn the_demo_job_passes_with_a_good_patch_on_the_local_machine() {
         (kept("local.conf").as_str(), kept("logs/service/b.bin").as_str()),
         ("local.conf", "service/b.bin")
     );
-    assert!(lab.context.log_dir.join("logs/service/a.log.gz").exists());
+    let packed = lab.context.log_dir.join("logs/service/a.log.gz");
+    let unpacked = Command::new("gzip").arg("-dc").arg(packed).output().unwrap();
+    assert!(unpacked.status.success(), "{unpacked:?}");
+    assert_eq!(unpacked.stdout, b"service/a.log");
     assert!(
         !Path::new(&format!("/var/tmp/pushbutton-{}", lab.context.run)).exists(),
         "the local machine is not clean"
@@ -107,6 +104,26 @@ async fn the_demo_job_fails_with_a_bad_patch_on_a_node_behind_ssh() {
         "{}",
         lab.console()
     );
+}
+
+#[tokio::test]
+async fn patchset_txt_lists_the_files_that_the_patch_set_changes_and_no_others() {
+    let mut lab = Lab::new(shipped());
+    propose(&mut lab, 2);
+    let project = lab.folder.path().join("git").join(lab.context.job.change.project.as_str());
+    std::fs::write(project.join("setup.cfg"), "[metadata]\n").unwrap();
+    git(&project, &["add", "."]);
+    git(&project, &["commit", "-q", "-m", "the second patch\n\nChange-Id: I1"]);
+    let patchset = &mut lab.context.job.patchset;
+    git(&project, &["update-ref", patchset.git_ref.as_str(), "HEAD"]);
+    patchset.revision = git(&project, &["rev-parse", "HEAD"]).parse().unwrap();
+    lab.context.vars.insert("checkout_patchset_dest".into(), lab.folder.path().join("src").to_str().into());
+    let outcome = lab.run("demo/prepare.yml", &local()).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", lab.console());
+    let text = std::fs::read_to_string(lab.context.log_dir.join("patchset.txt")).unwrap();
+    assert!(text.starts_with(&format!("commit {}\n", lab.context.job.patchset.revision)), "{text}");
+    let end = "    the second patch\n    \n    Change-Id: I1\n\n setup.cfg | 1 +\n 1 file changed, 1 insertion(+)\n";
+    assert!(text.ends_with(end), "{text}");
 }
 
 #[tokio::test]
@@ -149,9 +166,15 @@ async fn each_run_is_published_in_a_place_of_its_own() {
         assert_eq!(outcome.log_url.unwrap(), format!("https://logs.example.org/{path}/"));
         published.push(root.join(path));
     }
+    let console = lab.console();
     for run in &published {
         assert_eq!(std::fs::read_to_string(run.join("a.txt")).unwrap(), "a");
-        assert!(run.join("console.log").exists());
+        // What was written until the copy: the stage that publishes goes on writing.
+        let copied = std::fs::read_to_string(run.join("console.log")).unwrap();
+        assert!(
+            copied.contains("stage stage begins: publish.yml") && console.starts_with(&copied),
+            "{copied}"
+        );
     }
     assert!(!old.exists() && bystander.exists(), "only runs older than a month go");
 }
@@ -159,6 +182,7 @@ async fn each_run_is_published_in_a_place_of_its_own() {
 #[tokio::test]
 async fn all_shipped_playbooks_parse() {
     let names = [
+        "prepare_node",
         "install_devstack",
         "run_tempest",
         "gather_logs",

@@ -34,6 +34,12 @@ pub fn config() -> AnsibleConfig {
     AnsibleConfig { ansible_playbook: bin.join("ansible-playbook"), ..AnsibleConfig::at(playbooks) }
 }
 
+/// The same on the playbooks that come with pushbutton.
+pub fn shipped() -> AnsibleConfig {
+    let playbooks = concat!(env!("CARGO_MANIFEST_DIR"), "/../playbooks").into();
+    AnsibleConfig { playbooks, ..config() }
+}
+
 impl Lab {
     pub fn new(config: AnsibleConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();

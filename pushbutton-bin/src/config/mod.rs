@@ -290,6 +290,8 @@ fn keys(tree: &Tree, section: &str) -> BTreeSet<String> {
 }
 
 #[cfg(test)]
+mod default_job_tests;
+#[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ impl Place {
         for name in [
             "key",
             "clouds.yaml",
+            "playbooks/prepare_node.yml",
             "playbooks/install_devstack.yml",
             "playbooks/run_tempest.yml",
             "playbooks/gather_logs.yml",
@@ -55,6 +56,28 @@ fn the_default_file_is_well() {
     assert_eq!(config.state, place.path("state"), "paths are relative to the file");
     assert_eq!((config.triggers.len(), config.jobs.len(), config.operator.slots), (2, 1, 1));
     assert!(matches!(config.nodes, Nodes::Cloud(_)) && config.rabbitmq.is_none());
+}
+
+#[test]
+fn variables_in_the_default_file_are_such_that_roles_read() {
+    let jobs = &DEFAULT[DEFAULT.find("\njobs:\n").unwrap()..];
+    // Those that are commented out count, too.
+    let words = jobs.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c)));
+    let names: Vec<&str> = words
+        .filter_map(|word| word.strip_suffix(':'))
+        .filter(|name| name.contains('_') && name.to_lowercase() == *name)
+        .collect();
+    let roles = concat!(env!("CARGO_MANIFEST_DIR"), "/../playbooks/roles");
+    let readmes: String = fs::read_dir(roles)
+        .unwrap()
+        .map(|role| fs::read_to_string(role.unwrap().path().join("README.md")).unwrap())
+        .collect();
+    let of_jobs = [typed::known_keys::<JobConfig>(), typed::known_keys::<schema::StageConfig>()].concat();
+    for name in &names {
+        let known = of_jobs.iter().any(|key| key == name) || readmes.contains(&format!("| `{name}` |"));
+        assert!(known, "no role's README lists {name}");
+    }
+    assert!(names.contains(&"run_tempest_regex"), "{names:?}");
 }
 
 #[test]

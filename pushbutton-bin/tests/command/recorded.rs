@@ -39,9 +39,13 @@ fn a_recheck_is_tested_for_real_and_the_comment_is_shown() {
         assert!(said.contains(part), "{part}: {said}");
     }
     let logs = said.lines().find_map(|line| line.strip_prefix("logs      ")).unwrap();
-    for file in ["console.log", "unit.subunit", "patchset.txt"] {
-        assert!(std::path::Path::new(logs).join(file).is_file(), "{file} in {logs}");
-    }
+    let log = |name: &str| std::fs::read(std::path::Path::new(logs).join(name)).unwrap();
+    let text = |name: &str| String::from_utf8(log(name)).unwrap();
+    assert!(text("console.log").contains("stage gather ended: Passed"), "{}", text("console.log"));
+    let changed = text("patchset.txt");
+    assert!(changed.contains("acme/driver.py") && !changed.contains("acme/array.py"), "{changed}");
+    // Two packets for each of the 14 tests, the first byte of each is the signature.
+    assert!(log("unit.subunit").iter().filter(|byte| **byte == 0xb3).count() >= 28);
     let leftovers = std::fs::read_dir(folder.path())
         .unwrap()
         .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("recorded-"));

@@ -105,16 +105,19 @@ impl Lab {
         self
     }
 
-    /// The logs behind a comment's link hold these files, and the console shows that this was tested.
+    /// The logs behind a comment's link hold these files with something in them, and `patchset.txt` and the console show that this was tested.
     pub(crate) fn assert_logs(&self, comment: &str, files: &[&str], revision: &str) {
         let url = comment.split_whitespace().find(|word| word.starts_with("http")).unwrap();
         let path = url.strip_prefix("http://127.0.0.1:8000/").unwrap_or_else(|| panic!("{url} is not ours"));
         let dir = self.folder.path().join("logs").join(path);
         for file in files {
-            assert!(dir.join(file).is_file(), "{file} in {}", dir.display());
+            let content = std::fs::read(dir.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert!(!content.is_empty(), "{file} in {} is empty", dir.display());
         }
-        let console = std::fs::read_to_string(dir.join("console.log")).unwrap();
-        assert!(console.contains(revision), "the revision in the console:\n{console}");
+        for name in ["console.log", "patchset.txt"] {
+            let text = std::fs::read_to_string(dir.join(name)).unwrap();
+            assert!(text.contains(revision), "the revision in {name}:\n{text}");
+        }
     }
 
     /// Ends the operator as a rolling restart does, and starts another.

@@ -4,13 +4,14 @@ usage: pack_logs.py PACK LOCAL_CONF [PATH | unit:PATTERN ...]
 Plain files only, links followed; text is gzipped one by one, so that a browser can show each. What cannot be read is passed over.
 """
 import gzip
-import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 
+BLOCK = 1 << 20
 TEXT = (".txt", ".log", ".conf", ".ini", ".json", ".yaml", ".yml", "")
 JOURNAL = ["journalctl", "--no-pager", "--output=short-iso-precise", "--utc"]
 
@@ -28,11 +29,14 @@ def lines_of(*words):
 
 def add(pack, name, source, compress):
     with tempfile.TemporaryFile() as copy:
-        with gzip.open(copy, "wb") if compress else io.BufferedWriter(io.FileIO(os.dup(copy.fileno()), "wb")) as out:
-            for block in iter(lambda: source.read(1 << 20), b""):
-                out.write(block)
+        if compress:
+            with gzip.open(copy, "wb") as out:
+                shutil.copyfileobj(source, out, BLOCK)
+        else:
+            shutil.copyfileobj(source, copy, BLOCK)
         entry = tarfile.TarInfo(name + (".gz" if compress else ""))
-        entry.size, entry.mode = os.fstat(copy.fileno()).st_size, 0o644
+        # The position, since it counts what the file object still buffers; fstat() asks the kernel, which has not seen that yet.
+        entry.size, entry.mode = copy.tell(), 0o644
         copy.seek(0)
         pack.addfile(entry, copy)
 

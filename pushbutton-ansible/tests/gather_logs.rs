@@ -1,0 +1,128 @@
+//! What `gather_logs.yml` brings from a node is, byte for byte, what was there.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "test support: what does not work must end the test, loudly"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use common::{Lab, node, shipped};
+use pushbutton_core::StageStatus;
+use serde_json::json;
+
+/// Around what Python buffers before it writes (8 KiB), and well above any buffer.
+const SIZES: [usize; 6] = [0, 1, 8 << 10, (8 << 10) + 1, 64 << 10, 5 << 20];
+
+/// Lines of a log: gzip makes them much smaller.
+fn log_lines(size: usize) -> Vec<u8> {
+    let lines =
+        (0..).flat_map(|n: u64| format!("DEBUG cinder.volume request {n} took 0.01 s\n").into_bytes());
+    lines.take(size).collect()
+}
+
+/// Bytes of a fixed pseudo-random sequence (xorshift): gzip cannot make them smaller.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).flatten().take(size).collect()
+}
+
+fn program(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The content of a gathered file, unpacked where its name ends in `.gz`. `gzip -t` must find it whole.
+fn unpacked(path: &Path) -> Result<Vec<u8>, String> {
+    if !path.is_file() {
+        return Err("it is missing".into());
+    }
+    if path.extension().is_none_or(|ending| ending != "gz") {
+        return Ok(fs::read(path).unwrap());
+    }
+    let tested = Command::new("gzip").arg("-t").arg(path).output().unwrap();
+    if !tested.status.success() {
+        let said = String::from_utf8_lossy(&tested.stderr);
+        return Err(format!("{} bytes; gzip -t: {}", fs::metadata(path).unwrap().len(), said.trim()));
+    }
+    Ok(Command::new("gzip").arg("-dc").arg(path).output().unwrap().stdout)
+}
+
+#[tokio::test]
+async fn files_and_journals_arrive_as_they_are_on_the_node() {
+    let mut lab = Lab::new(shipped());
+    let on_node = lab.folder.path().join("node");
+    let (service, journals, bin) = (on_node.join("service"), on_node.join("journals"), on_node.join("bin"));
+    for folder in [&service, &journals, &bin] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    let mut expected: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for size in SIZES {
+        for (kind, content) in [("lines", log_lines(size)), ("noise", noise(size))] {
+            // Text by its name is compressed, everything else is not.
+            for (ending, arrives) in [(".log", ".log.gz"), ("", ".gz"), (".bin", ".bin")] {
+                fs::write(service.join(format!("{kind}-{size}{ending}")), &content).unwrap();
+                expected.insert(format!("logs/service/{kind}-{size}{arrives}"), content.clone());
+            }
+            fs::write(journals.join(format!("devstack@{kind}-{size}.service")), &content).unwrap();
+            expected.insert(format!("logs/{kind}-{size}.txt.gz"), content);
+        }
+    }
+    let local_conf = b"[[local|localrc]]\nADMIN_PASSWORD=secret\n".to_vec();
+    fs::write(on_node.join("local.conf"), &local_conf).unwrap();
+    expected.insert("local.conf".into(), local_conf);
+
+    // A stand-in for systemd with journals that are known: journalctl is asked for one unit, by the last word.
+    let journals = journals.display();
+    program(
+        &bin.join("systemctl"),
+        &format!(
+            "#!/bin/sh\nfor unit in $(ls '{journals}'); do echo \"$unit loaded active running a\"; done\n"
+        ),
+    );
+    program(
+        &bin.join("journalctl"),
+        &format!("#!/bin/sh\nfor unit; do :; done\nexec cat '{journals}'/\"$unit\"\n"),
+    );
+    // The node's python3 finds it first.
+    let python = on_node.join("python3");
+    program(&python, &format!("#!/bin/sh\nPATH='{}':$PATH exec /usr/bin/python3 \"$@\"\n", bin.display()));
+    let node = node(json!({
+        "local": true, "address": "localhost", "port": 22, "user": "nobody", "vars": {"ansible_python_interpreter": python}
+    }));
+
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    lab.context.vars.insert("gather_logs_become".into(), false.into());
+    lab.context.vars.insert("gather_logs_local_conf".into(), path(&on_node.join("local.conf")).into());
+    lab.context.vars.insert("gather_logs_paths".into(), vec![path(&service)].into());
+    let outcome = lab.run("gather_logs.yml", &[node]).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", lab.console());
+
+    let mut wrong = Vec::new();
+    for (name, content) in &expected {
+        match unpacked(&lab.context.log_dir.join(name)) {
+            Ok(arrived) if arrived == *content => {}
+            Ok(arrived) => wrong.push(format!("{name}: {} bytes of {}", arrived.len(), content.len())),
+            Err(said) => wrong.push(format!("{name} ({} bytes): {said}", content.len())),
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {} files are not as on the node:\n{}",
+        wrong.len(),
+        expected.len(),
+        wrong.join("\n")
+    );
+}
