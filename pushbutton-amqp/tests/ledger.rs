@@ -19,7 +19,7 @@ use pushbutton_amqp::{AmqpConfig, AmqpLedger};
 use pushbutton_core::samples;
 use pushbutton_core::{ChangeNumber, EventId, EventStore, PatchsetNumber, Position};
 use pushbutton_testbed::{Version, rabbitmq};
-use pushbutton_testkit::conformance::ledger;
+use pushbutton_testkit::conformance::event_store;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::Instant;
 
