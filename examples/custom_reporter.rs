@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use pushbutton_core::memory::sample;
+use pushbutton_core::samples;
 use pushbutton_core::{
     HumanDuration, Report, Reporter, Result, RunId, StageName, Update, UpdateKind, Verdict,
 };
@@ -45,13 +45,13 @@ fn line(report: &Report) -> String {
 
 /// What a pipeline tells at the end of a run.
 fn finished(verdict: Verdict, seconds: u64) -> Update {
-    let job = sample::job("tempest");
+    let job = samples::job("tempest");
     let report = Report {
         run: RunId::generate(),
         job: job.clone(),
         verdict,
         attempts: 1,
-        started: sample::AT,
+        started: samples::AT,
         took: std::time::Duration::from_secs(seconds),
         stages: Vec::new(),
         tests: None,
@@ -59,7 +59,7 @@ fn finished(verdict: Verdict, seconds: u64) -> Update {
         reason: None,
     };
     let kind = UpdateKind::Finished { report: Box::new(report.clone()) };
-    Update { run: Some(report.run), job, attempt: 1, at: sample::AT, kind }
+    Update { run: Some(report.run), job, attempt: 1, at: samples::AT, kind }
 }
 
 #[tokio::main(flavor = "current_thread")]

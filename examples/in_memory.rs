@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pushbutton_core::memory::{
-    MemoryExecutor, MemoryProvisioner, MemoryReporter, MemorySource, Script, sample,
+    FakeStage, MemoryExecutor, MemoryProvisioner, MemoryReporter, MemorySource, sample,
 };
 use pushbutton_core::{
-    JobSpec, LogPlace, OnFailure, Pipeline, RunWhen, Shutdown, Stage, StageStatus, TestCounts, Triggers,
+    JobSpec, LogLocation, OnFailure, Pipeline, RunWhen, Shutdown, Stage, StageStatus, TestCounts, Triggers,
 };
 
 /// Rules are data (`pushbutton_core::Trigger`). A configuration file would hold this one; here it is JSON.
@@ -42,10 +42,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let triggers = Triggers::compile(vec![serde_json::from_str(RULE)?], vec!["acme-ci".into()])?;
     // A finite source: the pipeline ends once these are done. A live one would be pushbutton-gerrit's.
     let source =
-        MemorySource::of(vec![sample::comment("alice", "looks good"), sample::comment("bob", "recheck")]);
+        MemorySource::of(vec![samples::comment("alice", "looks good"), samples::comment("bob", "recheck")]);
     // An executor that runs no process: this function says what each stage does.
     let executor = MemoryExecutor::new(|_stage, context| {
-        let mut script = Script::ends(StageStatus::Passed).after(Duration::from_millis(20));
+        let mut script = FakeStage::ends(StageStatus::Passed).after(Duration::from_millis(20));
         script.lines = vec![format!("testing {} at {}", context.job.target(), context.job.patchset.revision)];
         script.outcome.tests = Some(TestCounts { passed: 212, failed: 0, skipped: 3 });
         script
@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .executor(Arc::new(executor))
         .reporter(told.clone())
         .job(unit_job()?)
-        .logs(LogPlace { dir: std::env::temp_dir(), url: None })
+        .logs(LogLocation { dir: std::env::temp_dir(), url: None })
         .build()?;
     let (intake, tally) = pipeline.run(&Shutdown::new()).await?;
 

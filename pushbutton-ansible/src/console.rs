@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use pushbutton_core::LineSink;
 use pushbutton_core::Result;
-use pushbutton_core::seam::LineSink;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncWriteExt, BufWriter};
 

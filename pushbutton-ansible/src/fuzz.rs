@@ -73,7 +73,7 @@ mod tests {
 
     /// Records with something wrong in them.
     fn line() -> impl Strategy<Value = String> {
-        let event = prop::sample::select(vec!["play", "no-hosts", "task", "result", "log-url", "stats", ""]);
+        let event = prop::samples::select(vec!["play", "no-hosts", "task", "result", "log-url", "stats", ""]);
         let value = prop_oneof![
             Just("null".to_owned()),
             Just("7".to_owned()),
@@ -85,7 +85,7 @@ mod tests {
             "\"[^\"\\\\\n]{0,20}\"",
         ];
         let key =
-            prop::sample::select(vec!["status", "host", "task", "name", "url", "rc", "msg", "ignored", "x"]);
+            prop::samples::select(vec!["status", "host", "task", "name", "url", "rc", "msg", "ignored", "x"]);
         let fields = prop::collection::vec((key, value), 0..6);
         (event, fields, any::<bool>()).prop_map(|(event, fields, whole)| {
             let fields: String =

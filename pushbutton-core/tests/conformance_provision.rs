@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use pushbutton_core::NodeLabel;
-use pushbutton_core::memory::{MachineConfig, MachinePool, MemoryProvisioner};
-use pushbutton_testkit::conformance::provision::{self, Setting};
+use pushbutton_core::memory::{MemoryProvisioner, StaticNodeConfig, StaticNodes};
+use pushbutton_testkit::conformance::provision::{self, ProvisionerSetup};
 
-fn pool() -> MachinePool {
-    let machine = |name: &str| MachineConfig {
+fn pool() -> StaticNodes {
+    let machine = |name: &str| StaticNodeConfig {
         label: NodeLabel::new("any").unwrap(),
         name: name.into(),
         address: None,
@@ -20,20 +20,21 @@ fn pool() -> MachinePool {
         local: true,
         vars: Default::default(),
     };
-    MachinePool::new(vec![machine("one"), machine("two")]).unwrap()
+    StaticNodes::new(vec![machine("one"), machine("two")]).unwrap()
 }
 
 #[tokio::test]
 async fn the_one_in_memory() {
-    provision::all(&MemoryProvisioner::default(), &Setting::of("any")).await;
+    provision::all(&MemoryProvisioner::default(), &ProvisionerSetup::of("any")).await;
     let small = MemoryProvisioner::with_capacity(1);
-    provision::a_full_cloud_is_temporary(&small, &Setting::of("any"), 1).await;
+    provision::a_full_cloud_is_temporary(&small, &ProvisionerSetup::of("any"), 1).await;
 }
 
 #[tokio::test]
 async fn the_fixed_pool() {
-    let setting = Setting { unknown: Some(NodeLabel::new("none").unwrap()), ..Setting::of("any") };
+    let setting =
+        ProvisionerSetup { unknown: Some(NodeLabel::new("none").unwrap()), ..ProvisionerSetup::of("any") };
     provision::all(&pool(), &setting).await;
-    let hasty = Setting { deadline: Duration::from_millis(50), ..setting };
+    let hasty = ProvisionerSetup { deadline: Duration::from_millis(50), ..setting };
     provision::a_full_cloud_is_temporary(&pool(), &hasty, 2).await;
 }

@@ -20,7 +20,7 @@ struct World {
     proxy: Proxy,
 }
 
-impl World {
+impl Harness {
     async fn new() -> Self {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Proxy::before(&server.local_addr().unwrap().to_string()).await.unwrap();

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_core::memory::{MemoryExecutor, MemoryProvisioner, MemoryQueue, MemoryReporter, Script};
-use pushbutton_core::seam::LineSink;
+use pushbutton_core::memory::{MemoryExecutor, MemoryProvisioner, MemoryQueue, MemoryReporter, FakeStage};
+use pushbutton_core::LineSink;
 use pushbutton_core::{
-    Error, ErrorKind, Executor, Job, JobSpec, LogPlace, Node, NodeRequest, OnFailure, Operator,
+    Error, ErrorKind, Executor, Job, JobSpec, LogLocation, Node, NodeRequest, OnFailure, Operator,
     OwnedResource, Provisioner, Queue, Report, Result, RunId, RunWhen, Shutdown, Stage, StageContext,
     StageOutcome, StageStatus, UpdateKind,
 };
@@ -123,7 +123,7 @@ impl Lab {
 
     /// A lab whose named stage ends in this way, and all others pass.
     pub(crate) fn where_stage(name: &'static str, status: StageStatus) -> Self {
-        Self::new(move |stage, _| Script::ends(if stage == name { status } else { StageStatus::Passed }))
+        Self::new(move |stage, _| FakeStage::ends(if stage == name { status } else { StageStatus::Passed }))
     }
 
     pub(crate) fn with_queue(mut self, queue: Arc<dyn Queue>) -> Self {
@@ -147,7 +147,7 @@ impl Lab {
     }
 
     pub(crate) fn operator(&self) -> Operator {
-        let logs = LogPlace { dir: "logs".into(), url: Some("https://logs.example.org".into()) };
+        let logs = LogLocation { dir: "logs".into(), url: Some("https://logs.example.org".into()) };
         Operator::new(
             Arc::clone(&self.queue),
             self.cloud.clone(),
@@ -225,7 +225,7 @@ impl Executor for Deaf {
     ) -> Result<StageOutcome> {
         match stage.name.as_str() {
             "tempest" => std::future::pending().await,
-            _ => Ok(StageOutcome::of(StageStatus::Passed, Duration::ZERO)),
+            _ => Ok(StageOutcome::new(StageStatus::Passed, Duration::ZERO)),
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pushbutton_core::memory::{Script, sample};
+use pushbutton_core::memory::{FakeStage};
+use pushbutton_core::samples;
 use pushbutton_core::{ChangeNumber, Shutdown, StageStatus, UpdateKind, Verdict};
 
 use crate::lab::{Lab, MINUTE};
@@ -14,14 +15,14 @@ const JOBS: u64 = 40;
 async fn lab_under_load() -> Lab {
     let lab = Lab::new(|stage, context| {
         let minutes = 4 + u32::try_from(context.job.change.number.0 % 10).unwrap();
-        Script::ends(StageStatus::Passed).after(if stage == "tempest" {
+        FakeStage::ends(StageStatus::Passed).after(if stage == "tempest" {
             minutes * MINUTE
         } else {
             Duration::ZERO
         })
     });
     for change in 0..JOBS {
-        lab.queue.publish(&sample::job_on(change, "tempest")).await.unwrap();
+        lab.queue.publish(&samples::job_on(change, "tempest")).await.unwrap();
     }
     lab
 }

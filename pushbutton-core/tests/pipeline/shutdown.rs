@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
-use pushbutton_core::memory::{Script, sample};
+use pushbutton_core::memory::{FakeStage};
+use pushbutton_core::samples;
 use pushbutton_core::{QueueDepth, StageStatus, Verdict};
 
 use crate::lab::{Lab, MINUTE};
 
 fn lab_whose_tests_take(takes: Duration) -> Lab {
     Lab::new(move |stage, _| {
-        Script::ends(StageStatus::Passed).after(if stage == "tempest" { takes } else { Duration::ZERO })
+        FakeStage::ends(StageStatus::Passed).after(if stage == "tempest" { takes } else { Duration::ZERO })
     })
 }
 
 /// Starts the operator on one job and, when that has run for a minute, does this.
 async fn after_a_minute(lab: &Lab, deadline: Duration, then: impl AsyncFnOnce()) {
-    lab.queue.publish(&sample::job("tempest")).await.unwrap();
+    lab.queue.publish(&samples::job("tempest")).await.unwrap();
     let operator = lab.operator().with_shutdown_deadline(deadline);
     let script = async {
         tokio::time::sleep(MINUTE).await;
@@ -68,7 +69,7 @@ async fn nothing_new_is_claimed_once_the_end_has_begun() {
     let lab = lab_whose_tests_take(5 * MINUTE);
     after_a_minute(&lab, 10 * MINUTE, async || {
         lab.shutdown.begin();
-        lab.queue.publish(&sample::job_on(7, "tempest")).await.unwrap();
+        lab.queue.publish(&samples::job_on(7, "tempest")).await.unwrap();
     })
     .await;
     assert_eq!(lab.queue.depth().await.unwrap(), HANDED_BACK);

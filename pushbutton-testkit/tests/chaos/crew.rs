@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pushbutton_core::memory::MemoryLedger;
+use pushbutton_core::memory::MemoryEventStore;
 use pushbutton_core::{
-    BreakerPolicy, Executor, Handler, Ledger, LogPlace, Operator, Provisioner, Queue, Reporter, Result,
-    Shutdown, Sweeper,
+    BreakerPolicy, EventStore, Executor, Handler, LogLocation, Operator, Provisioner, Queue, Reporter,
+    Result, Shutdown, Sweeper,
 };
 use pushbutton_testkit::faults::{
-    Fault, Faulty, FaultyLedger, FaultyProvisioner, FaultyQueue, FaultySource, Method, Rates, Schedule,
+    Fault, FaultPlan, Faulty, FaultyEventStore, FaultyProvisioner, FaultyQueue, FaultySource, Method, Rates,
 };
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -25,11 +25,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(300);
 
 /// What breaks by chance in everybody's parts.
-pub(crate) fn schedule(seed: u64) -> Schedule {
+pub(crate) fn schedule(seed: u64) -> FaultPlan {
     let flaky = Rates { fail: 0.08, lose_answer: 0.08, delay: 0.2, longest_delay: 3 * SECOND, hang: 0.0 };
-    let schedule = Schedule::seeded(seed, flaky);
+    let schedule = FaultPlan::seeded(seed, flaky);
     // Lost answers of notices would be lost notices, which the contract excludes.
-    schedule.rates(Method::NextNotice, Rates { lose_answer: 0.0, fail: 0.05, ..flaky });
+    schedule.rates(Method::NextControlMessage, Rates { lose_answer: 0.0, fail: 0.05, ..flaky });
     // A source mends its connection itself.
     schedule.rates(Method::NextEvent, Rates { fail: 0.0, ..flaky });
     schedule.rates(Method::Provision, Rates { hang: 0.02, ..flaky });
@@ -44,10 +44,10 @@ pub(crate) fn schedule(seed: u64) -> Schedule {
 const HANDLER: &[Method] = &[
     Method::NextEvent,
     Method::HasSeen,
-    Method::Announce,
+    Method::Broadcast,
     Method::Publish,
     Method::Record,
-    Method::CommitLedger,
+    Method::CommitEventStore,
 ];
 
 /// What an operator asks of its parts.
@@ -67,14 +67,14 @@ const OPERATOR: &[Method] = &[
 
 /// One process: how it is started, how long it lives, and what breaks in it.
 struct Life<'a> {
-    schedule: Schedule,
+    schedule: FaultPlan,
     dice: Dice,
     longest: Duration,
     asks: &'static [Method],
     start: Box<Start<'a>>,
 }
 
-type Start<'a> = dyn Fn(&Schedule, Shutdown) -> JoinHandle<Result<()>> + 'a;
+type Start<'a> = dyn Fn(&FaultPlan, Shutdown) -> JoinHandle<Result<()>> + 'a;
 
 impl Life<'_> {
     /// Works, breaks and starts again until the lab is done, then works until it is ended.
@@ -146,12 +146,12 @@ impl Life<'_> {
 }
 
 pub(crate) async fn handler(lab: &Lab) {
-    let ledger = Arc::new(MemoryLedger::default());
-    let start = move |schedule: &Schedule, shutdown: Shutdown| {
+    let ledger = Arc::new(MemoryEventStore::default());
+    let start = move |schedule: &FaultPlan, shutdown: Shutdown| {
         let queue: Arc<dyn Queue> = Arc::new(FaultyQueue::new(lab.queue.clone(), schedule));
-        let ledger: Arc<dyn Ledger> = Arc::new(FaultyLedger::new(ledger.clone(), schedule));
+        let ledger: Arc<dyn EventStore> = Arc::new(FaultyEventStore::new(ledger.clone(), schedule));
         let source = FaultySource::new(lab.upstream.stream(), schedule);
-        let handler = Handler::new(Box::new(source), triggers(), queue).with_ledger(ledger);
+        let handler = Handler::new(Box::new(source), triggers(), queue).with_event_store(ledger);
         tokio::spawn(async move { handler.run(&shutdown).await.map(|_| ()) })
     };
     let life = Life {
@@ -165,12 +165,12 @@ pub(crate) async fn handler(lab: &Lab) {
 }
 
 pub(crate) async fn operator(lab: &Lab, n: usize) {
-    let start = move |schedule: &Schedule, shutdown: Shutdown| {
+    let start = move |schedule: &FaultPlan, shutdown: Shutdown| {
         let queue: Arc<dyn Queue> = Arc::new(FaultyQueue::new(lab.queue.clone(), schedule));
         let cloud: Arc<dyn Provisioner> = Arc::new(FaultyProvisioner::new(lab.cloud.clone(), schedule));
         let executor: Arc<dyn Executor> = Arc::new(Faulty::new(lab.bench.clone(), schedule));
         let review: Arc<dyn Reporter> = Arc::new(Faulty::new(lab.review.clone(), schedule));
-        let logs = LogPlace { dir: "logs".into(), url: None };
+        let logs = LogLocation { dir: "logs".into(), url: None };
         let sweeper = Sweeper::new(cloud.clone(), queue.clone())
             // The strictest: nothing but the leases keeps it from what is in use.
             .with_safety_age(Duration::ZERO)
@@ -179,7 +179,7 @@ pub(crate) async fn operator(lab: &Lab, n: usize) {
             .with_slots(4)
             .with_reporters(vec![review])
             .with_retry_delays(10 * SECOND, MINUTE)
-            .with_breaker(BreakerPolicy { pause: MINUTE, cap: 5 * MINUTE, ..BreakerPolicy::default() })
+            .with_breaker(BreakerPolicy { pause: MINUTE, pause_cap: 5 * MINUTE, ..BreakerPolicy::default() })
             .with_shutdown_deadline(DEADLINE)
             .with_sweeper(sweeper);
         tokio::spawn(async move { operator.run(&shutdown).await.map(|_| ()) })

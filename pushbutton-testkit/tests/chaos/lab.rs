@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_core::memory::{MemoryExecutor, MemoryQueue, Script};
-use pushbutton_core::seam::LineSink;
+use pushbutton_core::LineSink;
+use pushbutton_core::memory::{FakeStage, MemoryExecutor, MemoryQueue};
 use pushbutton_core::{
     Executor, JobSpec, Node, OnFailure, Provisioner, Queue, Result, RunId, RunWhen, Shutdown, Stage,
     StageContext, StageOutcome, StageStatus, Sweeper, Verdict,
 };
-use pushbutton_testkit::faults::Schedule;
+use pushbutton_testkit::faults::FaultPlan;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +33,7 @@ pub(crate) struct Lab {
     pub(crate) bench: Arc<Bench>,
     pub(crate) review: Arc<Review>,
     /// The handler's, and each operator's.
-    pub(crate) schedules: [Schedule; 3],
+    pub(crate) schedules: [FaultPlan; 3],
     /// Begun once every job has ended.
     pub(crate) done: Shutdown,
     faults: Mutex<Vec<String>>,
@@ -231,7 +231,7 @@ impl Bench {
             } else {
                 StageStatus::Passed
             };
-            Script::ends(status).after(takes)
+            FakeStage::ends(status).after(takes)
         });
         Self { inner, cloud, seen: Arc::default() }
     }
@@ -261,7 +261,7 @@ impl Executor for Bench {
         cancel: &CancellationToken,
     ) -> Result<StageOutcome> {
         if cancel.is_cancelled() {
-            return Ok(StageOutcome::of(StageStatus::Cancelled, Duration::ZERO));
+            return Ok(StageOutcome::new(StageStatus::Cancelled, Duration::ZERO));
         }
         let job = context.job.id.to_string();
         {

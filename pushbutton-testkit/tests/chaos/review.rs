@@ -36,7 +36,7 @@ impl Reporter for Review {
     async fn report(&self, update: &Update) -> Result<()> {
         let UpdateKind::Finished { report } = &update.kind else { return Ok(()) };
         let (job, verdict) = (report.job.id.clone(), report.verdict.clone());
-        if !verdict.is_told() {
+        if !verdict.is_reported() {
             self.untold.lock().unwrap().insert(job, verdict);
             return Ok(());
         }

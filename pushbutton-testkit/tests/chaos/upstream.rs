@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
-use pushbutton_core::memory::sample;
+use pushbutton_core::samples;
 use pushbutton_core::trigger::On;
 use pushbutton_core::{
     ChangeNumber, Event, EventId, EventSource, JobId, JobName, PatchsetNumber, Position, Result, Trigger,
@@ -26,7 +26,7 @@ pub(crate) struct Upstream {
 
 /// A recheck of change `n`.
 fn recheck(n: u64) -> Event {
-    let mut event = sample::comment("bob", "recheck");
+    let mut event = samples::comment("bob", "recheck");
     event.change.number = ChangeNumber(n);
     let author = event.kind.actor().unwrap().clone();
     event.id = EventId::comment(event.change.number, event.patchset.number, &author, "recheck", 1);
@@ -35,7 +35,7 @@ fn recheck(n: u64) -> Event {
 
 /// A newer patch set of change `n`.
 fn newer(n: u64) -> Event {
-    let mut event = sample::patchset_created();
+    let mut event = samples::patchset_created();
     event.change.number = ChangeNumber(n);
     event.patchset.number = PatchsetNumber(3);
     event.id = EventId::patchset(event.change.number, &event.patchset);
@@ -65,7 +65,7 @@ impl Upstream {
         }
         events.sort_by_key(|(at, _)| *at);
         for (n, (_, event)) in (1..).zip(&mut events) {
-            event.position = Position::at(sample::AT + SignedDuration::from_secs(n));
+            event.position = Position::at(samples::AT + SignedDuration::from_secs(n));
         }
         Self { began: Instant::now(), events, committed: Mutex::default() }
     }
@@ -117,7 +117,7 @@ pub(crate) fn job_name() -> JobName {
 pub(crate) fn triggers() -> Triggers {
     let recheck = Trigger {
         name: "recheck".into(),
-        on: On::Comment { pattern: "^recheck".into(), from: vec![] },
+        on: EventMatch::Comment { pattern: "^recheck".into(), from: vec![] },
         projects: vec!["openstack/*".into()],
         branches: vec![],
         skip_kinds: vec![],
