@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::commit::commit;
-use crate::log::{EntryId, Op, Outcome};
+use crate::log::{EntryId, Op, Outcome, Version};
 use crate::queue::{AmqpQueue, Tasks};
 use crate::supervise::{Shared, closed};
 
@@ -55,7 +55,7 @@ impl Candidate {
         Self { id: EntryId::new(), shared, wrote: false }
     }
 
-    fn lead(&self, expected_version: Option<EntryId>) -> Op {
+    fn lead(&self, expected_version: Option<Version>) -> Op {
         let lease = self.shared.config.leader_lease.0;
         let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
         Op::Lead { candidate: self.id, expected_version, lease_ms }

@@ -30,7 +30,6 @@ mod topology;
 mod check;
 mod policies;
 
-pub use check::check;
 pub use config::{AmqpAuth, AmqpConfig};
 pub use event_store::AmqpEventStore;
 pub use leader_election::{LeaderElection, Leadership};

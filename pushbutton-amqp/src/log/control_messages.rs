@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::entry::EntryId;
+use super::ids::EntryId;
 
 /// How long a message is kept; a little more than the day that the contract of `Queue` demands.
 const MAX_AGE: Duration = Duration::from_secs(25 * 3600);

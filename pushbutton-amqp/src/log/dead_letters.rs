@@ -7,7 +7,8 @@ use pushbutton_core::Job;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::jobs::{number, size};
+use super::ids::JobKey;
+use super::jobs::size;
 
 /// How many dead letters are kept; beyond that the oldest are dropped.
 pub(crate) const MAX_LETTERS: usize = 1_000;
@@ -46,7 +47,7 @@ impl Letter {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DeadLetters {
     kept: VecDeque<Letter>,
-    jobs: HashSet<u128>,
+    jobs: HashSet<JobKey>,
     bytes: usize,
 }
 
@@ -66,11 +67,11 @@ impl DeadLetters {
 
     /// Whether this letter is there, or another one of the same job.
     pub(super) fn holds(&self, letter: &Letter) -> bool {
-        letter.job.as_ref().map_or_else(|| self.kept.contains(letter), |job| self.has_job(number(&job.id)))
+        letter.job.as_ref().map_or_else(|| self.kept.contains(letter), |job| self.has_job(JobKey::of(&job.id)))
     }
 
-    pub(super) fn has_job(&self, number: u128) -> bool {
-        self.jobs.contains(&number)
+    pub(super) fn has_job(&self, key: JobKey) -> bool {
+        self.jobs.contains(&key)
     }
 
     /// Adds one, unless the same is there; the oldest are dropped to make room.
@@ -79,7 +80,7 @@ impl DeadLetters {
             return false;
         }
         self.bytes += letter.bytes();
-        self.jobs.extend(letter.job.as_ref().map(|job| number(&job.id)));
+        self.jobs.extend(letter.job.as_ref().map(|job| JobKey::of(&job.id)));
         self.kept.push_back(letter);
         while self.kept.len() > MAX_LETTERS || self.bytes > MAX_BYTES {
             if self.remove(0).is_none() {
@@ -100,7 +101,7 @@ impl DeadLetters {
         let letter = self.kept.remove(index)?;
         self.bytes -= letter.bytes();
         if let Some(job) = &letter.job {
-            self.jobs.remove(&number(&job.id));
+            self.jobs.remove(&JobKey::of(&job.id));
         }
         Some(letter)
     }

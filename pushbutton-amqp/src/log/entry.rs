@@ -1,53 +1,12 @@
 //! Log entries.
 
-use std::fmt;
-use std::str::FromStr;
-
 use jiff::Timestamp;
 use pushbutton_core::{Job, JobId, Position, RunId};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::dead_letters::Letter;
-use super::seen_events::EventKey;
+use super::ids::{EntryId, EventKey, Version};
 use super::snapshot::Snapshot;
-
-/// Identifies an entry: a UUID of version 7 (RFC 9562), which nobody else draws.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct EntryId(u128);
-
-impl EntryId {
-    pub(crate) fn new() -> Self {
-        Self(Uuid::now_v7().as_u128())
-    }
-}
-
-impl fmt::Display for EntryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Uuid::from_u128(self.0).simple().fmt(f)
-    }
-}
-
-impl FromStr for EntryId {
-    type Err = uuid::Error;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Uuid::parse_str(text).map(|uuid| Self(uuid.as_u128()))
-    }
-}
-
-impl TryFrom<String> for EntryId {
-    type Error = uuid::Error;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<EntryId> for String {
-    fn from(id: EntryId) -> Self {
-        id.to_string()
-    }
-}
 
 /// One entry. It may be in the log twice, when its writer could not know that the first try arrived. The second copy
 /// finds the state changed by the first, and changes nothing.
@@ -57,7 +16,7 @@ impl From<EntryId> for String {
 /// all participants must apply the same rules.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Entry {
-    /// By this its writer recognizes it, and by this a changed object names its version.
+    /// By this its writer recognizes it.
     pub(crate) id: EntryId,
     pub(crate) op: Op,
 }
@@ -83,7 +42,7 @@ pub(crate) enum Op {
         unreadable: Vec<Letter>,
     },
     /// Claims a job that waits or whose lease ran out. Accepted if nothing happened to the job since that version.
-    Claim { job: JobId, expected_version: EntryId, run: RunId, lease_ms: u64 },
+    Claim { job: JobId, expected_version: Version, run: RunId, lease_ms: u64 },
     /// Accepted while this run holds the job, as are the next four.
     Renew { job: JobId, run: RunId },
     /// Also accepted for a job that the state does not know.
@@ -93,14 +52,14 @@ pub(crate) enum Op {
     HandBack { job: JobId, run: RunId },
     Reject { job: JobId, run: RunId, why: String, at: Timestamp },
     /// Makes a dead letter of a job whose leases ran out too often. Accepted if nothing happened to it since that version.
-    DeadLetter { job: JobId, expected_version: EntryId, why: String, at: Timestamp },
+    DeadLetter { job: JobId, expected_version: Version, why: String, at: Timestamp },
     /// Makes a job of a dead letter again. Accepted if the letter of that time is still there, as is the next.
     Requeue { letter: String, at: Timestamp },
     /// Removes a dead letter; its job, if it has one, counts as completed.
     RemoveLetter { letter: String, at: Timestamp },
     /// Acquires or renews the leader's lease. Accepted if there is no leader, if the candidate is the leader, or if the
     /// leader has not renewed since `expected_version`: its lease ran out.
-    Lead { candidate: EntryId, #[serde(default)] expected_version: Option<EntryId>, lease_ms: u64 },
+    Lead { candidate: EntryId, #[serde(default)] expected_version: Option<Version>, lease_ms: u64 },
     /// The leader ends its lease.
     StepDown { candidate: EntryId },
     /// Events that a handler has seen, and its position in the event stream. Always accepted; says which were new.

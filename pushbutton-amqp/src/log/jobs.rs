@@ -8,7 +8,7 @@ use pushbutton_core::{Job, JobId, RunId};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::entry::EntryId;
+use super::ids::{JobKey, Version};
 use super::state_machine::{Arrival, lease_end, later};
 
 /// How many completed jobs are remembered, so that they are not run again.
@@ -19,7 +19,7 @@ pub(super) const MAX_COMPLETED: usize = 10_000;
 pub(crate) struct JobRecord {
     pub(super) job: Job,
     /// The entry that changed it last.
-    pub(super) version: EntryId,
+    pub(super) version: Version,
     /// How many leases on it ran out since its last failed attempt.
     #[serde(default)]
     pub(super) lost_leases: u32,
@@ -77,7 +77,7 @@ pub(crate) enum Next {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Claimable {
     pub(crate) job: Job,
-    pub(crate) version: EntryId,
+    pub(crate) version: Version,
     /// The lease that ran out just now is counted.
     pub(crate) lost_leases: u32,
 }
@@ -95,20 +95,11 @@ struct OpenJob {
 pub(crate) struct Jobs {
     open: BTreeMap<u64, OpenJob>,
     /// Each job's place in `open`.
-    places: HashMap<u128, u64>,
+    places: HashMap<JobKey, u64>,
     next_place: u64,
     bytes: usize,
-    completed: HashSet<u128>,
-    completed_order: VecDeque<u128>,
-}
-
-/// Job ids are 32 hexadecimal digits: as a number they take half the memory.
-pub(super) fn number(id: &JobId) -> u128 {
-    u128::from_str_radix(id.as_str(), 16).unwrap_or_default()
-}
-
-pub(super) fn id_of(number: u128) -> Option<JobId> {
-    JobId::new(format!("{number:032x}")).ok()
+    completed: HashSet<JobKey>,
+    completed_order: VecDeque<JobKey>,
 }
 
 pub(super) fn size(job: &Job) -> usize {
@@ -122,7 +113,7 @@ impl Jobs {
     }
 
     pub(super) fn get(&self, id: &JobId) -> Option<&JobRecord> {
-        Some(&self.open.get(self.places.get(&number(id))?)?.record)
+        Some(&self.open.get(self.places.get(&JobKey::of(id))?)?.record)
     }
 
     /// In the order of import.
@@ -131,19 +122,19 @@ impl Jobs {
     }
 
     /// Oldest first.
-    pub(super) fn completed(&self) -> impl Iterator<Item = u128> {
+    pub(super) fn completed(&self) -> impl Iterator<Item = JobKey> {
         self.completed_order.iter().copied()
     }
 
-    pub(super) fn is_completed(&self, id: &JobId) -> bool {
-        self.completed.contains(&number(id))
+    pub(super) fn is_completed(&self, key: JobKey) -> bool {
+        self.completed.contains(&key)
     }
 
     /// Adds a job behind all others.
     pub(super) fn insert(&mut self, record: JobRecord, now: Arrival) {
         let (bytes, available_at) = (size(&record.job), record.status.available_at(now));
         self.bytes += bytes;
-        self.places.insert(number(&record.job.id), self.next_place);
+        self.places.insert(JobKey::of(&record.job.id), self.next_place);
         self.open.insert(self.next_place, OpenJob { record, available_at, bytes });
         self.next_place += 1;
     }
@@ -152,11 +143,11 @@ impl Jobs {
     pub(super) fn change(
         &mut self,
         id: &JobId,
-        version: EntryId,
+        version: Version,
         now: Arrival,
         change: impl FnOnce(&mut JobRecord) -> bool,
     ) -> bool {
-        let place = self.places.get(&number(id));
+        let place = self.places.get(&JobKey::of(id));
         let Some(open) = place.and_then(|place| self.open.get_mut(place)) else { return false };
         let accepted = change(&mut open.record);
         if accepted {
@@ -167,18 +158,18 @@ impl Jobs {
     }
 
     pub(super) fn remove(&mut self, id: &JobId) -> Option<Job> {
-        let open = self.open.remove(&self.places.remove(&number(id))?)?;
+        let open = self.open.remove(&self.places.remove(&JobKey::of(id))?)?;
         self.bytes -= open.bytes;
         Some(open.record.job)
     }
 
     /// Remembers a job as completed; it is open no longer.
-    pub(super) fn complete(&mut self, number: u128) {
-        if let Some(open) = self.places.remove(&number).and_then(|place| self.open.remove(&place)) {
+    pub(super) fn complete(&mut self, key: JobKey) {
+        if let Some(open) = self.places.remove(&key).and_then(|place| self.open.remove(&place)) {
             self.bytes -= open.bytes;
         }
-        if self.completed.insert(number) {
-            self.completed_order.push_back(number);
+        if self.completed.insert(key) {
+            self.completed_order.push_back(key);
         }
         if self.completed_order.len() > MAX_COMPLETED {
             if let Some(oldest) = self.completed_order.pop_front() {

@@ -6,6 +6,8 @@
 
 /// What is written into the log.
 mod entry;
+/// Ids of entries, events and jobs.
+mod ids;
 /// What an entry does: the state, and the rules by which it changes.
 mod state_machine;
 
@@ -25,8 +27,8 @@ mod replica;
 
 pub(crate) use control_messages::StoredMessage;
 pub(crate) use dead_letters::Letter;
-pub(crate) use entry::{Entry, EntryId, Op};
+pub(crate) use entry::{Entry, Op};
+pub(crate) use ids::{EntryId, EventKey, Version};
 pub(crate) use jobs::{Claimable, Next};
 pub(crate) use replica::{Applied, Replica, Resume};
-pub(crate) use seen_events::EventKey;
-pub(crate) use state_machine::{Arrival, Leader, Outcome};
+pub(crate) use state_machine::{Arrival, Outcome};

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::entry::{Entry, EntryId, Op};
+use super::entry::{Entry, Op};
+use super::ids::EntryId;
 use super::state_machine::{Arrival, Outcome, State};
 
 /// How many bytes of entries are buffered while no snapshot was read: those between a snapshot's state and its place.
@@ -111,14 +112,14 @@ impl Replica {
                 self.state = Some(State::from_snapshot(state, now));
                 for (offset, entry, _) in std::mem::take(&mut self.buffer) {
                     if offset > *as_of {
-                        self.apply(&entry, now);
+                        self.apply(offset, &entry, now);
                     }
                 }
                 self.buffered_bytes = 0;
             }
         }
         if self.state.is_some() {
-            self.apply(&entry, now);
+            self.apply(offset, &entry, now);
             return Applied::Yes;
         }
         self.buffer(offset, entry, size);
@@ -138,9 +139,9 @@ impl Replica {
         }
     }
 
-    fn apply(&mut self, entry: &Entry, now: Arrival) {
+    fn apply(&mut self, offset: u64, entry: &Entry, now: Arrival) {
         let Some(state) = &mut self.state else { return };
-        let outcome = state.apply(entry, now);
+        let outcome = state.apply(offset, entry, now);
         let writer = self.waiting.remove(&entry.id);
         self.own_entry = writer.is_some();
         if self.own_entry && matches!(entry.op, Op::Restore { .. }) {

@@ -1,12 +1,12 @@
 //! The state in serialized form: what a snapshot holds, and what a restore adds.
 
-use pushbutton_core::{JobId, Position};
+use pushbutton_core::Position;
 use serde::{Deserialize, Serialize};
 
 use super::control_messages::MessageRecord;
 use super::dead_letters::Letter;
-use super::jobs::{JobRecord, JobStatus, id_of, number};
-use super::seen_events::EventKey;
+use super::jobs::{JobRecord, JobStatus};
+use super::ids::{EventKey, JobKey};
 use super::state_machine::{Arrival, Leader, State};
 
 /// All that later entries are judged by. Lists are in order, oldest first.
@@ -14,7 +14,7 @@ use super::state_machine::{Arrival, Leader, State};
 #[serde(default)]
 pub(crate) struct Snapshot {
     pub(super) jobs: Vec<JobRecord>,
-    pub(super) completed: Vec<JobId>,
+    pub(super) completed: Vec<JobKey>,
     pub(super) dead: Vec<Letter>,
     pub(super) leader: Option<Leader>,
     pub(super) seen: Vec<EventKey>,
@@ -26,7 +26,7 @@ impl State {
     pub(crate) fn snapshot(&self, now: Arrival) -> Snapshot {
         Snapshot {
             jobs: self.jobs.records().cloned().collect(),
-            completed: self.jobs.completed().filter_map(id_of).collect(),
+            completed: self.jobs.completed().collect(),
             dead: self.dead.iter().cloned().collect(),
             leader: self.leader().map(|(leader, _)| leader.clone()),
             seen: self.events.keys().collect(),
@@ -45,10 +45,10 @@ impl State {
     /// Adds what is not known. Of what is known only a job that waits changes, to the lease that it had.
     pub(super) fn restore(&mut self, lost: &Snapshot, now: Arrival) {
         for id in &lost.completed {
-            self.jobs.complete(number(id));
+            self.jobs.complete(*id);
         }
         for letter in &lost.dead {
-            if letter.job.as_ref().is_none_or(|job| !self.jobs.is_completed(&job.id)) {
+            if letter.job.as_ref().is_none_or(|job| !self.jobs.is_completed(JobKey::of(&job.id))) {
                 if let Some(job) = &letter.job {
                     self.jobs.remove(&job.id);
                 }
@@ -92,7 +92,7 @@ impl State {
         };
         let lost = Snapshot {
             jobs: mine.jobs.into_iter().filter_map(job).collect(),
-            completed: mine.completed.into_iter().filter(|id| !other.jobs.is_completed(id)).collect(),
+            completed: mine.completed.into_iter().filter(|id| !other.jobs.is_completed(*id)).collect(),
             dead: mine.dead.into_iter().filter(|letter| !other.dead.holds(letter)).collect(),
             leader: mine.leader.filter(|_| other.leader().is_none()),
             seen: mine.seen.into_iter().filter(|key| !other.events.has_seen(*key)).collect(),

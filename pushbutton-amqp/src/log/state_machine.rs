@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use super::control_messages::ControlMessages;
 use super::dead_letters::{DeadLetters, Letter};
-use super::entry::{Entry, EntryId, Op};
-use super::jobs::{JobRecord, JobStatus, Jobs, number};
+use super::entry::{Entry, Op};
+use super::ids::{EntryId, JobKey, Version};
+use super::jobs::{JobRecord, JobStatus, Jobs};
 use super::seen_events::SeenEvents;
 
 /// When an entry was read, on the reader's clocks: the monotonic one, and the calendar.
@@ -48,7 +49,7 @@ impl From<bool> for Outcome {
 pub(crate) struct Leader {
     pub(crate) candidate: EntryId,
     /// The entry by which it acquired or last renewed its lease.
-    pub(crate) version: EntryId,
+    pub(crate) version: Version,
     lease_ms: u64,
 }
 
@@ -74,13 +75,13 @@ pub(super) fn lease_end(lease_ms: u64, now: Arrival) -> Instant {
 
 impl State {
     /// Applies one entry, at its place in the log.
-    pub(crate) fn apply(&mut self, entry: &Entry, now: Arrival) -> Outcome {
-        let id = entry.id;
+    pub(crate) fn apply(&mut self, offset: u64, entry: &Entry, now: Arrival) -> Outcome {
+        let version = (offset, entry.id);
         match &entry.op {
             Op::Barrier | Op::Snapshot { .. } => Outcome::Accepted,
             Op::Import { jobs, unreadable } => {
                 for job in jobs {
-                    self.import(job, id, now);
+                    self.import(job, version, now);
                 }
                 for letter in unreadable {
                     self.dead.keep(letter.clone());
@@ -96,9 +97,9 @@ impl State {
                     }
                     unchanged
                 };
-                self.jobs.change(job, id, now, claim).into()
+                self.jobs.change(job, version, now, claim).into()
             }
-            Op::Renew { job, run } => self.jobs.change(job, id, now, |record| record.is_held_by(run)).into(),
+            Op::Renew { job, run } => self.jobs.change(job, version, now, |record| record.is_held_by(run)).into(),
             Op::Retry { job, run, due, after_ms } => {
                 let retry = |record: &mut JobRecord| {
                     let held = record.is_held_by(run);
@@ -109,7 +110,7 @@ impl State {
                     }
                     held
                 };
-                self.jobs.change(job, id, now, retry).into()
+                self.jobs.change(job, version, now, retry).into()
             }
             Op::HandBack { job, run } => {
                 let hand_back = |record: &mut JobRecord| {
@@ -119,13 +120,13 @@ impl State {
                     }
                     held
                 };
-                self.jobs.change(job, id, now, hand_back).into()
+                self.jobs.change(job, version, now, hand_back).into()
             }
             Op::Complete { job, run } => {
                 let known = self.knows(job);
                 let held = self.jobs.get(job).is_some_and(|record| record.is_held_by(run));
                 if held || !known {
-                    self.jobs.complete(number(job));
+                    self.jobs.complete(JobKey::of(job));
                 }
                 (held || !known).into()
             }
@@ -141,14 +142,14 @@ impl State {
                 let requeued = job.is_some();
                 if let Some(mut job) = job {
                     job.failed_attempts = 0;
-                    self.import(&job, id, now);
+                    self.import(&job, version, now);
                 }
                 requeued.into()
             }
             Op::RemoveLetter { letter, at } => {
                 let taken = self.dead.take(letter, *at, |_| true);
                 if let Some(job) = taken.as_ref().and_then(|letter| letter.job.as_ref()) {
-                    self.jobs.complete(number(&job.id));
+                    self.jobs.complete(JobKey::of(&job.id));
                 }
                 taken.is_some().into()
             }
@@ -157,7 +158,7 @@ impl State {
                     leader.candidate == *candidate || Some(leader.version) == *expected_version
                 });
                 if may {
-                    let leader = Leader { candidate: *candidate, version: id, lease_ms: *lease_ms };
+                    let leader = Leader { candidate: *candidate, version, lease_ms: *lease_ms };
                     self.set_leader(Some(leader), now);
                 }
                 may.into()
@@ -174,7 +175,7 @@ impl State {
                 Outcome::Recorded(self.events.record(events))
             }
             Op::Broadcast { message } => {
-                self.messages.add(id, message, now.instant, now.instant);
+                self.messages.add(entry.id, message, now.instant, now.instant);
                 Outcome::Accepted
             }
             Op::Restore { lost } => {
@@ -186,7 +187,8 @@ impl State {
 
     /// Whether the job is open, completed, or a dead letter.
     pub(crate) fn knows(&self, id: &JobId) -> bool {
-        self.jobs.get(id).is_some() || self.jobs.is_completed(id) || self.dead.has_job(number(id))
+        let key = JobKey::of(id);
+        self.jobs.get(id).is_some() || self.jobs.is_completed(key) || self.dead.has_job(key)
     }
 
     /// The leader, and when its lease ends.
@@ -201,7 +203,7 @@ impl State {
         });
     }
 
-    fn import(&mut self, job: &Job, version: EntryId, now: Arrival) {
+    fn import(&mut self, job: &Job, version: Version, now: Arrival) {
         if !self.knows(&job.id) {
             let (job, status) = (job.clone(), JobStatus::waiting());
             self.jobs.insert(JobRecord { job, version, lost_leases: 0, status }, now);
