@@ -1,103 +1,120 @@
-//! Tries what the queue needs of the broker, and says what to mend.
+//! Checks of the brokers: whether they answer, their version, the login, the permissions, and the policies.
 
+use async_trait::async_trait;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 use lapin::options::{BasicGetOptions, QueueDeleteOptions};
-use lapin::tcp::{AMQPUriTcpExt, OwnedTLSConfig};
-use lapin::types::AMQPValue;
-use pushbutton_core::check::Finding;
+use lapin::tcp::AMQPUriTcpExt;
+use lapin::uri::AMQPUri;
+use pushbutton_core::check::{Check, Finding};
 use pushbutton_core::{Error, ErrorKind, Result};
 use uuid::Uuid;
 
-use crate::codec::Form;
-use crate::config::AmqpConfig;
-use crate::connect::{authorities, connect, within};
-use crate::error::from_wire;
-use crate::session::{accepted, send};
-use crate::topology::declare;
+use crate::config::{AmqpConfig, address};
+use crate::connect::{connect_to, tls, within};
+use crate::error::from_lapin;
+use crate::policies;
+use crate::session::{channel, confirmed, send};
+use crate::topology::{declare, text};
 
-/// The oldest RabbitMQ that this crate was tried on.
+/// The oldest RabbitMQ on which this crate was tested.
 const OLDEST: (u32, u32) = (3, 10);
-/// The greeting of a broker is shorter than this.
-const GREETING: usize = 4096;
+/// The first frame of a broker is shorter than this.
+const MAX_START_FRAME: usize = 4096;
 
-/// Looks at the broker: whether it answers, its version, the login, and the rights to declare, write and read queues
-/// and streams. Leaves nothing behind.
-pub async fn check(config: &AmqpConfig) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    if let Err(error) = config.validate() {
-        findings.push(Finding::fail(error.to_string(), "mend the rabbitmq section of the configuration"));
-        return findings;
-    }
-    let address = config.address();
-    match within(config.timeout.0, greeting(config)).await {
-        Ok(greeting) => findings.push(judge(&address, &greeting)),
-        Err(error) => {
-            findings.push(Finding::fail(format!("RabbitMQ: {error}"), remedy(&error)));
-            return findings;
+#[async_trait]
+impl Check for AmqpConfig {
+    /// Checks every broker of the list: whether it answers, its version, and the login. On the first that works: the
+    /// permissions to declare, write and read queues and streams, and the policies. Leaves nothing behind.
+    async fn check(&self) -> Vec<Finding> {
+        let uris = match self.validate().and_then(|()| self.uris()) {
+            Ok(uris) => uris,
+            Err(error) => return vec![Finding::fail(error.to_string(), "fix the rabbitmq section of the configuration")],
+        };
+        let mut findings = Vec::new();
+        let mut first = None;
+        for uri in uris {
+            let connected = login(self, &uri, &mut findings).await;
+            first = first.or(connected.map(|connection| (connection, uri)));
         }
-    }
-    match connect(config).await {
-        Ok(connection) => {
-            findings.push(Finding::ok(format!("RabbitMQ login: accepted by {address}")));
-            let prefix = &config.prefix;
+        if let Some((connection, uri)) = first {
+            let prefix = &self.prefix;
             for (kind, what) in [
-                ("quorum", format!("queues (such as {prefix}.jobs, {prefix}.turn)")),
-                ("stream", format!("streams (such as {prefix}.record, {prefix}.notices, {prefix}.ledger)")),
+                ("quorum", format!("queues (such as {prefix}.jobs)")),
+                ("stream", format!("streams (such as {prefix}.log)")),
             ] {
-                let tried = within(config.timeout.0, attempt(config, &connection, kind)).await;
+                let tried = within(self.timeout.0, try_queue(self, &connection, kind)).await;
                 findings.push(match tried {
                     Ok(()) => Finding::ok(format!("RabbitMQ {what}: declared, written, deleted")),
                     Err(error) => Finding::fail(format!("RabbitMQ {what}: {error}"), remedy(&error)),
                 });
             }
-            if let Err(error) = connection.close(200, "done".into()).await {
-                tracing::debug!("the broker did not take our goodbye: {error}");
-            }
+            findings.extend(policies::check(self, &uri).await);
         }
-        Err(error) => findings.push(Finding::fail(format!("RabbitMQ login: {error}"), remedy(&error))),
+        findings
     }
-    findings
 }
 
-/// The first thing a broker says: its name and version, before any login.
-async fn greeting(config: &AmqpConfig) -> Result<Vec<u8>> {
-    let mut uri = config.uri()?;
+/// Connects to one broker.
+async fn login(config: &AmqpConfig, uri: &AMQPUri, findings: &mut Vec<Finding>) -> Option<lapin::Connection> {
+    let address = address(uri);
+    match within(config.timeout.0, start_frame(config, uri.clone())).await {
+        Ok(frame) => findings.push(judge(&address, &frame)),
+        Err(error) => {
+            let remedy = remedy(&error);
+            findings.push(Finding::fail(format!("RabbitMQ: {}", error.with("broker", address)), remedy));
+            return None;
+        }
+    }
+    match connect_to(config, uri.clone()).await {
+        Ok(connection) => {
+            findings.push(Finding::ok(format!("RabbitMQ login: accepted by {address}")));
+            Some(connection)
+        }
+        Err(error) => {
+            findings.push(Finding::fail(format!("RabbitMQ login: {error}"), remedy(&error)));
+            None
+        }
+    }
+}
+
+/// The first frame that a broker sends: its name and version, before any login.
+async fn start_frame(config: &AmqpConfig, mut uri: AMQPUri) -> Result<Vec<u8>> {
     uri.authority.userinfo.password.clear();
-    let tls = OwnedTLSConfig { identity: None, cert_chain: authorities(config).await? };
-    let runtime = lapin::runtime::default_runtime().map_err(from_wire)?;
-    let wire = |error: std::io::Error| from_wire(error.into());
-    let mut stream = uri.connect_with_config_async(tls.as_ref(), &runtime).await.map_err(wire)?;
-    stream.write_all(b"AMQP\x00\x00\x09\x01").await.map_err(wire)?;
-    stream.flush().await.map_err(wire)?;
-    let mut greeting = vec![0; GREETING];
+    let tls = tls(config).await?;
+    let runtime = lapin::runtime::default_runtime().map_err(from_lapin)?;
+    let failed = |error: std::io::Error| from_lapin(error.into());
+    let mut stream = uri.connect_with_config_async(tls.as_ref(), &runtime).await.map_err(failed)?;
+    stream.write_all(b"AMQP\x00\x00\x09\x01").await.map_err(failed)?;
+    stream.flush().await.map_err(failed)?;
+    let mut frame = vec![0; MAX_START_FRAME];
     let mut length = 0;
     // A frame ends with the octet 206 (AMQP 0-9-1, 4.2.3).
-    while length < GREETING && greeting[..length].last() != Some(&206) {
-        match stream.read(&mut greeting[length..]).await.map_err(wire)? {
+    while length < MAX_START_FRAME && frame[..length].last() != Some(&206) {
+        match stream.read(&mut frame[length..]).await.map_err(failed)? {
             0 => break,
             more => length += more,
         }
     }
-    greeting.truncate(length);
-    Ok(greeting)
+    frame.truncate(length);
+    Ok(frame)
 }
 
-/// A text among the broker's properties: its key, the letter S, four bytes of length, the text.
-fn property(greeting: &[u8], key: &str) -> Option<String> {
+/// A text property of the broker: its key, the letter S, four bytes of length, the text.
+fn property(frame: &[u8], key: &str) -> Option<String> {
     let mut label = vec![u8::try_from(key.len()).ok()?];
     label.extend_from_slice(key.as_bytes());
     label.push(b'S');
-    let at = greeting.windows(label.len()).position(|window| window == label)? + label.len();
-    let length = greeting.get(at..at + 4)?.try_into().map(u32::from_be_bytes).ok()?;
-    let text = greeting.get(at + 4..at + 4 + usize::try_from(length).ok()?)?;
+    let at = frame.windows(label.len()).position(|window| window == label)? + label.len();
+    let length = frame.get(at..at + 4)?.try_into().map(u32::from_be_bytes).ok()?;
+    let text = frame.get(at + 4..at + 4 + usize::try_from(length).ok()?)?;
     Some(String::from_utf8_lossy(text).into_owned())
 }
 
-fn judge(address: &str, greeting: &[u8]) -> Finding {
-    let (Some(product), Some(version)) = (property(greeting, "product"), property(greeting, "version"))
+fn judge(address: &str, frame: &[u8]) -> Finding {
+    let (Some(product), Some(version)) = (property(frame, "product"), property(frame, "version"))
     else {
         return Finding::fail(
-            format!("RabbitMQ: what answers at {address} is no AMQP 0-9-1 broker"),
+            format!("RabbitMQ: the server at {address} is not an AMQP 0-9-1 broker"),
             "check host and port of rabbitmq.url",
         );
     };
@@ -105,7 +122,7 @@ fn judge(address: &str, greeting: &[u8]) -> Finding {
     let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
     let parsed = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if product != "RabbitMQ" {
-        Finding::warn(found, "the queue was made for RabbitMQ: others may lack streams")
+        Finding::warn(found, "pushbutton is tested with RabbitMQ; other brokers may lack streams")
     } else if parsed < OLDEST {
         Finding::fail(found, format!("upgrade it to {}.{} or later", OLDEST.0, OLDEST.1))
     } else {
@@ -114,23 +131,23 @@ fn judge(address: &str, greeting: &[u8]) -> Finding {
 }
 
 /// Declares a queue of that kind under a name of its own, writes to it, and deletes it.
-async fn attempt(config: &AmqpConfig, connection: &lapin::Connection, kind: &str) -> Result<()> {
-    let channel = connection.create_channel().await.map_err(from_wire)?;
-    channel.confirm_select(Default::default()).await.map_err(from_wire)?;
+async fn try_queue(config: &AmqpConfig, connection: &lapin::Connection, kind: &str) -> Result<()> {
+    let channel = channel(connection).await?;
+    channel.confirm_select(Default::default()).await.map_err(from_lapin)?;
     let name = format!("{}.check.{}", config.prefix, Uuid::now_v7().simple()).into();
-    declare(&channel, &name, vec![("x-queue-type", AMQPValue::LongString(kind.into()))]).await?;
-    let tried = async {
-        accepted(send(&channel, &name, Form::First, b"{}").await?).await?;
+    declare(&channel, &name, vec![("x-queue-type", text(kind))]).await?;
+    let trying = async {
+        confirmed(send(&channel, &name, b"{}").await?).await?;
         if kind == "quorum" {
-            let got =
-                channel.basic_get(name.clone(), BasicGetOptions { no_ack: true }).await.map_err(from_wire)?;
-            got.ok_or_else(|| Error::temporary(ErrorKind::Remote, "what was written cannot be read"))?;
+            let got = channel.basic_get(name.clone(), BasicGetOptions { no_ack: true }).await;
+            got.map_err(from_lapin)?
+                .ok_or_else(|| Error::temporary(ErrorKind::Remote, "a written message cannot be read"))?;
         }
         Ok(())
     };
-    let tried = tried.await;
+    let tried = trying.await;
     let deleted = channel.queue_delete(name, QueueDeleteOptions::default()).await;
-    tried.and(deleted.map(|_| ()).map_err(from_wire))
+    tried.and(deleted.map(|_| ()).map_err(from_lapin))
 }
 
 fn remedy(error: &Error) -> &'static str {
@@ -138,40 +155,11 @@ fn remedy(error: &Error) -> &'static str {
         ErrorKind::Unreachable | ErrorKind::TimedOut => {
             "is the broker running, and reachable from here? check host and port of rabbitmq.url"
         }
-        ErrorKind::Denied => {
-            "the message above says which part of rabbitmq.url, or which permission, to mend"
-        }
+        ErrorKind::Denied => "the message above says which part of rabbitmq.url, or which permission, to fix",
         _ => "see the broker's log",
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use pushbutton_core::check::Level;
-
-    fn hello(product: &str, version: &str) -> Vec<u8> {
-        let mut bytes = b"\x01\0\0\0\0\x01\xf4\0\x0a\0\x0a\0\x09".to_vec();
-        for (key, value) in [("product", product), ("version", version)] {
-            bytes.push(key.len() as u8);
-            bytes.extend_from_slice(key.as_bytes());
-            bytes.push(b'S');
-            bytes.extend_from_slice(&(value.len() as u32).to_be_bytes());
-            bytes.extend_from_slice(value.as_bytes());
-        }
-        bytes
-    }
-
-    #[test]
-    fn the_version_is_read_and_judged() {
-        let level = |product, version| judge("here", &hello(product, version)).level;
-        assert_eq!(level("RabbitMQ", "3.10.8"), Level::Ok);
-        assert_eq!(level("RabbitMQ", "4.1.0-rc.1"), Level::Ok);
-        assert_eq!(level("RabbitMQ", "3.9.27"), Level::Fail);
-        assert_eq!(level("LavinMQ", "2.0.0"), Level::Warn);
-        assert_eq!(judge("here", b"SSH-2.0-OpenSSH_9.2\r\n").level, Level::Fail);
-        let mut cut = hello("RabbitMQ", "3.10.8");
-        cut.truncate(cut.len() - 3);
-        assert_eq!(judge("here", &cut).level, Level::Fail);
-    }
-}
+#[path = "check_tests.rs"]
+mod tests;

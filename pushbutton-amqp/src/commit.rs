@@ -1,4 +1,4 @@
-//! Writing into the record and learning what came of it.
+//! Writes an entry and reads it back.
 
 use std::sync::Arc;
 
@@ -7,35 +7,35 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::codec;
-use crate::link::Shared;
-use crate::record::{Entry, Mark, Op, Outcome};
+use crate::log::{Entry, EntryId, Op, Outcome};
+use crate::supervise::{Shared, closed};
 
-/// Writes an entry and waits until it is read back; through broken connections, until the time is over.
+/// Writes an entry and waits until it is read back; across broken connections, until the deadline.
 ///
-/// After an error it may or may not stand in the record, or may come to stand there later.
+/// After an error the entry may be in the log, or may still get there.
 ///
 /// # Cancel safety
-/// A dropped call leaves it open whether the entry was written.
+/// After a dropped call the entry may be in the log, too.
 pub(crate) async fn commit(shared: &Arc<Shared>, op: Op, until: Instant) -> Result<Outcome> {
-    let (form, entry) = (op.form(), Entry::new(op));
+    let entry = Entry::new(op);
     let body = codec::encode(&entry)?;
-    let mut outcome = Expected::new(shared, entry.mark);
+    let mut outcome = Expected::new(shared, entry.id);
     loop {
         let session = tokio::select! {
-            // First: a new connection is ready only when all that came before was read, an earlier try of ours included.
+            // The outcome first: a new connection is ready only when all earlier entries were read, ours included.
             biased;
-            outcome = &mut outcome.receiver => return outcome.map_err(|_| crate::link::closed()),
+            outcome = &mut outcome.receiver => return outcome.map_err(|_| closed()),
             session = shared.session(Some(until)) => session?,
         };
         let sent = async {
-            if let Err(error) = session.append(form, &body).await {
+            if let Err(error) = session.append(&body).await {
                 session.fail(&error);
             }
-            session.gone().await;
+            session.closed().await;
         };
         tokio::select! {
             biased;
-            outcome = &mut outcome.receiver => return outcome.map_err(|_| crate::link::closed()),
+            outcome = &mut outcome.receiver => return outcome.map_err(|_| closed()),
             () = sent => {}
             () = sleep_until(until) => {
                 return Err(Error::temporary(ErrorKind::TimedOut, "the broker did not confirm in time"));
@@ -44,27 +44,30 @@ pub(crate) async fn commit(shared: &Arc<Shared>, op: Op, until: Instant) -> Resu
     }
 }
 
-/// Waits until everything was read that stands in the record by now, whoever wrote it: an entry of our own comes after it.
+/// Waits until everything was read that is in the log by now, whoever wrote it.
+///
+/// AMQP cannot tell where a stream ends, so this appends a barrier. Calls for which a moment's delay does no harm
+/// read the state without it.
 pub(crate) async fn catch_up(shared: &Arc<Shared>, until: Instant) -> Result<()> {
-    commit(shared, Op::Hello, until).await.map(|_| ())
+    commit(shared, Op::Barrier, until).await.map(drop)
 }
 
-/// A place among those who wait, given up when dropped.
+/// Waits for an outcome until dropped.
 struct Expected {
     shared: Arc<Shared>,
-    mark: Mark,
+    id: EntryId,
     receiver: oneshot::Receiver<Outcome>,
 }
 
 impl Expected {
-    fn new(shared: &Arc<Shared>, mark: Mark) -> Self {
-        let receiver = shared.replica().expect(mark);
-        Self { shared: Arc::clone(shared), mark, receiver }
+    fn new(shared: &Arc<Shared>, id: EntryId) -> Self {
+        let receiver = shared.replica().expect(id);
+        Self { shared: Arc::clone(shared), id, receiver }
     }
 }
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        self.shared.replica().give_up(self.mark);
+        self.shared.replica().give_up(self.id);
     }
 }

@@ -1,4 +1,4 @@
-//! Where the broker is, and the few numbers that may be tuned.
+//! The `rabbitmq:` section of the configuration.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,33 +14,73 @@ use serde::Deserialize;
 /// rabbitmq:
 ///   url: amqps://pushbutton:${RABBITMQ_PASSWORD}@rabbit.example.org:5671/ci
 /// ```
+///
+/// A cluster has several URLs, which are tried in turn:
+///
+/// ```yaml
+/// rabbitmq:
+///   urls: [amqps://rabbit-1.example.org/ci, amqps://rabbit-2.example.org/ci, amqps://rabbit-3.example.org/ci]
+///   client_cert: ./pushbutton.pem
+///   client_key: ./pushbutton.key
+/// ```
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct AmqpConfig {
-    /// `amqp://` or `amqps://USER:PASSWORD@HOST:PORT/VHOST` (the default vhost `/` is written `%2f`). A secret: it holds the password.
-    pub url: SecretString,
-    /// What the names of the queues begin with; installations that share a vhost have different ones. Default: `pushbutton`.
+    /// Short for `urls` with one entry.
+    #[serde(default)]
+    pub url: Option<SecretString>,
+    /// `amqp://` or `amqps://USER:PASSWORD@HOST:PORT/VHOST` (the default vhost `/` is written `%2f`) of every node of the
+    /// cluster, tried in turn. Secret: they hold the password.
+    #[serde(default)]
+    pub urls: Vec<SecretString>,
+    /// How to log in. Default: `external` with a client certificate and a URL without password, else `password`.
+    #[serde(default)]
+    pub auth: Option<AmqpAuth>,
+    /// The management API, `http://` or `https://[USER:PASSWORD@]HOST:15672`, by which `check` reads policies. Without a user,
+    /// that of the first broker URL logs in. Default: none.
+    #[serde(default)]
+    pub management: Option<SecretString>,
+    /// The prefix of the names of the queue and the log; installations that share a vhost need different ones. Default: `pushbutton`.
     #[serde(default = "default_prefix")]
     pub prefix: String,
-    /// How long after its last sign of life an operator counts as dead and its jobs go to others. Default: 2m.
+    /// How long an operator holds a job without renewing its lease before others may claim the job. Default: 2m.
     ///
-    /// The holder itself stops a run that it could not renew for four fifths of this. Two minutes outlast a restart of a
-    /// broker (3 to 9 s measured) ten times over, and are little beside a run of hours.
+    /// The holder itself stops a run that it could not renew for four fifths of this, which must be more than twice `timeout`.
     #[serde(default = "default_lease")]
     pub lease: HumanDuration,
-    /// How often client and broker show that they live; after two such times of silence the connection is given up. Whole seconds. Default: 10s.
+    /// How long a handler remains the leader without renewing; another one takes over after that. Default: 30s.
+    #[serde(default = "default_leader_lease")]
+    pub leader_lease: HumanDuration,
+    /// The interval of heartbeats; a connection that is silent for two of them is closed. Whole seconds. Default: 10s.
     #[serde(default = "default_heartbeat")]
     pub heartbeat: HumanDuration,
-    /// How long connecting, or any one question to the broker, may take. Default: 15s.
+    /// The timeout for connecting and for each request. Default: 15s.
     #[serde(default = "default_timeout")]
     pub timeout: HumanDuration,
-    /// A PEM file with the certificate authorities that may have signed the broker's certificate, beside those of the system. Default: none.
+    /// A PEM file with certificate authorities to trust beside those of the system. Default: none.
     #[serde(default)]
     pub ca: Option<PathBuf>,
-    /// How often operators may die on one job before it goes to the dead letters: it may be what kills them. Default: 5.
-    #[serde(default = "default_lost_leases")]
-    pub lost_leases: u32,
+    /// A PEM file with the client's certificate. Default: none.
+    #[serde(default)]
+    pub client_cert: Option<PathBuf>,
+    /// A PEM file with the key of `client_cert`. Default: none.
+    #[serde(default)]
+    pub client_key: Option<PathBuf>,
+    /// How many leases on one job may run out before it becomes a dead letter: the job may be what kills operators. Default: 5.
+    #[serde(default = "default_max_lost_leases")]
+    pub max_lost_leases: u32,
+}
+
+/// A way to log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum AmqpAuth {
+    /// User and password of the URL (SASL PLAIN).
+    Password,
+    /// The client certificate (SASL EXTERNAL); the broker needs the plugin `rabbitmq_auth_mechanism_ssl`.
+    External,
 }
 
 fn default_prefix() -> String {
@@ -49,38 +89,43 @@ fn default_prefix() -> String {
 fn default_lease() -> HumanDuration {
     HumanDuration::secs(120)
 }
+fn default_leader_lease() -> HumanDuration {
+    HumanDuration::secs(30)
+}
 fn default_heartbeat() -> HumanDuration {
     HumanDuration::secs(10)
 }
 fn default_timeout() -> HumanDuration {
     HumanDuration::secs(15)
 }
-fn default_lost_leases() -> u32 {
+fn default_max_lost_leases() -> u32 {
     5
 }
 
 impl AmqpConfig {
-    /// All defaults, on this broker.
+    /// All defaults, with one URL.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
-            url: SecretString::from(url.into()),
+            url: Some(SecretString::from(url.into())),
+            urls: Vec::new(),
+            auth: None,
+            management: None,
             prefix: default_prefix(),
             lease: default_lease(),
+            leader_lease: default_leader_lease(),
             heartbeat: default_heartbeat(),
             timeout: default_timeout(),
             ca: None,
-            lost_leases: default_lost_leases(),
+            client_cert: None,
+            client_key: None,
+            max_lost_leases: default_max_lost_leases(),
         }
     }
 
-    /// The broker's address as it may be shown: without login.
+    /// The brokers' addresses, without logins.
     pub fn address(&self) -> String {
-        match self.url.expose_secret().parse::<AMQPUri>() {
-            Ok(uri) => {
-                format!("{}://{}:{}/{}", uri.scheme, uri.authority.host, uri.authority.port, uri.vhost)
-            }
-            Err(_) => "(an unreadable url)".into(),
-        }
+        let addresses: Vec<_> = self.all_urls().map(address_of).collect();
+        addresses.join(", ")
     }
 
     /// Checks everything that can be checked without a broker.
@@ -88,106 +133,116 @@ impl AmqpConfig {
     /// # Errors
     /// [`ErrorKind::Config`], permanent, naming the key and what it should be.
     pub fn validate(&self) -> Result<()> {
-        self.uri()?;
-        let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if self.prefix.is_empty() || self.prefix.len() > 100 || !self.prefix.chars().all(word) {
+        match (&self.url, self.urls.as_slice()) {
+            (None, []) => return Err(wrong("url", "is missing: amqp://USER:PASSWORD@HOST:5672/VHOST")),
+            (Some(_), [_, ..]) => return Err(wrong("url", "and rabbitmq.urls exclude each other")),
+            _ => {}
+        }
+        let uris = self.uris()?;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if self.prefix.is_empty() || self.prefix.len() > 100 || !self.prefix.chars().all(allowed) {
             return Err(wrong("prefix", "must be 1 to 100 letters, digits, or - _ ."));
         }
-        let within = |key, value: HumanDuration, least, most| {
-            if value.0 < Duration::from_secs(least) || value.0 > Duration::from_secs(most) {
-                let text = format!(
-                    "must be between {} and {}",
-                    HumanDuration::secs(least),
-                    HumanDuration::secs(most)
-                );
-                return Err(wrong(key, text));
+        for (key, value, least, most) in [
+            ("lease", self.lease, 1, 3600),
+            ("leader_lease", self.leader_lease, 1, 3600),
+            ("heartbeat", self.heartbeat, 1, 60),
+            ("timeout", self.timeout, 1, 60),
+        ] {
+            let (least, most) = (HumanDuration::secs(least), HumanDuration::secs(most));
+            if value < least || value > most {
+                return Err(wrong(key, format!("must be between {least} and {most}")));
             }
-            Ok(())
-        };
-        within("lease", self.lease, 1, 3600)?;
-        within("heartbeat", self.heartbeat, 1, 60)?;
-        within("timeout", self.timeout, 1, 60)?;
-        if self.lost_leases == 0 {
-            return Err(wrong("lost_leases", "must be at least 1"));
+        }
+        // A request that times out must fail, and the connection be replaced, while the holder's lease still lasts.
+        if self.holder_lease() <= self.timeout.0 * 2 {
+            return Err(wrong("lease", "is too short: four fifths of it must be more than twice rabbitmq.timeout"));
+        }
+        if self.holder_leader_lease() <= self.timeout.0 {
+            return Err(wrong("leader_lease", "is too short: four fifths of it must be more than rabbitmq.timeout"));
+        }
+        if self.max_lost_leases == 0 {
+            return Err(wrong("max_lost_leases", "must be at least 1"));
+        }
+        let encrypted = uris.iter().all(|uri| uri.scheme == AMQPScheme::AMQPS);
+        for (key, file) in [("ca", &self.ca), ("client_cert", &self.client_cert)] {
+            if file.is_some() && !encrypted {
+                return Err(wrong(key, "has no effect with amqp://: use amqps:// in rabbitmq.url, or leave it out"));
+            }
+        }
+        if self.client_cert.is_some() != self.client_key.is_some() {
+            return Err(wrong("client_cert", "and rabbitmq.client_key belong together: set both, or none"));
+        }
+        if self.auth == Some(AmqpAuth::External) && self.client_cert.is_none() {
+            return Err(wrong("auth", "external needs rabbitmq.client_cert and rabbitmq.client_key"));
+        }
+        if let Some(management) = &self.management {
+            let is_http = management.expose_secret().parse::<reqwest::Url>();
+            if !is_http.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some()) {
+                return Err(wrong("management", "must look like http://HOST:15672 or https://USER:PASSWORD@HOST:15671"));
+            }
         }
         Ok(())
     }
 
-    /// The address for the client, with the heartbeat set.
-    pub(crate) fn uri(&self) -> Result<AMQPUri> {
-        let mut uri: AMQPUri = self.url.expose_secret().parse().map_err(|why: String| {
-            // The parser's words name the part that is wrong, never the password.
-            wrong("url", "must look like amqp://USER:PASSWORD@HOST:5672/VHOST").with("because", why)
-        })?;
-        uri.query.heartbeat = Some(u16::try_from(self.heartbeat.0.as_secs()).unwrap_or(60));
-        Ok(uri)
+    fn all_urls(&self) -> impl Iterator<Item = &SecretString> {
+        self.url.iter().chain(&self.urls)
     }
 
-    /// Whether the connection is encrypted.
-    pub(crate) fn is_encrypted(&self) -> bool {
-        self.uri().is_ok_and(|uri| uri.scheme == AMQPScheme::AMQPS)
+    /// The addresses for the client, with the heartbeat set.
+    pub(crate) fn uris(&self) -> Result<Vec<AMQPUri>> {
+        let parse = |url: &SecretString| {
+            let mut uri: AMQPUri = url.expose_secret().parse().map_err(|why: String| {
+                // The parser's message names the part that is wrong, never the password.
+                wrong("url", "must look like amqp://USER:PASSWORD@HOST:5672/VHOST").with("because", why)
+            })?;
+            uri.query.heartbeat = Some(u16::try_from(self.heartbeat.0.as_secs()).unwrap_or(60));
+            Ok(uri)
+        };
+        self.all_urls().map(parse).collect()
     }
 
-    /// How long RabbitMQ's word on whose turn it is counts. The broker itself gives up on a silent client after two or three
-    /// heartbeats; who has had the turn knows by then.
-    pub(crate) fn certainty(&self) -> Duration {
-        self.heartbeat.0
+    /// Whether the client certificate logs in.
+    pub(crate) fn is_external(&self) -> bool {
+        let password = |url: &SecretString| {
+            let url = url.expose_secret();
+            let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next();
+            authority.and_then(|authority| authority.rsplit_once('@')).is_some_and(|(user, _)| user.contains(':'))
+        };
+        match self.auth {
+            Some(auth) => auth == AmqpAuth::External,
+            None => self.client_cert.is_some() && !self.all_urls().any(password),
+        }
     }
 
-    /// What a holder is told: it stops while others still wait.
+    /// How long the holder of a job may go on after a renewal: it stops while others still wait.
     pub(crate) fn holder_lease(&self) -> Duration {
-        self.lease.0 * 4 / 5
+        holder_part(self.lease)
+    }
+
+    /// The same for the leader.
+    pub(crate) fn holder_leader_lease(&self) -> Duration {
+        holder_part(self.leader_lease)
     }
 }
 
-fn wrong(key: &'static str, text: impl Into<String>) -> Error {
+/// One broker's address, without login.
+pub(crate) fn address_of(url: &SecretString) -> String {
+    url.expose_secret().parse::<AMQPUri>().map_or_else(|_| "(an invalid url)".into(), |uri| address(&uri))
+}
+
+pub(crate) fn address(uri: &AMQPUri) -> String {
+    format!("{}://{}:{}/{}", uri.scheme, uri.authority.host, uri.authority.port, uri.vhost)
+}
+
+fn holder_part(lease: HumanDuration) -> Duration {
+    lease.0 * 4 / 5
+}
+
+pub(crate) fn wrong(key: &'static str, text: impl Into<String>) -> Error {
     Error::permanent(ErrorKind::Config, format!("rabbitmq.{key} {}", text.into())).during("amqp::config")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<AmqpConfig, serde_json::Error> {
-        serde_json::from_str(text)
-    }
-
-    #[test]
-    fn the_url_is_enough() {
-        let config = parse(r#"{"url": "amqp://ci:s3cret@rabbit:5672/%2f"}"#).unwrap();
-        assert_eq!((config.prefix.as_str(), config.lease), ("pushbutton", HumanDuration::secs(120)));
-        assert_eq!(config.holder_lease(), Duration::from_secs(96));
-        config.validate().unwrap();
-        assert_eq!(config.uri().unwrap().query.heartbeat, Some(10));
-    }
-
-    #[test]
-    fn the_password_is_never_shown() {
-        let config = AmqpConfig::new("amqps://ci:s3cret@rabbit:5671/ci");
-        assert!(!format!("{config:?}").contains("s3cret"));
-        assert_eq!(config.address(), "amqps://rabbit:5671/ci");
-        assert!(config.is_encrypted());
-        let broken = AmqpConfig::new("amqp://ci:s3cret@rabbit:port/ci");
-        assert!(!format!("{:?} {}", broken.validate().unwrap_err(), broken.address()).contains("s3cret"));
-    }
-
-    #[test]
-    fn wrong_values_are_named() {
-        let with = |change: fn(&mut AmqpConfig)| {
-            let mut config = AmqpConfig::new("amqp://guest:guest@localhost");
-            change(&mut config);
-            config.validate().unwrap_err().to_string()
-        };
-        assert!(
-            with(|c| c.url = SecretString::from("http://x")).contains("rabbitmq.url must look like amqp://")
-        );
-        assert!(with(|c| c.prefix = "a b".into()).contains("rabbitmq.prefix must be"));
-        assert!(
-            with(|c| c.lease = HumanDuration::secs(0)).contains("rabbitmq.lease must be between 1s and 1h")
-        );
-        assert!(with(|c| c.heartbeat = HumanDuration::secs(61)).contains("rabbitmq.heartbeat"));
-        assert!(with(|c| c.timeout = HumanDuration::secs(0)).contains("rabbitmq.timeout"));
-        assert!(with(|c| c.lost_leases = 0).contains("rabbitmq.lost_leases"));
-        assert!(parse(r#"{"url": "amqp://x", "leese": "1m"}"#).unwrap_err().to_string().contains("leese"));
-    }
-}
+#[path = "config_tests.rs"]
+mod tests;

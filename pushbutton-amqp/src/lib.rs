@@ -3,35 +3,34 @@
 mod config;
 mod error;
 
-// The wire: one connection, what it declares, what goes over it.
+// The job queue: inbox -> log -> claim.
+mod queue;
+mod publish;
+mod ingest;
+mod claimer;
+mod claim;
+mod control_messages;
+
+// What handlers share.
+mod event_store;
+mod leader_election;
+
+// The command log: pure rules in `log`; an entry is written and read back in `commit`.
+mod commit;
+mod log;
+
+// The connection.
 mod codec;
 mod connect;
 mod session;
+mod supervise;
 mod topology;
 
-// The record, and writing to it.
-mod commit;
-mod record;
-
-// The tasks behind the queue, and the queue.
-mod claim;
-mod letters;
-mod link;
-mod notices;
-mod publish;
-mod queue;
-mod take;
-mod tasks;
-
-// Beside the queue, for handlers.
-mod ledger;
-mod turn;
-
-// What `check` asks of a broker.
+// Checks of a broker before it is used.
 mod check;
+mod policies;
 
-pub use check::check;
-pub use config::AmqpConfig;
-pub use ledger::AmqpLedger;
+pub use config::{AmqpAuth, AmqpConfig};
+pub use event_store::AmqpEventStore;
+pub use leader_election::{LeaderElection, Leadership};
 pub use queue::AmqpQueue;
-pub use turn::{ActiveTurn, AmqpTurn};

@@ -1,4 +1,4 @@
-//! New jobs on their way to the jobs queue: many at a time, in order, each with its own confirmation.
+//! Publishes jobs to the inbox: many at a time, in order, each with its own confirm.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use pushbutton_core::{Error, ErrorKind, JobId, Result};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use crate::link::{Shared, closed};
-use crate::session::accepted;
+use crate::session::confirmed;
+use crate::supervise::{Shared, closed};
 
-/// How many jobs may wait for their confirmation. RabbitMQ is fastest at some 100 (measured), and callers' windows are smaller.
+/// How many jobs may wait for their confirms. RabbitMQ is fastest at some 100 (measured), and callers' windows are smaller.
 const WINDOW: usize = 256;
 
 /// A job to be published.
@@ -20,17 +20,17 @@ pub(crate) struct Outgoing {
     pub(crate) reply: oneshot::Sender<Result<()>>,
 }
 
-/// Takes jobs to be published; full when the broker is slow.
-pub(crate) fn outbox() -> (mpsc::Sender<Outgoing>, mpsc::Receiver<Outgoing>) {
+/// The channel to the publisher. It is full while the broker is slow, so that callers wait.
+pub(crate) fn outgoing() -> (mpsc::Sender<Outgoing>, mpsc::Receiver<Outgoing>) {
     mpsc::channel(WINDOW)
 }
 
-/// Publishes what comes, until told to stop.
-pub(crate) async fn publisher(shared: Arc<Shared>, mut outbox: mpsc::Receiver<Outgoing>) {
+/// Publishes jobs until the queue is closed.
+pub(crate) async fn publisher(shared: Arc<Shared>, mut jobs: mpsc::Receiver<Outgoing>) {
     let window = Arc::new(Semaphore::new(WINDOW));
     loop {
         let next = tokio::select! {
-            next = outbox.recv() => next,
+            next = jobs.recv() => next,
             () = shared.stop.cancelled() => None,
         };
         let Some(Outgoing { id, body, reply }) = next else { return };
@@ -40,7 +40,7 @@ pub(crate) async fn publisher(shared: Arc<Shared>, mut outbox: mpsc::Receiver<Ou
     }
 }
 
-/// Sends one; its confirmation is awaited apart, so that the next can follow.
+/// Sends a job. Another task waits for the confirm, so that the next job can follow.
 async fn send(
     shared: &Arc<Shared>,
     window: &Arc<Semaphore>,
@@ -56,7 +56,7 @@ async fn send(
             return Ok(());
         }
     };
-    // On the queue it would do no harm, but be thrown away when it is taken.
+    // Publishing it again would do no harm: the import skips it.
     if shared.replica().state().is_some_and(|state| state.knows(id)) {
         let _ = reply.send(Ok(()));
         return Ok(());
@@ -71,51 +71,19 @@ async fn send(
         }
     };
     tokio::spawn(async move {
-        let confirmed = timeout(time, accepted(confirm)).await.unwrap_or_else(|_| {
+        let result = timeout(time, confirmed(confirm)).await.unwrap_or_else(|_| {
             Err(Error::temporary(ErrorKind::TimedOut, "the broker did not confirm the job in time"))
         });
-        // Whoever asked may have gone; and a queue that vanished is declared anew with the next connection.
-        if let Err(error) = &confirmed {
+        // A queue that was deleted is declared again with the next connection.
+        if let Err(error) = &result {
             session.fail(error);
         }
-        let _ = reply.send(confirmed);
+        let _ = reply.send(result);
         drop(permit);
     });
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::AmqpConfig;
-    use pushbutton_core::samples::job_on;
-    use tokio::sync::mpsc::error::TrySendError;
-
-    /// Without a broker, jobs stay with their callers but for one window: there is no buffer that grows.
-    #[tokio::test(start_paused = true)]
-    async fn callers_wait_while_the_broker_takes_nothing() {
-        let shared = Arc::new(Shared::new(AmqpConfig::new("amqp://guest:guest@127.0.0.1:1")));
-        let (outbox, outgoing) = outbox();
-        let publishing = tokio::spawn(publisher(Arc::clone(&shared), outgoing));
-        let mut replies = Vec::new();
-        for n in 0.. {
-            // Whatever the publisher wants to take, it takes now.
-            tokio::task::yield_now().await;
-            let (reply, confirmed) = oneshot::channel();
-            let job = job_on(n, "tempest");
-            match outbox.try_send(Outgoing { id: job.id, body: Vec::new(), reply }) {
-                Ok(()) => replies.push(confirmed),
-                Err(TrySendError::Full(_)) => break,
-                Err(TrySendError::Closed(_)) => panic!("the publisher has gone"),
-            }
-        }
-        assert_eq!(replies.len(), WINDOW + 1, "one is being sent, the others wait");
-        // Nobody waits for ever: each hears in time that it should try again.
-        for reply in replies {
-            let error = reply.await.unwrap().unwrap_err();
-            assert!(error.is_temporary(), "{error:?}");
-        }
-        shared.stop.cancel();
-        publishing.await.unwrap();
-    }
-}
+#[path = "publish_tests.rs"]
+mod tests;

@@ -1,65 +1,149 @@
-//! The queue as core sees it.
+//! The queue as core's traits see it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_core::traits::DeadLetter;
 use pushbutton_core::{
-    Claim, ControlMessage, ControlMessages, Error, ErrorKind, Job, Queue, QueueDepth, Result, RunId,
+    Claim, ControlMessage, ControlMessages, DeadLetter, DeadLetters, Error, ErrorKind, Job, JobFilter, Queue,
+    QueueDepth, Result, RunId,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::claim::{Granted, shortened};
+use crate::claim::shortened;
+use crate::claimer::{ClaimRequest, Claimer};
 use crate::codec::{self, MAX_JOB};
-use crate::commit::catch_up;
+use crate::commit::{catch_up, commit};
 use crate::config::AmqpConfig;
-use crate::letters;
-use crate::link::{Link, Shared, closed, unread};
-use crate::notices::AmqpNotices;
-use crate::publish::Outgoing;
-use crate::tasks::Tasks;
+use crate::control_messages;
+use crate::ingest::ingest;
+use crate::log::{Letter, Op, Outcome};
+use crate::publish::{Outgoing, outgoing, publisher};
+use crate::supervise::{ConnectionState, Shared, closed, not_ready, supervise};
 
-/// The job queue on RabbitMQ. Clones are handles to the same connection; it closes when the last one and the last claim are gone.
+/// How long an orderly end may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The job queue on RabbitMQ. Clones are handles to the same connection; it closes when the last handle and the last
+/// claim are dropped.
 #[derive(Debug, Clone)]
 pub struct AmqpQueue {
     pub(crate) tasks: Arc<Tasks>,
 }
 
+/// The tasks behind one queue. When the last handle is dropped, they end.
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    shared: Arc<Shared>,
+    requests: mpsc::UnboundedSender<ClaimRequest>,
+    outgoing: mpsc::Sender<Outgoing>,
+    stop: CancellationToken,
+    /// Closed when all have ended.
+    ended: watch::Receiver<()>,
+}
+
+impl Tasks {
+    fn start(shared: Shared) -> Self {
+        let shared = Arc::new(shared);
+        let stop = CancellationToken::new();
+        let (requests, claim_requests) = mpsc::unbounded_channel();
+        let (outgoing, jobs) = outgoing();
+        let (running, ended) = watch::channel(());
+        let connected = [
+            tokio::spawn(supervise(Arc::clone(&shared))),
+            tokio::spawn(publisher(Arc::clone(&shared), jobs)),
+            tokio::spawn(ingest(Arc::clone(&shared))),
+        ];
+        let claimer = Claimer::new(Arc::clone(&shared), claim_requests).run(stop.clone());
+        let last = Arc::clone(&shared);
+        tokio::spawn(async move {
+            // These write last entries, for which they need the connection; then the others end.
+            claimer.await;
+            last.join_background().await;
+            last.stop.cancel();
+            for task in connected {
+                if let Err(error) = task.await {
+                    tracing::error!("a task of the queue failed: {error}");
+                }
+            }
+            drop(running);
+        });
+        Self { shared, requests, outgoing, stop, ended }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Cancelled when the queue is closed.
+    pub(crate) fn stopping(&self) -> CancellationToken {
+        self.stop.child_token()
+    }
+
+    async fn close(&self) {
+        self.stop.cancel();
+        let mut ended = self.ended.clone();
+        let all = async { while ended.changed().await.is_ok() {} };
+        if tokio::time::timeout(CLOSE_TIMEOUT, all).await.is_err() {
+            tracing::warn!("the connection to RabbitMQ did not close in time");
+        }
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
 impl AmqpQueue {
-    /// Connects. A broker that is not there yet is no error: it is waited for in the background, and said in the log.
+    /// Connects. A broker that is not there yet is not an error: it is waited for in the background, with a warning in the log.
     ///
     /// # Errors
-    /// Permanent ones only: a configuration that cannot work, or a broker that refuses the login, the virtual host, the
-    /// certificate or the queues.
+    /// Permanent ones only: an invalid configuration, or a broker that refuses the login, the virtual host, the
+    /// certificate or the declaration of the queue.
     pub async fn connect(config: AmqpConfig) -> Result<Self> {
         config.validate()?;
         let queue = Self { tasks: Arc::new(Tasks::start(Shared::new(config))) };
-        let mut link = queue.tasks.shared().link();
+        let mut connection = queue.tasks.shared.connection();
         loop {
-            match &*link.borrow_and_update() {
-                Link::Starting => {}
-                Link::Down { kind, why, permanent: true } => {
-                    let address = queue.tasks.shared().config.address();
+            match &*connection.borrow_and_update() {
+                ConnectionState::Connecting => {}
+                ConnectionState::Down { kind, why, permanent: true } => {
                     return Err(Error::permanent(*kind, why.clone())
                         .during("amqp::connect")
-                        .with("broker", address));
+                        .with("broker", queue.tasks.shared.config.address()));
                 }
-                Link::Ready(_) | Link::Down { .. } => break,
+                ConnectionState::Ready(_) | ConnectionState::Down { .. } => break,
             }
-            link.changed().await.map_err(|_| closed())?;
+            connection.changed().await.map_err(|_| closed())?;
         }
         Ok(queue)
     }
 
     /// Whether the broker can be used now.
     pub fn is_connected(&self) -> bool {
-        self.tasks.shared().session_now().is_some()
+        self.tasks.shared.session_now().is_some()
     }
 
-    /// Gives back what was claimed for calls that were dropped, and closes the connection. Claims that are held run out.
+    /// Hands unused claims back, steps down as the leader, and closes the connection. The leases of held claims run out.
     pub async fn close(&self) {
         self.tasks.close().await;
+    }
+
+    /// Finds a letter by its id: in the state as it is, and if it is not there, after reading everything that others wrote.
+    async fn find(&self, id: &str, until: Instant) -> Result<Option<Letter>> {
+        let shared = &self.tasks.shared;
+        shared.wait_for_state(until).await?;
+        let find = || Ok(shared.replica().state().ok_or_else(not_ready)?.dead.find(id).cloned());
+        let found = find()?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        catch_up(shared, until).await?;
+        find()
     }
 }
 
@@ -69,77 +153,107 @@ impl Queue for AmqpQueue {
         let publishing = async {
             let body = codec::encode(job)?;
             if body.len() > MAX_JOB {
-                let text = format!(
-                    "the job has {} bytes, more than the {MAX_JOB} that the queue carries",
-                    body.len()
-                );
+                let text = format!("the job has {} bytes, and the queue accepts {MAX_JOB}", body.len());
                 return Err(Error::permanent(ErrorKind::Invalid, text));
             }
             let (reply, confirmed) = oneshot::channel();
             let outgoing = Outgoing { id: job.id.clone(), body, reply };
-            self.tasks.outbox.send(outgoing).await.map_err(|_| closed())?;
+            self.tasks.outgoing.send(outgoing).await.map_err(|_| closed())?;
             confirmed.await.map_err(|_| closed())?
         };
         publishing.await.map_err(|error| error.during("queue::publish").with("job", &job.id))
     }
 
-    async fn claim(&self) -> Result<Box<dyn Claim>> {
-        let (ticket, granted) = oneshot::channel::<Result<Granted>>();
-        self.tasks.tickets.send(ticket).map_err(|_| closed().during("queue::claim"))?;
-        let granted = granted.await.map_err(|_| closed().during("queue::claim"))??;
+    async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>> {
+        let claiming = async {
+            let (reply, granted) = oneshot::channel();
+            let request = ClaimRequest { filter: filter.clone(), reply };
+            self.tasks.requests.send(request).map_err(|_| closed())?;
+            granted.await.map_err(|_| closed())?
+        };
+        let granted = claiming.await.map_err(|error| error.during("queue::claim"))?;
         Ok(Box::new(granted.arrived(Arc::clone(&self.tasks))))
     }
 
-    async fn broadcast(&self, notice: &ControlMessage) -> Result<()> {
-        let announcing = async {
-            let body = codec::encode(notice)?;
-            let session = self.tasks.shared().session(Some(self.tasks.shared().soon())).await?;
-            session.broadcast(&body).await.inspect_err(|error| session.fail(error))
+    async fn broadcast(&self, message: &ControlMessage) -> Result<()> {
+        let broadcasting = async {
+            let text = serde_json::to_string(message)
+                .map_err(|error| Error::permanent(ErrorKind::Unexpected, "cannot be written as JSON").because(error))?;
+            let shared = &self.tasks.shared;
+            commit(shared, Op::Broadcast { message: text }, shared.deadline()).await.map(drop)
         };
-        announcing.await.map_err(|error| error.during("queue::broadcast"))
+        broadcasting.await.map_err(|error: Error| error.during("queue::broadcast"))
     }
 
-    async fn control_messages(&self) -> Result<Box<dyn ControlMessages>> {
-        Ok(Box::new(AmqpNotices::new(Arc::clone(&self.tasks))))
+    async fn control_messages(&self) -> Result<ControlMessages> {
+        Ok(control_messages::listen(Arc::clone(&self.tasks)))
     }
 
-    /// Counts the messages of the jobs queue and the open jobs of the record. A job that was published twice counts
-    /// twice until its second copy is thrown away.
+    /// Counts the jobs of the inbox and of the log. A job on its way from the one to the other is not counted, and one that was
+    /// published twice is counted twice until its second copy is dropped.
     async fn depth(&self) -> Result<QueueDepth> {
         let counting = async {
-            let shared = self.tasks.shared();
-            let unclaimed = shared.session(Some(shared.soon())).await?.waiting_jobs().await?;
+            let shared = &self.tasks.shared;
+            let inbox = shared.session(Some(shared.deadline())).await?.inbox_depth().await?;
             let replica = shared.replica();
-            let state = replica.state().ok_or_else(unread)?;
-            let (waiting, leased) = state.counts(Instant::now());
-            Ok(QueueDepth { waiting: unclaimed + waiting, leased, dead: state.dead().len() as u64 })
+            let state = replica.state().ok_or_else(not_ready)?;
+            let (waiting, leased) = state.jobs.counts(Instant::now());
+            Ok(QueueDepth::new(inbox + waiting, leased, state.dead.len() as u64))
         };
         counting.await.map_err(|error: Error| error.during("queue::depth"))
     }
 
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>> {
-        let listed = letters::list(self.tasks.shared(), limit).await;
-        listed.map_err(|error| error.during("queue::dead_letters"))
-    }
-
-    async fn requeue_dead_letter(&self, letter: &str) -> Result<bool> {
-        let requeued = letters::requeue(self.tasks.shared(), letter).await;
-        requeued.map_err(|error| error.during("queue::requeue_dead_letter").with("letter", shortened(letter)))
-    }
-
-    async fn drop_dead_letter(&self, letter: &str) -> Result<bool> {
-        let dropped = letters::forget(self.tasks.shared(), letter).await;
-        dropped.map_err(|error| error.during("queue::drop_dead_letter").with("letter", shortened(letter)))
-    }
-
-    /// A claim is granted when its entry is read back, so all that were granted before this call stand before an entry that it
-    /// writes now.
+    /// A claim is granted when its entry is read back, so all that were granted before this call are in the log before the
+    /// barrier that this writes. A sweep deletes machines by this list, so it must be complete.
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
         let listing = async {
-            let shared = self.tasks.shared();
-            catch_up(shared, shared.soon()).await?;
-            Ok(shared.replica().state().ok_or_else(unread)?.leased_runs(Instant::now()))
+            let shared = &self.tasks.shared;
+            catch_up(shared, shared.deadline()).await?;
+            Ok(shared.replica().state().ok_or_else(not_ready)?.jobs.leased_runs(Instant::now()))
         };
         listing.await.map_err(|error: Error| error.during("queue::leased_runs"))
+    }
+}
+
+#[async_trait]
+impl DeadLetters for AmqpQueue {
+    /// Answers from the state in memory, which is milliseconds behind the broker; the first answer after connecting has
+    /// everything that was written before. Nothing is written.
+    async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>> {
+        let listing = async {
+            let shared = &self.tasks.shared;
+            shared.session(Some(shared.deadline())).await?;
+            let replica = shared.replica();
+            let letters = replica.state().ok_or_else(not_ready)?.dead.iter().take(limit);
+            let letter = |letter: &Letter| {
+                DeadLetter::new(letter.id(), letter.why.clone()).with_job(letter.job.clone()).with_at(letter.at)
+            };
+            Ok(letters.map(letter).collect())
+        };
+        listing.await.map_err(|error: Error| error.during("dead_letters::list"))
+    }
+
+    async fn requeue(&self, id: &str) -> Result<bool> {
+        let requeuing = async {
+            let until = self.tasks.shared.deadline();
+            let Some(letter) = self.find(id, until).await? else { return Ok(false) };
+            if letter.job.is_none() {
+                let text = "the message could not be read, so there is no job to requeue; the letter can only be dropped";
+                return Err(Error::permanent(ErrorKind::Invalid, text));
+            }
+            let op = Op::Requeue { letter: letter.id(), at: letter.at };
+            Ok(commit(&self.tasks.shared, op, until).await? == Outcome::Accepted)
+        };
+        requeuing.await.map_err(|error: Error| error.during("dead_letters::requeue").with("letter", shortened(id)))
+    }
+
+    async fn remove(&self, id: &str) -> Result<bool> {
+        let removing = async {
+            let until = self.tasks.shared.deadline();
+            let Some(letter) = self.find(id, until).await? else { return Ok(false) };
+            let op = Op::RemoveLetter { letter: letter.id(), at: letter.at };
+            Ok(commit(&self.tasks.shared, op, until).await? == Outcome::Accepted)
+        };
+        removing.await.map_err(|error: Error| error.during("dead_letters::remove").with("letter", shortened(id)))
     }
 }

@@ -1,231 +1,205 @@
-//! What lives as long as one connection: its channels, and the knowledge that it is gone.
+//! One connection and its channels.
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
     QueueDeclareOptions,
 };
-
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Connection, Consumer, PublisherConfirm};
+use lapin::{Channel, Connection, PublisherConfirm};
 use pushbutton_core::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
 
-use crate::codec::{self, Form};
+use crate::codec;
 use crate::connect::within;
-use crate::error::from_wire;
+use crate::error::from_lapin;
 use crate::topology::Names;
 
-/// The client only hands an acknowledgement over to its connection, but when that has just died it may wait for ever.
-const HANDOVER: Duration = Duration::from_secs(3);
-/// How many messages of a stream may be on their way.
-const STREAM_WINDOW: u16 = 200;
+/// The client only hands a frame over to its connection; when that has just closed, it may wait without an error.
+const SEND_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a close may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many entries of the log may be on their way.
+const LOG_PREFETCH: u16 = 200;
+/// How many jobs of the inbox are imported with one entry.
+pub(crate) const INBOX_PREFETCH: u16 = 64;
 
-/// A connection in use. Whoever sees that it failed says so, and the supervisor makes another.
+/// A connection in use. Whoever sees that it failed calls [`fail`](Self::fail), and the supervisor replaces it.
 #[derive(Debug)]
 pub(crate) struct Session {
     connection: Connection,
-    pub(crate) names: Names,
+    names: Names,
     /// For new jobs alone: confirms come in the order of publishing.
     jobs: Channel,
-    /// For entries of the record and for notices.
-    streams: Channel,
-    gone: CancellationToken,
+    /// For log entries.
+    log: Channel,
+    closed: CancellationToken,
     timeout: Duration,
 }
 
 impl Session {
-    /// Declares what is needed and opens the channels.
+    /// Declares the two objects and opens the channels.
     pub(crate) async fn open(connection: Connection, names: Names, timeout: Duration) -> Result<Self> {
         let opening = async {
-            let streams = channel(&connection).await?;
-            names.declare(&streams).await?;
+            let log = channel(&connection).await?;
+            names.declare(&log).await?;
             let jobs = channel(&connection).await?;
-            for channel in [&jobs, &streams] {
-                channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(from_wire)?;
+            for channel in [&jobs, &log] {
+                channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(from_lapin)?;
             }
-            Ok((jobs, streams))
+            Ok((jobs, log))
         };
-        let (jobs, streams) = within(timeout, opening).await?;
-        Ok(Self { connection, names, jobs, streams, gone: CancellationToken::new(), timeout })
+        let (jobs, log) = within(timeout, opening).await?;
+        Ok(Self { connection, names, jobs, log, closed: CancellationToken::new(), timeout })
     }
 
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// Says that it failed; it is given up as a whole.
+    /// Gives the whole connection up.
     pub(crate) fn fail(&self, error: &Error) {
-        if !self.gone.is_cancelled() {
-            tracing::debug!("giving up the connection to the broker: {error}");
-            self.gone.cancel();
+        if !self.closed.is_cancelled() {
+            tracing::debug!("closing the connection to the broker: {error}");
+            self.closed.cancel();
         }
     }
 
-    pub(crate) fn is_gone(&self) -> bool {
-        self.gone.is_cancelled()
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
     }
 
-    /// Whether the client still thinks that it is connected. It does not always tell its consumers when it is not.
-    pub(crate) fn is_alive(&self) -> bool {
+    /// Whether the client still has its connection. It does not always report the loss to its consumers.
+    pub(crate) fn is_connected(&self) -> bool {
         self.connection.status().connected()
             && self.jobs.status().connected()
-            && self.streams.status().connected()
+            && self.log.status().connected()
     }
 
-    /// Waits until it failed.
-    pub(crate) async fn gone(&self) {
-        self.gone.cancelled().await;
+    /// Waits until the connection failed.
+    pub(crate) async fn closed(&self) {
+        self.closed.cancelled().await;
     }
 
-    /// Sends a job; the answer comes later. Calls keep their order.
+    /// Sends a job to the inbox; the confirm comes later. Calls keep their order.
     pub(crate) async fn send_job(&self, body: &[u8]) -> Result<PublisherConfirm> {
-        within(HANDOVER, send(&self.jobs, &self.names.jobs, Form::First, body)).await
+        within(SEND_TIMEOUT, send(&self.jobs, &self.names.jobs, body)).await
     }
 
-    /// Writes an entry at the end of the record.
-    pub(crate) async fn append(&self, form: Form, body: &[u8]) -> Result<()> {
-        self.write(&self.names.record, form, body).await
+    /// Appends an entry to the log and waits for the confirm.
+    pub(crate) async fn append(&self, body: &[u8]) -> Result<()> {
+        within(self.timeout, async { confirmed(send(&self.log, &self.names.log, body).await?).await }).await
     }
 
-    /// Writes a notice.
-    pub(crate) async fn broadcast(&self, body: &[u8]) -> Result<()> {
-        self.write(&self.names.notices, Form::First, body).await
-    }
-
-    /// Writes a message and waits until the broker has confirmed it.
-    pub(crate) async fn write(&self, stream: &ShortString, form: Form, body: &[u8]) -> Result<()> {
-        within(self.timeout, async { accepted(send(&self.streams, stream, form, body).await?).await }).await
-    }
-
-    /// Reads the record.
-    pub(crate) async fn read_record(&self, from: AMQPValue) -> Result<Reading> {
-        self.read_stream(&self.names.record, from).await
-    }
-
-    /// Reads the notices.
-    pub(crate) async fn read_notices(&self, from: AMQPValue) -> Result<Reading> {
-        self.read_stream(&self.names.notices, from).await
-    }
-
-    /// Reads a stream.
-    pub(crate) async fn read_stream(&self, name: &ShortString, from: AMQPValue) -> Result<Reading> {
+    /// Reads the log.
+    pub(crate) async fn read_log(&self, from: AMQPValue) -> Result<Consumer> {
         let mut arguments = FieldTable::default();
         arguments.insert("x-stream-offset".into(), from);
-        self.consume(name, STREAM_WINDOW, arguments).await
+        self.consume(&self.names.log, LOG_PREFETCH, arguments).await
     }
 
-    /// Takes jobs that nobody has claimed, one at a time.
-    pub(crate) async fn take_jobs(&self) -> Result<Reading> {
-        self.consume(&self.names.jobs, 1, FieldTable::default()).await
+    /// Takes jobs from the inbox, once no other participant does.
+    pub(crate) async fn read_inbox(&self) -> Result<Consumer> {
+        self.consume(&self.names.jobs, INBOX_PREFETCH, FieldTable::default()).await
     }
 
-    /// Takes messages, so many at once before they are acknowledged.
-    pub(crate) async fn consume(
-        &self,
-        name: &ShortString,
-        window: u16,
-        arguments: FieldTable,
-    ) -> Result<Reading> {
+    async fn consume(&self, name: &ShortString, prefetch: u16, arguments: FieldTable) -> Result<Consumer> {
         let opening = async {
             let channel = channel(&self.connection).await?;
-            channel.basic_qos(window, BasicQosOptions::default()).await.map_err(from_wire)?;
-            let consumer = channel
-                .basic_consume(name.clone(), "".into(), BasicConsumeOptions::default(), arguments)
-                .await
-                .map_err(from_wire)?;
-            Ok(Reading { channel, consumer })
+            channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(from_lapin)?;
+            let options = BasicConsumeOptions::default();
+            let consumer = channel.basic_consume(name.clone(), "".into(), options, arguments).await;
+            Ok(Consumer { consumer: consumer.map_err(from_lapin)?, channel })
         };
         within(self.timeout, opening).await
     }
 
-    /// How many jobs wait that nobody ever claimed.
-    pub(crate) async fn waiting_jobs(&self) -> Result<u64> {
+    /// How many messages are in the inbox and not on their way to a participant.
+    pub(crate) async fn inbox_depth(&self) -> Result<u64> {
         let asking = async {
             let channel = channel(&self.connection).await?;
             let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
             let queue = channel.queue_declare(self.names.jobs.clone(), passive, FieldTable::default()).await;
-            Ok(u64::from(queue.map_err(from_wire)?.message_count()))
+            let count = u64::from(queue.map_err(from_lapin)?.message_count());
+            channel.close(200, "done".into()).await.map_err(from_lapin)?;
+            Ok(count)
         };
         within(self.timeout, asking).await
     }
 
-    /// Says goodbye, if the broker still listens.
+    /// Closes the connection in an orderly way, if the broker still answers.
     pub(crate) async fn close(&self) {
-        self.gone.cancel();
-        let goodbye = self.connection.close(200, "done".into());
-        if tokio::time::timeout(Duration::from_secs(2), goodbye).await.is_err() {
-            tracing::debug!("the broker did not answer our goodbye");
+        self.closed.cancel();
+        let closing = self.connection.close(200, "done".into());
+        if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+            tracing::debug!("the broker did not answer the close");
         }
     }
 }
 
-/// A consumer and the channel it has for itself: what was not acknowledged goes back when the channel closes.
+/// A consumer on a channel of its own: what was not acknowledged goes back when the channel closes.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct Consumer {
     channel: Channel,
-    consumer: Consumer,
+    consumer: lapin::Consumer,
 }
 
-impl Reading {
-    /// Waits for the next message. Cancel-safe. An error, or the end of the consumer, is an error.
+impl Consumer {
+    /// Waits for the next message. Cancel-safe. The end of the consumer is an error.
     pub(crate) async fn next(&mut self) -> Result<Delivery> {
-        match self.consumer.next().await {
-            Some(Ok(delivery)) => Ok(delivery),
-            Some(Err(error)) => Err(from_wire(error)),
-            None => Err(Error::temporary(ErrorKind::Unreachable, "the broker ended the consumer")),
-        }
+        delivery(self.consumer.next().await)
     }
 
-    /// Asks the broker to deliver no more.
-    pub(crate) async fn cancel(&self) -> Result<()> {
-        let cancelling = self.channel.basic_cancel(self.consumer.tag(), Default::default());
-        within(HANDOVER, async { cancelling.await.map_err(from_wire) }).await
+    /// Takes a message that has arrived, if there is one.
+    pub(crate) fn next_now(&mut self) -> Option<Result<Delivery>> {
+        self.consumer.next().now_or_never().map(delivery)
     }
 
-    /// Gives back what was delivered and not acknowledged.
+    /// Closes the channel.
     pub(crate) async fn close(self) -> Result<()> {
         let closing = self.channel.close(200, "done".into());
-        within(HANDOVER, async { closing.await.map_err(from_wire) }).await
+        within(SEND_TIMEOUT, async { closing.await.map_err(from_lapin) }).await
     }
 }
 
-/// Acknowledges. `Ok(false)` of the client means that the channel is gone and nothing was acknowledged.
-pub(crate) async fn acknowledge(delivery: &Delivery) -> Result<()> {
-    let acknowledging = delivery.acker.ack(BasicAckOptions::default());
-    match within(HANDOVER, async { acknowledging.await.map_err(from_wire) }).await? {
+fn delivery(next: Option<lapin::Result<Delivery>>) -> Result<Delivery> {
+    match next {
+        Some(delivery) => delivery.map_err(from_lapin),
+        None => Err(Error::temporary(ErrorKind::Unreachable, "the broker ended the consumer")),
+    }
+}
+
+/// Acknowledges this message, or with `multiple` all up to this one. `Ok(false)` of the client means that the channel is
+/// closed and nothing was acknowledged.
+pub(crate) async fn acknowledge(delivery: &Delivery, multiple: bool) -> Result<()> {
+    let acknowledging = delivery.acker.ack(BasicAckOptions { multiple });
+    match within(SEND_TIMEOUT, async { acknowledging.await.map_err(from_lapin) }).await? {
         true => Ok(()),
-        false => Err(Error::temporary(ErrorKind::Unreachable, "the channel of the delivery is gone")),
+        false => Err(Error::temporary(ErrorKind::Unreachable, "the channel of the delivery was closed")),
     }
 }
 
-/// Waits for the broker's word on a message. It is accepted if the broker took it *and* did not send it back: one
-/// that fits no queue is acknowledged all the same.
-pub(crate) async fn accepted(confirm: PublisherConfirm) -> Result<()> {
-    let confirmation = confirm.await.map_err(from_wire)?;
+/// Waits for the confirm of a message. The broker has it if it confirmed *and* did not return it: a message that fits no
+/// queue is confirmed all the same.
+pub(crate) async fn confirmed(confirm: PublisherConfirm) -> Result<()> {
+    let confirmation = confirm.await.map_err(from_lapin)?;
     if !confirmation.is_ack() {
         return Err(Error::temporary(ErrorKind::Remote, "the broker refused the message"));
     }
     match confirmation.take_message() {
         None => Ok(()),
-        Some(_) => Err(Error::temporary(ErrorKind::NotFound, "the queue is gone: somebody deleted it")),
+        Some(_) => Err(Error::temporary(ErrorKind::NotFound, "the queue was deleted")),
     }
 }
 
-async fn channel(connection: &Connection) -> Result<Channel> {
-    connection.create_channel().await.map_err(from_wire)
+pub(crate) async fn channel(connection: &Connection) -> Result<Channel> {
+    connection.create_channel().await.map_err(from_lapin)
 }
 
-pub(crate) async fn send(
-    channel: &Channel,
-    queue: &ShortString,
-    form: Form,
-    body: &[u8],
-) -> Result<PublisherConfirm> {
+pub(crate) async fn send(channel: &Channel, queue: &ShortString, body: &[u8]) -> Result<PublisherConfirm> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let sent = channel.basic_publish("".into(), queue.clone(), options, body, codec::properties(form)).await;
-    sent.map_err(from_wire)
+    channel.basic_publish("".into(), queue.clone(), options, body, codec::properties()).await.map_err(from_lapin)
 }

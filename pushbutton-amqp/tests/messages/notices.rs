@@ -17,8 +17,7 @@ async fn a_notice_that_is_not_understood_is_passed_over() {
         let config = config(&url, "notices", 30);
         let queue = common::connect(&config).await;
         let mut heard = queue.control_messages().await.unwrap();
-        let muted =
-            ControlMessage::Muted { by: "operator host-3".into(), why: "5 failures in a row".into(), at: AT };
+        let muted = ControlMessage::Muted { by: "operator host-3".into(), why: "5 failures in a row".into(), at: AT };
         let unmuted = ControlMessage::Unmuted { by: "alice".into(), at: AT };
         queue.broadcast(&muted).await.unwrap();
         let (_connection, channel) = common::channel(&url).await;

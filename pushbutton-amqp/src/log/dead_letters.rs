@@ -1,4 +1,4 @@
-//! The dead letters: bounded, and each with a name by which a person can ask for it.
+//! Dead letters: bounded, and each with an id by which a person can requeue or remove it.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -7,24 +7,25 @@ use pushbutton_core::Job;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::state::{number, size};
+use super::ids::JobKey;
+use super::jobs::size;
 
-/// How many dead letters are kept; beyond that the oldest go.
-pub(crate) const LETTERS: usize = 1_000;
+/// How many dead letters are kept; beyond that the oldest are dropped.
+pub(crate) const MAX_LETTERS: usize = 1_000;
 /// How many bytes of text dead letters may hold in all.
-pub(crate) const LETTER_BYTES: usize = 1 << 20;
+pub(crate) const MAX_BYTES: usize = 1 << 20;
 
 /// A dead letter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Letter {
     pub(crate) job: Option<Job>,
     pub(crate) why: String,
-    /// Tells it from an earlier letter of the same job, which somebody put back on the queue.
+    /// Distinguishes it from an earlier letter of the same job, which somebody requeued.
     pub(crate) at: Timestamp,
 }
 
 impl Letter {
-    /// Its name: the job's id, or a digest of what is known about a message that could not be read.
+    /// Its id: that of the job, or a digest of what is known about a message that could not be read.
     pub(crate) fn id(&self) -> String {
         match &self.job {
             Some(job) => job.id.to_string(),
@@ -44,13 +45,13 @@ impl Letter {
 
 /// All of them, oldest first.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Letters {
+pub(crate) struct DeadLetters {
     kept: VecDeque<Letter>,
-    jobs: HashSet<u128>,
+    jobs: HashSet<JobKey>,
     bytes: usize,
 }
 
-impl Letters {
+impl DeadLetters {
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Letter> {
         self.kept.iter()
     }
@@ -59,24 +60,29 @@ impl Letters {
         self.kept.len()
     }
 
-    /// Finds a letter by its name.
+    /// Finds a letter by its id.
     pub(crate) fn find(&self, id: &str) -> Option<&Letter> {
         self.kept.iter().find(|letter| letter.id() == id)
     }
 
-    pub(super) fn has_job(&self, number: u128) -> bool {
-        self.jobs.contains(&number)
+    /// Whether this letter is there, or another one of the same job.
+    pub(super) fn holds(&self, letter: &Letter) -> bool {
+        letter.job.as_ref().map_or_else(|| self.kept.contains(letter), |job| self.has_job(JobKey::of(&job.id)))
     }
 
-    /// Adds one, unless the very same is there; the oldest make room.
+    pub(super) fn has_job(&self, key: JobKey) -> bool {
+        self.jobs.contains(&key)
+    }
+
+    /// Adds one, unless the same is there; the oldest are dropped to make room.
     pub(super) fn keep(&mut self, letter: Letter) -> bool {
-        if self.kept.contains(&letter) {
+        if self.holds(&letter) {
             return false;
         }
         self.bytes += letter.bytes();
-        self.jobs.extend(letter.job.as_ref().map(|job| number(&job.id)));
+        self.jobs.extend(letter.job.as_ref().map(|job| JobKey::of(&job.id)));
         self.kept.push_back(letter);
-        while self.kept.len() > LETTERS || self.bytes > LETTER_BYTES {
+        while self.kept.len() > MAX_LETTERS || self.bytes > MAX_BYTES {
             if self.remove(0).is_none() {
                 break;
             }
@@ -95,7 +101,7 @@ impl Letters {
         let letter = self.kept.remove(index)?;
         self.bytes -= letter.bytes();
         if let Some(job) = &letter.job {
-            self.jobs.remove(&number(&job.id));
+            self.jobs.remove(&JobKey::of(&job.id));
         }
         Some(letter)
     }
@@ -107,5 +113,5 @@ impl Letters {
 }
 
 #[cfg(test)]
-#[path = "letters_tests.rs"]
+#[path = "dead_letters_tests.rs"]
 mod tests;

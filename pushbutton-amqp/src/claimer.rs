@@ -1,0 +1,182 @@
+//! Claims jobs for those who wait for one.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pushbutton_core::{Error, JobFilter, Result, RunId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::claim::{GrantedClaim, UnusedClaim, lease_ms};
+use crate::commit::commit;
+use crate::log::{Claimable, Next, Op, Outcome};
+use crate::supervise::{ConnectionState, Shared, closed};
+
+/// How long handing back unused claims may take at the end.
+const HAND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A caller that waits for a job.
+#[derive(Debug)]
+pub(crate) struct ClaimRequest {
+    pub(crate) filter: JobFilter,
+    pub(crate) reply: oneshot::Sender<Result<GrantedClaim>>,
+}
+
+/// The one task that claims jobs.
+#[derive(Debug)]
+pub(crate) struct Claimer {
+    shared: Arc<Shared>,
+    requests: mpsc::UnboundedReceiver<ClaimRequest>,
+    waiting: VecDeque<ClaimRequest>,
+    unused: mpsc::UnboundedReceiver<UnusedClaim>,
+    unused_sender: mpsc::UnboundedSender<UnusedClaim>,
+    hand_backs: JoinSet<()>,
+}
+
+impl Claimer {
+    pub(crate) fn new(shared: Arc<Shared>, requests: mpsc::UnboundedReceiver<ClaimRequest>) -> Self {
+        let (unused_sender, unused) = mpsc::unbounded_channel();
+        let (waiting, hand_backs) = (VecDeque::new(), JoinSet::new());
+        Self { shared, requests, waiting, unused, unused_sender, hand_backs }
+    }
+
+    /// Serves requests until the queue is closed.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut changes = self.shared.changes();
+        let mut connection = self.shared.connection();
+        loop {
+            changes.mark_unchanged();
+            connection.mark_unchanged();
+            self.waiting.retain(|request| !request.reply.is_closed());
+            self.answer_if_refused();
+            let timer = match self.next() {
+                Next::Claim(claimable) => {
+                    self.claim(*claimable).await;
+                    Some(Instant::now())
+                }
+                Next::At(at) => Some(at),
+                Next::Never => None,
+            };
+            let timer = async {
+                match timer {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(unused) = self.unused.recv() => self.hand_back(unused),
+                Some(request) = self.requests.recv() => self.waiting.push_back(request),
+                _ = changes.changed() => {}
+                _ = connection.changed() => {}
+                () = timer => {}
+                Some(_) = self.hand_backs.join_next() => {}
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Those who wait get the error of a permanent refusal.
+    fn answer_if_refused(&mut self) {
+        let connection = self.shared.connection();
+        let ConnectionState::Down { kind, why, permanent: true } = &*connection.borrow() else { return };
+        for request in self.waiting.drain(..) {
+            let _ = request.reply.send(Err(Error::permanent(*kind, why.clone()).during("queue::claim")));
+        }
+    }
+
+    /// The first job that one of those who wait can run.
+    fn next(&self) -> Next {
+        if self.waiting.is_empty() || self.shared.session_now().is_none() {
+            return Next::Never;
+        }
+        let replica = self.shared.replica();
+        let Some(state) = replica.state() else { return Next::Never };
+        state.jobs.next(Instant::now(), |job| self.waiting.iter().any(|request| request.filter.matches(job)))
+    }
+
+    async fn claim(&mut self, Claimable { job, version, lost_leases }: Claimable) {
+        if lost_leases >= self.shared.config.max_lost_leases {
+            let why = format!("its lease ran out {lost_leases} times: operators may be dying of it");
+            tracing::warn!(job = %job.id, "the job becomes a dead letter: {why}");
+            let (job, at) = (job.id, Timestamp::now());
+            let _ = self.commit(Op::DeadLetter { job, expected_version: version, why, at }).await;
+            return;
+        }
+        let (run, start) = (RunId::generate(), Instant::now());
+        let lease = self.shared.config.holder_lease();
+        let claim = Op::Claim {
+            job: job.id.clone(),
+            expected_version: version,
+            run: run.clone(),
+            lease_ms: lease_ms(&self.shared),
+        };
+        let mut granted = GrantedClaim { job, run, end: start + lease, unused: Some(self.unused_sender.clone()) };
+        match commit(&self.shared, claim, granted.end).await {
+            Ok(Outcome::Accepted) => {}
+            // Another participant was faster.
+            Ok(_) => {
+                granted.unused = None;
+                return;
+            }
+            // It may be in the log, now or later: dropping the claim hands the job back in that case.
+            Err(_) => return,
+        }
+        // `Claim::lease` is counted from when the caller gets the claim, and so ends later than `end` by the time that this
+        // took. The others wait a fifth of the lease longer than the holder; at most half of that may be used up here.
+        if start.elapsed() > (self.shared.config.lease.0 - lease) / 2 {
+            let renewed = Instant::now();
+            let renew = Op::Renew { job: granted.job.id.clone(), run: granted.run.clone() };
+            match commit(&self.shared, renew, granted.end).await {
+                Ok(Outcome::Accepted) => granted.end = renewed + lease,
+                _ => return,
+            }
+        }
+        while let Some(index) = self.waiting.iter().position(|request| request.filter.matches(&granted.job)) {
+            let Some(request) = self.waiting.remove(index) else { return };
+            match request.reply.send(Ok(granted)) {
+                Ok(()) | Err(Err(_)) => return,
+                // The caller has stopped waiting: the next one gets the claim.
+                Err(Ok(unused)) => granted = unused,
+            }
+        }
+    }
+
+    async fn commit(&self, op: Op) -> Result<Outcome> {
+        commit(&self.shared, op, Instant::now() + self.shared.config.holder_lease()).await
+    }
+
+    fn hand_back(&mut self, unused: UnusedClaim) {
+        let shared = Arc::clone(&self.shared);
+        self.hand_backs.spawn(async move {
+            let until = Instant::now() + shared.config.holder_lease();
+            let op = Op::HandBack { job: unused.job, run: unused.run };
+            if let Err(error) = commit(&shared, op, until).await {
+                tracing::debug!("an unused claim returns when its lease ends: {error}");
+            }
+        });
+    }
+
+    /// Hands unused claims back.
+    async fn finish(mut self) {
+        self.requests.close();
+        while let Ok(request) = self.requests.try_recv() {
+            self.waiting.push_back(request);
+        }
+        for request in self.waiting.drain(..) {
+            let _ = request.reply.send(Err(closed()));
+        }
+        while let Ok(unused) = self.unused.try_recv() {
+            self.hand_back(unused);
+        }
+        let all = async { while self.hand_backs.join_next().await.is_some() {} };
+        if tokio::time::timeout(HAND_BACK_TIMEOUT, all).await.is_err() {
+            tracing::debug!("some unused claims return when their leases end");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Log entries.
+
+use jiff::Timestamp;
+use pushbutton_core::{Job, JobId, Position, RunId};
+use serde::{Deserialize, Serialize};
+
+use super::dead_letters::Letter;
+use super::ids::{EntryId, EventKey, Version};
+use super::snapshot::Snapshot;
+
+/// One entry. It may be in the log twice, when its writer could not know that the first try arrived. The second copy
+/// finds the state changed by the first, and changes nothing.
+///
+/// Readers ignore fields that they do not know, and a new field has a default, so a field can be added without a new
+/// format version. A new kind of entry, or a new rule for an old one, needs a new version (see [`codec`](crate::codec)):
+/// all participants must apply the same rules.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// By this its writer recognizes it.
+    pub(crate) id: EntryId,
+    pub(crate) op: Op,
+}
+
+impl Entry {
+    pub(crate) fn new(op: Op) -> Self {
+        Self { id: EntryId::new(), op }
+    }
+}
+
+/// What an entry does. Each kind names the condition under which it is accepted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub(crate) enum Op {
+    /// Nothing. A reader that sees its own barrier has read everything that was written before it.
+    Barrier,
+    /// Moves messages from the inbox into the log. Jobs that the state knows, in whatever status, are skipped.
+    Import {
+        #[serde(default)]
+        jobs: Vec<Job>,
+        /// Dead letters of messages that could not be read.
+        #[serde(default)]
+        unreadable: Vec<Letter>,
+    },
+    /// Claims a job that waits or whose lease ran out. Accepted if nothing happened to the job since that version.
+    Claim { job: JobId, expected_version: Version, run: RunId, lease_ms: u64 },
+    /// Accepted while this run holds the job, as are the next four.
+    Renew { job: JobId, run: RunId },
+    /// Also accepted for a job that the state does not know.
+    Complete { job: JobId, run: RunId },
+    /// Counts a failed attempt. The job can be claimed at `due`, and at the latest `after_ms` after this was read.
+    Retry { job: JobId, run: RunId, due: Timestamp, after_ms: u64 },
+    HandBack { job: JobId, run: RunId },
+    Reject { job: JobId, run: RunId, why: String, at: Timestamp },
+    /// Makes a dead letter of a job whose leases ran out too often. Accepted if nothing happened to it since that version.
+    DeadLetter { job: JobId, expected_version: Version, why: String, at: Timestamp },
+    /// Makes a job of a dead letter again. Accepted if the letter of that time is still there, as is the next.
+    Requeue { letter: String, at: Timestamp },
+    /// Removes a dead letter; its job, if it has one, counts as completed.
+    RemoveLetter { letter: String, at: Timestamp },
+    /// Acquires or renews the leader's lease. Accepted if there is no leader, if the candidate is the leader, or if the
+    /// leader has not renewed since `expected_version`: its lease ran out.
+    Lead { candidate: EntryId, #[serde(default)] expected_version: Option<Version>, lease_ms: u64 },
+    /// The leader ends its lease.
+    StepDown { candidate: EntryId },
+    /// Events that a handler has seen, and its position in the event stream. Always accepted; says which were new.
+    Seen {
+        #[serde(default)]
+        events: Vec<EventKey>,
+        #[serde(default)]
+        position: Option<Position>,
+    },
+    /// A control message, as JSON text: participants that do not know its kind keep it all the same.
+    Broadcast { message: String },
+    /// What its writer knew and the broker has lost with the end of the log. Adds what the state does not know.
+    Restore { lost: Box<Snapshot> },
+    /// The state before all entries after offset `as_of`, so that the broker can drop the beginning of the log.
+    Snapshot { as_of: u64, state: Box<Snapshot> },
+}
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

@@ -1,0 +1,215 @@
+//! Jobs that wait, are leased, or were completed.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pushbutton_core::{Job, JobId, RunId};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::ids::{JobKey, Version};
+use super::state_machine::{Arrival, lease_end, later};
+
+/// How many completed jobs are remembered, so that they are not run again.
+pub(super) const MAX_COMPLETED: usize = 10_000;
+
+/// A job that has not ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct JobRecord {
+    pub(super) job: Job,
+    /// The entry that changed it last.
+    pub(super) version: Version,
+    /// How many leases on it ran out since its last failed attempt.
+    #[serde(default)]
+    pub(super) lost_leases: u32,
+    pub(super) status: JobStatus,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub(crate) enum JobStatus {
+    /// Held by a run. Others wait for the whole lease from when they read the last renewal.
+    Leased { run: RunId, lease_ms: u64 },
+    /// Can be claimed at `due`; at the latest `after_ms` after this was read, whatever the calendars say.
+    Waiting { due: Timestamp, after_ms: u64 },
+}
+
+impl JobStatus {
+    /// Can be claimed without delay.
+    pub(super) fn waiting() -> Self {
+        Self::Waiting { due: Timestamp::UNIX_EPOCH, after_ms: 0 }
+    }
+
+    fn available_at(&self, now: Arrival) -> Instant {
+        match self {
+            Self::Leased { lease_ms, .. } => lease_end(*lease_ms, now),
+            Self::Waiting { due, after_ms } => {
+                let left = Duration::try_from(due.duration_since(now.date)).unwrap_or(Duration::ZERO);
+                later(now.instant, left.min(Duration::from_millis(*after_ms)))
+            }
+        }
+    }
+}
+
+impl JobRecord {
+    pub(super) fn is_held_by(&self, by: &RunId) -> bool {
+        matches!(&self.status, JobStatus::Leased { run, .. } if run == by)
+    }
+
+    fn is_leased(&self) -> bool {
+        matches!(self.status, JobStatus::Leased { .. })
+    }
+}
+
+/// What a claimer can do next.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Next {
+    /// Claim this one now.
+    Claim(Box<Claimable>),
+    /// Nothing can be claimed before then.
+    At(Instant),
+    /// Nothing can be claimed until the state changes.
+    Never,
+}
+
+/// A job that can be claimed, if nothing happens to it first.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Claimable {
+    pub(crate) job: Job,
+    pub(crate) version: Version,
+    /// The lease that ran out just now is counted.
+    pub(crate) lost_leases: u32,
+}
+
+#[derive(Debug, Clone)]
+struct OpenJob {
+    record: JobRecord,
+    /// When the lease has run out or the delay is over, on the clock of this participant.
+    available_at: Instant,
+    bytes: usize,
+}
+
+/// All jobs that have not ended, in the order of their import, and the newest that were completed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Jobs {
+    open: BTreeMap<u64, OpenJob>,
+    /// Each job's place in `open`.
+    places: HashMap<JobKey, u64>,
+    next_place: u64,
+    bytes: usize,
+    completed: HashSet<JobKey>,
+    completed_order: VecDeque<JobKey>,
+}
+
+pub(super) fn size(job: &Job) -> usize {
+    serde_json::to_vec(job).map_or(0, |text| text.len())
+}
+
+impl Jobs {
+    /// Bytes of all jobs that have not ended.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn get(&self, id: &JobId) -> Option<&JobRecord> {
+        Some(&self.open.get(self.places.get(&JobKey::of(id))?)?.record)
+    }
+
+    /// In the order of import.
+    pub(super) fn records(&self) -> impl Iterator<Item = &JobRecord> {
+        self.open.values().map(|open| &open.record)
+    }
+
+    /// Oldest first.
+    pub(super) fn completed(&self) -> impl Iterator<Item = JobKey> {
+        self.completed_order.iter().copied()
+    }
+
+    pub(super) fn is_completed(&self, key: JobKey) -> bool {
+        self.completed.contains(&key)
+    }
+
+    /// Adds a job behind all others.
+    pub(super) fn insert(&mut self, record: JobRecord, now: Arrival) {
+        let (bytes, available_at) = (size(&record.job), record.status.available_at(now));
+        self.bytes += bytes;
+        self.places.insert(JobKey::of(&record.job.id), self.next_place);
+        self.open.insert(self.next_place, OpenJob { record, available_at, bytes });
+        self.next_place += 1;
+    }
+
+    /// Changes a job that has not ended, if `change` accepts; whether it did.
+    pub(super) fn change(
+        &mut self,
+        id: &JobId,
+        version: Version,
+        now: Arrival,
+        change: impl FnOnce(&mut JobRecord) -> bool,
+    ) -> bool {
+        let place = self.places.get(&JobKey::of(id));
+        let Some(open) = place.and_then(|place| self.open.get_mut(place)) else { return false };
+        let accepted = change(&mut open.record);
+        if accepted {
+            open.record.version = version;
+            open.available_at = open.record.status.available_at(now);
+        }
+        accepted
+    }
+
+    pub(super) fn remove(&mut self, id: &JobId) -> Option<Job> {
+        let open = self.open.remove(&self.places.remove(&JobKey::of(id))?)?;
+        self.bytes -= open.bytes;
+        Some(open.record.job)
+    }
+
+    /// Remembers a job as completed; it is open no longer.
+    pub(super) fn complete(&mut self, key: JobKey) {
+        if let Some(open) = self.places.remove(&key).and_then(|place| self.open.remove(&place)) {
+            self.bytes -= open.bytes;
+        }
+        if self.completed.insert(key) {
+            self.completed_order.push_back(key);
+        }
+        if self.completed_order.len() > MAX_COMPLETED {
+            if let Some(oldest) = self.completed_order.pop_front() {
+                self.completed.remove(&oldest);
+            }
+        }
+    }
+
+    /// The first job, in the order of import, that is wanted and can be claimed now.
+    pub(crate) fn next(&self, now: Instant, wanted: impl Fn(&Job) -> bool) -> Next {
+        let mut earliest: Option<Instant> = None;
+        for OpenJob { record, available_at, .. } in self.open.values() {
+            if !wanted(&record.job) {
+                continue;
+            }
+            if *available_at <= now {
+                let lost_leases = record.lost_leases + u32::from(record.is_leased());
+                let (job, version) = (record.job.clone(), record.version);
+                return Next::Claim(Box::new(Claimable { job, version, lost_leases }));
+            }
+            earliest = Some(earliest.map_or(*available_at, |earliest| earliest.min(*available_at)));
+        }
+        earliest.map_or(Next::Never, Next::At)
+    }
+
+    /// How many jobs wait, and how many are leased.
+    pub(crate) fn counts(&self, now: Instant) -> (u64, u64) {
+        let leased = self.leased(now).count();
+        ((self.open.len() - leased) as u64, leased as u64)
+    }
+
+    /// The runs whose leases have not ended.
+    pub(crate) fn leased_runs(&self, now: Instant) -> Vec<RunId> {
+        self.leased(now).cloned().collect()
+    }
+
+    fn leased(&self, now: Instant) -> impl Iterator<Item = &RunId> {
+        self.open.values().filter_map(move |open| match &open.record.status {
+            JobStatus::Leased { run, .. } if open.available_at > now => Some(run),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! The command log: a replicated state machine over one stream on the broker. No input or output here.
+//!
+//! Every participant reads the stream from end to end and applies each entry by the same rules, so all come to the same
+//! state without an arbiter. A participant that wants something appends an entry, reads it back, and learns from the
+//! state at that place whether it was accepted.
+
+/// What is written into the log.
+mod entry;
+/// Ids of entries, events and jobs.
+mod ids;
+/// What an entry does: the state, and the rules by which it changes.
+mod state_machine;
+
+/// Jobs: waiting, leased, completed.
+mod jobs;
+/// Jobs that nobody will run.
+mod dead_letters;
+/// What handlers have seen.
+mod seen_events;
+/// Control messages of the last day.
+mod control_messages;
+
+/// The state in serialized form.
+mod snapshot;
+/// One participant's copy of the state.
+mod replica;
+
+pub(crate) use control_messages::StoredMessage;
+pub(crate) use dead_letters::Letter;
+pub(crate) use entry::{Entry, Op};
+pub(crate) use ids::{EntryId, EventKey, Version};
+pub(crate) use jobs::{Claimable, Next};
+pub(crate) use replica::{Applied, Replica, Resume};
+pub(crate) use state_machine::{Arrival, Outcome};

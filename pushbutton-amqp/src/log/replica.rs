@@ -1,0 +1,210 @@
+//! One participant's copy of the state, as far as it has read the log.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::entry::{Entry, Op};
+use super::ids::EntryId;
+use super::state_machine::{Arrival, Outcome, State};
+
+/// How many bytes of entries are buffered while no snapshot was read: those between a snapshot's state and its place.
+const BUFFER_BYTES: usize = 8 << 20;
+/// A snapshot is written after so many bytes of other entries, or as many as the last snapshot has if that is more.
+const SNAPSHOT_BYTES: usize = 2 << 20;
+/// And at the latest so long after the first entry that no snapshot covers: a policy may drop old entries (`max-age`).
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Where reading goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// From the first entry that the broker still has.
+    First,
+    /// From the last entry that was read. It is read again, to see that the log is still the same.
+    At(u64),
+}
+
+/// What came of an entry that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// The state may have changed.
+    Yes,
+    /// It was read before, or is buffered until a snapshot comes.
+    No,
+    /// What was read before is not what the broker has now: read again from the first entry.
+    Diverged,
+}
+
+/// The state so far, and those who wait for an entry of their own.
+#[derive(Debug, Default)]
+pub(crate) struct Replica {
+    /// None until the log's first entry or a snapshot was read.
+    state: Option<State>,
+    /// Whether the log was read to its end since.
+    complete: bool,
+    /// The last entry read.
+    last: Option<(u64, EntryId)>,
+    /// Whether the next entry must be the last one again.
+    verify: bool,
+    buffer: VecDeque<(u64, Entry, usize)>,
+    buffered_bytes: usize,
+    waiting: HashMap<EntryId, oneshot::Sender<Outcome>>,
+    /// Bytes of entries since the last snapshot, and when the first of them was read.
+    uncovered: usize,
+    uncovered_since: Option<Instant>,
+    /// The size of the last snapshot.
+    snapshot_size: usize,
+    /// Whether somebody here waited for the last entry.
+    own_entry: bool,
+    /// The state before the log was found to have changed: what is missing now is written again.
+    former: Option<State>,
+}
+
+impl Replica {
+    /// Begins to read on a new connection.
+    pub(crate) fn resume(&mut self) -> Resume {
+        match self.last {
+            Some((offset, _)) if self.state.is_some() => {
+                self.verify = true;
+                Resume::At(offset)
+            }
+            _ => {
+                self.forget();
+                Resume::First
+            }
+        }
+    }
+
+    /// Drops what was read, to read it again. Those who wait go on waiting.
+    pub(crate) fn forget(&mut self) {
+        let former = self.former.take().or(self.state.take().filter(|_| self.complete));
+        *self = Self { waiting: std::mem::take(&mut self.waiting), former, ..Self::default() };
+    }
+
+    /// Takes the next entry of the log.
+    pub(crate) fn read(&mut self, offset: u64, entry: Entry, size: usize, now: Arrival) -> Applied {
+        if let Some((last, id)) = self.last {
+            if std::mem::take(&mut self.verify) {
+                if (offset, entry.id) == (last, id) {
+                    return Applied::No;
+                }
+                self.forget();
+                if offset > last {
+                    // Nothing was lost: the log went on without this participant, and the broker dropped its beginning.
+                    self.former = None;
+                }
+                return Applied::Diverged;
+            }
+            if offset <= last {
+                return Applied::No;
+            }
+        } else if offset == 0 {
+            self.state = Some(State::default());
+        }
+        self.last = Some((offset, entry.id));
+        self.uncovered += size;
+        self.uncovered_since.get_or_insert(now.instant);
+        if let Op::Snapshot { as_of, state } = &entry.op {
+            (self.uncovered, self.uncovered_since, self.snapshot_size) = (0, None, size);
+            if self.state.is_none() && self.buffers_all_after(*as_of, offset) {
+                self.state = Some(State::from_snapshot(state, now));
+                for (offset, entry, _) in std::mem::take(&mut self.buffer) {
+                    if offset > *as_of {
+                        self.apply(offset, &entry, now);
+                    }
+                }
+                self.buffered_bytes = 0;
+            }
+        }
+        if self.state.is_some() {
+            self.apply(offset, &entry, now);
+            return Applied::Yes;
+        }
+        self.buffer(offset, entry, size);
+        Applied::No
+    }
+
+    fn buffers_all_after(&self, as_of: u64, offset: u64) -> bool {
+        offset == as_of + 1 || self.buffer.front().is_some_and(|(first, _, _)| *first <= as_of + 1)
+    }
+
+    fn buffer(&mut self, offset: u64, entry: Entry, size: usize) {
+        self.buffer.push_back((offset, entry, size));
+        self.buffered_bytes += size;
+        while self.buffered_bytes > BUFFER_BYTES {
+            let Some((_, _, size)) = self.buffer.pop_front() else { return };
+            self.buffered_bytes -= size;
+        }
+    }
+
+    fn apply(&mut self, offset: u64, entry: &Entry, now: Arrival) {
+        let Some(state) = &mut self.state else { return };
+        let outcome = state.apply(offset, entry, now);
+        let writer = self.waiting.remove(&entry.id);
+        self.own_entry = writer.is_some();
+        if self.own_entry && matches!(entry.op, Op::Restore { .. }) {
+            self.former = None;
+        }
+        if let Some(writer) = writer {
+            // The writer may have stopped waiting.
+            let _ = writer.send(outcome);
+        }
+    }
+
+    /// Waits for the outcome of an entry that is about to be written.
+    pub(crate) fn expect(&mut self, id: EntryId) -> oneshot::Receiver<Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.insert(id, sender);
+        receiver
+    }
+
+    /// Nobody waits for that outcome any more.
+    pub(crate) fn give_up(&mut self, id: EntryId) {
+        self.waiting.remove(&id);
+    }
+
+    /// The log was read to its end.
+    pub(crate) fn caught_up(&mut self) {
+        self.complete = true;
+    }
+
+    /// The state, once the log was read to its end. While the broker is away it is that of the last moment.
+    pub(crate) fn state(&self) -> Option<&State> {
+        self.state.as_ref().filter(|_| self.complete)
+    }
+
+    /// Whether the log's first entry or a snapshot was read.
+    pub(crate) fn has_beginning(&self) -> bool {
+        self.state.is_some()
+    }
+
+    /// What the broker has lost since this participant last read the log to its end; to be written again before any other
+    /// entry, so that no lost lease is taken for a job that waits.
+    pub(crate) fn lost(&mut self, now: Arrival) -> Option<Op> {
+        let lost = self.former.as_ref()?.missing_in(self.state.as_ref()?, now);
+        if lost.is_none() {
+            self.former = None;
+        }
+        Some(Op::Restore { lost: Box::new(lost?) })
+    }
+
+    /// A snapshot, if it is due by size or by age. By size, the participant writes it whose entry crossed the threshold,
+    /// so that one does and not all. By age, `jitter` makes one participant the first.
+    pub(crate) fn due_snapshot(&mut self, jitter: Duration, now: Arrival) -> Option<Op> {
+        let (offset, _) = self.last?;
+        let by_size = self.own_entry && self.uncovered >= SNAPSHOT_BYTES.max(self.snapshot_size);
+        let age = self.uncovered_since.map(|since| now.instant.saturating_duration_since(since));
+        if !by_size && age.is_none_or(|age| age < SNAPSHOT_INTERVAL + jitter) {
+            return None;
+        }
+        let state = Box::new(self.state.as_ref()?.snapshot(now));
+        (self.uncovered, self.uncovered_since) = (0, None);
+        Some(Op::Snapshot { as_of: offset, state })
+    }
+}
+
+#[cfg(test)]
+#[path = "replica_tests.rs"]
+mod tests;

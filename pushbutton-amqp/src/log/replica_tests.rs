@@ -1,0 +1,133 @@
+use super::*;
+use pushbutton_core::samples::job_on;
+
+fn import(n: u64) -> Entry {
+    Entry::new(Op::Import { jobs: vec![job_on(n, "tempest")], unreadable: Vec::new() })
+}
+
+fn read(replica: &mut Replica, offset: u64, entry: &Entry) -> Applied {
+    replica.read(offset, entry.clone(), 1 << 20, Arrival::now())
+}
+
+fn knows(replica: &Replica, n: u64) -> bool {
+    replica.state().is_some_and(|state| state.knows(&job_on(n, "tempest").id))
+}
+
+/// A replica that has read these entries to the end of the log.
+fn caught_up(entries: &[Entry]) -> Replica {
+    let mut replica = Replica::default();
+    for (offset, entry) in (0..).zip(entries) {
+        read(&mut replica, offset, entry);
+    }
+    replica.caught_up();
+    replica
+}
+
+fn due(replica: &mut Replica) -> Option<Op> {
+    replica.due_snapshot(Duration::ZERO, Arrival::now())
+}
+
+#[test]
+fn a_reader_that_begins_with_a_snapshot_comes_to_the_same_state() {
+    let entries: Vec<_> = (0..6).map(import).collect();
+    let mut all = caught_up(&entries[..3]);
+    assert!(due(&mut all).is_none(), "the writer of the last entry writes the snapshot");
+    let mut all = Replica::default();
+    let _waiter = all.expect(entries[2].id);
+    for (offset, entry) in (0..).zip(&entries[..2]) {
+        read(&mut all, offset, entry);
+    }
+    assert!(due(&mut all).is_none(), "not enough was written");
+    read(&mut all, 2, &entries[2]);
+    all.caught_up();
+    let snapshot = Entry::new(due(&mut all).unwrap());
+    // Others wrote on while the snapshot was on its way.
+    read(&mut all, 3, &entries[3]);
+    read(&mut all, 4, &snapshot);
+    assert!(due(&mut all).is_none());
+    read(&mut all, 5, &entries[5]);
+
+    // The broker has dropped offsets 0 to 2.
+    let mut late = Replica::default();
+    assert_eq!(late.resume(), Resume::First);
+    assert_eq!(read(&mut late, 3, &entries[3]), Applied::No);
+    assert!(!late.has_beginning(), "without a beginning nothing is known");
+    assert_eq!(read(&mut late, 4, &snapshot), Applied::Yes);
+    read(&mut late, 5, &entries[5]);
+    assert!(late.state().is_none(), "the end of the log was not read yet");
+    late.caught_up();
+    let now = Arrival::now();
+    assert_eq!(all.state().unwrap().snapshot(now), late.state().unwrap().snapshot(now));
+
+    // Offset 3 is dropped, too: this snapshot is of no use.
+    let mut later = Replica::default();
+    read(&mut later, 4, &snapshot);
+    assert!(!later.has_beginning());
+}
+
+#[test]
+fn a_snapshot_is_due_after_an_hour_whoever_wrote_the_entries() {
+    let mut replica = caught_up(&[import(1)]);
+    let mut later = Arrival::now();
+    later.instant += SNAPSHOT_INTERVAL - Duration::from_secs(1);
+    assert!(replica.due_snapshot(Duration::ZERO, later).is_none());
+    later.instant += Duration::from_secs(2);
+    assert!(replica.due_snapshot(Duration::from_secs(60), later).is_none(), "others may be first");
+    let snapshot = Entry::new(replica.due_snapshot(Duration::ZERO, later).unwrap());
+    assert!(replica.due_snapshot(Duration::ZERO, later).is_none(), "it is on its way");
+    replica.read(1, snapshot, 100, later);
+    later.instant += SNAPSHOT_INTERVAL * 2;
+    assert!(replica.due_snapshot(Duration::ZERO, later).is_none(), "nothing has changed since");
+}
+
+#[test]
+fn a_writer_gets_the_outcome_of_its_entry() {
+    let mut replica = caught_up(&[import(1)]);
+    let lead = |_| Entry::new(Op::Lead { candidate: EntryId::new(), expected_version: None, lease_ms: 9_000 });
+    let [entry, rival] = [0, 1].map(lead);
+    let (mut mine, mut theirs) = (replica.expect(entry.id), replica.expect(rival.id));
+    read(&mut replica, 1, &entry);
+    read(&mut replica, 2, &rival);
+    assert_eq!((mine.try_recv(), theirs.try_recv()), (Ok(Outcome::Accepted), Ok(Outcome::Rejected)));
+}
+
+#[test]
+fn a_log_that_was_cut_short_is_read_again_and_the_lost_entries_restored() {
+    let entries: Vec<_> = (0..3).map(import).collect();
+    let mut replica = caught_up(&entries);
+    assert_eq!(replica.resume(), Resume::At(2));
+    assert_eq!(read(&mut replica, 2, &entries[2]), Applied::No);
+    assert_eq!(read(&mut replica, 1, &entries[1]), Applied::No);
+    assert!(knows(&replica, 2));
+    assert_eq!(replica.lost(Arrival::now()), None);
+    // The broker's host lost power, and with it the last entry.
+    assert_eq!(replica.resume(), Resume::At(2));
+    assert_eq!(read(&mut replica, 2, &import(7)), Applied::Diverged);
+    assert!(replica.state().is_none());
+    assert_eq!(replica.resume(), Resume::First);
+    read(&mut replica, 0, &entries[0]);
+    // The connection breaks again before the end of the log.
+    replica.forget();
+    for offset in 0..2 {
+        read(&mut replica, offset, &entries[usize::try_from(offset).unwrap()]);
+    }
+    let restore = Entry::new(replica.lost(Arrival::now()).unwrap());
+    // It is not forgotten before it was read back.
+    assert!(replica.lost(Arrival::now()).is_some());
+    let _waiter = replica.expect(restore.id);
+    read(&mut replica, 2, &restore);
+    assert_eq!(replica.lost(Arrival::now()), None);
+    replica.caught_up();
+    assert!((0..3).all(|n| knows(&replica, n)));
+}
+
+#[test]
+fn a_log_that_went_on_and_dropped_its_beginning_has_lost_nothing() {
+    let mut replica = caught_up(&[import(0), import(1)]);
+    replica.resume();
+    let snapshot = Op::Snapshot { as_of: 9, state: Box::default() };
+    assert_eq!(read(&mut replica, 10, &Entry::new(snapshot.clone())), Applied::Diverged);
+    replica.resume();
+    assert_eq!(read(&mut replica, 10, &Entry::new(snapshot)), Applied::Yes);
+    assert_eq!(replica.lost(Arrival::now()), None, "what it knew has ended since");
+}

@@ -1,0 +1,104 @@
+//! The state in serialized form: what a snapshot holds, and what a restore adds.
+
+use pushbutton_core::Position;
+use serde::{Deserialize, Serialize};
+
+use super::control_messages::MessageRecord;
+use super::dead_letters::Letter;
+use super::jobs::{JobRecord, JobStatus};
+use super::ids::{EventKey, JobKey};
+use super::state_machine::{Arrival, Leader, State};
+
+/// All that later entries are judged by. Lists are in order, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Snapshot {
+    pub(super) jobs: Vec<JobRecord>,
+    pub(super) completed: Vec<JobKey>,
+    pub(super) dead: Vec<Letter>,
+    pub(super) leader: Option<Leader>,
+    pub(super) seen: Vec<EventKey>,
+    pub(super) position: Option<Position>,
+    pub(super) messages: Vec<MessageRecord>,
+}
+
+impl State {
+    pub(crate) fn snapshot(&self, now: Arrival) -> Snapshot {
+        Snapshot {
+            jobs: self.jobs.records().cloned().collect(),
+            completed: self.jobs.completed().collect(),
+            dead: self.dead.iter().cloned().collect(),
+            leader: self.leader().map(|(leader, _)| leader.clone()),
+            seen: self.events.keys().collect(),
+            position: self.events.position().cloned(),
+            messages: self.messages.records(now.instant),
+        }
+    }
+
+    /// Reads it back. Leases count from now: their holders renewed them earlier.
+    pub(crate) fn from_snapshot(snapshot: &Snapshot, now: Arrival) -> Self {
+        let mut state = Self::default();
+        state.restore(snapshot, now);
+        state
+    }
+
+    /// Adds what is not known. Of what is known only a job that waits changes, to the lease that it had.
+    pub(super) fn restore(&mut self, lost: &Snapshot, now: Arrival) {
+        for id in &lost.completed {
+            self.jobs.complete(*id);
+        }
+        for letter in &lost.dead {
+            if letter.job.as_ref().is_none_or(|job| !self.jobs.is_completed(JobKey::of(&job.id))) {
+                if let Some(job) = &letter.job {
+                    self.jobs.remove(&job.id);
+                }
+                self.dead.keep(letter.clone());
+            }
+        }
+        for record in &lost.jobs {
+            if !self.knows(&record.job.id) {
+                self.jobs.insert(record.clone(), now);
+            } else if let JobStatus::Leased { .. } = record.status {
+                self.jobs.change(&record.job.id, record.version, now, |known| {
+                    let waits = matches!(known.status, JobStatus::Waiting { .. });
+                    let restored = waits && known.version == record.version;
+                    if restored {
+                        known.status = record.status.clone();
+                    }
+                    restored
+                });
+            }
+        }
+        if self.leader().is_none() {
+            self.set_leader(lost.leader.clone(), now);
+        }
+        self.events.record(&lost.seen);
+        self.events.advance(lost.position.as_ref());
+        self.messages.restore(&lost.messages, now.instant);
+    }
+
+    /// What this state knows and the other does not, for a [`restore`](Self::restore) there; none if that is nothing.
+    ///
+    /// A lease goes to the other's version of the job: it is void if something happens there first.
+    pub(super) fn missing_in(&self, other: &Self, now: Arrival) -> Option<Snapshot> {
+        let mine = self.snapshot(now);
+        let job = |record: JobRecord| {
+            let Some(known) = other.jobs.get(&record.job.id) else {
+                return (!other.knows(&record.job.id)).then_some(record);
+            };
+            let is_leased = matches!(record.status, JobStatus::Leased { .. });
+            let restores = is_leased && matches!(known.status, JobStatus::Waiting { .. });
+            restores.then(|| JobRecord { version: known.version, ..record })
+        };
+        let lost = Snapshot {
+            jobs: mine.jobs.into_iter().filter_map(job).collect(),
+            completed: mine.completed.into_iter().filter(|id| !other.jobs.is_completed(*id)).collect(),
+            dead: mine.dead.into_iter().filter(|letter| !other.dead.holds(letter)).collect(),
+            leader: mine.leader.filter(|_| other.leader().is_none()),
+            seen: mine.seen.into_iter().filter(|key| !other.events.has_seen(*key)).collect(),
+            position: mine.position.filter(|position| other.events.is_behind(position)),
+            messages: mine.messages.into_iter().filter(|message| !other.messages.has(message.id)).collect(),
+        };
+        (lost != Snapshot::default()).then_some(lost)
+    }
+}

@@ -1,0 +1,231 @@
+//! The state machine: (state, entry, arrival) -> outcome. It has no input, no output and no clock of its own.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pushbutton_core::{Job, JobId};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::control_messages::ControlMessages;
+use super::dead_letters::{DeadLetters, Letter};
+use super::entry::{Entry, Op};
+use super::ids::{EntryId, JobKey, Version};
+use super::jobs::{JobRecord, JobStatus, Jobs};
+use super::seen_events::SeenEvents;
+
+/// When an entry was read, on the reader's clocks: the monotonic one, and the calendar.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    pub(crate) instant: Instant,
+    pub(crate) date: Timestamp,
+}
+
+impl Arrival {
+    pub(crate) fn now() -> Self {
+        Self { instant: Instant::now(), date: Timestamp::now() }
+    }
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It took effect.
+    Accepted,
+    /// It had no effect: the job is known already, another participant was faster, or the lease was lost.
+    Rejected,
+    /// Of events: which of them are new.
+    Recorded(Vec<bool>),
+}
+
+impl From<bool> for Outcome {
+    fn from(accepted: bool) -> Self {
+        if accepted { Self::Accepted } else { Self::Rejected }
+    }
+}
+
+/// The leader among the handlers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Leader {
+    pub(crate) candidate: EntryId,
+    /// The entry by which it acquired or last renewed its lease.
+    pub(crate) version: Version,
+    lease_ms: u64,
+}
+
+/// Everything that the log says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct State {
+    pub(crate) jobs: Jobs,
+    pub(crate) dead: DeadLetters,
+    pub(crate) events: SeenEvents,
+    pub(crate) messages: ControlMessages,
+    /// With the end of its lease, on the clock of this participant.
+    leader: Option<(Leader, Instant)>,
+}
+
+pub(super) fn later(from: Instant, by: Duration) -> Instant {
+    // A delay that the clock cannot express is ten years.
+    from.checked_add(by).unwrap_or_else(|| from + Duration::from_secs(315_360_000))
+}
+
+pub(super) fn lease_end(lease_ms: u64, now: Arrival) -> Instant {
+    later(now.instant, Duration::from_millis(lease_ms))
+}
+
+impl State {
+    /// Applies one entry, at its place in the log.
+    pub(crate) fn apply(&mut self, offset: u64, entry: &Entry, now: Arrival) -> Outcome {
+        let version = (offset, entry.id);
+        match &entry.op {
+            Op::Barrier | Op::Snapshot { .. } => Outcome::Accepted,
+            Op::Import { jobs, unreadable } => {
+                for job in jobs {
+                    self.import(job, version, now);
+                }
+                for letter in unreadable {
+                    self.dead.keep(letter.clone());
+                }
+                Outcome::Accepted
+            }
+            Op::Claim { job, expected_version, run, lease_ms } => {
+                let claim = |record: &mut JobRecord| {
+                    let unchanged = record.version == *expected_version;
+                    if unchanged {
+                        record.lost_leases += u32::from(matches!(record.status, JobStatus::Leased { .. }));
+                        record.status = JobStatus::Leased { run: run.clone(), lease_ms: *lease_ms };
+                    }
+                    unchanged
+                };
+                self.jobs.change(job, version, now, claim).into()
+            }
+            Op::Renew { job, run } => self.jobs.change(job, version, now, |record| record.is_held_by(run)).into(),
+            Op::Retry { job, run, due, after_ms } => {
+                let retry = |record: &mut JobRecord| {
+                    let held = record.is_held_by(run);
+                    if held {
+                        record.job.failed_attempts = record.job.failed_attempts.saturating_add(1);
+                        record.lost_leases = 0;
+                        record.status = JobStatus::Waiting { due: *due, after_ms: *after_ms };
+                    }
+                    held
+                };
+                self.jobs.change(job, version, now, retry).into()
+            }
+            Op::HandBack { job, run } => {
+                let hand_back = |record: &mut JobRecord| {
+                    let held = record.is_held_by(run);
+                    if held {
+                        record.status = JobStatus::waiting();
+                    }
+                    held
+                };
+                self.jobs.change(job, version, now, hand_back).into()
+            }
+            Op::Complete { job, run } => {
+                let known = self.knows(job);
+                let held = self.jobs.get(job).is_some_and(|record| record.is_held_by(run));
+                if held || !known {
+                    self.jobs.complete(JobKey::of(job));
+                }
+                (held || !known).into()
+            }
+            Op::Reject { job, run, why, at } => {
+                self.dead_letter(job, why, *at, |record| record.is_held_by(run)).into()
+            }
+            Op::DeadLetter { job, expected_version, why, at } => {
+                self.dead_letter(job, why, *at, |record| record.version == *expected_version).into()
+            }
+            Op::Requeue { letter, at } => {
+                let taken = self.dead.take(letter, *at, |letter| letter.job.is_some());
+                let job = taken.and_then(|letter| letter.job);
+                let requeued = job.is_some();
+                if let Some(mut job) = job {
+                    job.failed_attempts = 0;
+                    self.import(&job, version, now);
+                }
+                requeued.into()
+            }
+            Op::RemoveLetter { letter, at } => {
+                let taken = self.dead.take(letter, *at, |_| true);
+                if let Some(job) = taken.as_ref().and_then(|letter| letter.job.as_ref()) {
+                    self.jobs.complete(JobKey::of(&job.id));
+                }
+                taken.is_some().into()
+            }
+            Op::Lead { candidate, expected_version, lease_ms } => {
+                let may = self.leader().is_none_or(|(leader, _)| {
+                    leader.candidate == *candidate || Some(leader.version) == *expected_version
+                });
+                if may {
+                    let leader = Leader { candidate: *candidate, version, lease_ms: *lease_ms };
+                    self.set_leader(Some(leader), now);
+                }
+                may.into()
+            }
+            Op::StepDown { candidate } => {
+                let leads = self.leader().is_some_and(|(leader, _)| leader.candidate == *candidate);
+                if leads {
+                    self.leader = None;
+                }
+                leads.into()
+            }
+            Op::Seen { events, position } => {
+                self.events.advance(position.as_ref());
+                Outcome::Recorded(self.events.record(events))
+            }
+            Op::Broadcast { message } => {
+                self.messages.add(entry.id, message, now.instant, now.instant);
+                Outcome::Accepted
+            }
+            Op::Restore { lost } => {
+                self.restore(lost, now);
+                Outcome::Accepted
+            }
+        }
+    }
+
+    /// Whether the job is open, completed, or a dead letter.
+    pub(crate) fn knows(&self, id: &JobId) -> bool {
+        let key = JobKey::of(id);
+        self.jobs.get(id).is_some() || self.jobs.is_completed(key) || self.dead.has_job(key)
+    }
+
+    /// The leader, and when its lease ends.
+    pub(crate) fn leader(&self) -> Option<&(Leader, Instant)> {
+        self.leader.as_ref()
+    }
+
+    pub(super) fn set_leader(&mut self, leader: Option<Leader>, now: Arrival) {
+        self.leader = leader.map(|leader| {
+            let end = lease_end(leader.lease_ms, now);
+            (leader, end)
+        });
+    }
+
+    fn import(&mut self, job: &Job, version: Version, now: Arrival) {
+        if !self.knows(&job.id) {
+            let (job, status) = (job.clone(), JobStatus::waiting());
+            self.jobs.insert(JobRecord { job, version, lost_leases: 0, status }, now);
+        }
+    }
+
+    fn dead_letter(
+        &mut self,
+        id: &JobId,
+        why: &str,
+        at: Timestamp,
+        may: impl FnOnce(&JobRecord) -> bool,
+    ) -> bool {
+        let accepted = self.jobs.get(id).is_some_and(may);
+        if accepted {
+            let job = self.jobs.remove(id);
+            self.dead.keep(Letter { job, why: why.to_owned(), at });
+        }
+        accepted
+    }
+}
+
+#[cfg(test)]
+#[path = "state_machine_tests.rs"]
+mod tests;

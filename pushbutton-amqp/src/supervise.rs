@@ -1,0 +1,337 @@
+//! The supervisor: connects, declares, reads the log to its end, and is ready; after any failure it starts over.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::Event;
+use lapin::message::Delivery;
+use lapin::types::AMQPValue;
+use pushbutton_core::retry::Backoff;
+use pushbutton_core::{Error, ErrorKind, Result};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::codec::{self, Unreadable};
+use crate::config::AmqpConfig;
+use crate::connect::connect;
+use crate::log::{Applied, Arrival, Entry, Op, Outcome, Replica, Resume};
+use crate::session::{Session, acknowledge};
+use crate::topology::{Names, text};
+
+/// Pauses between attempts to connect. A broker that is back is found within the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// How often the client is asked whether it is connected, since it does not always report the loss.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The state of the connection.
+#[derive(Debug, Clone)]
+pub(crate) enum ConnectionState {
+    /// The first attempt is under way.
+    Connecting,
+    /// Connected, and the log was read to its end.
+    Ready(Arc<Session>),
+    /// Not connected; the supervisor goes on trying.
+    Down { kind: ErrorKind, why: String, permanent: bool },
+}
+
+/// What all parts of one queue share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: AmqpConfig,
+    names: Names,
+    replica: Mutex<Replica>,
+    /// Counts up with every entry that is read.
+    changed: watch::Sender<u64>,
+    connection: watch::Sender<ConnectionState>,
+    /// Tasks that write a last entry before the connection closes.
+    background: Mutex<JoinSet<()>>,
+    /// So that not all participants write a snapshot at the same moment.
+    snapshot_jitter: Duration,
+    /// Ends everything.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Shared {
+    pub(crate) fn new(config: AmqpConfig) -> Self {
+        Self {
+            names: Names::new(&config.prefix),
+            config,
+            replica: Mutex::default(),
+            changed: watch::Sender::new(0),
+            connection: watch::Sender::new(ConnectionState::Connecting),
+            background: Mutex::default(),
+            snapshot_jitter: Duration::from_secs(Uuid::now_v7().as_bytes()[15].into()),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// The deadline of one request.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.config.timeout.0
+    }
+
+    pub(crate) fn replica(&self) -> MutexGuard<'_, Replica> {
+        self.replica.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes with every entry that is read from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub(crate) fn connection(&self) -> watch::Receiver<ConnectionState> {
+        self.connection.subscribe()
+    }
+
+    /// Runs a task that [`join_background`](Self::join_background) waits for.
+    pub(crate) fn spawn_background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let mut background = self.background.lock().unwrap_or_else(PoisonError::into_inner);
+            while background.try_join_next().is_some() {}
+            background.spawn_on(task, &runtime);
+        }
+    }
+
+    pub(crate) async fn join_background(&self) {
+        let mut all = std::mem::take(&mut *self.background.lock().unwrap_or_else(PoisonError::into_inner));
+        while all.join_next().await.is_some() {}
+    }
+
+    /// The connection, if there is one now.
+    pub(crate) fn session_now(&self) -> Option<Arc<Session>> {
+        match &*self.connection.borrow() {
+            ConnectionState::Ready(session) if !session.is_closed() => Some(Arc::clone(session)),
+            _ => None,
+        }
+    }
+
+    /// Waits for the connection, without a limit if there is no deadline. Fails at once when the broker has refused
+    /// us permanently.
+    pub(crate) async fn session(&self, until: Option<Instant>) -> Result<Arc<Session>> {
+        let mut connection = self.connection();
+        loop {
+            let down = match &*connection.borrow_and_update() {
+                ConnectionState::Ready(session) if !session.is_closed() => return Ok(Arc::clone(session)),
+                ConnectionState::Down { kind, why, permanent: true } => {
+                    return Err(Error::permanent(*kind, why.clone()).with("broker", self.config.address()));
+                }
+                ConnectionState::Down { why, .. } => why.clone(),
+                _ => "connecting".to_owned(),
+            };
+            let timer = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = connection.changed() => if changed.is_err() { return Err(closed()) },
+                () = self.stop.cancelled() => return Err(closed()),
+                () = timer => return Err(
+                    Error::temporary(ErrorKind::Unreachable, format!("no connection to the broker: {down}"))
+                        .with("broker", self.config.address())
+                ),
+            }
+        }
+    }
+
+    /// Waits until the state is known. It stays known while the broker is away.
+    pub(crate) async fn wait_for_state(&self, until: Instant) -> Result<()> {
+        if self.replica().state().is_none() {
+            self.session(Some(until)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The log is being read again from its first entry.
+pub(crate) fn not_ready() -> Error {
+    Error::temporary(ErrorKind::Unreachable, "the log is being read again")
+}
+
+pub(crate) fn closed() -> Error {
+    Error::permanent(ErrorKind::Cancelled, "the queue was closed")
+}
+
+/// Keeps a connection until the queue is closed.
+pub(crate) async fn supervise(shared: Arc<Shared>) {
+    let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
+    let mut was_ready = false;
+    for attempt in 0.. {
+        let error = tokio::select! {
+            error = run_connection(&shared, attempt, &mut was_ready, &mut backoff) => error,
+            () = shared.stop.cancelled() => break,
+        };
+        // A connection that was ready once may be ready again: somebody may be fixing the broker.
+        let permanent = !error.is_temporary() && !was_ready;
+        let pause = backoff.next_delay();
+        tracing::warn!(
+            broker = shared.config.address(),
+            ?pause,
+            "not connected to RabbitMQ, will try again: {error}"
+        );
+        let why = error.message().to_owned();
+        shared.connection.send_replace(ConnectionState::Down { kind: error.kind(), why, permanent });
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shared.stop.cancelled() => break,
+        }
+    }
+    if let ConnectionState::Ready(session) = shared.connection.send_replace(ConnectionState::Connecting) {
+        session.close().await;
+    }
+}
+
+/// Runs one connection until it fails; returns why.
+async fn run_connection(
+    shared: &Arc<Shared>,
+    attempt: usize,
+    was_ready: &mut bool,
+    backoff: &mut Backoff,
+) -> Error {
+    let opening = async {
+        let connection = connect(&shared.config, attempt).await?;
+        Session::open(connection, shared.names.clone(), shared.config.timeout.0).await.map(Arc::new)
+    };
+    let session = match opening.await {
+        Ok(session) => session,
+        Err(error) => return error,
+    };
+    let error = match read_log(shared, &session, was_ready, backoff).await {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    session.fail(&error);
+    // In the background: a broker that hangs must not delay the next attempt.
+    tokio::spawn(async move { session.close().await });
+    error
+}
+
+/// Reads the log for as long as the connection holds.
+async fn read_log(
+    shared: &Arc<Shared>,
+    session: &Arc<Session>,
+    was_ready: &mut bool,
+    backoff: &mut Backoff,
+) -> Result<Infallible> {
+    let mut events = session.connection().events_listener();
+    let resume = shared.replica().resume();
+    let from = match resume {
+        Resume::First => text("first"),
+        Resume::At(offset) => AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX)),
+    };
+    let mut log = match session.read_log(from).await {
+        Ok(log) => log,
+        Err(error) => {
+            // The offset may be gone with the log: the next connection begins with the first entry.
+            shared.replica().forget();
+            return Err(error);
+        }
+    };
+    let mut caught_up = append(shared, session, Op::Barrier).await?;
+    let mut ready = false;
+    let mut deadline = shared.deadline();
+    let mut poll = tokio::time::interval(POLL_INTERVAL);
+    loop {
+        tokio::select! {
+            delivery = log.next() => {
+                read_entry(shared, &delivery?).await?;
+                write_due_snapshot(shared, session)?;
+                deadline = shared.deadline();
+            }
+            _ = &mut caught_up, if !ready => {
+                let lost = shared.replica().lost(Arrival::now());
+                if let Some(restore) = lost {
+                    tracing::warn!("the broker has lost the end of the log; writing again what is known of it");
+                    caught_up = append(shared, session, restore).await?;
+                    continue;
+                }
+                shared.replica().caught_up();
+                (ready, *was_ready) = (true, true);
+                backoff.reset();
+                tracing::info!(broker = shared.config.address(), "connected to RabbitMQ");
+                shared.connection.send_replace(ConnectionState::Ready(Arc::clone(session)));
+            }
+            () = sleep_until(deadline), if !ready => {
+                let text = match shared.replica().has_beginning() {
+                    true => "the end of the log did not come in time",
+                    false => "the log has lost its beginning, and no snapshot is left: delete the stream PREFIX.log to start a new one",
+                };
+                shared.replica().forget();
+                return Err(Error::temporary(ErrorKind::Protocol, text));
+            }
+            Some(event) = events.next() => match event {
+                Event::ConnectionBlocked(why) => tracing::warn!("RabbitMQ accepts no messages at the moment: {why}"),
+                Event::ConnectionUnblocked => tracing::info!("RabbitMQ accepts messages again"),
+                Event::Error(error) => return Err(crate::error::from_lapin(error)),
+                _ => {}
+            },
+            _ = poll.tick() => {
+                if !session.is_connected() {
+                    return Err(Error::temporary(ErrorKind::Unreachable, "the connection to the broker was closed"));
+                }
+                write_due_snapshot(shared, session)?;
+            }
+            () = session.closed() => return Err(Error::temporary(ErrorKind::Unreachable, "the connection failed")),
+        }
+    }
+}
+
+/// Appends an entry; its outcome comes when it is read.
+async fn append(shared: &Shared, session: &Session, op: Op) -> Result<oneshot::Receiver<Outcome>> {
+    let entry = Entry::new(op);
+    let outcome = shared.replica().expect(entry.id);
+    session.append(&codec::encode(&entry)?).await?;
+    Ok(outcome)
+}
+
+/// Applies one entry.
+async fn read_entry(shared: &Shared, delivery: &Delivery) -> Result<()> {
+    let entry = codec::decode::<Entry>(delivery);
+    let offset = codec::offset(delivery);
+    // At once: RabbitMQ closes a channel that acknowledges nothing for half an hour, and the log may be quiet for longer.
+    acknowledge(delivery, false).await?;
+    let (entry, offset) = match (entry, offset) {
+        (Ok(entry), Some(offset)) => (entry, offset),
+        (Err(newer @ Unreadable::Newer(_)), _) => {
+            return Err(Error::permanent(ErrorKind::Protocol, format!("an entry of the log cannot be read: {newer}")));
+        }
+        (Err(Unreadable::Malformed(why)), _) => {
+            tracing::warn!("skipping a message in the log that is not an entry: {why}");
+            return Ok(());
+        }
+        (_, None) => return Err(Error::permanent(ErrorKind::Protocol, "PREFIX.log is not a stream")),
+    };
+    let applied = shared.replica().read(offset, entry, delivery.data.len(), Arrival::now());
+    match applied {
+        Applied::Diverged => {
+            tracing::warn!("the log on the broker has changed; reading it again from its first entry");
+            Err(Error::temporary(ErrorKind::Protocol, "the log has changed"))
+        }
+        Applied::No => Ok(()),
+        Applied::Yes => {
+            shared.changed.send_modify(|count| *count += 1);
+            Ok(())
+        }
+    }
+}
+
+/// Several participants may write a snapshot at the same time: readers use the first that they can.
+fn write_due_snapshot(shared: &Shared, session: &Arc<Session>) -> Result<()> {
+    let due = shared.replica().due_snapshot(shared.snapshot_jitter, Arrival::now());
+    if let Some(snapshot) = due {
+        let (session, body) = (Arc::clone(session), codec::encode(&Entry::new(snapshot))?);
+        tokio::spawn(async move {
+            if let Err(error) = session.append(&body).await {
+                session.fail(&error);
+            }
+        });
+    }
+    Ok(())
+}
