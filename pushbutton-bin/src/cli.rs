@@ -161,9 +161,11 @@ pub(crate) enum Command {
     /// Cancel jobs, on every operator: running jobs stop and are cleaned up, waiting jobs will not run.
     ///
     /// Jobs that are queued later are not affected.
-    #[command(after_long_help = "Examples:\n  pushbutton-bin cancel 12345            all jobs of a change\n  \
+    #[command(
+        after_long_help = "Examples:\n  pushbutton-bin cancel 12345            all jobs of a change\n  \
         pushbutton-bin cancel 12345,2          all jobs of one patch set\n  \
-        pushbutton-bin cancel 15379720bc5e83505f8e0b21396d63c8    one job, by the id in the comment or the log")]
+        pushbutton-bin cancel 15379720bc5e83505f8e0b21396d63c8    one job, by the id in the comment or the log"
+    )]
     Cancel {
         /// Change number, as `12345`; one patch set of it, as `12345,2`; or a job id.
         #[arg(value_name = "CHANGE[,PATCHSET]|JOB", value_parser = cancel_target)]

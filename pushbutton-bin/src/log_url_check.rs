@@ -25,7 +25,8 @@ impl Check for LogUrlCheck<'_> {
             return findings;
         };
         let Some((host, port)) = host_and_port(url) else {
-            findings.push(Finding::fail(format!("{url:?} is not a URL"), "write it as https://logs.example.org"));
+            findings
+                .push(Finding::fail(format!("{url:?} is not a URL"), "write it as https://logs.example.org"));
             return findings;
         };
         if host.parse::<IpAddr>().is_ok_and(|address| !address.is_loopback()) {
@@ -50,7 +51,9 @@ impl Check for LogUrlCheck<'_> {
 }
 
 fn host_and_port(url: &str) -> Option<(String, u16)> {
-    let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.username().is_empty())?;
+    let url = Url::parse(url)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.username().is_empty())?;
     // Brackets around an IPv6 address belong to the URL, not to the address.
     let host = url.host_str()?.trim_matches(['[', ']']);
     Some((host.to_owned(), url.port_or_known_default()?))

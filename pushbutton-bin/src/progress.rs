@@ -78,7 +78,11 @@ fn line(update: &Update, verbose: bool) -> Option<(Mark, String)> {
                 update.job.cause.by.as_deref().map(|by| format!(" by {}", sanitize(by))).unwrap_or_default();
             (
                 Mark::Plain,
-                format!("queued: {}{by}, trigger {}", update.job.cause.kind, sanitize(&update.job.cause.trigger)),
+                format!(
+                    "queued: {}{by}, trigger {}",
+                    update.job.cause.kind,
+                    sanitize(&update.job.cause.trigger)
+                ),
             )
         }
         UpdateKind::Started => (Mark::Plain, format!("started, attempt {}", update.attempt)),
@@ -95,6 +99,7 @@ fn line(update: &Update, verbose: bool) -> Option<(Mark, String)> {
                 StageStatus::Unreachable => (Mark::Bad, "lost the node"),
                 StageStatus::TimedOut => (Mark::Bad, "took too long"),
                 StageStatus::Cancelled => (Mark::Warning, "was cancelled"),
+                _ => (Mark::Warning, "ended"),
             };
             let tests = outcome.tests.map(|tests| {
                 format!(" ({} passed, {} failed, {} skipped)", tests.passed, tests.failed, tests.skipped)
@@ -106,14 +111,17 @@ fn line(update: &Update, verbose: bool) -> Option<(Mark, String)> {
         UpdateKind::Retrying { why, after } => {
             (Mark::Warning, format!("will be retried in {}: {}", took(*after), sanitize(why)))
         }
-        UpdateKind::HandedBack { why } => (Mark::Warning, format!("returned to the queue: {}", sanitize(why))),
+        UpdateKind::HandedBack { why } => {
+            (Mark::Warning, format!("returned to the queue: {}", sanitize(why)))
+        }
         UpdateKind::Finished { report } => {
             let mark = match report.verdict {
                 Verdict::Success => Mark::Good,
                 Verdict::Superseded | Verdict::Cancelled | Verdict::Skipped => Mark::Warning,
                 _ => Mark::Bad,
             };
-            let reason = report.reason.as_deref().map(|why| format!(": {}", sanitize(why))).unwrap_or_default();
+            let reason =
+                report.reason.as_deref().map(|why| format!(": {}", sanitize(why))).unwrap_or_default();
             (mark, format!("{} in {}{reason}", report.verdict.result(), took(report.took)))
         }
         _ => return None,
@@ -138,7 +146,7 @@ mod tests {
     fn a_stage_is_shown_with_its_time_and_tests() {
         let stage = StageName::new("run").unwrap();
         let outcome = StageOutcome::new(StageStatus::Failed, Duration::from_secs(65))
-            .with_tests(TestCounts { passed: 3, failed: 1, skipped: 0 })
+            .with_tests(TestCounts::new(3, 1, 0))
             .with_detail("exit\x1b[1m 1".to_owned());
         let text = shown(UpdateKind::StageEnded { stage, outcome }, false).unwrap();
         assert_eq!(text, "stage run failed in 1m 05s (3 passed, 1 failed, 0 skipped): exit\u{fffd}[1m 1");

@@ -7,13 +7,12 @@ use std::time::Duration;
 use pushbutton_core::pipeline::control_message_of;
 use pushbutton_core::{
     ControlMessage, Decision, Event, EventSource as _, Job, JobSpec, OnFailure, PlannedJob, Report, Result,
-    RunId, RunWhen,
-    StageName, StageOutcome, StageResult, StageStatus, Verdict,
+    RunId, RunWhen, StageName, StageOutcome, StageResult, StageStatus, Verdict,
 };
 use pushbutton_gerrit::{EventFilter, RecordedStream};
 
 use crate::assemble;
-use crate::cli::VerdictWord;
+use crate::cli::VerdictName;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::print::{count, print, sanitize};
@@ -26,7 +25,7 @@ const ASSUMED_TIME: Duration = Duration::from_secs(42 * 60);
 const RUN: &str = "00000000-0000-7000-8000-000000000000";
 
 /// Reads the stream, and prints each event with its consequences.
-pub(crate) async fn run(config: &Config, file: &Path, word: VerdictWord) -> anyhow::Result<Exit> {
+pub(crate) async fn run(config: &Config, file: &Path, verdict: VerdictName) -> anyhow::Result<Exit> {
     let triggers = assemble::triggers(config)?;
     let mut source = RecordedStream::open(file, EventFilter::everything()).await?;
     let (mut seen, mut events, mut jobs) = (HashSet::new(), 0_u64, 0_u64);
@@ -54,9 +53,10 @@ pub(crate) async fn run(config: &Config, file: &Path, word: VerdictWord) -> anyh
                     print(format!("   RUN   {name}, by trigger {}", sanitize(&trigger)));
                     let job = Job::new(name, &event, trigger, event.position.at);
                     let spec = config.jobs.get(&job.name);
-                    print(indent(&comment(&config.gerrit, &report(config, job, spec, word)?)));
+                    print(indent(&comment(&config.gerrit, &report(config, job, spec, verdict)?)));
                 }
             }
+            _ => {}
         }
     }
     for line in source.skipped() {
@@ -69,7 +69,8 @@ pub(crate) async fn run(config: &Config, file: &Path, word: VerdictWord) -> anyh
 
 fn heading(number: u64, event: &Event) -> String {
     let change = &event.change;
-    let by = event.kind.actor().map(|actor| format!(" by {}", sanitize(&actor.to_string()))).unwrap_or_default();
+    let by =
+        event.kind.actor().map(|actor| format!(" by {}", sanitize(&actor.to_string()))).unwrap_or_default();
     let at = event.position.at.strftime("%F %T");
     let (kind, place) = (event.kind.name(), format!("{},{}", change.number, event.patchset.number));
     format!("\n{number}. {at} {kind}{by} on {place} of {} {}", change.project, change.branch)
@@ -80,7 +81,7 @@ fn indent(text: &str) -> String {
 }
 
 /// The report, if the job ended with this verdict.
-fn report(config: &Config, job: Job, spec: Option<&JobSpec>, word: VerdictWord) -> Result<Report> {
+fn report(config: &Config, job: Job, spec: Option<&JobSpec>, verdict: VerdictName) -> Result<Report> {
     let run = RunId::new(RUN)?;
     // The stage that fails: the last one whose failure is the patch's, as tests come last.
     let blamed = spec.into_iter().flat_map(|spec| &spec.stages).rev();
@@ -89,13 +90,13 @@ fn report(config: &Config, job: Job, spec: Option<&JobSpec>, word: VerdictWord) 
         .find(|stage| stage.on_failure == OnFailure::Fail);
     let stage = blamed.map_or_else(|| StageName::new("test"), |stage| Ok(stage.name.clone()))?;
     let attempts = spec.map_or(1, |spec| spec.attempts);
-    let (verdict, attempts, status) = match word {
-        VerdictWord::Success => (Verdict::Success, 1, StageStatus::Passed),
-        VerdictWord::Failure => (Verdict::Failure { stage: stage.clone() }, 1, StageStatus::Failed),
-        VerdictWord::NodeFailure => (Verdict::NodeFailure, attempts, StageStatus::Unreachable),
-        VerdictWord::RetryLimit => (Verdict::RetryLimit, attempts, StageStatus::Unreachable),
-        VerdictWord::TimedOut => (Verdict::TimedOut { stage: stage.clone() }, 1, StageStatus::TimedOut),
-        VerdictWord::PostFailure => (Verdict::PostFailure, 1, StageStatus::Failed),
+    let (verdict, attempts, status) = match verdict {
+        VerdictName::Success => (Verdict::Success, 1, StageStatus::Passed),
+        VerdictName::Failure => (Verdict::Failure { stage: stage.clone() }, 1, StageStatus::Failed),
+        VerdictName::NodeFailure => (Verdict::NodeFailure, attempts, StageStatus::Unreachable),
+        VerdictName::RetryLimit => (Verdict::RetryLimit, attempts, StageStatus::Unreachable),
+        VerdictName::TimedOut => (Verdict::TimedOut { stage: stage.clone() }, 1, StageStatus::TimedOut),
+        VerdictName::PostFailure => (Verdict::PostFailure, 1, StageStatus::Failed),
     };
     let logs = config.logs.of(&run, &job).url.filter(|_| verdict != Verdict::NodeFailure);
     let (started, outcome) = (job.created, StageOutcome::new(status, ASSUMED_TIME));

@@ -91,7 +91,9 @@ impl<'c> Runtime<'c> {
     pub(crate) fn log_where_jobs_wait(&self) {
         if self.config.rabbitmq.is_none() {
             let folder = self.config.state.display();
-            tracing::info!("no RabbitMQ is configured: handler and operators must share {folder}, on this host");
+            tracing::info!(
+                "no RabbitMQ is configured: handler and operators must share {folder}, on this host"
+            );
         }
     }
 

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use pushbutton_core::{DeadLetter, DeadLetters as _, HumanDuration, Queue as _, QueueDepth, RunHistory as _, RunRecord};
+use pushbutton_core::{
+    DeadLetter, DeadLetters as _, HumanDuration, Queue as _, QueueDepth, RunHistory as _, RunRecord,
+};
 
 use crate::assemble::QueueBackend;
 use crate::config::Config;
@@ -84,7 +86,7 @@ mod tests {
             .with_state(RunState::Completed)
             .with_ended(samples::AT + std::time::Duration::from_secs(65))
             .with_verdict(Verdict::Success)
-            .with_tests(TestCounts { passed: 3, failed: 0, skipped: 1 });
+            .with_tests(TestCounts::new(3, 0, 1));
         let dead = DeadLetter::new("x", "no\x07 job");
         let page = page(QueueDepth::new(1, 0, 1), &[dead], &[run], samples::AT);
         assert!(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pushbutton_ansible::{AnsibleConfig, AnsibleExecutor};
-use pushbutton_core::seam::LineSink;
+use pushbutton_core::LineSink;
 use pushbutton_core::{Executor, Node, OnFailure, StageStatus};
 use pushbutton_testkit::conformance::execute::context_at;
 use serde_json::json;
@@ -29,7 +29,7 @@ fn default_job(place: &Path) -> JobSpec {
     std::os::unix::fs::symlink(playbooks(), place.join("playbooks")).unwrap();
     let env = |name: &str| (name == "GERRIT_KEY").then(|| "key".to_owned());
     let config = parse(DEFAULT, &place.join("pushbutton.yml"), &env).unwrap();
-    config.jobs.into_iter().next().unwrap()
+    config.jobs.into_values().next().unwrap()
 }
 
 fn playbooks() -> PathBuf {

@@ -114,7 +114,10 @@ impl Document {
                 }
             },
             Yaml::Sequence(list) => Value::List(
-                (0..).zip(list).map(|(n, yaml)| child(self, at, yaml, &n.to_string(), Step::Index(n))).collect(),
+                (0..)
+                    .zip(list)
+                    .map(|(n, yaml)| child(self, at, yaml, &n.to_string(), Step::Index(n)))
+                    .collect(),
             ),
             Yaml::Mapping(mapping) => {
                 let mut map = BTreeMap::new();

@@ -49,7 +49,11 @@ pub(crate) fn fill(
     Ok(Some(Filled { text: filled, whole }))
 }
 
-fn value_of(reference: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Unusable> {
+fn value_of(
+    reference: &str,
+    folder: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, Unusable> {
     if let Some(path) = reference.strip_prefix("file:") {
         return content_of(&super::paths::absolute(path, folder, env));
     }

@@ -57,7 +57,8 @@ impl Lines {
                             top.lines.children.insert(name, Self { line, children: HashMap::new() });
                         }
                         None => {
-                            let key = if let Event::Scalar(key, ..) = event { key.into() } else { String::new() };
+                            let key =
+                                if let Event::Scalar(key, ..) = event { key.into() } else { String::new() };
                             top.key = Some((key, line));
                         }
                     }

@@ -98,7 +98,10 @@ pub(crate) fn load(file: &Path) -> Result<Config, ConfigErrors> {
 }
 
 fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
-    ConfigErrors { file: file.to_owned(), list: vec![ConfigError { line: 1, key: String::new(), problem, fix }] }
+    ConfigErrors {
+        file: file.to_owned(),
+        list: vec![ConfigError { line: 1, key: String::new(), problem, fix }],
+    }
 }
 
 /// Reads a text that is, or would be, the content of `file`.

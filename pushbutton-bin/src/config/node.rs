@@ -102,7 +102,11 @@ impl Node {
 
     /// How many steps of the path lead to a value.
     pub(crate) fn depth_of(&self, path: &[Step]) -> usize {
-        (0..path.len()).rev().map(|depth| depth + 1).find(|depth| self.get(&path[..*depth]).is_some()).unwrap_or(0)
+        (0..path.len())
+            .rev()
+            .map(|depth| depth + 1)
+            .find(|depth| self.get(&path[..*depth]).is_some())
+            .unwrap_or(0)
     }
 
     /// The line of the value at the path, or of the nearest one above it.

@@ -82,7 +82,8 @@ fn path_of(error: &serde_path_to_error::Error<Problem>, copy: &Node) -> KeyPath 
 fn record(document: &mut Document, section: &KeyPath, path: &KeyPath, problem: &Problem, copy: &Node) {
     let at = KeyPath([section.0.as_slice(), path.0.as_slice()].concat());
     let above = &path.0[..path.0.len().saturating_sub(1)];
-    let is_placeholder = |node: Option<&Node>| node.is_some_and(|node| matches!(node.value, Value::Placeholder));
+    let is_placeholder =
+        |node: Option<&Node>| node.is_some_and(|node| matches!(node.value, Value::Placeholder));
     let node = copy.get(&path.0);
     if document.has_error(&at) || is_placeholder(node) || is_placeholder(copy.get(above)) {
         return;
@@ -102,7 +103,9 @@ fn record(document: &mut Document, section: &KeyPath, path: &KeyPath, problem: &
             let (problem, fix) = wrong_type(node, expected);
             document.error(&at, problem, fix);
         }
-        Problem::Other(_) if is_secret(&at) || matches!(node, Some(Node { value: Value::Filled { .. }, .. })) => {
+        Problem::Other(_)
+            if is_secret(&at) || matches!(node, Some(Node { value: Value::Filled { .. }, .. })) =>
+        {
             document.error(&at, "this value does not fit (it is not shown: it may be a secret)", "check it");
         }
         Problem::Other(message) => document.error(&at, message.clone(), ""),
@@ -173,11 +176,19 @@ fn replace(copy: &mut Node, mut path: KeyPath, problem: Problem) -> bool {
 /// What serde has against a value.
 #[derive(Debug)]
 pub(crate) enum Problem {
-    UnknownKey { key: String, known: &'static [&'static str] },
+    UnknownKey {
+        key: String,
+        known: &'static [&'static str],
+    },
     MissingKey(&'static str),
     /// A name that is none of an enum's.
-    UnknownName { name: String, known: &'static [&'static str] },
-    WrongType { expected: String },
+    UnknownName {
+        name: String,
+        known: &'static [&'static str],
+    },
+    WrongType {
+        expected: String,
+    },
     Other(String),
 }
 
@@ -240,10 +251,7 @@ impl Node {
     }
 }
 
-fn visit_number<'de, V: Visitor<'de>>(
-    number: &serde_yaml::Number,
-    visitor: V,
-) -> Result<V::Value, Problem> {
+fn visit_number<'de, V: Visitor<'de>>(number: &serde_yaml::Number, visitor: V) -> Result<V::Value, Problem> {
     if let Some(number) = number.as_u64() {
         return visitor.visit_u64(number);
     }

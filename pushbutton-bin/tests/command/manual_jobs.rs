@@ -1,12 +1,11 @@
-//! What people do by hand: cancel, rerun, dead letters, mute. On the testbed's Gerrit, with real playbooks on this machine.
+//! Commands of people: enqueue, rerun, cancel, dead letters, mute. On the testbed's Gerrit, with real playbooks on this machine.
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pushbutton_core::Queue as _;
-use pushbutton_core::samples;
-use pushbutton_store::{Store, StoreConfig};
+use pushbutton_core::{DeadLetters as _, JobFilter, Queue as _, samples};
+use pushbutton_store::Store;
 use pushbutton_testbed::{Change, Gerrit, ansible_bin, gerrit, until};
 
 use crate::gerrit::lab;
@@ -14,7 +13,7 @@ use crate::lab::{Lab, Running};
 
 const MINUTES: Duration = Duration::from_secs(300);
 
-/// A lab for real, its job waiting for so many seconds.
+/// A lab with real playbooks, whose job waits for this many seconds.
 fn lab_with_a_job_of(gerrit: &Gerrit, seconds: u32) -> Lab {
     let lab = lab(gerrit, "acme-ci").with_ansible();
     let config = lab.config().replace("acme/*", "acme/**");
@@ -27,15 +26,16 @@ fn our_comments(gerrit: &Gerrit, change: &Change) -> usize {
 }
 
 #[test]
-fn a_dead_letter_is_listed_put_back_and_dropped() {
+fn a_dead_letter_is_listed_requeued_and_dropped() {
     let lab = Lab::new();
     assert_eq!(lab.run(&["dead", "list"]).with(0).out, "no dead letters\n");
     let id = tokio::runtime::Runtime::new().unwrap().block_on(async {
         let store = Store::open(lab.path("state/pushbutton.db")).await.unwrap();
-        let queue = store.queue(StoreConfig::new("").lease.into());
+        let queue = store.queue();
         queue.publish(&samples::job("wait")).await.unwrap();
-        queue.claim().await.unwrap().reject("the flavor m9.huge does not exist").await.unwrap();
-        queue.dead_letters(1).await.unwrap().remove(0).id
+        let claim = queue.claim(&JobFilter::any()).await.unwrap();
+        claim.reject("the flavor m9.huge does not exist").await.unwrap();
+        queue.list(1).await.unwrap().remove(0).id
     });
     let listed = lab.run(&["dead", "list"]).with(0).out;
     assert!(listed.contains(&id) && listed.contains("m9.huge"), "{listed}");
@@ -48,7 +48,7 @@ fn a_dead_letter_is_listed_put_back_and_dropped() {
 }
 
 #[test]
-fn a_running_job_is_cancelled_and_nobody_upstream_hears_of_it() {
+fn a_running_job_is_cancelled_and_nothing_is_posted() {
     let gerrit = gerrit();
     let lab = lab_with_a_job_of(&gerrit, 3600);
     let change = gerrit.push_change("acme/sandbox", "master", &[("cancel.txt", "never mind")]);
@@ -62,7 +62,7 @@ fn a_running_job_is_cancelled_and_nobody_upstream_hears_of_it() {
         lab.run(&["cancel", &number]).with(0);
     }
     operator.says("ABORTED in");
-    // What is asked for afterwards runs.
+    // A job that is queued afterwards runs.
     lab.run(&["rerun", &number]).with(0);
     operator.says("stage wait ...");
     lab.run(&["cancel", &format!("{number},1"), "--job", "wait"]).with(0);
@@ -74,7 +74,7 @@ fn a_running_job_is_cancelled_and_nobody_upstream_hears_of_it() {
 }
 
 #[test]
-fn a_lab_that_fails_too_often_falls_silent_and_mails_its_people_until_one_unmutes() {
+fn a_lab_that_fails_too_often_is_muted_and_mails_its_people_until_one_unmutes() {
     let gerrit = gerrit();
     let mail = MailServer::start();
     let lab = lab_with_a_job_of(&gerrit, 0);
@@ -92,7 +92,7 @@ fn a_lab_that_fails_too_often_falls_silent_and_mails_its_people_until_one_unmute
     lab.run(&["rerun", &first.number.to_string()]).with(0);
     operator.says("FAILURE in");
     let text = until("a mail", MINUTES, || {
-        let text = mail.told();
+        let text = mail.received();
         text.contains("unmute").then_some(text)
     });
     assert!(text.contains("To: ops@lab.test") && text.contains("fallen silent"), "{text}");
@@ -104,7 +104,7 @@ fn a_lab_that_fails_too_often_falls_silent_and_mails_its_people_until_one_unmute
     assert_eq!(operator.ends().0.code(), Some(0));
     assert_eq!(our_comments(&gerrit, &second), 0, "withheld");
 
-    // A person mends the lab, and unmutes; an operator that starts later knows both.
+    // A person fixes the lab and unmutes it; an operator that starts later knows both.
     lab.configure(&lab.config().replace("seconds: not-a-time", "seconds: 0"));
     lab.run(&["unmute"]).with(0);
     let mut operator = Running::start(&mut lab.command(&["operator"]));
@@ -115,7 +115,7 @@ fn a_lab_that_fails_too_often_falls_silent_and_mails_its_people_until_one_unmute
     assert_eq!(operator.ends().0.code(), Some(0));
 }
 
-/// A real one, that prints what it gets; ended on drop.
+/// A real mail server that writes what it receives to a file; ended on drop.
 struct MailServer {
     child: std::process::Child,
     port: u16,
@@ -140,7 +140,7 @@ impl MailServer {
         server
     }
 
-    fn told(&self) -> String {
+    fn received(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("mail")).unwrap()
     }
 }

@@ -1,38 +1,38 @@
-//! A process of ours, looked after as by a supervisor: whatever ends it, it is started again.
+//! A handler or operator process under a supervisor: when it ends by itself, it is restarted.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a supervisor waits before it starts again what ended by itself.
+/// The supervisor's delay before a restart.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
-/// How long an orderly end may take on a machine under load: the shutdown deadline, and the node to be released.
-const ORDERLY_END: Duration = Duration::from_secs(180);
+/// The timeout of a graceful shutdown on a machine under load: the shutdown deadline, and the release of the node.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A handler or an operator.
-pub(crate) struct Crew {
+pub(crate) struct Process {
     name: &'static str,
     half: &'static str,
     folder: PathBuf,
     child: Option<Child>,
-    again_at: Option<Instant>,
-    /// How it ended when nobody had asked it to.
-    pub(crate) ended_by_itself: Vec<ExitStatus>,
+    restart_at: Option<Instant>,
+    /// The exit statuses without a request to end, or with a failure.
+    pub(crate) unexpected_ends: Vec<ExitStatus>,
 }
 
-impl Crew {
-    /// Its configuration lies in `folder` already; its log goes there.
+impl Process {
+    /// Its configuration is in `folder`; its log is written there.
     pub(crate) fn start(name: &'static str, half: &'static str, folder: &Path) -> Self {
-        let mut crew = Self {
+        let mut process = Self {
             name,
             half,
             folder: folder.to_owned(),
             child: None,
-            again_at: None,
-            ended_by_itself: Vec::new(),
+            restart_at: None,
+            unexpected_ends: Vec::new(),
         };
-        crew.run();
-        crew
+        process.run();
+        process
     }
 
     pub(crate) fn log(&self) -> PathBuf {
@@ -45,21 +45,21 @@ impl Crew {
         let mut command = command(&self.folder);
         command.args(["--log-format", "json", self.half, "--wait", "1m"]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        (self.child, self.again_at) = (Some(child), None);
+        (self.child, self.restart_at) = (Some(child), None);
     }
 
-    /// Starts it again if it has ended by itself.
-    pub(crate) fn look_after(&mut self) {
+    /// Restarts it if it has ended by itself.
+    pub(crate) fn supervise(&mut self) {
         if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
-            self.ended_by_itself.push(status);
-            (self.child, self.again_at) = (None, Some(Instant::now() + RESTART_DELAY));
+            self.unexpected_ends.push(status);
+            (self.child, self.restart_at) = (None, Some(Instant::now() + RESTART_DELAY));
         }
-        if self.again_at.is_some_and(|at| at <= Instant::now()) {
+        if self.restart_at.is_some_and(|at| at <= Instant::now()) {
             self.run();
         }
     }
 
-    /// Kills it as the kernel does when memory runs out. What it had started stays.
+    /// Kills it as the kernel does when memory runs out. Its child processes stay.
     pub(crate) fn kill9(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -67,43 +67,43 @@ impl Crew {
         }
     }
 
-    /// Sends it a signal, if it is there.
+    /// Sends it a signal, if it runs.
     pub(crate) fn signal(&self, signal: &str) {
         if let Some(child) = &self.child {
-            // It may just have ended by itself, and is not reaped yet: then the signal does nothing.
+            // It may have ended by itself and not be reaped yet: then the signal has no effect.
             let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
             assert!(sent.success(), "{signal} to the {}", self.name);
         }
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Shuts it down gracefully, and waits for its end.
     pub(crate) fn end(&mut self) {
         self.signal("-TERM");
         let Some(mut child) = self.child.take() else { return };
-        let asked = Instant::now();
+        let requested = Instant::now();
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
                 break status;
             }
-            if asked.elapsed() > ORDERLY_END {
+            if requested.elapsed() > SHUTDOWN_TIMEOUT {
                 child.kill().unwrap();
                 child.wait().unwrap();
                 panic!(
-                    "the {} has not ended within {ORDERLY_END:?}: see {}",
+                    "the {} has not ended within {SHUTDOWN_TIMEOUT:?}: see {}",
                     self.name,
                     self.log().display()
                 );
             }
             std::thread::park_timeout(Duration::from_millis(100));
         };
-        // Asked to end while it still waits for its servers, or just when it gives up on them, it may say so.
+        // It may fail because it still waited for its servers.
         if !status.success() {
-            self.ended_by_itself.push(status);
+            self.unexpected_ends.push(status);
         }
     }
 }
 
-impl Drop for Crew {
+impl Drop for Process {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();

@@ -1,52 +1,57 @@
-//! What is done to each target, and how it gets over it.
+//! How each fault is injected into each target, and how it recovers.
 
 use std::sync::{Arc, Mutex, RwLock};
 
 use pushbutton_testbed::{Broker, Gerrit, NovaService, OpenStack};
 use pushbutton_testkit::faults::Proxy;
 
-use crate::crew::Crew;
-use crate::schedule::{Blow, Fault};
-use crate::show::Show;
+use crate::processes::Process;
+use crate::run_log::RunLog;
+use crate::schedule::{FaultKind, PlannedFault};
 
-/// Something that can be broken.
-pub(crate) trait Victim {
-    /// As a crash would; gone when this returns.
+/// Something that can fail.
+pub(crate) trait FaultTarget {
+    /// As a crash; it has ended when this returns.
     fn kill(&mut self);
     /// After a kill.
     fn start(&mut self);
     fn freeze(&mut self);
     fn thaw(&mut self);
-    /// An orderly end, and a start.
+    /// A graceful shutdown and a start.
     fn restart(&mut self);
-    /// Called now and then.
-    fn look_after(&mut self) {}
+    /// Called at short intervals.
+    fn supervise(&mut self) {}
 }
 
-/// Does one blow, from its beginning to its end.
-pub(crate) fn strike(victim: &mut dyn Victim, lines: &[Arc<Proxy>], blow: &Blow, show: &Show) {
-    match blow.fault {
-        Fault::Kill => {
-            victim.kill();
-            show.wait(blow.lasts);
-            victim.start();
+/// Injects one fault, and ends it.
+pub(crate) fn inject(
+    target: &mut dyn FaultTarget,
+    proxies: &[Arc<Proxy>],
+    fault: &PlannedFault,
+    log: &RunLog,
+) {
+    match fault.kind {
+        FaultKind::Kill => {
+            target.kill();
+            log.wait(fault.lasts);
+            target.start();
         }
-        Fault::Freeze => {
-            victim.freeze();
-            show.wait(blow.lasts);
-            victim.thaw();
+        FaultKind::Freeze => {
+            target.freeze();
+            log.wait(fault.lasts);
+            target.thaw();
         }
-        Fault::Restart => victim.restart(),
-        Fault::Cut => lines.iter().for_each(|line| line.reset()),
-        Fault::Hush => {
-            lines.iter().for_each(|line| line.freeze());
-            show.wait(blow.lasts);
-            lines.iter().for_each(|line| line.pass());
+        FaultKind::Restart => target.restart(),
+        FaultKind::Cut => proxies.iter().for_each(|proxy| proxy.reset()),
+        FaultKind::Silence => {
+            proxies.iter().for_each(|proxy| proxy.freeze());
+            log.wait(fault.lasts);
+            proxies.iter().for_each(|proxy| proxy.pass());
         }
     }
 }
 
-impl Victim for &mut Crew {
+impl FaultTarget for &mut Process {
     fn kill(&mut self) {
         self.kill9();
     }
@@ -63,12 +68,12 @@ impl Victim for &mut Crew {
         self.end();
         self.run();
     }
-    fn look_after(&mut self) {
-        Crew::look_after(self);
+    fn supervise(&mut self) {
+        Process::supervise(self);
     }
 }
 
-impl Victim for &Mutex<Broker> {
+impl FaultTarget for &Mutex<Broker> {
     fn kill(&mut self) {
         self.lock().unwrap().kill9();
     }
@@ -86,7 +91,7 @@ impl Victim for &Mutex<Broker> {
     }
 }
 
-impl Victim for &RwLock<Gerrit> {
+impl FaultTarget for &RwLock<Gerrit> {
     fn kill(&mut self) {
         self.read().unwrap().kill9();
     }
@@ -104,7 +109,7 @@ impl Victim for &RwLock<Gerrit> {
     }
 }
 
-impl Victim for (&OpenStack, NovaService) {
+impl FaultTarget for (&OpenStack, NovaService) {
     fn kill(&mut self) {
         self.0.kill9(self.1);
     }

@@ -1,4 +1,4 @@
-//! The run's clock, its voice, and the word that it is over.
+//! The run's clock, its output, and the flag that it has ended.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -8,32 +8,32 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// What all threads of a run share.
-pub(crate) struct Show {
+pub(crate) struct RunLog {
     began: Instant,
-    over: AtomicBool,
+    ended: AtomicBool,
     journal: Mutex<File>,
 }
 
-/// Says that the run is over when it is dropped, also by a panic: threads that wait for that word must not wait in vain.
-pub(crate) struct Curtain<'a>(pub(crate) &'a Show);
+/// Sets the flag when it is dropped, also by a panic: threads that wait for it must end.
+pub(crate) struct EndOnDrop<'a>(pub(crate) &'a RunLog);
 
-impl Show {
-    /// Begins now; what is said goes to standard error and into a file of this folder.
-    pub(crate) fn begin(folder: &Path) -> Self {
+impl RunLog {
+    /// Starts the clock; what is printed goes to standard error and into a file of this folder.
+    pub(crate) fn start(folder: &Path) -> Self {
         let journal = File::options().create(true).append(true).open(folder.join("chaos.log")).unwrap();
-        Self { began: Instant::now(), over: AtomicBool::new(false), journal: Mutex::new(journal) }
+        Self { began: Instant::now(), ended: AtomicBool::new(false), journal: Mutex::new(journal) }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Relaxed)
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed)
     }
 
-    /// Shows what happens also when the test passes: this is the proof that people read.
-    pub(crate) fn say(&self, text: &str) {
+    /// Prints even when the test passes: people read this as the proof.
+    pub(crate) fn print(&self, text: &str) {
         let mut stderr = std::io::stderr().lock();
         let mut journal = self.journal.lock().unwrap();
         for line in text.lines() {
@@ -43,33 +43,33 @@ impl Show {
         }
     }
 
-    /// The last word, on a line of its own; also shown when the test passes.
-    pub(crate) fn conclude(&self, text: &str) {
+    /// Prints the last line to standard output.
+    pub(crate) fn print_result(&self, text: &str) {
         let mut journal = self.journal.lock().unwrap();
         let _ = writeln!(std::io::stdout().lock(), "{text}");
         let _ = writeln!(journal, "{text}");
     }
 
-    /// Lets time pass, unless the run is over before. `look` is called now and then.
+    /// Waits, unless the run has ended. `look` is called at short intervals.
     pub(crate) fn wait_until(&self, at: Duration, mut look: impl FnMut()) {
         loop {
             look();
             let left = at.saturating_sub(self.elapsed());
-            if left.is_zero() || self.is_over() {
+            if left.is_zero() || self.has_ended() {
                 return;
             }
             std::thread::park_timeout(left.min(Duration::from_millis(200)));
         }
     }
 
-    /// The same, for so long from now.
+    /// Waits for this time from now.
     pub(crate) fn wait(&self, time: Duration) {
         self.wait_until(self.elapsed() + time, || {});
     }
 }
 
-impl Drop for Curtain<'_> {
+impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.over.store(true, Relaxed);
+        self.0.ended.store(true, Relaxed);
     }
 }

@@ -1,4 +1,4 @@
-//! What happened, for people.
+//! Tables of a run, for people.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -7,21 +7,21 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::records::Records;
-use crate::schedule::{Blow, Fault, Target};
+use crate::schedule::{FaultKind, PlannedFault, Target};
 
 /// Faults, by target and kind.
-pub(crate) fn faults(blows: &[Blow]) -> String {
-    let mut counts: HashMap<(Target, Fault), usize> = HashMap::new();
-    for blow in blows {
-        *counts.entry((blow.target, blow.fault)).or_default() += 1;
+pub(crate) fn faults(faults: &[PlannedFault]) -> String {
+    let mut counts: HashMap<(Target, FaultKind), usize> = HashMap::new();
+    for fault in faults {
+        *counts.entry((fault.target, fault.kind)).or_default() += 1;
     }
     let mut text = format!("{:15}", "faults");
-    for fault in Fault::ALL {
+    for fault in FaultKind::ALL {
         let _ = write!(text, "{fault:>9}");
     }
     for target in Target::ALL {
         let _ = write!(text, "\n{target:15}");
-        for fault in Fault::ALL {
+        for fault in FaultKind::ALL {
             let count = counts.get(&(target, fault)).map_or_else(|| "-".to_owned(), usize::to_string);
             let _ = write!(text, "{count:>9}");
         }
@@ -29,7 +29,7 @@ pub(crate) fn faults(blows: &[Blow]) -> String {
     text
 }
 
-/// How long people waited: from their comment to ours.
+/// The time from the triggering comment to ours.
 pub(crate) fn waits(records: &Records) -> String {
     let mut seconds: Vec<i64> = Vec::new();
     for (key, asked) in &records.triggered {
@@ -40,44 +40,44 @@ pub(crate) fn waits(records: &Records) -> String {
     seconds.sort_unstable();
     let at =
         |percent: usize| seconds.get((seconds.len() * percent / 100).min(seconds.len().saturating_sub(1)));
-    let show = |percent| at(percent).map_or_else(|| "none".to_owned(), |seconds| format!("{seconds} s"));
-    format!("comment to comment: median {}, p95 {}, max {}", show(50), show(95), show(100))
+    let shown = |percent| at(percent).map_or_else(|| "none".to_owned(), |seconds| format!("{seconds} s"));
+    format!("comment to comment: median {}, p95 {}, max {}", shown(50), shown(95), shown(100))
 }
 
-/// What our comments say.
+/// The results in our comments.
 pub(crate) fn results(records: &Records) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for answer in records.answers.values().flatten() {
         *counts.entry(&answer.result).or_default() += 1;
     }
     let words: Vec<String> = counts.iter().map(|(result, count)| format!("{count} {result}")).collect();
-    format!("results: {}; negative votes: {}", words.join(", "), records.blamed)
+    format!("results: {}; negative votes: {}", words.join(", "), records.negative_votes)
 }
 
-/// What our processes' logs tell of the work behind it. For the reader's eyes alone: nothing is decided by it.
+/// Counts of log messages. Only for the reader: nothing is decided by them.
 pub(crate) fn work(logs: &[PathBuf]) -> String {
-    const TOLD: [(&str, &str); 7] = [
+    const MESSAGES: [(&str, &str); 7] = [
         ("runs", "claimed"),
-        ("tried again", "the infrastructure failed, another attempt follows"),
+        ("retried", "the infrastructure failed, another attempt follows"),
         ("leases lost", "the lease is lost"),
         ("leases not renewed in time", "the lease could not be renewed in time"),
         ("pauses of claiming", "provisioning failed"),
-        ("said already", "the verdict stands on the change already"),
-        ("swept away", "swept away what a crash had left"),
+        ("reported before", "the change already has the comment"),
+        ("orphans released", "released an orphan"),
     ];
-    let mut counts = [0; TOLD.len()];
+    let mut counts = [0; MESSAGES.len()];
     for log in logs {
         let text = std::fs::read(log).unwrap();
         for line in text.split(|byte| *byte == b'\n') {
-            // A process that was killed may have left half a line.
+            // A killed process may have left half a line.
             let Ok(line) = serde_json::from_slice::<Value>(line) else { continue };
             let message = line["message"].as_str().unwrap_or_default();
-            for (count, (_, start)) in counts.iter_mut().zip(TOLD) {
+            for (count, (_, start)) in counts.iter_mut().zip(MESSAGES) {
                 *count += usize::from(message.starts_with(start));
             }
         }
     }
     let words: Vec<String> =
-        counts.iter().zip(TOLD).map(|(count, (name, _))| format!("{name} {count}")).collect();
+        counts.iter().zip(MESSAGES).map(|(count, (name, _))| format!("{name} {count}")).collect();
     words.join(", ")
 }

@@ -1,21 +1,21 @@
-//! All chance of a run, from one seed.
+//! The random numbers of a run, from one seed.
 
 use std::time::Duration;
 
 /// SplitMix64 (Steele, Lea, Flood 2014): a few lines, and the same numbers for the same seed on every machine and in every version.
-pub(crate) struct Dice(u64);
+pub(crate) struct Rng(u64);
 
-impl Dice {
+impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A number; never one's own turn again, so that what one part rolls does not depend on how often another did.
+    /// A generator of its own, so that the numbers of one part do not depend on how many another part has drawn.
     pub(crate) fn fork(&mut self) -> Self {
-        Self(self.roll())
+        Self(self.next())
     }
 
-    fn roll(&mut self) -> u64 {
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,7 +25,7 @@ impl Dice {
 
     /// From 0 to `n` - 1.
     pub(crate) fn below(&mut self, n: usize) -> usize {
-        (self.roll() % n as u64) as usize
+        (self.next() % n as u64) as usize
     }
 
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
