@@ -113,8 +113,8 @@ impl Error {
         self
     }
 
-    /// Sets what people on the review may read about it, such as the cloud's own words. The innermost text wins. It must hold no
-    /// address or name of the lab that is not public.
+    /// Sets what people on the review may read about it, such as the cloud's own words. The innermost text wins. It
+    /// must hold no address or name of the lab that is not public.
     ///
     /// ```
     /// use pushbutton_core::{Error, ErrorKind};

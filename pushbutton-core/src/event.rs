@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::names::{BranchName, ChangeNumber, GitRef, PatchsetNumber, ProjectName, Revision, digest};
 use crate::setters::setters;
 
-/// One thing that happened upstream. The same happening always has the same [`EventId`], streamed or recovered by query.
+/// One thing that happened upstream. The same happening always has the same [`EventId`], streamed or recovered by
+/// query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Event {
@@ -296,7 +297,8 @@ impl EventId {
         Self::of("patchset", change, patchset.number, &[patchset.revision.as_str()])
     }
 
-    /// A comment is known by its patch set, author and text, and by being the `nth` such (from 1): Gerrit gives it no id.
+    /// A comment is known by its patch set, author and text, and by being the `nth` such (from 1): Gerrit gives it no
+    /// id.
     pub fn comment(
         change: ChangeNumber,
         patchset: PatchsetNumber,

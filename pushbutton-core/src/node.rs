@@ -60,8 +60,8 @@ pub struct Node {
     /// The private key file to log in with; none leaves it to the executor's defaults.
     #[serde(default)]
     pub key_file: Option<PathBuf>,
-    /// The node's host keys in OpenSSH's form (`ssh-ed25519 AAAA...`), learnt over a channel that the network cannot forge, or at first
-    /// contact. Pinned for the run.
+    /// The node's host keys in OpenSSH's form (`ssh-ed25519 AAAA...`), learnt over a channel that the network cannot
+    /// forge, or at first contact. Pinned for the run.
     #[serde(default)]
     pub host_keys: Vec<String>,
     /// Reached without SSH: the local machine, for demonstrations.
