@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Serialize;
 
-/// A part that can check its configuration and its connections before it is used. `pushbutton-bin check` runs every part's.
+/// A part that can check its configuration and its connections before it is used. `pushbutton-bin check` runs every
+/// part's.
 ///
 /// ```
 /// use pushbutton_core::check::{Check, Finding};

@@ -35,7 +35,8 @@ impl ChangeStatusLookup for Upstream {
     }
 }
 
-/// Runs a job where upstream answers so, and says how it ended, how many nodes were booted, and how often upstream was asked.
+/// Runs a job where upstream answers so, and says how it ended, how many nodes were booted, and how often upstream
+/// was asked.
 async fn run(
     job: &Job,
     policy: SupersedePolicy,

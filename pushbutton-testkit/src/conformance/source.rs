@@ -1,6 +1,6 @@
 //! The contract of [`EventSource`], as checks.
 //!
-//! A check acts upstream through a [`World`] and looks at what the source tells of it. The harness says what it can do: a finite source (a
+//! A check acts upstream through a [`Harness`] and looks at what the source yields. The harness says what it can do: a finite source (a
 //! recorded stream) has all its events before it is opened, and a source in memory forgets with its process.
 
 use std::collections::HashSet;
