@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use pushbutton_core::{
     HumanDuration, Report, Reporter, Result, RunId, Shutdown, Update, UpdateKind, Verdict,
 };
-use pushbutton_gerrit::{GerritConfig, Interest, RecordedStream, preview};
+use pushbutton_gerrit::{EventFilter, GerritConfig, RecordedStream, preview};
 use pushbutton_store::Store;
 
 use crate::cli::{Global, Work};
@@ -23,7 +23,7 @@ pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Pat
     let shutdown = Shutdown::new();
     signals::listen(shutdown.clone())?;
     let triggers = assemble::triggers(config)?;
-    let source = RecordedStream::open(file, Interest::of(Arc::new(triggers.clone()))).await?;
+    let source = RecordedStream::open(file, EventFilter::for_triggers(Arc::new(triggers.clone()))).await?;
     let store = assemble::store(config).await?;
     // A queue of its own: what was worked off yesterday is to run again today, and a live CI beside us must not take our jobs.
     let folder = Scratch::new(&config.state)?;

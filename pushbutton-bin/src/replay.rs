@@ -9,7 +9,7 @@ use pushbutton_core::{
     Decision, Event, EventKind, EventSource as _, Job, JobSpec, OnFailure, PatchsetNumber, Report, Result,
     RunId, RunWhen, StageName, StageOutcome, StageStatus, Triggers, Verdict,
 };
-use pushbutton_gerrit::{Interest, RecordedStream};
+use pushbutton_gerrit::{EventFilter, RecordedStream};
 
 use crate::assemble;
 use crate::cli::VerdictWord;
@@ -27,7 +27,7 @@ const RUN: &str = "00000000-0000-7000-8000-000000000000";
 /// Reads the stream, shows each event and what comes of it.
 pub(crate) async fn run(config: &Config, file: &Path, word: VerdictWord) -> anyhow::Result<Exit> {
     let triggers = assemble::triggers(config)?;
-    let mut source = RecordedStream::open(file, Interest::everything()).await?;
+    let mut source = RecordedStream::open(file, EventFilter::everything()).await?;
     let (mut seen, mut events, mut jobs) = (HashSet::new(), 0_u64, 0_u64);
     while let Some(event) = source.next().await? {
         events += 1;
@@ -56,10 +56,10 @@ pub(crate) async fn run(config: &Config, file: &Path, word: VerdictWord) -> anyh
             }
         }
     }
-    for place in source.passed_by() {
+    for place in source.skipped() {
         say(format!("passed by: {}", clean(place)));
     }
-    let passed_by = count(source.passed_by().len() as u64, "line");
+    let passed_by = count(source.skipped().len() as u64, "line");
     say(format!("\n{}, {}, {passed_by} passed by", count(events, "event"), count(jobs, "job")));
     Ok(Exit::Ok)
 }

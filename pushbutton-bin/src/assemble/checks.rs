@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use pushbutton_ansible::AnsibleExecutor;
 use pushbutton_core::Error;
-use pushbutton_core::check::Finding;
+use pushbutton_core::check::{Check, Finding};
 use pushbutton_core::memory::StaticNodeConfig;
 use pushbutton_openstack::OpenStackProvisioner;
 

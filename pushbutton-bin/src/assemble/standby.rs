@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use pushbutton_amqp::{ActiveTurn, AmqpLedger, AmqpTurn};
 use pushbutton_core::retry::Backoff;
 use pushbutton_core::{Event, EventSource, EventStore, Position, Result, Triggers};
-use pushbutton_gerrit::{Gerrit, GerritSource, Interest};
+use pushbutton_gerrit::{EventFilter, Gerrit, GerritSource};
 use pushbutton_store::{Store, StoreLedger};
 use tokio::time::Instant;
 
@@ -83,7 +83,7 @@ struct Upstream {
 impl Upstream {
     fn open(&self, ledger: Arc<dyn EventStore>) -> GerritSource {
         tracing::info!("watching {}", self.gerrit.config().host);
-        GerritSource::new(Arc::clone(&self.gerrit), ledger, Interest::of(Arc::clone(&self.triggers)))
+        GerritSource::new(Arc::clone(&self.gerrit), ledger, EventFilter::for_triggers(Arc::clone(&self.triggers)))
     }
 }
 

@@ -114,7 +114,7 @@ pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, Fau
     let state = required(&mut tree, "state");
     let gerrit: Option<GerritConfig> = required(&mut tree, "gerrit");
     if let Some(gerrit) = &gerrit {
-        cross::told_by_part(&mut tree, "gerrit", gerrit.faults());
+        cross::told_by_part(&mut tree, "gerrit", gerrit.problems());
     }
     let rabbitmq: Option<AmqpConfig> = optional(&mut tree, "rabbitmq");
     if let Some(Err(error)) = rabbitmq.as_ref().map(AmqpConfig::validate) {

@@ -92,7 +92,7 @@ fn the_default_file_names_every_key() {
         known_keys::<pushbutton_gerrit::KeepaliveConfig>(),
         known_keys::<pushbutton_gerrit::Deadlines>(),
         known_keys::<pushbutton_gerrit::BackoffConfig>(),
-        known_keys::<pushbutton_gerrit::RecoveryConfig>(),
+        known_keys::<pushbutton_gerrit::BackfillConfig>(),
         known_keys::<pushbutton_gerrit::CommentConfig>(),
         known_keys::<AmqpConfig>(),
         known_keys::<OpenStackConfig>(),

@@ -40,7 +40,7 @@ gerrit:
   keepalive: {{interval: 4s, count: 2}}
   deadlines: {{connect: 15s, auth: 15s, command: 30s}}
   backoff: {{first: 500ms, cap: 5s, healthy: 20s}}
-  recovery: {{every: 20s}}
+  backfill: {{every: 20s}}
   comment: {{vote: both}}
 rabbitmq:
   url: {broker_url}

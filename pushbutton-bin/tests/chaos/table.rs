@@ -62,7 +62,7 @@ pub(crate) fn work(logs: &[PathBuf]) -> String {
         ("leases lost", "the lease is lost"),
         ("leases not renewed in time", "the lease could not be renewed in time"),
         ("pauses of claiming", "provisioning failed"),
-        ("said already", "the verdict stands on the change already"),
+        ("said already", "the change already has the comment"),
         ("swept away", "swept away what a crash had left"),
     ];
     let mut counts = [0; TOLD.len()];
