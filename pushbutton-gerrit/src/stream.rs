@@ -116,7 +116,7 @@ impl Reader {
             State::Disconnected => self.wait_for_room().await,
             State::Connecting => match self.connect().await {
                 Ok(stream) => {
-                    tracing::info!(server = %self.gerrit.config().host, "the event stream is open");
+                    tracing::info!(server = %self.gerrit.config().host, "the event stream runs");
                     let _ = self.items.send(StreamItem::Connected).await;
                     State::Streaming(Box::new(stream))
                 }
