@@ -235,9 +235,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_machine_serves_one_run_and_a_full_pool_is_a_temporary_matter() {
         let pool = StaticNodes::new(vec![machine("one"), machine("two")]).unwrap();
-        let first = pool.provision(&request(1)).await.unwrap();
-        assert_ne!(first.name, pool.provision(&request(1)).await.unwrap().name);
-        let error = pool.provision(&request(1)).await.unwrap_err();
+        let first = pool.provision(&request(1), &journal()).await.unwrap();
+        assert_ne!(first.name, pool.provision(&request(1), &journal()).await.unwrap().name);
+        let error = pool.provision(&request(1), &journal()).await.unwrap_err();
         assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::Exhausted, true));
     }
 }

@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn unpublished_logs_turn_a_success_into_post_failure_and_nothing_else() {
         let publish = stage(OnFailure::Fail, RunWhen::Always);
-        let after = |outcome: AttemptOutcome| outcome.after_always(&publish, &outcome(StageStatus::Failed));
+        let after = |attempt: AttemptOutcome| attempt.after_always(&publish, &outcome(StageStatus::Failed));
         assert!(matches!(
             after(AttemptOutcome::Verdict(Verdict::Success, None)),
             AttemptOutcome::Verdict(Verdict::PostFailure, Some(_))

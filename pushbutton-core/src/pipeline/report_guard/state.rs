@@ -249,6 +249,6 @@ mod tests {
         for n in 0..2 * REMEMBERED as i64 {
             state.observe(&unmuted(n));
         }
-        assert_eq!(state.heard.len(), REMEMBERED);
+        assert_eq!(state.seen.len(), REMEMBERED);
     }
 }
