@@ -188,6 +188,8 @@ fn enable_wal(connection: &Connection, lock_wait: Duration) -> Result<(), StoreE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
+    use pushbutton_core::{ControlMessage, DeadLetters, JobFilter, Queue, samples};
 
     #[test]
     fn a_commit_is_one_sync_of_the_wal() {
@@ -199,6 +201,30 @@ mod tests {
         };
         assert_eq!(pragma("journal_mode").unwrap(), "wal".to_owned().into());
         assert_eq!(pragma("synchronous").unwrap(), 2.into(), "2 is FULL");
+    }
+
+    #[tokio::test]
+    async fn a_write_wakes_the_waiting_claims_and_readers_of_this_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("x.db")).await.unwrap();
+        let (queue, any) = (store.queue(), JobFilter::any());
+        // The poll interval begins with the first poll, so that only the notification can have completed this.
+        let woken = |changed| FutureExt::now_or_never(changed).is_some();
+        let changed = store.changed();
+        queue.publish(&samples::job("tempest")).await.unwrap();
+        assert!(woken(changed), "a job was published");
+        let changed = store.changed();
+        queue.claim(&any).await.unwrap().hand_back().await.unwrap();
+        assert!(woken(changed), "a job was returned");
+        queue.claim(&any).await.unwrap().reject("x").await.unwrap();
+        let changed = store.changed();
+        assert!(queue.requeue(samples::job("tempest").id.as_str()).await.unwrap());
+        assert!(woken(changed), "a dead letter was requeued");
+        let changed = store.changed();
+        let message = ControlMessage::Unmuted { by: "alice".into(), at: samples::AT };
+        queue.broadcast(&message).await.unwrap();
+        assert!(woken(changed), "a control message was sent");
+        assert!(!woken(store.changed()), "nothing was written");
     }
 
     #[tokio::test]
