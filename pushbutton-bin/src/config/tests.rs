@@ -96,7 +96,7 @@ fn the_default_file_names_every_key() {
         known_keys::<pushbutton_gerrit::CommentConfig>(),
         known_keys::<AmqpConfig>(),
         known_keys::<OpenStackConfig>(),
-        known_keys::<pushbutton_openstack::NodeClass>(),
+        known_keys::<pushbutton_openstack::NodeLabelConfig>(),
         known_keys::<StaticNodeConfig>(),
         known_keys::<AnsibleConfig>(),
         known_keys::<LogsConfig>(),

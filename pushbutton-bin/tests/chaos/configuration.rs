@@ -54,7 +54,7 @@ cloud:
   connect_timeout: 5s
   request_timeout: 20s
   release_timeout: 1m
-  settle_time: 5s
+  create_visibility_timeout: 5s
   nodes:
     plain: &node
       image: tiny
