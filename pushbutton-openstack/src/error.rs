@@ -1,8 +1,9 @@
 //! From the cloud's refusals and broken connections to kind and retry class.
 
+use pushbutton_core::text::short_line;
 use pushbutton_core::{Error, ErrorKind, RetryClass};
 
-/// The longest message of the cloud that an error keeps, in characters.
+/// The longest message of the cloud that an error keeps, in bytes.
 const MAX_MESSAGE: usize = 500;
 
 /// What a refusal means, by its status and its message.
@@ -37,8 +38,8 @@ fn of_class(kind: ErrorKind, class: RetryClass, message: String) -> Error {
 }
 
 /// The error of a refused request.
-pub(crate) fn refusal(status: u16, message: String) -> Error {
-    let mut message: String = message.chars().take(MAX_MESSAGE).collect();
+pub(crate) fn refusal(status: u16, message: &str) -> Error {
+    let mut message = short_line(message, MAX_MESSAGE);
     let (kind, class) = classify(status, &message);
     if message.is_empty() {
         message.push_str("the cloud gave no reason");
@@ -95,7 +96,8 @@ pub(crate) fn of_session(error: openstack::Error) -> Error {
     of_class(kind, class, error.to_string())
 }
 
-/// Whether an error says nothing about the thing that was asked for: the API was away or busy for longer than a request's retries.
+/// Whether an error says nothing about the thing that was asked for: the API was away or busy for longer than a
+/// request's retries.
 pub(crate) fn is_transient(error: &Error) -> bool {
     let by_status = error.context("status").is_some_and(|status| status.starts_with('5') || status == "429");
     error.is_temporary()
@@ -107,7 +109,8 @@ mod tests {
     use super::*;
     use crate::response::message_of;
 
-    /// Refusals that were recorded from Nova 31, Neutron 26, Cinder 26 and a HAProxy before them, with kind and retry class.
+    /// Refusals that were recorded from Nova 31, Neutron 26, Cinder 26 and a HAProxy before them, with kind and retry
+    /// class.
     const RECORDED: &str = r#"
 403 Exhausted Temporary {"forbidden": {"code": 403, "message": "Quota exceeded for instances: Requested 1, but already used 2 of 2 instances"}}
 413 Exhausted Temporary {"overLimit": {"code": 413, "message": "VolumeLimitExceeded: Maximum number of volumes allowed (10) exceeded for quota 'volumes'.", "retryAfter": "0"}}
@@ -128,7 +131,7 @@ mod tests {
             let (status, rest) = line.split_once(' ').unwrap();
             let (kind, rest) = rest.split_once(' ').unwrap();
             let (class, body) = rest.split_once(' ').unwrap();
-            let error = refusal(status.parse().unwrap(), message_of(body.as_bytes()));
+            let error = refusal(status.parse().unwrap(), &message_of(body.as_bytes()));
             let found = (format!("{:?}", error.kind()), format!("{:?}", error.retry_class()));
             assert_eq!(found, (kind.to_owned(), class.to_owned()), "{line}");
         }
@@ -136,8 +139,8 @@ mod tests {
 
     #[test]
     fn the_clouds_message_is_kept_and_bounded() {
-        let error = refusal(400, "Invalid key_name provided.".into());
+        let error = refusal(400, "Invalid key_name provided.");
         assert_eq!(error.to_string(), "Invalid key_name provided. (status=400)");
-        assert!(refusal(500, "x".repeat(100_000)).message().len() <= MAX_MESSAGE);
+        assert!(refusal(500, &"x".repeat(100_000)).message().len() <= MAX_MESSAGE + '…'.len_utf8());
     }
 }
