@@ -30,13 +30,6 @@ fn classify(status: u16, message: &str) -> (ErrorKind, RetryClass) {
     }
 }
 
-fn of_class(kind: ErrorKind, class: RetryClass, message: String) -> Error {
-    match class {
-        RetryClass::Permanent => Error::permanent(kind, message),
-        _ => Error::temporary(kind, message),
-    }
-}
-
 /// The error of a refused request.
 pub(crate) fn refusal(status: u16, message: &str) -> Error {
     let mut message = short_line(message, MAX_MESSAGE);
@@ -44,7 +37,11 @@ pub(crate) fn refusal(status: u16, message: &str) -> Error {
     if message.is_empty() {
         message.push_str("the cloud gave no reason");
     }
-    of_class(kind, class, message).with("status", status)
+    let error = match class {
+        RetryClass::Permanent => Error::permanent(kind, message),
+        _ => Error::temporary(kind, message),
+    };
+    error.with("status", status)
 }
 
 /// The error of a request that got no reply.
@@ -70,30 +67,18 @@ fn innermost(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// An error of ours on its way through the session: kind and message are kept.
+/// An error of the login on its way through the session. What it was is found out by the retry, which logs in first.
 pub(crate) fn to_session_error(error: Error) -> openstack::Error {
-    let kind = match error.kind() {
-        ErrorKind::Denied => openstack::ErrorKind::AuthenticationFailed,
-        ErrorKind::TimedOut => openstack::ErrorKind::OperationTimedOut,
-        _ if error.is_temporary() => openstack::ErrorKind::ProtocolError,
-        _ => openstack::ErrorKind::InvalidConfig,
-    };
-    openstack::Error::new(kind, error.to_string())
+    openstack::Error::new(openstack::ErrorKind::ProtocolError, error.to_string())
 }
 
-/// The error that the session's stands for: no endpoint, or no login.
+/// The error of a session that has no endpoint for a request, or no token.
 pub(crate) fn of_session(error: openstack::Error) -> Error {
-    use RetryClass::{Permanent, Temporary};
-    let (kind, class) = match error.kind() {
-        openstack::ErrorKind::EndpointNotFound | openstack::ErrorKind::InvalidConfig => {
-            (ErrorKind::Config, Permanent)
-        }
-        openstack::ErrorKind::AuthenticationFailed => (ErrorKind::Denied, Permanent),
-        openstack::ErrorKind::InvalidResponse => (ErrorKind::Protocol, Permanent),
-        openstack::ErrorKind::OperationTimedOut => (ErrorKind::TimedOut, Temporary),
-        _ => (ErrorKind::Unreachable, Temporary),
-    };
-    of_class(kind, class, error.to_string())
+    match error.kind() {
+        openstack::ErrorKind::EndpointNotFound => Error::permanent(ErrorKind::Config, error.to_string()),
+        openstack::ErrorKind::InvalidResponse => Error::permanent(ErrorKind::Protocol, error.to_string()),
+        _ => Error::temporary(ErrorKind::Unreachable, error.to_string()),
+    }
 }
 
 /// Whether an error says nothing about the thing that was asked for: the API was away or busy for longer than a
