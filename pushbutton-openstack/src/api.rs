@@ -1,7 +1,8 @@
 //! Sends requests to the cloud, with time limits, retries, and a new login when a token was revoked.
 //!
-//! This is the only way to the cloud. The openstack crate's session chooses the endpoint and authenticates the request. Its own
-//! request methods are not used: they do not retry, and hide whether a failed request was sent, its status and its headers.
+//! This is the only way to the cloud. The openstack crate's session chooses the endpoint and authenticates the request.
+//! Its own request methods are not used: they do not retry, and hide whether a failed request was sent, its status and
+//! its headers.
 
 use std::time::Duration;
 
@@ -26,9 +27,11 @@ use crate::response::read_bounded;
 const MAX_TRIES: u32 = 6;
 /// How many new logins one request may cause.
 const MAX_LOGINS: u32 = 2;
-/// The delay before a second new login. Keystone revokes by whole seconds: a token issued in the second of a revocation is refused too.
+/// The delay before a second new login. Keystone revokes by whole seconds: a token issued in the second of a revocation
+/// is refused too.
 const SECOND_LOGIN_DELAY: Duration = Duration::from_millis(1100);
-/// The most pages of a list that are read. Nova's pages hold a thousand entries; a service that ignores `marker` never ends.
+/// The most pages of a list that are read. Nova's pages hold a thousand entries; a service that ignores `marker` never
+/// ends.
 const MAX_PAGES: usize = 100;
 
 /// The cloud's APIs.
@@ -122,8 +125,8 @@ impl Api {
 
     /// Sends a request until there is a final answer, or the tries or the time are used up.
     ///
-    /// A request that is not idempotent is sent again only where it was certainly not carried out: refused for now (429), or never
-    /// sent.
+    /// A request that is not idempotent is sent again only where it was certainly not carried out: refused for now
+    /// (429), or never sent.
     pub(crate) async fn send(&self, request: &Request) -> std::result::Result<Vec<u8>, RequestError> {
         let end = Instant::now() + self.max_time;
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));

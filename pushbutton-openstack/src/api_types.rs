@@ -1,4 +1,5 @@
-//! What is read of the cloud's replies. Only ids are required: an unknown status or a missing field must not stop a release.
+//! What is read of the cloud's replies. Only ids are required: an unknown status or a missing field must not stop a
+//! release.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -236,8 +236,8 @@ fn vanished(what: &'static str, id: &str) -> Error {
 
 /// The error of a server in ERROR.
 ///
-/// It is always temporary. "No valid host" mostly means that the cloud is full at this moment, or that another boot was faster. A flavor
-/// that can never fit looks the same from outside; the limit of attempts ends that.
+/// It is always temporary. "No valid host" mostly means that the cloud is full at this moment, or that another boot was
+/// faster. A flavor that can never fit looks the same from outside; the limit of attempts ends that.
 fn server_fault(server: &Resource) -> Error {
     let fault = server.fault.as_ref().and_then(|fault| fault.message.as_deref()).map(str::trim);
     let fault = fault.unwrap_or("no reason given");

@@ -21,8 +21,8 @@ impl Service {
         all.into_iter().find(|service| service.api().1.contains(&name))
     }
 
-    /// The API version that the requests are written for, and the service's names in catalogues, in order of preference (OpenStack
-    /// service types authority).
+    /// The API version that the requests are written for, and the service's names in catalogues, in order of preference
+    /// (OpenStack service types authority).
     fn api(self) -> (&'static str, &'static [&'static str]) {
         match self {
             Self::Compute => ("v2.1", &["compute"]),
@@ -51,8 +51,8 @@ impl ServiceType for Service {
         self.api().1[0]
     }
 
-    /// The session uses the catalogue's URL as it is. A service behind a proxy often names itself by a host that only the proxy
-    /// can reach, or answers a version request with a web page.
+    /// The session uses the catalogue's URL as it is. A service behind a proxy often names itself by a host that only
+    /// the proxy can reach, or answers a version request with a web page.
     fn version_discovery_supported(&self) -> bool {
         false
     }

@@ -1,7 +1,8 @@
 //! Finds and reads `clouds.yaml`, `secure.yaml` and the `OS_*` variables.
 //!
-//! The openstack crate reads these files only in fixed places, and supports neither `v3password`, nor a user's domain by id, nor an
-//! application credential without `auth_type`. The files are shared with other OpenStack tools, so unknown keys are ignored.
+//! The openstack crate reads these files only in fixed places, and supports neither `v3password`, nor a user's domain
+//! by id, nor an application credential without `auth_type`. The files are shared with other OpenStack tools, so
+//! unknown keys are ignored.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -23,10 +23,11 @@ use crate::cloud_config::refuse;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct OpenStackConfig {
-    /// The `clouds.yaml` to read, with the `secure.yaml` beside it. Default: the file that `OS_CLIENT_CONFIG_FILE` names, else the
-    /// first of `./clouds.yaml`, `~/.config/openstack/clouds.yaml`, `/etc/openstack/clouds.yaml`.
+    /// The `clouds.yaml` to read, with the `secure.yaml` beside it. Default: the file that `OS_CLIENT_CONFIG_FILE`
+    /// names, else the first of `./clouds.yaml`, `~/.config/openstack/clouds.yaml`, `/etc/openstack/clouds.yaml`.
     pub clouds_file: Option<PathBuf>,
-    /// The cloud's name in that file. Default: `OS_CLOUD`; else the `OS_*` variables where `OS_AUTH_URL` is set; else the file's only cloud.
+    /// The cloud's name in that file. Default: `OS_CLOUD`; else the `OS_*` variables where `OS_AUTH_URL` is set; else
+    /// the file's only cloud.
     pub cloud: Option<String>,
     /// How long a connection may take to come up. Default: `10s`.
     #[serde(default = "connect_timeout")]
@@ -58,14 +59,16 @@ pub struct NodeLabelConfig {
     pub image: String,
     /// The size of the machine.
     pub flavor: String,
-    /// The key pair in Nova whose public key may log in. Default: none; then the image or the user data must allow a key.
+    /// The key pair in Nova whose public key may log in. Default: none; then the image or the user data must allow a
+    /// key.
     pub key_name: Option<String>,
     /// The private key file to log in with. Default: the executor's.
     pub key_file: Option<PathBuf>,
     /// The user to log in as. Default: `root`.
     #[serde(default = "root")]
     pub user: String,
-    /// The networks to connect it to, in order; SSH uses the first. Default: none; Nova uses the project's only network.
+    /// The networks to connect it to, in order; SSH uses the first. Default: none; Nova uses the project's only
+    /// network.
     #[serde(default)]
     pub networks: Vec<String>,
     /// The security groups. Default: none; Nova uses the project's `default`.

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use pushbutton_core::text::one_line;
+use pushbutton_core::text::short_line;
 
 /// How many lines of a console an error keeps.
 const TAIL_LINES: usize = 20;
-/// The longest line that is kept, in characters: kernels print progress bars and dumps.
+/// The longest line that is kept, in bytes: kernels print progress bars and dumps.
 const MAX_LINE: usize = 200;
 
 const BEGIN: &str = "-----BEGIN SSH HOST KEY KEYS-----";
@@ -51,8 +51,8 @@ pub(crate) struct ConsoleTail(String);
 impl ConsoleTail {
     /// The tail; none if the console is empty.
     pub(crate) fn of(console: &str) -> Option<Self> {
-        let lines = console.lines().map(one_line).filter(|line| !line.trim().is_empty());
-        let lines: Vec<String> = lines.map(|line| line.chars().take(MAX_LINE).collect()).collect();
+        let lines = console.lines().map(|line| short_line(line, MAX_LINE));
+        let lines: Vec<String> = lines.filter(|line| !line.is_empty()).collect();
         let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
         (!tail.is_empty()).then_some(Self(tail))
     }

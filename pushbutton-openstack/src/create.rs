@@ -1,4 +1,5 @@
-//! Creates a resource so that it cannot leak: the journal is written first, and a lost reply is reconciled with what the cloud has.
+//! Creates a resource so that it cannot leak: the journal is written first, and a lost reply is reconciled with what
+//! the cloud has.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +92,8 @@ impl Shared {
     }
 }
 
-/// The runs that creates are in progress for, one entry per create. A release waits for them: what is being created cannot be found yet.
+/// The runs that creates are in progress for, one entry per create. A release waits for them: what is being created
+/// cannot be found yet.
 #[derive(Debug, Default)]
 pub(crate) struct CreatesInProgress(watch::Sender<Vec<RunId>>);
 

@@ -23,8 +23,8 @@ impl Credentials {
 
     /// Reads a cloud's entry.
     ///
-    /// The `auth_type` is only believed where it decides something: many files that hold an application credential give no type, or
-    /// `password`.
+    /// The `auth_type` is only believed where it decides something: many files that hold an application credential give
+    /// no type, or `password`.
     pub(crate) fn of_entry(cloud: &str, entry: &Mapping) -> Result<Self> {
         let nothing = Mapping::new();
         let auth = entry.get("auth").and_then(|auth| auth.as_mapping()).unwrap_or(&nothing);

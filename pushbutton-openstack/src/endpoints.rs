@@ -53,7 +53,8 @@ impl Api {
     /// Requests a deletion; fine if the resource does not exist.
     pub(crate) async fn delete(&self, of: Collection, id: &str) -> Result<()> {
         match self.send_delete(&Request::delete(of.service, [of.path, id])).await {
-            // Cinder answers 400 for a volume that is still attached or is being deleted. The next round shows its state.
+            // Cinder answers 400 for a volume that is still attached or is being deleted. The next round shows its
+            // state.
             Err(error) if of == VOLUMES && error.kind() == ErrorKind::Config => Ok(()),
             other => other,
         }
@@ -65,7 +66,8 @@ impl Api {
         self.send_delete(&Request::post(Compute, ["servers", id, "action"], body)).await
     }
 
-    /// The owner's resources, or those of one run, each with the run in its tags. A cloud without block storage has no volumes.
+    /// The owner's resources, or those of one run, each with the run in its tags. A cloud without block storage has no
+    /// volumes.
     pub(crate) async fn owned(
         &self,
         of: Collection,

@@ -1,8 +1,9 @@
 //! From the cloud's refusals and broken connections to kind and retry class.
 
+use pushbutton_core::text::short_line;
 use pushbutton_core::{Error, ErrorKind, RetryClass};
 
-/// The longest message of the cloud that an error keeps, in characters.
+/// The longest message of the cloud that an error keeps, in bytes.
 const MAX_MESSAGE: usize = 500;
 
 /// What a refusal means, by its status and its message.
@@ -29,21 +30,18 @@ fn classify(status: u16, message: &str) -> (ErrorKind, RetryClass) {
     }
 }
 
-fn of_class(kind: ErrorKind, class: RetryClass, message: String) -> Error {
-    match class {
-        RetryClass::Permanent => Error::permanent(kind, message),
-        _ => Error::temporary(kind, message),
-    }
-}
-
 /// The error of a refused request.
-pub(crate) fn refusal(status: u16, message: String) -> Error {
-    let mut message: String = message.chars().take(MAX_MESSAGE).collect();
+pub(crate) fn refusal(status: u16, message: &str) -> Error {
+    let mut message = short_line(message, MAX_MESSAGE);
     let (kind, class) = classify(status, &message);
     if message.is_empty() {
         message.push_str("the cloud gave no reason");
     }
-    of_class(kind, class, message).with("status", status)
+    let error = match class {
+        RetryClass::Permanent => Error::permanent(kind, message),
+        _ => Error::temporary(kind, message),
+    };
+    error.with("status", status)
 }
 
 /// The error of a request that got no reply.
@@ -69,33 +67,22 @@ fn innermost(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// An error of ours on its way through the session: kind and message are kept.
+/// An error of the login on its way through the session. What it was is found out by the retry, which logs in first.
 pub(crate) fn to_session_error(error: Error) -> openstack::Error {
-    let kind = match error.kind() {
-        ErrorKind::Denied => openstack::ErrorKind::AuthenticationFailed,
-        ErrorKind::TimedOut => openstack::ErrorKind::OperationTimedOut,
-        _ if error.is_temporary() => openstack::ErrorKind::ProtocolError,
-        _ => openstack::ErrorKind::InvalidConfig,
-    };
-    openstack::Error::new(kind, error.to_string())
+    openstack::Error::new(openstack::ErrorKind::ProtocolError, error.to_string())
 }
 
-/// The error that the session's stands for: no endpoint, or no login.
+/// The error of a session that has no endpoint for a request, or no token.
 pub(crate) fn of_session(error: openstack::Error) -> Error {
-    use RetryClass::{Permanent, Temporary};
-    let (kind, class) = match error.kind() {
-        openstack::ErrorKind::EndpointNotFound | openstack::ErrorKind::InvalidConfig => {
-            (ErrorKind::Config, Permanent)
-        }
-        openstack::ErrorKind::AuthenticationFailed => (ErrorKind::Denied, Permanent),
-        openstack::ErrorKind::InvalidResponse => (ErrorKind::Protocol, Permanent),
-        openstack::ErrorKind::OperationTimedOut => (ErrorKind::TimedOut, Temporary),
-        _ => (ErrorKind::Unreachable, Temporary),
-    };
-    of_class(kind, class, error.to_string())
+    match error.kind() {
+        openstack::ErrorKind::EndpointNotFound => Error::permanent(ErrorKind::Config, error.to_string()),
+        openstack::ErrorKind::InvalidResponse => Error::permanent(ErrorKind::Protocol, error.to_string()),
+        _ => Error::temporary(ErrorKind::Unreachable, error.to_string()),
+    }
 }
 
-/// Whether an error says nothing about the thing that was asked for: the API was away or busy for longer than a request's retries.
+/// Whether an error says nothing about the thing that was asked for: the API was away or busy for longer than a
+/// request's retries.
 pub(crate) fn is_transient(error: &Error) -> bool {
     let by_status = error.context("status").is_some_and(|status| status.starts_with('5') || status == "429");
     error.is_temporary()
@@ -107,7 +94,8 @@ mod tests {
     use super::*;
     use crate::response::message_of;
 
-    /// Refusals that were recorded from Nova 31, Neutron 26, Cinder 26 and a HAProxy before them, with kind and retry class.
+    /// Refusals that were recorded from Nova 31, Neutron 26, Cinder 26 and a HAProxy before them, with kind and retry
+    /// class.
     const RECORDED: &str = r#"
 403 Exhausted Temporary {"forbidden": {"code": 403, "message": "Quota exceeded for instances: Requested 1, but already used 2 of 2 instances"}}
 413 Exhausted Temporary {"overLimit": {"code": 413, "message": "VolumeLimitExceeded: Maximum number of volumes allowed (10) exceeded for quota 'volumes'.", "retryAfter": "0"}}
@@ -128,7 +116,7 @@ mod tests {
             let (status, rest) = line.split_once(' ').unwrap();
             let (kind, rest) = rest.split_once(' ').unwrap();
             let (class, body) = rest.split_once(' ').unwrap();
-            let error = refusal(status.parse().unwrap(), message_of(body.as_bytes()));
+            let error = refusal(status.parse().unwrap(), &message_of(body.as_bytes()));
             let found = (format!("{:?}", error.kind()), format!("{:?}", error.retry_class()));
             assert_eq!(found, (kind.to_owned(), class.to_owned()), "{line}");
         }
@@ -136,8 +124,8 @@ mod tests {
 
     #[test]
     fn the_clouds_message_is_kept_and_bounded() {
-        let error = refusal(400, "Invalid key_name provided.".into());
+        let error = refusal(400, "Invalid key_name provided.");
         assert_eq!(error.to_string(), "Invalid key_name provided. (status=400)");
-        assert!(refusal(500, "x".repeat(100_000)).message().len() <= MAX_MESSAGE);
+        assert!(refusal(500, &"x".repeat(100_000)).message().len() <= MAX_MESSAGE + '…'.len_utf8());
     }
 }

@@ -1,7 +1,7 @@
 //! Logs in to Keystone: the authentication plug-in of the openstack crate's session.
 //!
-//! The crate's own plug-ins cannot replace a revoked token, and log in again for each request on a cloud whose tokens live less than
-//! ten minutes.
+//! The crate's own plug-ins cannot replace a revoked token, and log in again for each request on a cloud whose tokens
+//! live less than ten minutes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,7 +110,7 @@ impl Identity {
         let body = read_bounded(&mut reply).await.map_err(no_reply)?;
         if !status.is_success() {
             let message = format!("the login was refused: {}", message_of(&body));
-            return Err(refusal(status.as_u16(), message).with("auth_url", auth_url));
+            return Err(refusal(status.as_u16(), &message).with("auth_url", auth_url));
         }
         let unreadable = |what| {
             let message = format!("the reply to the login is not Keystone's: {what}");
@@ -170,7 +170,8 @@ impl AuthType for Identity {
         Ok(service.with_version(url))
     }
 
-    /// Does nothing: the session calls it when it is created, and an operator must be able to start while the cloud is down.
+    /// Does nothing: the session calls it when it is created, and an operator must be able to start while the cloud is
+    /// down.
     async fn refresh(&self, _: &Client) -> openstack::Result<()> {
         Ok(())
     }

@@ -90,7 +90,8 @@ async fn candidates(api: &Api, kind: Kind, name: &str) -> Result<Vec<Named>> {
     }
 }
 
-/// The images with this name, else the one with this id, else some images for a suggestion: a public cloud has thousands.
+/// The images with this name, else the one with this id, else some images for a suggestion: a public cloud has
+/// thousands.
 async fn images(api: &Api, name: &str) -> Result<Vec<Named>> {
     let by_name: Vec<Named> = api.list(Request::get(Image, ["images"]).with("name", name), "images").await?;
     if !by_name.is_empty() {
@@ -139,12 +140,12 @@ fn choose(kind: Kind, name: &str, all: &[Named]) -> Result<String> {
 fn suggestion(wanted: &str, mut names: Vec<&str>) -> String {
     names.sort_unstable();
     names.dedup();
-    // `ubuntu` for `ubuntu-noble`: part of a name is far from it by edit distance.
-    let part = names.iter().find(|name| {
+    // By edit distance, `ubuntu` is far from `ubuntu-noble`.
+    let contains = |name: &&&str| {
         let (wanted, name) = (wanted.to_lowercase(), name.to_lowercase());
         name.contains(&wanted) || wanted.contains(&name)
-    });
-    match part.copied().or_else(|| suggest(wanted, names.iter().copied())) {
+    };
+    match suggest(wanted, names.iter().copied()).or_else(|| names.iter().find(contains).copied()) {
         Some(name) => format!("did you mean {name}?"),
         None if names.is_empty() => "there are none at all".into(),
         None if names.len() <= MAX_NAMES_SHOWN => format!("there are {}", names.join(", ")),

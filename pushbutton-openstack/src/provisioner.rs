@@ -32,8 +32,8 @@ const CONSOLE_LINES: u32 = 10_000;
 
 /// Creates nodes on an OpenStack cloud, and deletes them.
 ///
-/// Everything that it creates carries the owner and the run as ownership tags: servers and volumes in their metadata, floating IPs in
-/// their description. It is recorded in the journal before the request is sent.
+/// Everything that it creates carries the owner and the run as ownership tags: servers and volumes in their metadata,
+/// floating IPs in their description. It is recorded in the journal before the request is sent.
 pub struct OpenStackProvisioner {
     pub(crate) config: OpenStackConfig,
     pub(crate) shared: Arc<Shared>,

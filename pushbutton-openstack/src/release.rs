@@ -20,10 +20,11 @@ pub(crate) struct Release<'a> {
     journal: &'a dyn Journal,
     /// The journal's open entries of the run.
     entries: Vec<JournalEntry>,
-    /// Every server of the run that was seen: a port has no tags, and is found by its server, also after the server is gone.
+    /// Every server of the run that was seen: a port has no tags, and is found by its server, also after the server is
+    /// gone.
     servers: BTreeSet<String>,
-    /// The kinds of which a resource was seen. A create whose reply was lost has a journal entry without an id; that resource may still
-    /// appear, unless one of its kind was seen and deleted.
+    /// The kinds of which a resource was seen. A create whose reply was lost has a journal entry without an id; that
+    /// resource may still appear, unless one of its kind was seen and deleted.
     seen: BTreeSet<ResourceKind>,
 }
 
@@ -127,7 +128,8 @@ impl<'a> Release<'a> {
         self.servers.extend(in_journal.filter_map(|entry| entry.id.clone()));
         self.servers.extend(servers.iter().map(|server| server.id.clone()));
         for server in servers.extract_if(.., |server| server.has_status("SOFT_DELETED")) {
-            // A cloud with reclaim_instance_interval keeps it, with its port and its quota, for days. It counts as deleted in any case.
+            // A cloud with reclaim_instance_interval keeps it, with its port and its quota, for days. It counts as
+            // deleted in any case.
             if let Err(error) = self.shared.api.force_delete_server(&server.id).await {
                 tracing::warn!(server = server.id, "the cloud keeps a deleted server for a while: {error}");
             }

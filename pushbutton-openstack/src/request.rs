@@ -1,4 +1,5 @@
-//! One request to a service, and what its failure means: whether it may be sent again, and whether the cloud may have carried it out.
+//! One request to a service, and what its failure means: whether it may be sent again, and whether the cloud may have
+//! carried it out.
 
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ impl RequestError {
         let ambiguous = status.is_server_error();
         let retry = status == StatusCode::TOO_MANY_REQUESTS || ambiguous && request.is_idempotent();
         let retry_after = retry.then(|| retry_after(headers));
-        Self { error: refusal(status.as_u16(), message_of(body)), ambiguous, retry_after }
+        Self { error: refusal(status.as_u16(), &message_of(body)), ambiguous, retry_after }
     }
 
     /// There was no reply.

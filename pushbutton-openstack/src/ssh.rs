@@ -6,6 +6,7 @@ use std::time::Duration;
 use pushbutton_core::retry::Backoff;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
 /// How long one try may take: an address without a machine behind it drops packets.
 const TRY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -15,11 +16,8 @@ const MAX_GREETING: u64 = 4096;
 /// Tries until an SSH server sends its version. It has no time limit of its own.
 pub(crate) async fn wait_until_it_answers(address: &str, port: u16) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
-    while !tokio::time::timeout(TRY_TIMEOUT, answers(address, port))
-        .await
-        .is_ok_and(|answer| answer.is_ok_and(|yes| yes))
-    {
-        tokio::time::sleep(backoff.next_delay()).await;
+    while !matches!(timeout(TRY_TIMEOUT, answers(address, port)).await, Ok(Ok(true))) {
+        sleep(backoff.next_delay()).await;
     }
 }
 
@@ -34,6 +32,8 @@ async fn answers(address: &str, port: u16) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Whether an SSH server has sent its version. A server that refuses with "Exceeded MaxStartups" would refuse the executor
+/// too, so it is not ready yet.
 fn is_ssh(greeting: &[u8]) -> bool {
     greeting.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"SSH-"))
 }

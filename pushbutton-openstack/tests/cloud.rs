@@ -276,7 +276,8 @@ async fn a_token_that_was_revoked_is_replaced() {
     let cloud = openstack();
     let tenant = Tenant::new(&cloud, "revoked");
     let lab = tenant.lab("image: none, flavor: m1.tiny");
-    // This sends a request to Glance only. The other services have not cached the token, and will ask Keystone about it.
+    // This sends a request to Glance only. The other services have not cached the token, and will ask Keystone about
+    // it.
     lab.provision(&request("lab", 60)).await.unwrap_err();
     tenant.admin(&["user", "set", "--password", "hush", &tenant.name]);
     assert_eq!(lab.provisioner.list_owned().await.unwrap(), []);

@@ -260,8 +260,8 @@ async fn a_release_handles_unknown_states_refusals_and_leftover_ports() {
 async fn a_full_quota_of_floating_ips_is_a_temporary_error() {
     let cloud = FakeCloud::start().await;
     let lab = lab(&cloud);
-    let words = r#"{"NeutronError": {"type": "OverQuota", "message": "Quota exceeded for resources: ['floatingip'].", "detail": ""}}"#;
-    cloud.fault(Method::POST, "/network/v2.0/floatingips", Fault::Refuse(409, None, words));
+    let body = r#"{"NeutronError": {"type": "OverQuota", "message": "Quota exceeded for resources: ['floatingip'].", "detail": ""}}"#;
+    cloud.fault(Method::POST, "/network/v2.0/floatingips", Fault::Refuse(409, None, body));
     let request = request("lab", 30);
     let error = lab.provision(&request).await.unwrap_err();
     assert_eq!(

@@ -144,9 +144,9 @@ async fn answer(
     let act = || act(&world, &base, &method, &path, &headers, &body);
     match fault {
         None => act(),
-        Some(Fault::Refuse(status, retry_after, words)) => {
+        Some(Fault::Refuse(status, retry_after, body)) => {
             let status = StatusCode::from_u16(status).unwrap();
-            let mut reply = (status, words).into_response();
+            let mut reply = (status, body).into_response();
             if let Some(seconds) = retry_after {
                 reply.headers_mut().insert("retry-after", seconds.into());
             }
