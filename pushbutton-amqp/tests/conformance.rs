@@ -1,4 +1,4 @@
-//! The queue on RabbitMQ keeps the contract of `Queue`, on 3.10 and on 4.x.
+//! The parts on RabbitMQ keep the contracts of core's traits, on 3.10 and on 4.x.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,34 +12,83 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pushbutton_core::Queue;
+use pushbutton_amqp::AmqpQueue;
+use pushbutton_core::{EventStore, Queue};
 use pushbutton_testbed::{Version, rabbitmq};
-use pushbutton_testkit::conformance::queue;
+use pushbutton_testkit::conformance::dead_letters::{self, QueueWithDeadLetters};
+use pushbutton_testkit::conformance::{event_store, queue};
 
-/// The holder's is four fifths of it. The checks renew every quarter of that: what a busy machine needs for one answer.
-const LEASE: Duration = Duration::from_secs(8);
+/// The holder's part is four fifths of it. The checks renew every quarter of that: what a busy machine needs for one answer.
+const LEASE: Duration = Duration::from_secs(10);
 
-async fn suite(version: Version) {
-    let broker = tokio::task::spawn_blocking(move || rabbitmq(version)).await.expect("the broker is up");
-    let names = Mutex::new(BTreeSet::new());
-    let prefix = common::prefix("suite");
-    queue::all(async |name: &str| {
-        let prefix = format!("{prefix}-{name}");
-        names.lock().unwrap().insert(prefix.clone());
-        let config = common::config(&broker.url, &prefix, LEASE);
-        common::connect(&config).await as Arc<dyn Queue>
-    })
-    .await;
-    let names = names.into_inner().unwrap();
-    common::delete(&broker.url, names).await;
+/// Opens queues by name, and deletes them all in the end.
+struct Queues {
+    url: String,
+    prefix: String,
+    prefixes: Mutex<BTreeSet<String>>,
+}
+
+impl Queues {
+    async fn new(version: Version, suite: &str) -> Self {
+        let url = tokio::task::spawn_blocking(move || rabbitmq(version).url.clone()).await.expect("the broker is up");
+        Self { url, prefix: common::prefix(suite), prefixes: Mutex::default() }
+    }
+
+    async fn open(&self, name: &str) -> Arc<AmqpQueue> {
+        let prefix = format!("{}-{name}", self.prefix);
+        self.prefixes.lock().unwrap().insert(prefix.clone());
+        common::connect(&common::config(&self.url, &prefix, LEASE)).await
+    }
+
+    async fn delete(self) {
+        common::delete(&self.url, self.prefixes.into_inner().unwrap()).await;
+    }
+}
+
+async fn queue_suite(version: Version) {
+    let queues = Queues::new(version, "queue").await;
+    queue::all(async |name: &str| queues.open(name).await as Arc<dyn Queue>).await;
+    queues.delete().await;
+}
+
+async fn dead_letter_suite(version: Version) {
+    let queues = Queues::new(version, "dead").await;
+    dead_letters::all(async |name: &str| queues.open(name).await as Arc<dyn QueueWithDeadLetters>).await;
+    queues.delete().await;
+}
+
+async fn event_store_suite(version: Version) {
+    let queues = Queues::new(version, "events").await;
+    event_store::all(async |name: &str| Arc::new(queues.open(name).await.event_store()) as Arc<dyn EventStore>).await;
+    queues.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rabbitmq_3_10_keeps_the_contract() {
-    suite(Version::V3).await;
+async fn the_queue_on_rabbitmq_3_10_keeps_its_contract() {
+    queue_suite(Version::V3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rabbitmq_4_keeps_the_contract() {
-    suite(Version::V4).await;
+async fn the_queue_on_rabbitmq_4_keeps_its_contract() {
+    queue_suite(Version::V4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dead_letters_on_rabbitmq_3_10_keep_their_contract() {
+    dead_letter_suite(Version::V3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dead_letters_on_rabbitmq_4_keep_their_contract() {
+    dead_letter_suite(Version::V4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_event_store_on_rabbitmq_3_10_keeps_its_contract() {
+    event_store_suite(Version::V3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_event_store_on_rabbitmq_4_keeps_its_contract() {
+    event_store_suite(Version::V4).await;
 }

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use lapin::BasicProperties;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
 use pushbutton_core::samples::job_on;
-use pushbutton_core::{HumanDuration, Queue};
+use pushbutton_core::{HumanDuration, JobFilter, Queue};
 use pushbutton_testbed::{Broker, Version};
 use tokio::task::block_in_place;
 
@@ -70,7 +70,8 @@ async fn one_run_through_it_all(version: Version) {
     let held = common::claim(&operator).await;
     let run = held.run().clone();
     let mut listening = other.control_messages().await.unwrap();
-    let mut rival = std::pin::pin!(other.claim());
+    let any = JobFilter::any();
+    let mut rival = std::pin::pin!(other.claim(&any));
     for round in ["before the restart", "after the restart"] {
         let before = common::soon(two_connections(&broker)).await;
         tokio::select! {

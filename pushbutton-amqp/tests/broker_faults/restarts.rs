@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_core::samples::job_on;
-use pushbutton_core::{ErrorKind, HumanDuration, Queue};
+use pushbutton_core::check::Check;
+use pushbutton_core::{ErrorKind, HumanDuration, JobFilter, Queue};
 use pushbutton_testbed::Version;
 use tokio::task::block_in_place;
 
@@ -113,12 +114,12 @@ async fn a_broker_that_comes_later_is_found() {
     assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::Unreachable, true), "{error:?}");
     let port = broker.port.to_string();
     assert!(error.to_string().contains("refused") && error.to_string().contains(&port), "{error}");
-    let findings = pushbutton_amqp::check(&config).await;
+    let findings = config.check().await;
     assert!(findings.last().unwrap().to_string().contains("is the broker running"), "{findings:?}");
 
     let waiting = tokio::spawn({
         let queue = queue.clone();
-        async move { queue.claim().await.map(|claim| claim.job().change.number.0) }
+        async move { queue.claim(&JobFilter::any()).await.map(|claim| claim.job().change.number.0) }
     });
     block_in_place(|| broker.restart());
     common::publish(&queue, &job_on(1, "tempest")).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt, stream};
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_core::samples::job_on;
-use pushbutton_core::{Claim, HumanDuration, Queue};
+use pushbutton_core::{Claim, HumanDuration, JobFilter, Queue};
 use pushbutton_testbed::{Broker, Version};
 use tokio::task::block_in_place;
 use tokio::time::timeout;
@@ -48,8 +48,9 @@ async fn a_frozen_broker_is_given_up_and_found_again() {
     }
 
     block_in_place(|| broker.thaw());
+    let any = JobFilter::any();
     tokio::select! {
-        next = operator.claim() => panic!("claimed again: {:?}", next.map(|next| next.job().clone())),
+        next = operator.claim(&any) => panic!("claimed again: {:?}", next.map(|next| next.job().clone())),
         error = common::hold(&*held) => panic!("the run was stopped: {error:?}"),
         () = common::soon(renewed(&*held)) => {}
     }
@@ -84,7 +85,8 @@ async fn a_broker_without_memory_is_waited_for() {
             async move { common::publish(queue, &job_on(n, "tempest")).await }
         })
         .buffer_unordered(JOBS as usize);
-    let claiming = queue.claim();
+    let any = JobFilter::any();
+    let claiming = queue.claim(&any);
     tokio::pin!(claiming);
     tokio::select! {
         Some(()) = flood.next() => panic!("a broker without memory took a job"),

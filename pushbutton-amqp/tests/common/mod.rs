@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, QueueDeclareOptions,
     QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use pushbutton_amqp::{AmqpConfig, AmqpQueue};
-use pushbutton_core::{Claim, Error, HumanDuration, Job, Queue, QueueDepth};
+use pushbutton_core::{Claim, Error, HumanDuration, Job, JobFilter, Queue, QueueDepth};
 use pushbutton_testbed::{Broker, Version};
-use secrecy::ExposeSecret;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -26,7 +25,7 @@ pub(crate) fn prefix(test: &str) -> String {
     format!("test-{test}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The most that a broker on a busy machine may take for any one answer.
+/// A timeout that a broker on a busy machine keeps; a lease must be longer than two and a half of it.
 pub(crate) const PATIENT: HumanDuration = HumanDuration(Duration::from_secs(60));
 /// How long what must happen may take in all. Nobody waits so long where all is well.
 const SOON: Duration = Duration::from_secs(300);
@@ -41,7 +40,9 @@ pub(crate) fn config(url: &str, prefix: &str, lease: Duration) -> AmqpConfig {
     let mut config = AmqpConfig::new(url);
     config.prefix = prefix.to_owned();
     config.lease = HumanDuration(lease);
-    config.timeout = PATIENT;
+    // As long as this lease allows.
+    config.timeout = HumanDuration((lease * 39 / 100).min(PATIENT.0).max(Duration::from_secs(1)));
+    config.leader_lease = HumanDuration(lease);
     config
 }
 
@@ -65,7 +66,7 @@ pub(crate) async fn channel(url: &str) -> (Connection, Channel) {
 pub(crate) async fn delete(url: &str, prefixes: impl IntoIterator<Item = impl AsRef<str>>) {
     let (connection, channel) = channel(url).await;
     for prefix in prefixes {
-        for part in ["jobs", "record", "notices", "ledger", "turn"] {
+        for part in ["jobs", "log"] {
             delete_queue(&channel, &format!("{}.{part}", prefix.as_ref())).await;
         }
     }
@@ -76,6 +77,13 @@ pub(crate) async fn delete(url: &str, prefixes: impl IntoIterator<Item = impl As
 pub(crate) async fn delete_queue(channel: &Channel, name: &str) {
     let deleted = channel.queue_delete(name.into(), QueueDeleteOptions::default()).await;
     deleted.expect("the queue is deleted");
+}
+
+/// How many messages of a queue are ready.
+pub(crate) async fn queue_length(channel: &Channel, name: &str) -> u32 {
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+    let queue = channel.queue_declare(name.into(), passive, FieldTable::default()).await;
+    queue.expect("the queue is there").message_count()
 }
 
 /// Reads a stream from the first message that the broker still has.
@@ -97,31 +105,16 @@ pub(crate) async fn first_offset(url: &str, stream: &str) -> i64 {
     offset.expect("a stream's messages have an offset")
 }
 
-/// How many bytes the record of an installation holds: what those who take part have read.
-pub(crate) async fn record_bytes(config: &AmqpConfig) -> u64 {
-    let record = format!("{}.record", config.prefix);
-    let (_connection, channel) = channel(config.url.expose_secret()).await;
+/// Publishes a message that is not one of ours, with this format version in its header if any.
+pub(crate) async fn publish_raw(channel: &Channel, queue: &str, format: Option<i32>, body: &[u8]) {
     channel.confirm_select(ConfirmSelectOptions::default()).await.expect("the channel is open");
-    // A message that is nobody's, after all that is there.
-    let end = format!("the end, seen by {}", prefix("reader"));
-    let options = BasicPublishOptions::default();
-    let properties = BasicProperties::default();
-    let sent =
-        channel.basic_publish("".into(), record.as_str().into(), options, end.as_bytes(), properties).await;
-    sent.expect("it is sent").await.expect("it is stored");
-    let mut consumer = read_stream(&channel, &record).await;
-    let reading = async {
-        let mut bytes = 0;
-        loop {
-            let message = consumer.next().await.expect("the end comes").expect("it can be read");
-            if message.data == end.as_bytes() {
-                return bytes;
-            }
-            bytes += message.data.len() as u64;
-            message.acker.ack(BasicAckOptions::default()).await.expect("the channel is open");
-        }
-    };
-    soon(reading).await
+    let mut headers = FieldTable::default();
+    if let Some(format) = format {
+        headers.insert("pushbutton-format".into(), format.into());
+    }
+    let properties = BasicProperties::default().with_headers(headers);
+    let sent = channel.basic_publish("".into(), queue.into(), BasicPublishOptions::default(), body, properties);
+    assert!(sent.await.expect("it is sent").await.expect("it is answered").is_ack());
 }
 
 /// A broker of this test alone, taken up beside the tests that are running.
@@ -153,7 +146,7 @@ pub(crate) async fn hold(claim: &dyn Claim) -> Error {
 
 /// Claims what must be there by now.
 pub(crate) async fn claim(queue: &AmqpQueue) -> Box<dyn Claim> {
-    soon(queue.claim()).await.expect("waiting for a job ends in no error")
+    soon(queue.claim(&JobFilter::any())).await.expect("waiting for a job ends in no error")
 }
 
 /// Publishes as a handler does: again, after an error that may pass.
@@ -185,8 +178,15 @@ pub(crate) async fn depth_until(queue: &AmqpQueue, wanted: impl Fn(QueueDepth) -
 
 /// Nothing can be claimed for this time.
 pub(crate) async fn nothing_for(queue: &AmqpQueue, time: Duration) {
-    if let Ok(claim) = tokio::time::timeout(time, queue.claim()).await {
+    if let Ok(claim) = tokio::time::timeout(time, queue.claim(&JobFilter::any())).await {
         let claim = claim.expect("waiting for a job ends in no error");
         panic!("the job of change {} was claimed", claim.job().change.number);
     }
+}
+
+/// A port that a passing connection of anybody does not take before the broker does: below those that the system gives out.
+pub(crate) fn free_port() -> u16 {
+    let start = 10_000 + std::process::id() % 5_000 + COUNT.fetch_add(1, Ordering::Relaxed);
+    let mut ports = (start as u16..).take(1_000);
+    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port is free")
 }

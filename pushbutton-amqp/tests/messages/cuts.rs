@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_core::samples::job_on;
-use pushbutton_core::{ErrorKind, Queue, QueueDepth};
+use pushbutton_core::{DeadLetters, ErrorKind, JobFilter, Queue, QueueDepth};
 use pushbutton_testbed::{Version, rabbitmq};
 use tokio::task::{JoinSet, block_in_place};
 
@@ -19,7 +19,7 @@ async fn cut_connections_lose_and_double_nothing(version: Version) {
     const JOBS: u64 = 60;
     const CUTS: u32 = 12;
     let url = block_in_place(|| rabbitmq(version).url.clone());
-    let config = config(&url, "cut", 8);
+    let config = config(&url, "cut", 15);
     let handler = common::connect(&config).await;
     let shifts = Arc::new(Shifts::default());
     let mut proxies = Vec::new();
@@ -27,7 +27,7 @@ async fn cut_connections_lose_and_double_nothing(version: Version) {
     for _ in 0..2 {
         let proxy = Proxy::before(&url).await;
         let mut config = config.clone();
-        config.url = proxy.url.clone().into();
+        config.url = Some(proxy.url.clone().into());
         let operator = common::connect(&config).await;
         for _ in 0..2 {
             working.spawn(Arc::clone(&shifts).work(Arc::clone(&operator)));
@@ -68,7 +68,7 @@ async fn cut_connections_lose_and_double_nothing(version: Version) {
     common::soon(shifts.has_completed(jobs)).await;
     common::depth_until(&handler, |depth| depth == QueueDepth::default()).await;
     assert_eq!(shifts.completed.lock().unwrap().len() as u64, jobs + 1);
-    assert!(handler.dead_letters(1).await.unwrap().is_empty());
+    assert!(handler.list(1).await.unwrap().is_empty());
     tracing::info!("{jobs} jobs in {before} claims, {} connections cut", cuts());
     working.shutdown().await;
     common::delete(&url, [&config.prefix]).await;
@@ -105,7 +105,7 @@ impl Shifts {
 
     async fn work(self: Arc<Self>, queue: Arc<AmqpQueue>) {
         loop {
-            let claim = queue.claim().await.expect("waiting for a job ends in no error");
+            let claim = queue.claim(&JobFilter::any()).await.expect("waiting for a job ends in no error");
             let job = claim.job().change.number.0;
             self.claimed.fetch_add(1, Ordering::SeqCst);
             assert!(self.running.lock().unwrap().insert(job), "job {job} is run twice at once");

@@ -1,4 +1,4 @@
-//! What goes over the queue: hostile messages, floods, cut connections, and a record that is longer than the broker keeps.
+//! Messages: hostile ones, floods, broken connections, refusals, and a log that is longer than the broker keeps.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,10 +9,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod control_messages;
 mod cuts;
-mod letters;
-mod notices;
+mod dead_letters;
 mod refusals;
+mod restore;
+mod urls;
 mod volume;
 
 use std::time::Duration;

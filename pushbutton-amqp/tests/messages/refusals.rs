@@ -1,16 +1,16 @@
 //! Brokers that refuse, and servers that are none.
 
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
-use pushbutton_amqp::{AmqpConfig, AmqpQueue, check};
-use pushbutton_core::check::Level;
+use pushbutton_amqp::{AmqpConfig, AmqpQueue};
+use pushbutton_core::check::{Check, Level};
 use pushbutton_core::samples::job_on;
 use pushbutton_core::{ErrorKind, HumanDuration, Queue};
 
 use crate::{both, common, config};
 
-/// A refusal is told at once, with what to do.
+/// A refusal is reported at once, with what to do.
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_are_told_at_once() {
+async fn refusals_are_reported_at_once() {
     for url in both() {
         for (wrong, remedy) in [
             (url.replace("guest:guest", "guest:wr0ng"), "check user, password"),
@@ -18,11 +18,12 @@ async fn refusals_are_told_at_once() {
         ] {
             let mut config = AmqpConfig::new(wrong);
             config.timeout = common::PATIENT;
+            (config.lease, config.leader_lease) = (HumanDuration::secs(600), HumanDuration::secs(600));
             let error = AmqpQueue::connect(config.clone()).await.map(|_| ()).unwrap_err();
             assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::Denied, false), "{error:?}");
-            let findings = check(&config).await;
-            let told = findings.last().unwrap().to_string();
-            for text in [error.to_string(), told] {
+            let findings = config.check().await;
+            let reported = findings.last().unwrap().to_string();
+            for text in [error.to_string(), reported] {
                 assert!(text.contains(remedy) && !text.contains("wr0ng"), "{text}");
             }
         }
@@ -38,8 +39,11 @@ async fn refusals_are_told_at_once() {
         assert!(error.to_string().contains("rabbitmq.prefix"), "{error}");
         channel.queue_delete(jobs.into(), QueueDeleteOptions::default()).await.unwrap();
         config.prefix = "good".into();
-        let findings = check(&config).await;
-        assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:?}");
+        let findings = config.check().await;
+        let (policies, others) = findings.split_last().unwrap();
+        assert!(others.iter().all(|finding| finding.level == Level::Ok), "{findings:?}");
+        let policies = policies.to_string();
+        assert!(policies.contains("rabbitmqctl list_policies -p /"), "the policies were not read: {policies}");
         assert!(
             findings[0].what.contains("RabbitMQ 3.10.") || findings[0].what.contains("RabbitMQ 4."),
             "{findings:?}"
