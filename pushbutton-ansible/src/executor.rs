@@ -3,7 +3,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_core::seam::LineSink;
+use pushbutton_core::LineSink;
 use pushbutton_core::{
     Error, ErrorKind, Executor, HumanDuration, Node, Result, RunId, Stage, StageContext, StageOutcome,
 };

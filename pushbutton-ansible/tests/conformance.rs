@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use common::{config, local, node, stage};
 use pushbutton_ansible::{AnsibleConfig, AnsibleExecutor, CONSOLE_LOG};
 use pushbutton_core::{Executor, HumanDuration, Node, Stage, StageContext};
-use pushbutton_testkit::conformance::execute::{self, Does, Workshop, context_at};
+use pushbutton_testkit::conformance::execute::{self, StageBehavior, ExecutorHarness, context_at};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -22,21 +22,21 @@ struct Ansible {
     folder: TempDir,
 }
 
-impl Workshop for Ansible {
+impl ExecutorHarness for Ansible {
     fn executor(&self) -> &dyn Executor {
         &self.executor
     }
 
-    fn stage(&self, does: Does) -> Option<(Stage, Vec<Node>)> {
+    fn stage(&self, does: StageBehavior) -> Option<(Stage, Vec<Node>)> {
         let nobody = || vec![node(json!({"address": "127.0.0.1", "port": closed_port(), "user": "root"}))];
         Some(match does {
-            Does::Passes => (stage("passes.yml"), local()),
-            Does::Fails => (stage("fails.yml"), local()),
-            Does::Prints(50) => (stage("prints_50.yml"), local()),
-            Does::Prints(_) => (stage("prints_300.yml"), local()),
-            Does::Lasts => (stage("lasts.yml"), local()),
-            Does::MeetsNobody => (stage("passes.yml"), nobody()),
-            Does::CannotRun => (stage("no_such_playbook.yml"), local()),
+            StageBehavior::Passes => (stage("passes.yml"), local()),
+            StageBehavior::Fails => (stage("fails.yml"), local()),
+            StageBehavior::Prints(50) => (stage("prints_50.yml"), local()),
+            StageBehavior::Prints(_) => (stage("prints_300.yml"), local()),
+            StageBehavior::Lasts => (stage("lasts.yml"), local()),
+            StageBehavior::MeetsNobody => (stage("passes.yml"), nobody()),
+            StageBehavior::CannotRun => (stage("no_such_playbook.yml"), local()),
         })
     }
 

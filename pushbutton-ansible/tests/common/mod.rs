@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use pushbutton_ansible::{AnsibleConfig, AnsibleExecutor, CONSOLE_LOG};
-use pushbutton_core::seam::LineSink;
+use pushbutton_core::LineSink;
 use pushbutton_core::{Executor, Node, OnFailure, Result, RunWhen, Stage, StageContext, StageOutcome};
 use pushbutton_testbed::{Sshd, SshdOptions};
 use pushbutton_testkit::conformance::execute::context_at;
