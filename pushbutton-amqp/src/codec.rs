@@ -95,11 +95,11 @@ fn read<T: DeserializeOwned>(format: Option<i64>, body: &[u8]) -> Result<T, Unre
 mod tests {
     use super::*;
     use pushbutton_core::Job;
-    use pushbutton_core::memory::sample;
+    use pushbutton_core::samples;
 
     #[test]
     fn a_job_comes_back_as_it_was_written() {
-        let job = sample::job("tempest");
+        let job = samples::job("tempest");
         let body = encode(&job).unwrap();
         assert!(body.len() < MAX_JOB);
         assert_eq!(read(Some(1), &body), Ok(job));

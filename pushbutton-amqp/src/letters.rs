@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pushbutton_core::seam::DeadLetter;
+use pushbutton_core::traits::DeadLetter;
 use pushbutton_core::{Error, ErrorKind, Result};
 use tokio::time::Instant;
 

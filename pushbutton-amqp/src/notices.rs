@@ -1,4 +1,4 @@
-//! Notices: a stream that every listener reads for itself.
+//! ControlMessages: a stream that every listener reads for itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use lapin::types::AMQPValue;
-use pushbutton_core::{Notice, Notices, Result};
+use pushbutton_core::{ControlMessage, ControlMessages, Result};
 
 use crate::codec;
 use crate::session::{Reading, Session, acknowledge};
@@ -25,7 +25,7 @@ pub(crate) struct AmqpNotices {
     last: Option<u64>,
     reading: Option<(Arc<Session>, Reading)>,
     /// Heard, and not told yet: a dropped call loses nothing.
-    heard: Option<Notice>,
+    heard: Option<ControlMessage>,
 }
 
 impl AmqpNotices {
@@ -81,8 +81,8 @@ impl AmqpNotices {
 }
 
 #[async_trait]
-impl Notices for AmqpNotices {
-    async fn next(&mut self) -> Result<Notice> {
+impl ControlMessages for AmqpNotices {
+    async fn next(&mut self) -> Result<ControlMessage> {
         loop {
             if let Some(notice) = self.heard.take() {
                 return Ok(notice);

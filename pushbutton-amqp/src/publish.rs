@@ -88,7 +88,7 @@ async fn send(
 mod tests {
     use super::*;
     use crate::config::AmqpConfig;
-    use pushbutton_core::memory::sample::job_on;
+    use pushbutton_core::samples::job_on;
     use tokio::sync::mpsc::error::TrySendError;
 
     /// Without a broker, jobs stay with their callers but for one window: there is no buffer that grows.

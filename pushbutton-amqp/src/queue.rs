@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pushbutton_core::seam::DeadLetter;
-use pushbutton_core::{Claim, Error, ErrorKind, Job, Notice, Notices, Queue, QueueDepth, Result, RunId};
+use pushbutton_core::traits::DeadLetter;
+use pushbutton_core::{
+    Claim, ControlMessage, ControlMessages, Error, ErrorKind, Job, Queue, QueueDepth, Result, RunId,
+};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -88,16 +90,16 @@ impl Queue for AmqpQueue {
         Ok(Box::new(granted.arrived(Arc::clone(&self.tasks))))
     }
 
-    async fn announce(&self, notice: &Notice) -> Result<()> {
+    async fn broadcast(&self, notice: &ControlMessage) -> Result<()> {
         let announcing = async {
             let body = codec::encode(notice)?;
             let session = self.tasks.shared().session(Some(self.tasks.shared().soon())).await?;
-            session.announce(&body).await.inspect_err(|error| session.fail(error))
+            session.broadcast(&body).await.inspect_err(|error| session.fail(error))
         };
-        announcing.await.map_err(|error| error.during("queue::announce"))
+        announcing.await.map_err(|error| error.during("queue::broadcast"))
     }
 
-    async fn notices(&self) -> Result<Box<dyn Notices>> {
+    async fn control_messages(&self) -> Result<Box<dyn ControlMessages>> {
         Ok(Box::new(AmqpNotices::new(Arc::clone(&self.tasks))))
     }
 

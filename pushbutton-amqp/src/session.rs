@@ -92,7 +92,7 @@ impl Session {
     }
 
     /// Writes a notice.
-    pub(crate) async fn announce(&self, body: &[u8]) -> Result<()> {
+    pub(crate) async fn broadcast(&self, body: &[u8]) -> Result<()> {
         self.write(&self.names.notices, Form::First, body).await
     }
 

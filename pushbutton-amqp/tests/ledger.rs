@@ -1,4 +1,4 @@
-//! The ledger on RabbitMQ keeps the contract of `Ledger`, is one for all handlers, and loses nothing with a broker.
+//! The ledger on RabbitMQ keeps the contract of `EventStore`, is one for all handlers, and loses nothing with a broker.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,10 +16,10 @@ use common::proxy::Proxy;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use jiff::SignedDuration;
 use pushbutton_amqp::{AmqpConfig, AmqpLedger};
-use pushbutton_core::memory::sample;
-use pushbutton_core::{ChangeNumber, EventId, Ledger, PatchsetNumber, Position};
+use pushbutton_core::samples;
+use pushbutton_core::{ChangeNumber, EventId, EventStore, PatchsetNumber, Position};
 use pushbutton_testbed::{Version, rabbitmq};
-use pushbutton_testkit::conformance::ledger;
+use pushbutton_testkit::conformance::event_store;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::Instant;
 
@@ -28,11 +28,11 @@ const LEASE: Duration = Duration::from_secs(30);
 const WINDOW: usize = 64;
 
 fn event(n: u64) -> EventId {
-    EventId::by_hand(ChangeNumber(n), PatchsetNumber(1), "ledger")
+    EventId::manual(ChangeNumber(n), PatchsetNumber(1), "ledger")
 }
 
 fn position(seconds: i64) -> Position {
-    Position::at(sample::AT + SignedDuration::from_secs(seconds))
+    Position::at(samples::AT + SignedDuration::from_secs(seconds))
 }
 
 /// A handler's ledger, on a connection of its own.
@@ -66,7 +66,7 @@ async fn suite(version: Version) {
     ledger::all(async |name: &str| {
         let prefix = format!("{prefix}-{name}");
         names.lock().unwrap().insert(prefix.clone());
-        Arc::new(open(&common::config(&broker.url, &prefix, LEASE)).await) as Arc<dyn Ledger>
+        Arc::new(open(&common::config(&broker.url, &prefix, LEASE)).await) as Arc<dyn EventStore>
     })
     .await;
     let names = names.into_inner().unwrap();

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use pushbutton_amqp::{AmqpQueue, check};
 use pushbutton_core::check::Level;
-use pushbutton_core::memory::sample::job_on;
+use pushbutton_core::samples::job_on;
 use pushbutton_core::{ErrorKind, Queue};
 use pushbutton_testbed::{Broker, Version};
 use tokio::task::block_in_place;

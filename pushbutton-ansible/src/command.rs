@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_environment_has_what_is_allowed_and_nothing_else() {
-        let config = AnsibleConfig::new("/p").with_env(["SSH_AUTH_SOCK"]);
+        let config = AnsibleConfig::new("/p").with_env(["SSH_AUTH_SOCK".to_owned()]);
         let made = environment(&config, Path::new("/p"), |name| {
             (name != "LANG").then(|| name.to_lowercase().into())
         });
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn roles_beside_the_playbooks_are_searched_first() {
-        let config = AnsibleConfig::new("/p").with_roles_path(["/r"]);
+        let config = AnsibleConfig::new("/p").with_roles_path(["/r".into()]);
         let made = environment(&config, Path::new("/p"), |_| None);
         assert!(made.contains(&("ANSIBLE_ROLES_PATH".into(), "/p/roles:/r".into())));
     }

@@ -59,9 +59,8 @@ impl AnsibleConfig {
     }
 }
 
-/// A method for each field that sets it: of a single value, or of all elements of a list.
 macro_rules! setters {
-    (values: $($setter:ident $field:ident: $value:ty,)* lists: $($list_setter:ident $list:ident: $item:ty,)*) => {
+    ($($field:ident / $setter:ident: $value:ty),* $(,)?) => {
         impl AnsibleConfig {
             $(
                 #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
@@ -71,31 +70,21 @@ macro_rules! setters {
                     self
                 }
             )*
-            $(
-                #[doc = concat!("Sets [`", stringify!($list), "`](Self::", stringify!($list), ").")]
-                #[must_use]
-                pub fn $list_setter(mut self, $list: impl IntoIterator<Item = impl Into<$item>>) -> Self {
-                    self.$list = $list.into_iter().map(Into::into).collect();
-                    self
-                }
-            )*
         }
     };
 }
 
 setters! {
-    values:
-    with_ansible_playbook ansible_playbook: PathBuf,
-    with_playbooks playbooks: PathBuf,
-    with_work_dir work_dir: Option<PathBuf>,
-    with_forks forks: u16,
-    with_verbosity verbosity: u8,
-    with_kill_grace kill_grace: HumanDuration,
-    with_console_limit_mib console_limit_mib: u64,
-    with_secrets secrets: BTreeMap<String, SecretString>,
-    lists:
-    with_roles_path roles_path: PathBuf,
-    with_env env: String,
+    ansible_playbook / with_ansible_playbook: PathBuf,
+    playbooks / with_playbooks: PathBuf,
+    work_dir / with_work_dir: Option<PathBuf>,
+    roles_path / with_roles_path: Vec<PathBuf>,
+    forks / with_forks: u16,
+    verbosity / with_verbosity: u8,
+    env / with_env: Vec<String>,
+    kill_grace / with_kill_grace: HumanDuration,
+    console_limit_mib / with_console_limit_mib: u64,
+    secrets / with_secrets: BTreeMap<String, SecretString>,
 }
 
 fn default_program() -> PathBuf {

@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use pushbutton_core::LineSink;
-use pushbutton_core::{HumanDuration, Result, Stage, StageContext, StageOutcome};
+use pushbutton_core::text::{cut, is_unsafe, short_line};
+use pushbutton_core::{HumanDuration, LineSink, Result, Stage, StageContext, StageOutcome};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncWriteExt, BufWriter};
 
@@ -22,7 +22,8 @@ const MAX_ERROR: usize = 500;
 /// The first line of a stage in the console log.
 pub(crate) fn header(stage: &Stage, context: &StageContext) -> String {
     let StageContext { run, job, attempt, .. } = context;
-    let (name, playbook, target, revision) = (&stage.name, &stage.playbook, job.target(), &job.patchset.revision);
+    let (name, playbook, target, revision) =
+        (&stage.name, &stage.playbook, job.target(), &job.patchset.revision);
     format!(
         "pushbutton: stage {name} begins: {playbook} of job {} for {target} ({revision}), run {run}, attempt {attempt}",
         job.name
@@ -73,36 +74,22 @@ impl LineSplitter {
     }
 }
 
-/// Makes text harmless for terminals and pages: control characters become the symbols that stand for them, and characters that change the
+/// Makes a line harmless for terminals and pages: control characters become the symbols that stand for them, and characters that change the
 /// direction of text are replaced.
-fn sanitize(text: &str) -> String {
+fn sanitize(line: &str) -> String {
     let shown = |c: char| match c {
         '\t' => '\t',
         '\0'..='\x1f' => char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'),
         '\x7f' => '\u{2421}',
-        '\u{80}'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-            '\u{fffd}'
-        }
-        _ => c,
+        c if is_unsafe(c) => '\u{fffd}',
+        c => c,
     };
-    text.chars().map(shown).collect()
+    line.chars().map(shown).collect()
 }
 
 /// A message as one redacted line of at most `max` bytes.
 pub(crate) fn one_line(text: &str, redactor: &Redactor, max: usize) -> String {
-    let words = sanitize(&redactor.redact(text).split_whitespace().collect::<Vec<_>>().join(" "));
-    shorten(words, max).0
-}
-
-/// Cuts a text at the end of a character; also returns how many bytes were cut.
-fn shorten(mut text: String, max: usize) -> (String, u64) {
-    let full = text.len();
-    if full > max {
-        let end = (0..=max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-        text.truncate(end);
-        text.push('…');
-    }
-    (text, full.saturating_sub(max) as u64)
+    short_line(&redactor.redact(text).split_whitespace().collect::<Vec<_>>().join(" "), max)
 }
 
 /// Where a stage's output goes: to the console log, and to whoever reads it live.
@@ -120,7 +107,12 @@ pub(crate) struct Console<'a> {
 
 impl<'a> Console<'a> {
     /// Opens the console log for appending at most `room` bytes of output.
-    pub(crate) async fn open(path: &Path, room: u64, redactor: &'a Redactor, reader: &'a LineSink) -> Result<Self> {
+    pub(crate) async fn open(
+        path: &Path,
+        room: u64,
+        redactor: &'a Redactor,
+        reader: &'a LineSink,
+    ) -> Result<Self> {
         let failed = |error| local(error, "cannot open the console log", path);
         // A stage on the local machine can replace the log by a link. `artifacts` removes such links after a stage; this is a second check.
         if tokio::fs::symlink_metadata(path).await.is_ok_and(|meta| !meta.is_file()) {
@@ -163,7 +155,10 @@ impl<'a> Console<'a> {
         }
         if self.dropped > 0 {
             let dropped = self.dropped;
-            self.note(&format!("pushbutton: {dropped} bytes of output did not fit in here (console_limit_mib)")).await;
+            self.note(&format!(
+                "pushbutton: {dropped} bytes of output did not fit in here (console_limit_mib)"
+            ))
+            .await;
         }
         self.flush().await;
     }
@@ -175,14 +170,15 @@ impl<'a> Console<'a> {
 
     async fn output_line(&mut self, line: &[u8], lost: u64) {
         let line = self.redactor.redact(&String::from_utf8_lossy(line));
-        let (mut text, cut) = shorten(sanitize(line.strip_suffix('\r').unwrap_or(&line)), MAX_LINE);
-        if cut + lost > 0 {
-            let _ = write!(text, " [{} bytes cut]", cut + lost);
+        let mut text = sanitize(line.strip_suffix('\r').unwrap_or(&line));
+        let lost = lost + text.len().saturating_sub(MAX_LINE) as u64;
+        if lost > 0 {
+            text = format!("{}… [{lost} bytes cut]", cut(&text, MAX_LINE));
         }
         // ansible-core 2.19 and later write `[ERROR]: `.
         let error = text.strip_prefix("ERROR! ").or_else(|| text.strip_prefix("[ERROR]: "));
         if let (Some(error), None) = (error, &self.ansible_error) {
-            self.ansible_error = Some(shorten(error.to_owned(), MAX_ERROR).0);
+            self.ansible_error = Some(short_line(error, MAX_ERROR));
         }
         let dated = dated(&text);
         self.reader.line(text);

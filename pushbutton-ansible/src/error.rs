@@ -29,7 +29,8 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_temporary_and_a_missing_permission_is_permanent() {
-        let is_temporary = |kind: io::ErrorKind| local(kind.into(), "cannot write", Path::new("x")).is_temporary();
+        let is_temporary =
+            |kind: io::ErrorKind| local(kind.into(), "cannot write", Path::new("x")).is_temporary();
         assert!(is_temporary(io::ErrorKind::StorageFull));
         assert!(is_temporary(io::Error::from_raw_os_error(24).kind()), "EMFILE");
         assert!(!is_temporary(io::ErrorKind::PermissionDenied));

@@ -64,23 +64,29 @@ pub(crate) fn evaluate(
             let task = current_task().unwrap_or_else(|| "no task had begun".into());
             Ok(StageEnd::new(StageStatus::TimedOut, format!("no end within {limit}: {task}")))
         }
-        (Termination::Exited(status), _) => evaluate_exit(status, events, ansible_error.unwrap_or("see the console log")),
+        (Termination::Exited(status), _) => {
+            evaluate_exit(status, events, ansible_error.unwrap_or("see the console log"))
+        }
     }
 }
 
 fn evaluate_exit(status: ExitStatus, events: &PlaybookEvents, said: &str) -> Result<StageEnd> {
     let Some(code) = status.code() else {
-        let message = "ansible-playbook was killed; if nobody did it, look for the kernel's out-of-memory killer";
+        let message =
+            "ansible-playbook was killed; if nobody did it, look for the kernel's out-of-memory killer";
         let error = Error::temporary(ErrorKind::Local, message);
         return Err(error.with("signal", status.signal().unwrap_or_default()));
     };
     let error = match (code, events.play_began) {
         (0, false) => {
-            let message = "ansible-playbook exited with 0 without a play: is ansible-core 2.14 or later installed?";
+            let message =
+                "ansible-playbook exited with 0 without a play: is ansible-core 2.14 or later installed?";
             return Err(Error::temporary(ErrorKind::Unexpected, message));
         }
         (0, true) if events.no_hosts_matched && events.results == 0 => {
-            return Err(config("no play matched a host; use `hosts: nodes`, the group of all nodes of a run"));
+            return Err(config(
+                "no play matched a host; use `hosts: nodes`, the group of all nodes of a run",
+            ));
         }
         (0, true) => return Ok(StageEnd::new(StageStatus::Passed, None)),
         (2 | 8 | 10, true) => {
@@ -92,7 +98,9 @@ fn evaluate_exit(status: ExitStatus, events: &PlaybookEvents, said: &str) -> Res
             let detail = "ansible-playbook could not reach a node".to_owned();
             return Ok(StageEnd::new(StageStatus::Unreachable, detail));
         }
-        (1..=5, _) => config("ansible-playbook cannot run the playbook; fix what it says, and try `pushbutton-bin check`"),
+        (1..=5, _) => config(
+            "ansible-playbook cannot run the playbook; fix what it says, and try `pushbutton-bin check`",
+        ),
         _ => Error::temporary(ErrorKind::Unexpected, "ansible-playbook ended unexpectedly"),
     };
     Err(error.with("exit", code).with("said", said))
@@ -103,7 +111,9 @@ fn describe(failure: &TaskFailure) -> String {
     let TaskFailure { host, task, rc, msg, reason, .. } = failure;
     // ssh's own message is a screen of text, mostly a warning in capitals.
     if msg.contains("Host key verification failed") || msg.contains("HOST IDENTIFICATION HAS CHANGED") {
-        return format!("{host} has another host key than the one pinned for this run: it is not the requested machine");
+        return format!(
+            "{host} has another host key than the one pinned for this run: it is not the requested machine"
+        );
     }
     let exit = rc.map(|rc| format!(": exit {rc}")).unwrap_or_default();
     let text = if msg.is_empty() || msg == "non-zero return code" { reason } else { msg };
@@ -169,8 +179,8 @@ mod tests {
     #[test]
     fn exit_codes_before_any_play_are_errors_of_the_configuration_or_of_ansible() {
         for code in [1, 2, 3, 4, 5] {
-            let error =
-                evaluate(exit(code), &PlaybookEvents::default(), Some("the role 'x' was not found")).unwrap_err();
+            let error = evaluate(exit(code), &PlaybookEvents::default(), Some("the role 'x' was not found"))
+                .unwrap_err();
             assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::Config, false), "{code}");
             assert_eq!(error.context("said"), Some("the role 'x' was not found"));
         }
@@ -189,8 +199,11 @@ mod tests {
 
     #[test]
     fn an_unreachable_node_outranks_failure_and_timeout_but_not_cancellation_or_success() {
-        let both =
-            PlaybookEvents { unreachable: Some(failure("timed out")), failure: Some(failure("x")), ..events() };
+        let both = PlaybookEvents {
+            unreachable: Some(failure("timed out")),
+            failure: Some(failure("x")),
+            ..events()
+        };
         let status = |termination| evaluate(termination, &both, None).unwrap().status;
         assert_eq!(status(exit(2)), StageStatus::Unreachable);
         assert_eq!(status(exit(1)), StageStatus::Unreachable);
@@ -218,7 +231,8 @@ mod tests {
         assert_eq!(detail("non-zero return code"), r#"task "Run tempest" on node: exit 1: 2 tests failed"#);
         assert_eq!(detail("no such file"), r#"task "Run tempest" on node: exit 1: no such file"#);
         assert!(
-            detail("Failed to connect: Host key verification failed.").starts_with("node has another host key")
+            detail("Failed to connect: Host key verification failed.")
+                .starts_with("node has another host key")
         );
         let timed_out = evaluate(Termination::TimedOut(HumanDuration::secs(90)), &events(), None).unwrap();
         assert_eq!(timed_out.detail.unwrap(), r#"no end within 1m 30s: task "Stack" was running"#);

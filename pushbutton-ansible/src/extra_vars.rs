@@ -72,7 +72,8 @@ fn check_name(name: &str) -> Result<()> {
         return Err(config("a variable cannot be called pushbutton: that one describes the run; rename it"));
     }
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(is_allowed) {
-        let message = "a variable's name is made of letters, digits and _, and does not start with a digit; rename it";
+        let message =
+            "a variable's name is made of letters, digits and _, and does not start with a digit; rename it";
         return Err(config(message).with("variable", name.escape_debug()));
     }
     Ok(())

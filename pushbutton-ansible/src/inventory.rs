@@ -46,7 +46,10 @@ fn ssh_vars(node: &Node, known_hosts: &Path) -> Result<BTreeMap<String, Value>> 
         Err(config(message).with("node", node.name.escape_debug()).with("value", value.escape_debug()))
     };
     if !is_host(&node.address) {
-        return refuse("a node's address must be an IP address or a host name; fix the provisioner", &node.address);
+        return refuse(
+            "a node's address must be an IP address or a host name; fix the provisioner",
+            &node.address,
+        );
     }
     let is_user = |c: char| is_plain(c) && c != ':';
     if node.user.is_empty() || node.user.starts_with('-') || !node.user.chars().all(is_user) {
@@ -82,7 +85,8 @@ pub(crate) fn known_hosts(nodes: &[Node]) -> Vec<String> {
             // Of each key only its type and body are taken, so that it cannot add another line, a marker or a comment.
             let mut words = key.split_ascii_whitespace();
             let (Some(kind), Some(body)) = (words.next(), words.next()) else { continue };
-            let is_key = |word: &str| word.chars().all(|c| c.is_ascii_graphic()) && !word.starts_with(['#', '@']);
+            let is_key =
+                |word: &str| word.chars().all(|c| c.is_ascii_graphic()) && !word.starts_with(['#', '@']);
             if is_key(kind) && is_key(body) {
                 lines.push(format!("{host} {kind} {body}"));
             }

@@ -44,7 +44,8 @@ pub(crate) struct SshEndpoint {
 
 /// The endpoints that can be probed: of nodes that Ansible reaches directly by SSH.
 fn endpoints(nodes: &[Node]) -> impl Iterator<Item = SshEndpoint> {
-    let is_direct = |node: &&Node| !node.local && !OTHER_ROUTES.iter().any(|name| node.vars.contains_key(*name));
+    let is_direct =
+        |node: &&Node| !node.local && !OTHER_ROUTES.iter().any(|name| node.vars.contains_key(*name));
     nodes.iter().filter(is_direct).map(|node| SshEndpoint {
         node: node.name.clone(),
         address: node.address.clone(),
@@ -65,7 +66,11 @@ pub(crate) async fn probe(nodes: &[Node], reachable: &mut Vec<SshEndpoint>) {
 }
 
 /// Turns a failure or timeout into `Unreachable` when one of the nodes that were reachable does not answer any more.
-pub(crate) async fn confirm(end: StageEnd, reachable: &[SshEndpoint], cancel: &CancellationToken) -> StageEnd {
+pub(crate) async fn confirm(
+    end: StageEnd,
+    reachable: &[SshEndpoint],
+    cancel: &CancellationToken,
+) -> StageEnd {
     if !matches!(end.status, StageStatus::Failed | StageStatus::TimedOut) {
         return end;
     }
@@ -74,7 +79,10 @@ pub(crate) async fn confirm(end: StageEnd, reachable: &[SshEndpoint], cancel: &C
         Some(None) => end,
         Some(Some(SshEndpoint { node, .. })) => {
             let before = end.detail.as_deref().unwrap_or("a failure that Ansible did not explain");
-            StageEnd::new(StageStatus::Unreachable, format!("{node} does not answer any more, after: {before}"))
+            StageEnd::new(
+                StageStatus::Unreachable,
+                format!("{node} does not answer any more, after: {before}"),
+            )
         }
     }
 }
@@ -98,7 +106,9 @@ async fn find_lost(endpoints: &[SshEndpoint]) -> Option<SshEndpoint> {
 }
 
 async fn greets(endpoint: &SshEndpoint) -> bool {
-    let Ok(stream) = TcpStream::connect((endpoint.address.as_str(), endpoint.port)).await else { return false };
+    let Ok(stream) = TcpStream::connect((endpoint.address.as_str(), endpoint.port)).await else {
+        return false;
+    };
     let mut stream = stream.take(MAX_GREETING);
     let mut received = Vec::new();
     while !is_ssh_greeting(&received) {

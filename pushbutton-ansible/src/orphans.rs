@@ -47,7 +47,8 @@ pub(crate) struct ProcessIdentity {
 impl ProcessIdentity {
     pub(crate) fn of_this_process() -> io::Result<Self> {
         let pid = std::process::id();
-        let stat = ProcStat::read(pid)?.ok_or_else(|| io::Error::other("/proc does not show this process"))?;
+        let stat =
+            ProcStat::read(pid)?.ok_or_else(|| io::Error::other("/proc does not show this process"))?;
         Ok(Self { boot_id: boot_id()?, pid_namespace: pid_namespace()?, pid, start_time: stat.start_time })
     }
 
@@ -103,7 +104,9 @@ impl ProcStat {
     /// None when there is no such process.
     fn read(pid: u32) -> io::Result<Option<Self>> {
         match std::fs::read(format!("/proc/{pid}/stat")) {
-            Ok(text) => Self::parse(&text).map(Some).ok_or_else(|| io::Error::other("cannot parse /proc/PID/stat")),
+            Ok(text) => {
+                Self::parse(&text).map(Some).ok_or_else(|| io::Error::other("cannot parse /proc/PID/stat"))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             // The process ended after the file was opened and before it was read.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(None),
@@ -163,7 +166,8 @@ mod tests {
     fn a_killed_process_has_ended_before_and_after_its_parent_waits_for_it() {
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();
         let start_time = ProcStat::read(child.id()).unwrap().unwrap().start_time;
-        let killed = ProcessIdentity { pid: child.id(), start_time, ..ProcessIdentity::of_this_process().unwrap() };
+        let killed =
+            ProcessIdentity { pid: child.id(), start_time, ..ProcessIdentity::of_this_process().unwrap() };
         assert!(!killed.has_ended());
         child.kill().unwrap();
         while !killed.has_ended() {

@@ -82,7 +82,8 @@ mod tests {
 
     #[test]
     fn only_a_variable_of_exactly_that_name_is_a_tag() {
-        let environment = b"A=PUSHBUTTON_PROCESS_TAG=x\0PUSHBUTTON_PROCESS_TAG=y\0PUSHBUTTON_PROCESS_TAGS=z\0\xff=1\0";
+        let environment =
+            b"A=PUSHBUTTON_PROCESS_TAG=x\0PUSHBUTTON_PROCESS_TAG=y\0PUSHBUTTON_PROCESS_TAGS=z\0\xff=1\0";
         assert_eq!(tags_in(environment).collect::<Vec<_>>(), ["y"]);
     }
 }

@@ -82,7 +82,10 @@ mod tests {
 
     #[test]
     fn of_overlapping_secrets_no_part_is_shown() {
-        assert_eq!(redacted(&["abcdef", "defghi"], "<abcdefghi> <abcdef> <abcdefabcdef>"), "<********> <********> <****************>");
+        assert_eq!(
+            redacted(&["abcdef", "defghi"], "<abcdefghi> <abcdef> <abcdefabcdef>"),
+            "<********> <********> <****************>"
+        );
     }
 
     #[test]

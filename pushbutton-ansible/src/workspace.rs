@@ -93,11 +93,15 @@ impl Workspace {
 
     /// Removes the folders of executors that have ended. Leaves alone what is not named as such a folder.
     pub(crate) fn remove_orphaned(&self) {
-        for other in folders_in(&self.work_dir).filter(|entry| is_workspace(entry) && entry.path() != self.path) {
+        for other in
+            folders_in(&self.work_dir).filter(|entry| is_workspace(entry) && entry.path() != self.path)
+        {
             let Ok(folder) = File::open(other.path()) else { continue };
             match folder.try_lock() {
                 Ok(()) => remove(&other.path()),
-                Err(fs::TryLockError::Error(_)) if is_older(&other, UNLOCKED_RETENTION) => remove(&other.path()),
+                Err(fs::TryLockError::Error(_)) if is_older(&other, UNLOCKED_RETENTION) => {
+                    remove(&other.path())
+                }
                 Err(fs::TryLockError::WouldBlock | fs::TryLockError::Error(_)) => {}
             }
         }
@@ -121,7 +125,8 @@ impl StageFiles {
     fn create(run_dir: &Path, id: &str) -> Result<Self> {
         let files = Self { folder: run_dir.join(id), known_hosts: run_dir.join("known_hosts") };
         for folder in [&files.folder, &files.plugins(), &files.temporary()] {
-            create_private_dir(folder).map_err(|error| local(error, "cannot make the stage's folder", folder))?;
+            create_private_dir(folder)
+                .map_err(|error| local(error, "cannot make the stage's folder", folder))?;
         }
         write(&files.plugins().join("pushbutton.py"), PLUGIN)?;
         write(&files.events(), "")?;

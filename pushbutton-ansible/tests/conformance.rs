@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use common::{config, local, node, stage};
 use pushbutton_ansible::{AnsibleConfig, AnsibleExecutor, CONSOLE_LOG};
 use pushbutton_core::{Executor, HumanDuration, Node, Stage, StageContext};
-use pushbutton_testkit::conformance::execute::{self, StageBehavior, ExecutorHarness, context_at};
+use pushbutton_testkit::conformance::execute::{self, ExecutorHarness, StageBehavior, context_at};
 use serde_json::json;
 use tempfile::TempDir;
 

@@ -4,8 +4,8 @@ mod common;
 
 use common::{Lab, config, local, stage};
 use pushbutton_ansible::AnsibleConfig;
-use pushbutton_core::check::Level;
 use pushbutton_core::LineSink;
+use pushbutton_core::check::Level;
 use pushbutton_core::{ErrorKind, StageStatus, TestCounts};
 use subunit::types::{event::Event, teststatus::TestStatus};
 

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_ansible::AnsibleExecutor;
-use pushbutton_core::memory::MachinePool;
-use pushbutton_core::pipeline::{BreakerPolicy, Mute, SupersedePolicy, Sweeper};
+use pushbutton_core::memory::StaticNodes;
+use pushbutton_core::pipeline::{BreakerPolicy, ReportGuard, SupersedePolicy, Sweeper};
 use pushbutton_core::retry::{Backoff, RetryPolicy};
-use pushbutton_core::{Error, ErrorKind, Executor, Journal, LogPlace, Provisioner, Queue, Result, Triggers};
+use pushbutton_core::{
+    Error, ErrorKind, Executor, Journal, LogLocation, Provisioner, Queue, Result, Triggers,
+};
 use pushbutton_gerrit::Gerrit;
 use pushbutton_openstack::OpenStackProvisioner;
 use pushbutton_store::{Store, StoreConfig, StoreQueue};
@@ -159,7 +161,7 @@ pub(crate) fn provisioner(config: &Config, store: &Store) -> Result<Arc<dyn Prov
             config.owner.clone(),
             Arc::new(store.journal()),
         )?),
-        Nodes::Machines(machines) => Arc::new(MachinePool::new(machines.clone())?),
+        Nodes::Machines(machines) => Arc::new(StaticNodes::new(machines.clone())?),
     })
 }
 
@@ -179,11 +181,11 @@ pub(crate) fn tune(sweeper: Sweeper, config: &SweepConfig, journal: Arc<dyn Jour
 }
 
 /// When this lab falls silent, and whom it calls then.
-pub(crate) fn mute(config: &Config) -> Result<Arc<Mute>> {
+pub(crate) fn mute(config: &Config) -> Result<Arc<ReportGuard>> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let mute = Mute::new(format!("operator {}", host.trim())).with_limit(config.operator.mute_after);
+    let mute = ReportGuard::new(format!("operator {}", host.trim())).with_limit(config.operator.mute_after);
     Ok(Arc::new(match &config.alarm {
-        Some(alarm) => mute.with_alarm(Arc::new(MailAlarm::new(&alarm.mail)?)),
+        Some(alarm) => mute.with_alerter(Arc::new(MailAlarm::new(&alarm.mail)?)),
         None => mute,
     }))
 }
@@ -197,7 +199,7 @@ pub(crate) fn supersede(config: &Config) -> SupersedePolicy {
 /// When to stop taking jobs that would get no machine.
 pub(crate) fn breaker(config: &Config) -> BreakerPolicy {
     let BreakerConfig { failures, pause, pause_cap } = config.operator.breaker.clone();
-    BreakerPolicy { failures, pause: pause.into(), cap: pause_cap.into() }
+    BreakerPolicy { failures, pause: pause.into(), pause_cap: pause_cap.into() }
 }
 
 /// What runs playbooks. What a killed operator left running is ended beside the work that begins.
@@ -210,6 +212,6 @@ pub(crate) fn executor(config: &Config) -> Result<Arc<dyn Executor>> {
 }
 
 /// Where logs lie.
-pub(crate) fn logs(config: &Config) -> LogPlace {
-    LogPlace { dir: config.logs.dir.clone(), url: config.logs.url.clone() }
+pub(crate) fn logs(config: &Config) -> LogLocation {
+    LogLocation { dir: config.logs.dir.clone(), url: config.logs.url.clone() }
 }

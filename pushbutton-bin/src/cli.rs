@@ -187,7 +187,7 @@ pub(crate) enum Command {
         dry_run: bool,
     },
     /// Stop commenting on reviews, on every operator, until `unmute`. Runs go on.
-    Mute {
+    ReportGuard {
         /// Why, for the other people of the lab.
         #[arg(long, value_name = "TEXT", default_value = "a person asked for it")]
         why: String,

@@ -92,13 +92,14 @@ fn page(letters: &[DeadLetter]) -> String {
 mod tests {
     use std::time::Duration;
 
-    use pushbutton_core::memory::{MemoryQueue, sample};
+    use pushbutton_core::memory::MemoryQueue;
+    use pushbutton_core::samples;
 
     use super::*;
 
     async fn with_a_dead_letter() -> (MemoryQueue, String) {
         let queue = MemoryQueue::with_lease(Duration::from_secs(60));
-        queue.publish(&sample::job("tempest")).await.unwrap();
+        queue.publish(&samples::job("tempest")).await.unwrap();
         queue.claim().await.unwrap().reject("no such \x1b[2J flavor").await.unwrap();
         let id = queue.dead_letters(1).await.unwrap().remove(0).id;
         (queue, id)

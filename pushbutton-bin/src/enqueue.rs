@@ -58,7 +58,7 @@ fn jobs_for(config: &Config, state: &ChangeState) -> Result<Vec<JobName>, Error>
     let (project, branch) = (state.change.project.as_str(), state.change.branch.as_str());
     let mut names = Vec::new();
     for trigger in &config.triggers {
-        if Triggers::compile(vec![trigger.clone()], Vec::new())?.cares_for(project, branch) {
+        if Triggers::compile(vec![trigger.clone()], Vec::new())?.matches_project(project, branch) {
             for job in &trigger.jobs {
                 if !names.contains(job) {
                     names.push(job.clone());
@@ -82,7 +82,7 @@ fn by_hand(state: &ChangeState, number: Option<PatchsetNumber>, name: JobName) -
         Error::permanent(ErrorKind::NotFound, message)
     })?;
     // Asked twice, it runs twice: a person has a reason.
-    let event = EventId::by_hand(change, number, RunId::generate().as_str());
+    let event = EventId::manual(change, number, RunId::generate().as_str());
     Ok(Job {
         id: JobId::of(&event, &name),
         name,
@@ -90,7 +90,7 @@ fn by_hand(state: &ChangeState, number: Option<PatchsetNumber>, name: JobName) -
         patchset,
         cause: Cause {
             event,
-            kind: Cause::BY_HAND.into(),
+            kind: Cause::MANUAL.into(),
             by: std::env::var("USER").ok(),
             trigger: "enqueue".into(),
         },

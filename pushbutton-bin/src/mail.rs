@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lettre::message::Mailbox;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
-use pushbutton_core::{Alarm, Error, ErrorKind, Result};
+use pushbutton_core::{Alerter, Error, ErrorKind, Result};
 use secrecy::ExposeSecret as _;
 
 use crate::config::MailConfig;
@@ -61,8 +61,8 @@ fn mailboxes(config: &MailConfig) -> std::result::Result<(Mailbox, Vec<Mailbox>)
 }
 
 #[async_trait]
-impl Alarm for MailAlarm {
-    async fn raise(&self, subject: &str, text: &str) -> Result<()> {
+impl Alerter for MailAlarm {
+    async fn alert(&self, subject: &str, text: &str) -> Result<()> {
         let mut message = Message::builder().from(self.from.clone()).subject(subject);
         for to in &self.to {
             message = message.to(to.clone());

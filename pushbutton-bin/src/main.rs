@@ -73,7 +73,7 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Cancel { target, job } => notice::cancel(&config, target, job).await,
         Command::Dead { command } => dead::run(&config, command).await,
         Command::Sweep { dry_run } => sweep::run(&config, dry_run).await,
-        Command::Mute { why } => notice::mute(&config, why).await,
+        Command::ReportGuard { why } => notice::mute(&config, why).await,
         Command::Unmute => notice::unmute(&config).await,
         Command::Status { last } => status::run(&config, last).await,
         Command::Init { .. } => Ok(Exit::Ok),

@@ -1,7 +1,7 @@
 //! `cancel`, `mute` and `unmute`: what a person tells every operator.
 
 use jiff::Timestamp;
-use pushbutton_core::{JobName, Notice};
+use pushbutton_core::{ControlMessage, JobName};
 
 use crate::assemble;
 use crate::cli::CancelTarget;
@@ -17,8 +17,10 @@ pub(crate) async fn cancel(
 ) -> anyhow::Result<Exit> {
     let (by, at) = (person(), Timestamp::now());
     let notice = match target {
-        CancelTarget::Job(job) => Notice::Cancel { job, by, at },
-        CancelTarget::Change(change, patchset) => Notice::CancelAll { change, patchset, name, by, at },
+        CancelTarget::Job(job) => ControlMessage::Cancel { job, by, at },
+        CancelTarget::Change(change, patchset) => {
+            ControlMessage::CancelAll { change, patchset, name, by, at }
+        }
     };
     announce(config, &notice).await?;
     say("every operator is told: what runs of it stops and is cleaned up, what waits will not run");
@@ -27,24 +29,24 @@ pub(crate) async fn cancel(
 
 /// Silences the comments on reviews, on every operator.
 pub(crate) async fn mute(config: &Config, why: String) -> anyhow::Result<Exit> {
-    announce(config, &Notice::Muted { by: person(), why, at: Timestamp::now() }).await?;
+    announce(config, &ControlMessage::Muted { by: person(), why, at: Timestamp::now() }).await?;
     say("muted: runs go on, and reviews hear nothing until `pushbutton-bin unmute`");
     Ok(Exit::Ok)
 }
 
 /// Lets operators comment again.
 pub(crate) async fn unmute(config: &Config) -> anyhow::Result<Exit> {
-    announce(config, &Notice::Unmuted { by: person(), at: Timestamp::now() }).await?;
+    announce(config, &ControlMessage::Unmuted { by: person(), at: Timestamp::now() }).await?;
     say("unmuted: reviews hear of runs that end from now on; `rerun` what they missed");
     Ok(Exit::Ok)
 }
 
-async fn announce(config: &Config, notice: &Notice) -> anyhow::Result<()> {
+async fn broadcast(config: &Config, notice: &ControlMessage) -> anyhow::Result<()> {
     let store = assemble::store(config).await?;
     let carrier = assemble::queue(config, &store).await?;
     let queue = carrier.shared();
     assemble::reach_queue(config, queue.as_ref(), assemble::PATIENCE).await?;
-    queue.announce(notice).await?;
+    queue.broadcast(notice).await?;
     carrier.close().await;
     Ok(())
 }

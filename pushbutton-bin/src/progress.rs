@@ -124,13 +124,13 @@ fn line(update: &Update, verbose: bool) -> Option<(Mark, String)> {
 mod tests {
     use std::time::Duration;
 
-    use pushbutton_core::memory::sample;
+    use pushbutton_core::samples;
     use pushbutton_core::{StageName, StageOutcome, TestCounts};
 
     use super::*;
 
     fn shown(kind: UpdateKind, verbose: bool) -> Option<String> {
-        let update = Update { run: None, job: sample::job("tempest"), attempt: 1, at: sample::AT, kind };
+        let update = Update { run: None, job: samples::job("tempest"), attempt: 1, at: samples::AT, kind };
         line(&update, verbose).map(|(_, text)| text)
     }
 
@@ -140,7 +140,7 @@ mod tests {
         let outcome = StageOutcome {
             tests: Some(TestCounts { passed: 3, failed: 1, skipped: 0 }),
             detail: Some("exit\x1b[1m 1".into()),
-            ..StageOutcome::of(StageStatus::Failed, Duration::from_secs(65))
+            ..StageOutcome::new(StageStatus::Failed, Duration::from_secs(65))
         };
         let text = shown(UpdateKind::StageEnded { stage, outcome }, false).unwrap();
         assert_eq!(text, "stage run failed in 1m 05s (3 passed, 1 failed, 0 skipped): exit\u{fffd}[1m 1");

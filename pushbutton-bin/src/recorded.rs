@@ -50,7 +50,10 @@ pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Pat
     Ok(match () {
         () if was_forced(&shutdown).await => Exit::Interrupted,
         () if tally.finished < intake.jobs && !shutdown.has_begun() => Exit::NotOk,
-        () if reports.iter().any(|report| report.verdict.is_told() && report.verdict != Verdict::Success) => {
+        () if reports
+            .iter()
+            .any(|report| report.verdict.is_reported() && report.verdict != Verdict::Success) =>
+        {
             Exit::NotOk
         }
         () => Exit::Ok,
@@ -120,7 +123,7 @@ fn summary(config: &Config, report: &Report) -> String {
         folder.display(),
         file_url(&folder),
     );
-    if report.verdict.is_told() {
+    if report.verdict.is_reported() {
         text.push_str(&comment(&config.gerrit, report));
     } else {
         text.push_str("comment   none: nobody waits for this verdict\n");

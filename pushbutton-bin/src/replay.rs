@@ -74,7 +74,7 @@ fn heading(number: u64, event: &Event) -> String {
 
 /// What operators are told of, beside jobs.
 fn notice(event: &Event, triggers: &Triggers) -> Option<String> {
-    if !triggers.cares_for(event.change.project.as_str(), event.change.branch.as_str()) {
+    if !triggers.matches_project(event.change.project.as_str(), event.change.branch.as_str()) {
         return None;
     }
     match event.kind {
@@ -119,7 +119,7 @@ fn report(config: &Config, job: Job, spec: Option<&JobSpec>, word: VerdictWord) 
         attempts,
         started,
         took: TAKEN,
-        stages: vec![(stage, StageOutcome::of(status, TAKEN))],
+        stages: vec![(stage, StageOutcome::new(status, TAKEN))],
         tests: None,
         log_url: logs.filter(|_| has_logs),
         reason: None,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use pushbutton_core::pipeline::{Intake, PipelineBuilder, Tally};
-use pushbutton_core::{Changes, Handler, Operator, Pipeline};
+use pushbutton_core::pipeline::{HandlerStats, OperatorStats, PipelineBuilder};
+use pushbutton_core::{ChangeStatusLookup, Handler, Operator, Pipeline};
 
 use crate::assemble;
 use crate::cli::{Global, Start, Work};
@@ -32,7 +32,7 @@ pub(crate) async fn both(config: &Config, global: &Global, work: Work, start: St
     let sweep = config.sweep.clone();
     builder = builder
         .mute(mute)
-        .changes(Arc::clone(&session.gerrit) as Arc<dyn Changes>)
+        .changes(Arc::clone(&session.gerrit) as Arc<dyn ChangeStatusLookup>)
         .supersede(assemble::supersede(config))
         .breaker(assemble::breaker(config))
         .sweep(move |sweeper| assemble::tune(sweeper, &sweep, journal));
@@ -50,7 +50,7 @@ pub(crate) async fn handler(config: &Config, global: &Global, start: Start) -> a
     let triggers = assemble::triggers(config)?;
     let (source, ledger) = session.intake(&triggers);
     let handler = Handler::new(Box::new(source), triggers, session.queue())
-        .with_ledger(ledger)
+        .with_event_store(ledger)
         .with_supersede(assemble::supersede(config))
         .with_reporters(vec![Arc::new(Progress::new(global))]);
     tell_intake(handler.run(&session.shutdown).await?);
@@ -81,9 +81,9 @@ pub(crate) async fn operator(
     .with_retry_delays(settings.retry_delay.into(), settings.retry_delay_cap.into())
     .with_shutdown_deadline(settings.shutdown_deadline.into())
     .with_breaker(assemble::breaker(config))
-    .with_changes(Arc::clone(&session.gerrit) as Arc<dyn Changes>)
+    .with_change_status(Arc::clone(&session.gerrit) as Arc<dyn ChangeStatusLookup>)
     .with_supersede(assemble::supersede(config))
-    .with_mute(Arc::clone(&mute))
+    .with_report_guard(Arc::clone(&mute))
     .with_sweeper(sweeper)
     .with_reporters(session.reporters(global, work, &mute));
     tracing::info!("waiting for jobs, {} at once", slots(config, work));
@@ -106,10 +106,10 @@ fn slots(config: &Config, work: Work) -> usize {
     work.slots.map_or(config.operator.slots, usize::from)
 }
 
-fn tell_intake(intake: Intake) {
+fn tell_intake(intake: HandlerStats) {
     tracing::info!(events = intake.events, jobs = intake.jobs, "the handler has ended");
 }
 
-fn tell_tally(tally: Tally) {
+fn tell_tally(tally: OperatorStats) {
     tracing::info!(finished = tally.finished, unfinished = tally.unfinished, "the operator has ended");
 }

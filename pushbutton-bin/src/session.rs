@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use pushbutton_core::pipeline::{Mute, MutingReporter};
-use pushbutton_core::{Ledger, Queue, Reporter, Shutdown, Triggers};
+use pushbutton_core::pipeline::{GuardedReporter, ReportGuard};
+use pushbutton_core::{EventStore, Queue, Reporter, Shutdown, Triggers};
 use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter};
 use pushbutton_store::Store;
 
@@ -54,12 +54,17 @@ impl<'c> Session<'c> {
     }
 
     /// Where events come from, and what remembers them.
-    pub(crate) fn intake(&self, triggers: &Triggers) -> (Source, Arc<dyn Ledger>) {
+    pub(crate) fn intake(&self, triggers: &Triggers) -> (Source, Arc<dyn EventStore>) {
         assemble::intake(&self.carrier, &self.store, &self.gerrit, triggers)
     }
 
     /// Who is told how runs go: the people at the terminal, the history, and the review.
-    pub(crate) fn reporters(&self, global: &Global, work: Work, mute: &Arc<Mute>) -> Vec<Arc<dyn Reporter>> {
+    pub(crate) fn reporters(
+        &self,
+        global: &Global,
+        work: Work,
+        mute: &Arc<ReportGuard>,
+    ) -> Vec<Arc<dyn Reporter>> {
         let review: Arc<dyn Reporter> = if work.dry_run {
             let file = self.config.state.join(COMMENTS_FILE);
             tracing::info!("dry run: comments go to {}", file.display());
@@ -67,7 +72,7 @@ impl<'c> Session<'c> {
         } else {
             Arc::new(GerritReporter::new(Arc::clone(&self.gerrit)))
         };
-        let review = Arc::new(MutingReporter::new(review, Arc::clone(mute)));
+        let review = Arc::new(GuardedReporter::new(review, Arc::clone(mute)));
         vec![Arc::new(Progress::new(global)), Arc::new(self.store.history()), review]
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use pushbutton_core::seam::DeadLetter;
+use pushbutton_core::traits::DeadLetter;
 use pushbutton_core::{HumanDuration, QueueDepth};
 use pushbutton_store::RunRecord;
 
@@ -77,7 +77,7 @@ fn page(depth: QueueDepth, dead: &[DeadLetter], runs: &[RunRecord], now: Timesta
 
 #[cfg(test)]
 mod tests {
-    use pushbutton_core::memory::sample;
+    use pushbutton_core::samples;
     use pushbutton_core::{JobState, RunId, TestCounts, Verdict};
 
     use super::*;
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn an_empty_place_says_so() {
         assert_eq!(
-            page(QueueDepth::default(), &[], &[], sample::AT),
+            page(QueueDepth::default(), &[], &[], samples::AT),
             "queue: 0 waiting, 0 leased, 0 dead\n\nno runs on this host yet\n"
         );
     }
@@ -94,11 +94,11 @@ mod tests {
     fn runs_and_dead_letters_are_listed() {
         let run = RunRecord {
             run: RunId::new("r1").unwrap(),
-            job: sample::job("tempest"),
+            job: samples::job("tempest"),
             attempt: 1,
             state: JobState::Completed,
-            started: sample::AT,
-            ended: Some(sample::AT + std::time::Duration::from_secs(65)),
+            started: samples::AT,
+            ended: Some(samples::AT + std::time::Duration::from_secs(65)),
             node: None,
             verdict: Some(Verdict::Success),
             reason: None,
@@ -107,7 +107,7 @@ mod tests {
             stages: Vec::new(),
         };
         let dead = DeadLetter { id: "x".into(), job: None, why: "no\x07 job".into(), at: None };
-        let page = page(QueueDepth { waiting: 1, leased: 0, dead: 1 }, &[dead], &[run], sample::AT);
+        let page = page(QueueDepth { waiting: 1, leased: 0, dead: 1 }, &[dead], &[run], samples::AT);
         assert!(
             page.contains("12345,2") && page.contains("SUCCESS") && page.contains("1m 05s  3/0/1"),
             "{page}"

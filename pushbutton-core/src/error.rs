@@ -1,4 +1,4 @@
-//! One error for all five traits: what failed, whether it may pass, what was being done, to what.
+//! One error for all traits: what failed, whether a retry can help, what was being done, to what.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -41,6 +41,7 @@ pub enum ErrorKind {
 
 /// Whether trying again can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RetryClass {
     /// The same call will fail again.
     Permanent,
@@ -69,6 +70,7 @@ struct Inner {
     operation: Option<&'static str>,
     message: Cow<'static, str>,
     context: Vec<(&'static str, String)>,
+    people_text: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -80,16 +82,17 @@ impl Error {
             operation: None,
             message: message.into(),
             context: Vec::new(),
+            people_text: None,
             source: None,
         }))
     }
 
-    /// An error that will come again if the same is tried again.
+    /// An error that will occur again if the same call is tried again.
     pub fn permanent(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(kind, RetryClass::Permanent, message)
     }
 
-    /// An error that may pass.
+    /// An error after which a later try may succeed.
     pub fn temporary(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(kind, RetryClass::Temporary, message)
     }
@@ -101,12 +104,26 @@ impl Error {
         self
     }
 
-    /// Adds what it was done to. A key that is there already stays as it is: the innermost knows best.
+    /// Adds what it was done to. A key that is already set keeps its value: the innermost caller knows best.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
         if !self.0.context.iter().any(|(known, _)| *known == key) {
             self.0.context.push((key, value.to_string()));
         }
+        self
+    }
+
+    /// Sets what people on the review may read about it, such as the cloud's own words. The innermost text wins. It
+    /// must hold no address or name of the lab that is not public.
+    ///
+    /// ```
+    /// use pushbutton_core::{Error, ErrorKind};
+    /// let error = Error::temporary(ErrorKind::Exhausted, "the server went into ERROR").for_people("No valid host was found");
+    /// assert_eq!(error.people_text(), Some("No valid host was found"));
+    /// ```
+    #[must_use]
+    pub fn for_people(mut self, text: impl Into<String>) -> Self {
+        self.0.people_text.get_or_insert_with(|| text.into());
         self
     }
 
@@ -151,6 +168,16 @@ impl Error {
         &self.0.message
     }
 
+    /// What people on the review may read about it, where a part has set it.
+    pub fn people_text(&self) -> Option<&str> {
+        self.0.people_text.as_deref()
+    }
+
+    /// All context, in the order in which it was added.
+    pub fn contexts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.context.iter().map(|(key, value)| (*key, value.as_str()))
+    }
+
     /// The value of a context key.
     pub fn context(&self, key: &str) -> Option<&str> {
         self.0.context.iter().find(|(known, _)| *known == key).map(|(_, value)| value.as_str())
@@ -179,6 +206,9 @@ impl fmt::Debug for Error {
         }
         for (key, value) in &self.0.context {
             writeln!(f, "  {key}: {value}")?;
+        }
+        if let Some(text) = &self.0.people_text {
+            writeln!(f, "  for people: {text}")?;
         }
         let mut cause = self.source();
         while let Some(inner) = cause {

@@ -5,10 +5,13 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ident::{BranchName, ChangeNumber, GitRef, PatchsetNumber, ProjectName, Revision, digest};
+use crate::names::{BranchName, ChangeNumber, GitRef, PatchsetNumber, ProjectName, Revision, digest};
+use crate::setters::setters;
 
-/// One thing that happened upstream. The same happening always has the same [`EventId`], streamed or recovered by query.
+/// One thing that happened upstream. The same happening always has the same [`EventId`], streamed or recovered by
+/// query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Event {
     /// Identity, made of the event's content: Gerrit's events carry none of their own.
     pub id: EventId,
@@ -20,6 +23,13 @@ pub struct Event {
     pub patchset: Patchset,
     /// What happened.
     pub kind: EventKind,
+}
+
+impl Event {
+    /// What happened to a patch set of a change, at a position of the source.
+    pub fn new(id: EventId, position: Position, kind: EventKind, change: Change, patchset: Patchset) -> Self {
+        Self { id, position, change, patchset, kind }
+    }
 }
 
 /// What happened to a patch set or its change.
@@ -77,6 +87,7 @@ impl EventKind {
 
 /// A review of one commit, through all its patch sets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Change {
     /// The project it is for.
     pub project: ProjectName,
@@ -107,9 +118,38 @@ pub struct Change {
     pub private: bool,
 }
 
+impl Change {
+    /// An open change, of which only these three are known.
+    pub fn new(project: ProjectName, branch: BranchName, number: ChangeNumber) -> Self {
+        Self {
+            project,
+            branch,
+            number,
+            subject: String::new(),
+            url: None,
+            topic: None,
+            hashtags: Vec::new(),
+            status: ChangeStatus::New,
+            wip: false,
+            private: false,
+        }
+    }
+}
+
+setters!(Change {
+    subject / with_subject: String,
+    url / with_url: Option<String>,
+    topic / with_topic: Option<String>,
+    hashtags / with_hashtags: Vec<String>,
+    status / with_status: ChangeStatus,
+    wip / with_wip: bool,
+    private / with_private: bool,
+});
+
 /// Where a change stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
+#[non_exhaustive]
 pub enum ChangeStatus {
     /// Open for review.
     #[default]
@@ -122,6 +162,7 @@ pub enum ChangeStatus {
 
 /// One version of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Patchset {
     /// Its number; the first is 1.
     pub number: PatchsetNumber,
@@ -135,9 +176,19 @@ pub struct Patchset {
     pub kind: PatchsetKind,
 }
 
+impl Patchset {
+    /// A patch set whose kind is [`PatchsetKind::Rework`].
+    pub fn new(number: PatchsetNumber, revision: Revision, git_ref: GitRef) -> Self {
+        Self { number, revision, git_ref, kind: PatchsetKind::Rework }
+    }
+}
+
+setters!(Patchset { kind / with_kind: PatchsetKind });
+
 /// How a patch set differs from the one before it (Gerrit's JSON documentation, `kind`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[non_exhaustive]
 pub enum PatchsetKind {
     /// The code changed, or it is the first one.
     #[default]
@@ -156,6 +207,7 @@ pub enum PatchsetKind {
 
 /// A person or a robot on Gerrit. Any part may be missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Account {
     /// The login name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,6 +219,12 @@ pub struct Account {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
 }
+
+setters!(Account {
+    username / with_username: Option<String>,
+    name / with_name: Option<String>,
+    email / with_email: Option<String>,
+});
 
 impl Account {
     /// An account known by its login name alone.
@@ -193,6 +251,7 @@ impl fmt::Display for Account {
 
 /// A vote that was just given or changed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Approval {
     /// The label, as `Verified`.
     pub label: String,
@@ -200,8 +259,16 @@ pub struct Approval {
     pub value: i8,
 }
 
+impl Approval {
+    /// A vote of this value on this label.
+    pub fn new(label: impl Into<String>, value: i8) -> Self {
+        Self { label: label.into(), value }
+    }
+}
+
 /// How far a source has been read. Ordered by time; a source may keep a token of its own beside it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Position {
     /// The upstream's own time of the event.
     pub at: Timestamp,
@@ -217,6 +284,8 @@ impl Position {
     }
 }
 
+setters!(Position { token / with_token: Option<String> });
+
 /// Identity of an event: a digest of its content.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -228,7 +297,8 @@ impl EventId {
         Self::of("patchset", change, patchset.number, &[patchset.revision.as_str()])
     }
 
-    /// A comment is known by its patch set, author and text, and by being the `nth` such (from 1): Gerrit gives it no id.
+    /// A comment is known by its patch set, author and text, and by being the `nth` such (from 1): Gerrit gives it no
+    /// id.
     pub fn comment(
         change: ChangeNumber,
         patchset: PatchsetNumber,
@@ -256,9 +326,9 @@ impl EventId {
         Self::of("state", change, patchset, &[state, &at.as_second().to_string()])
     }
 
-    /// A request by hand is known by whatever its maker says.
-    pub fn by_hand(change: ChangeNumber, patchset: PatchsetNumber, token: &str) -> Self {
-        Self::of("hand", change, patchset, &[token])
+    /// A job started by hand is known by a token of its maker.
+    pub fn manual(change: ChangeNumber, patchset: PatchsetNumber, token: &str) -> Self {
+        Self::of("manual", change, patchset, &[token])
     }
 
     fn of(kind: &str, change: ChangeNumber, patchset: PatchsetNumber, rest: &[&str]) -> Self {

@@ -1,25 +1,32 @@
-//! A job: one thing to run for one patch set, as the queue carries it.
+//! A job: what the queue carries. And the filter by which an operator says which jobs it can run.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Change, Event, EventId, Patchset};
-use crate::ident::{JobId, JobName};
+use crate::names::{JobId, JobName, NodeLabel};
+use crate::setters::setters;
 
-/// One thing to run for one patch set. It names its work; what the name means is the operator's configuration.
+/// One thing to run for one patch set. It names its work; the operator's configuration says what the name means.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Job {
     /// The same for the same event and name: published twice, it is one job.
     pub id: JobId,
     /// What to run.
     pub name: JobName,
+    /// The label of the node it needs, where the handler knows it. Only operators that have such nodes claim it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<NodeLabel>,
     /// The change to test.
     pub change: Change,
     /// The patch set to test.
     pub patchset: Patchset,
     /// Why it is run.
     pub cause: Cause,
-    /// When the handler saw the need.
+    /// When the handler made the job.
     pub created: Timestamp,
     /// Attempts that ended in an infrastructure failure so far; the queue counts them up with each retry.
     #[serde(default)]
@@ -28,45 +35,54 @@ pub struct Job {
 
 /// Why a job is run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Cause {
     /// The event.
     pub event: EventId,
-    /// Its kind, as Gerrit names it (`comment-added`), or `enqueue` when a person asked on the command line.
+    /// Its kind, as Gerrit names it (`comment-added`), or [`Cause::MANUAL`].
     pub kind: String,
-    /// Who did it.
+    /// Whose event it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// The rule that asked for the job.
+    /// The trigger that called for the job.
     pub trigger: String,
 }
 
 impl Cause {
-    /// The kind of what a person asked for on the command line.
-    pub const BY_HAND: &str = "enqueue";
+    /// The kind of a job that a person started on the command line.
+    pub const MANUAL: &str = "enqueue";
+
+    /// A cause of which only event, kind and trigger are known.
+    pub fn new(event: EventId, kind: impl Into<String>, trigger: impl Into<String>) -> Self {
+        Self { event, kind: kind.into(), by: None, trigger: trigger.into() }
+    }
 }
 
+setters!(Cause { by / with_by: Option<String> });
+
 impl Job {
-    /// The job of this name that this event called for, by this rule.
+    /// The job of this name that this event called for, by this trigger.
     pub fn new(name: JobName, event: &Event, trigger: impl Into<String>, created: Timestamp) -> Self {
-        Self {
-            id: JobId::of(&event.id, &name),
-            name,
-            change: event.change.clone(),
-            patchset: event.patchset.clone(),
-            cause: Cause {
-                event: event.id.clone(),
-                kind: event.kind.name().to_owned(),
-                by: event.kind.actor().map(ToString::to_string),
-                trigger: trigger.into(),
-            },
-            created,
-            failed_attempts: 0,
-        }
+        let cause = Cause::new(event.id.clone(), event.kind.name(), trigger)
+            .with_by(event.kind.actor().map(ToString::to_string));
+        Self::for_patchset(name, event.change.clone(), event.patchset.clone(), cause, created)
+    }
+
+    /// A job for a patch set, with a cause of the caller's own: for jobs that no event called for.
+    pub fn for_patchset(
+        name: JobName,
+        change: Change,
+        patchset: Patchset,
+        cause: Cause,
+        created: Timestamp,
+    ) -> Self {
+        let id = JobId::of(&cause.event, &name);
+        Self { id, name, label: None, change, patchset, cause, created, failed_attempts: 0 }
     }
 
     /// Whether a person asked for exactly this patch set on the command line.
-    pub fn is_by_hand(&self) -> bool {
-        self.cause.kind == Cause::BY_HAND
+    pub fn is_manual(&self) -> bool {
+        self.cause.kind == Cause::MANUAL
     }
 
     /// Change and patch set as people write them: `12345,2`.
@@ -75,14 +91,65 @@ impl Job {
     }
 }
 
+setters!(Job { label / with_label: Option<NodeLabel>, failed_attempts / with_failed_attempts: u32 });
+
+/// Which jobs an operator can run: by the job's name, and by the label of the node it needs.
+///
+/// ```
+/// use pushbutton_core::{JobFilter, samples};
+///
+/// let filter = JobFilter::names(["tempest".parse()?]);
+/// assert!(filter.matches(&samples::job("tempest")));
+/// assert!(!filter.matches(&samples::job("unit")));
+/// # Ok::<(), pushbutton_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct JobFilter {
+    /// Names that match; none means every name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<BTreeSet<JobName>>,
+    /// Labels that match; none means every label. A job without a label matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeSet<NodeLabel>>,
+}
+
+impl JobFilter {
+    /// Every job.
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// Jobs of these names.
+    pub fn names(names: impl IntoIterator<Item = JobName>) -> Self {
+        Self { names: Some(names.into_iter().collect()), labels: None }
+    }
+
+    /// Of those, only jobs that need one of these labels, or none.
+    #[must_use]
+    pub fn with_labels(mut self, labels: impl IntoIterator<Item = NodeLabel>) -> Self {
+        self.labels = Some(labels.into_iter().collect());
+        self
+    }
+
+    /// Whether this job may be claimed.
+    pub fn matches(&self, job: &Job) -> bool {
+        self.names.as_ref().is_none_or(|names| names.contains(&job.name))
+            && self
+                .labels
+                .as_ref()
+                .is_none_or(|labels| job.label.as_ref().is_none_or(|label| labels.contains(label)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::sample;
+    use crate::samples;
 
     #[test]
     fn the_same_event_and_name_are_the_same_job() {
-        let event = sample::comment("bob", "recheck");
+        let event = samples::comment("bob", "recheck");
         let job = |name: &str| Job::new(JobName::new(name).unwrap(), &event, "rule", Timestamp::UNIX_EPOCH);
         assert_eq!(job("tempest").id, job("tempest").id);
         assert_ne!(job("tempest").id, job("unit").id);
@@ -90,8 +157,20 @@ mod tests {
 
     #[test]
     fn a_job_survives_the_queue() {
-        let job = sample::job("tempest");
+        let job = samples::job("tempest").with_label(NodeLabel::new("devstack").unwrap());
         let text = serde_json::to_string(&job).unwrap();
         assert_eq!(serde_json::from_str::<Job>(&text).unwrap(), job);
+    }
+
+    #[test]
+    fn a_filter_matches_by_name_and_by_label() {
+        let label = |label: &str| NodeLabel::new(label).unwrap();
+        let job = samples::job("tempest");
+        let labelled = job.clone().with_label(label("devstack"));
+        let filter = JobFilter::names([job.name.clone()]).with_labels([label("multinode")]);
+        assert!(filter.matches(&job), "a job that names no label needs none in particular");
+        assert!(!filter.matches(&labelled));
+        assert!(JobFilter::any().matches(&labelled));
+        assert!(!JobFilter::names([]).matches(&job));
     }
 }

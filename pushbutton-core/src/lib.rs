@@ -1,51 +1,71 @@
 #![doc = include_str!("../README.md")]
 
-// In the order in which the data flows.
+mod setters;
+
+// Data, in the order in which it flows.
 pub mod event;
 pub mod trigger;
 
+pub mod control;
 pub mod job;
-pub mod job_state;
 
 pub mod node;
-pub mod report;
 pub mod run;
+
+pub mod history;
+pub mod report;
 pub mod verdict;
 
-// What every step stands on.
+// Used by every step.
 pub mod check;
 pub mod clock;
+pub mod duration;
 pub mod error;
-pub mod human;
-pub mod ident;
+mod line_sink;
+pub mod names;
 pub mod retry;
+pub mod text;
 
-// The five traits, the two halves that compose them, and parts that work without any server.
+// The traits, the two halves that compose them, and parts that need no server.
 pub mod memory;
 pub mod pipeline;
-pub mod seam;
+pub mod static_nodes;
+pub mod traits;
 
+#[cfg(any(test, feature = "test-util"))]
+pub mod samples;
+
+pub use control::ControlMessage;
+pub use duration::HumanDuration;
 pub use error::{Error, ErrorKind, Result, RetryClass};
 pub use event::{
     Account, Approval, Change, ChangeStatus, Event, EventId, EventKind, Patchset, PatchsetKind, Position,
 };
-pub use human::HumanDuration;
-pub use ident::{
+pub use history::{RunHistory, RunRecord, RunState, StageRecord};
+pub use job::{Cause, Job, JobFilter};
+pub use line_sink::LineSink;
+pub use names::{
     BranchName, ChangeNumber, GitRef, JobId, JobName, NodeLabel, OwnerName, PatchsetNumber, ProjectName,
     Revision, RunId, StageName,
 };
-pub use job::{Cause, Job};
-pub use job_state::JobState;
 pub use node::{Node, NodeRequest, OwnedResource, ResourceKind};
 pub use pipeline::{
-    BreakerPolicy, Handler, LogPlace, Mute, MutingReporter, Operator, Pipeline, Shutdown, SupersedePolicy,
-    Sweeper,
+    BreakerPolicy, BreakerState, GuardedReporter, Handler, HandlerStats, Health, LogLocation, Operator,
+    OperatorStats, Pipeline, ReportGuard, Shutdown, SupersedePolicy, Sweeper,
 };
-pub use report::{Report, Update, UpdateKind};
+pub use report::{Report, StageResult, Update, UpdateKind};
 pub use run::{JobSpec, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus, TestCounts};
-pub use seam::{
-    Alarm, Changes, Claim, DeadLetter, EventSource, Executor, Journal, JournalEntry, Ledger, Notice, Notices,
-    Provisioner, Queue, QueueDepth, Reporter, Standing,
+pub use static_nodes::{StaticNodeConfig, StaticNodes};
+pub use traits::{
+    Alerter, ChangeStatusLookup, Claim, ControlMessages, DeadLetter, DeadLetters, EventSource, EventStore,
+    Executor, Journal, JournalEntry, PatchsetStatus, Provisioner, Queue, QueueDepth, Reporter,
 };
-pub use trigger::{Decision, Trigger, Triggers};
+pub use trigger::{Decision, EventMatch, PlannedJob, Trigger, Triggers};
 pub use verdict::{Verdict, Vote};
+
+// Foreign types that stand in signatures: an implementer needs no other crate but tokio.
+pub use async_trait::async_trait;
+pub use futures_util::Stream;
+pub use jiff::{self, Timestamp};
+pub use serde_json;
+pub use tokio_util::sync::CancellationToken;

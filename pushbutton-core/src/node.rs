@@ -7,10 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ident::{JobId, NodeLabel, RunId};
+use crate::names::{JobId, NodeLabel, RunId};
+use crate::setters::setters;
 
 /// What a run asks of a provisioner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct NodeRequest {
     /// The run that it is for. Whatever is made carries this, and is found again by it.
     pub run: RunId,
@@ -24,8 +26,24 @@ pub struct NodeRequest {
     pub deadline: Duration,
 }
 
-/// A machine that is ready: it answers SSH.
+impl NodeRequest {
+    /// A request for a node of this label.
+    pub fn new(
+        run: RunId,
+        job: JobId,
+        label: NodeLabel,
+        name: impl Into<String>,
+        deadline: Duration,
+    ) -> Self {
+        Self { run, job, label, name: name.into(), deadline }
+    }
+}
+
+setters!(NodeRequest { label / with_label: NodeLabel, deadline / with_deadline: Duration });
+
+/// A machine that is ready: it accepts SSH connections.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Node {
     /// What the provisioner calls it.
     pub id: String,
@@ -42,8 +60,8 @@ pub struct Node {
     /// The private key file to log in with; none leaves it to the executor's defaults.
     #[serde(default)]
     pub key_file: Option<PathBuf>,
-    /// The node's host keys in OpenSSH's form (`ssh-ed25519 AAAA...`), learnt in a way that the network cannot forge, or at first contact.
-    /// Pinned for the run.
+    /// The node's host keys in OpenSSH's form (`ssh-ed25519 AAAA...`), learnt over a channel that the network cannot
+    /// forge, or at first contact. Pinned for the run.
     #[serde(default)]
     pub host_keys: Vec<String>,
     /// Reached without SSH: the local machine, for demonstrations.
@@ -54,8 +72,46 @@ pub struct Node {
     pub vars: BTreeMap<String, serde_json::Value>,
 }
 
-/// Something in a cloud that carries our owner mark.
+impl Node {
+    /// A machine reached by SSH on port 22, named by its id.
+    pub fn ssh(
+        id: impl Into<String>,
+        label: NodeLabel,
+        address: impl Into<String>,
+        user: impl Into<String>,
+    ) -> Self {
+        let id = id.into();
+        Self {
+            name: id.clone(),
+            id,
+            label,
+            address: address.into(),
+            port: 22,
+            user: user.into(),
+            key_file: None,
+            host_keys: Vec::new(),
+            local: false,
+            vars: BTreeMap::new(),
+        }
+    }
+
+    /// The machine that pushbutton itself runs on, reached without SSH.
+    pub fn local(id: impl Into<String>, label: NodeLabel) -> Self {
+        Self { local: true, ..Self::ssh(id, label, "127.0.0.1", "") }
+    }
+}
+
+setters!(Node {
+    name / with_name: String,
+    port / with_port: u16,
+    key_file / with_key_file: Option<PathBuf>,
+    host_keys / with_host_keys: Vec<String>,
+    vars / with_vars: BTreeMap<String, serde_json::Value>,
+});
+
+/// Something in a cloud that carries our ownership tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct OwnedResource {
     /// What it is.
     pub kind: ResourceKind,
@@ -63,11 +119,20 @@ pub struct OwnedResource {
     pub id: String,
     /// Its name, or what else people know it by (a floating IP's address).
     pub name: String,
-    /// The run that it was made for, where the mark tells.
+    /// The run that it was made for, where the tag says.
     pub run: Option<RunId>,
-    /// When it was made, where the cloud tells.
+    /// When it was made, where the cloud says.
     pub created: Option<Timestamp>,
 }
+
+impl OwnedResource {
+    /// A resource whose run and age are not known.
+    pub fn new(kind: ResourceKind, id: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind, id: id.into(), name: name.into(), run: None, created: None }
+    }
+}
+
+setters!(OwnedResource { run / with_run: Option<RunId>, created / with_created: Option<Timestamp> });
 
 /// Kinds of things that provisioners make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,54 +1,49 @@
-//! How long to wait before trying again. Who decides whether to is elsewhere.
+//! How long to wait before a retry, and a loop that retries temporary errors.
 
 use std::future::Future;
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+
 use crate::error::{Error, Result};
+
+/// No delay is longer: beyond this the arithmetic of time overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Growing delays with jitter and a cap.
 ///
-/// The delay before try *n* is drawn between half and the whole of `first * 2^(n-1)`, never above `cap`: clients that lost the
-/// same server do not come back in step.
-#[derive(Debug, Clone)]
+/// The delay before try *n* is drawn between half and the whole of `first * 2^(n-1)`, never above `cap`: clients that
+/// lost the same server do not reconnect at the same moment.
+#[derive(Debug)]
 pub struct Backoff {
     first: Duration,
     cap: Duration,
+    delays: ExponentialBackoff,
     tries: u32,
-    seed: u64,
 }
 
 impl Backoff {
-    /// Delays from `first` to `cap`, jitter seeded from the process and the moment.
+    /// Delays from `first` to `cap`.
     pub fn new(first: Duration, cap: Duration) -> Self {
-        let seed = uuid::Uuid::now_v7().as_u128() as u64;
-        Self { first, cap, tries: 0, seed: seed | 1 }
-    }
-
-    /// The same series of delays for the same seed, for tests.
-    #[must_use]
-    pub fn with_seed(mut self, seed: u64) -> Self {
-        self.seed = seed | 1;
-        self
+        let cap = cap.min(LONGEST);
+        let delays =
+            ExponentialBuilder::new().with_min_delay(first.min(cap)).with_max_delay(cap).without_max_times();
+        Self { first, cap, delays: delays.build(), tries: 0 }
     }
 
     /// The next delay.
     pub fn next_delay(&mut self) -> Duration {
-        let whole = self.first.saturating_mul(1u32.checked_shl(self.tries).unwrap_or(u32::MAX)).min(self.cap);
         self.tries = self.tries.saturating_add(1);
-        // xorshift64: jitter wants spread, not secrecy.
-        self.seed ^= self.seed << 13;
-        self.seed ^= self.seed >> 7;
-        self.seed ^= self.seed << 17;
-        let part = (self.seed % 1024) as u32;
-        whole / 2 + (whole / 2) * part / 1024
+        let whole = self.delays.next().unwrap_or(self.cap);
+        whole.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    /// Starts the series again, after a time in which all was well.
+    /// Starts the series again, after a healthy period.
     pub fn reset(&mut self) {
-        self.tries = 0;
+        *self = Self::new(self.first, self.cap);
     }
 
-    /// How many delays were given since the start or the last reset.
+    /// How many delays were returned since the start or the last reset.
     pub fn tries(&self) -> u32 {
         self.tries
     }
@@ -66,13 +61,14 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Five tries over some ten seconds: for calls that somebody waits for.
+    /// Five tries over some ten seconds: for calls that a person waits for.
     pub const SHORT: Self = Self { tries: 5, first: Duration::from_millis(500), cap: Duration::from_secs(5) };
-    /// No limit, up to a minute between tries: for what must happen in the end.
-    pub const FOR_EVER: Self =
+    /// No limit, up to a minute between tries: for what must succeed in the end.
+    pub const UNTIL_SUCCESS: Self =
         Self { tries: 0, first: Duration::from_millis(500), cap: Duration::from_secs(60) };
 
-    /// Calls until it succeeds, fails permanently, or the tries are used up; the last error is then [`retried_out`](Error::retried_out).
+    /// Calls until it succeeds, fails permanently, or the tries are used up; the last error is then
+    /// [`retried_out`](Error::retried_out).
     ///
     /// # Cancel safety
     /// As cancel-safe as the call itself.
@@ -108,7 +104,7 @@ mod tests {
 
     #[test]
     fn delays_grow_to_the_cap_with_jitter_between_half_and_whole() {
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(8)).with_seed(7);
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(8));
         for whole in [1, 2, 4, 8, 8, 8] {
             let delay = backoff.next_delay();
             assert!(
@@ -146,7 +142,7 @@ mod tests {
             calls.fetch_add(1, Ordering::Relaxed);
             Err::<(), _>(Error::permanent(ErrorKind::Denied, "no"))
         };
-        assert!(RetryPolicy::FOR_EVER.run("test::call", failing).await.is_err());
+        assert!(RetryPolicy::UNTIL_SUCCESS.run("test::call", failing).await.is_err());
         assert_eq!(calls.into_inner(), 1);
     }
 }

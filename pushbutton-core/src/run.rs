@@ -1,4 +1,4 @@
-//! What a job does when it runs: its stages, what they are given, and how they end.
+//! What a job does when it runs: its stages, their input, and how they end.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -7,59 +7,139 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ident::{JobName, NodeLabel, RunId, StageName};
+use crate::duration::human;
 use crate::job::Job;
+use crate::names::{NodeLabel, RunId, StageName};
+use crate::setters::setters;
 
-/// What a job's name means to an operator.
-#[derive(Debug, Clone)]
+/// What a job's name means to an operator. In a configuration this is an entry of `jobs:`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct JobSpec {
-    /// Its name.
-    pub name: JobName,
-    /// The kind of node it needs.
+    /// The label of the node that it needs.
     pub node: NodeLabel,
     /// Its stages, in order.
     pub stages: Vec<Stage>,
-    /// Variables for every stage.
+    /// Variables for every stage. Default: none.
+    #[serde(default)]
     pub vars: BTreeMap<String, serde_json::Value>,
-    /// How often an infrastructure failure is tried, the first time included. Zuul's default, 3, is a good one.
+    /// How often a job is attempted when the infrastructure fails, including the first time. Default: 3, as Zuul's.
+    #[serde(default = "three")]
     pub attempts: u32,
-    /// How long the node may take until it answers SSH.
+    /// How long the node may take until it accepts SSH connections. Default: 10 minutes.
+    #[serde(default = "ten_minutes", with = "human")]
     pub boot_timeout: Duration,
-    /// How long all stages that do not run `always` may take together.
+    /// How long all stages that do not run `always` may take together. Default: 3 hours.
+    #[serde(default = "three_hours", with = "human")]
     pub timeout: Duration,
 }
 
-/// One playbook of a run.
-#[derive(Debug, Clone)]
+impl JobSpec {
+    /// A job on this kind of node, without stages, with the default limits.
+    pub fn new(node: NodeLabel) -> Self {
+        Self {
+            node,
+            stages: Vec::new(),
+            vars: BTreeMap::new(),
+            attempts: three(),
+            boot_timeout: ten_minutes(),
+            timeout: three_hours(),
+        }
+    }
+
+    /// Adds a stage after the ones that are already there.
+    #[must_use]
+    pub fn stage(mut self, stage: Stage) -> Self {
+        self.stages.push(stage);
+        self
+    }
+}
+
+setters!(JobSpec {
+    stages / with_stages: Vec<Stage>,
+    vars / with_vars: BTreeMap<String, serde_json::Value>,
+    attempts / with_attempts: u32,
+    boot_timeout / with_boot_timeout: Duration,
+    timeout / with_timeout: Duration,
+});
+
+/// One playbook of a run. In a configuration this is an element of a job's `stages:`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Stage {
-    /// Its name.
+    /// Its name, as reports show it.
     pub name: StageName,
     /// The playbook, as the executor understands it: for Ansible a path below its playbook folder.
     pub playbook: String,
-    /// What its failure means.
+    /// What its failure means. Default: `fail`.
+    #[serde(default)]
     pub on_failure: OnFailure,
-    /// When it runs.
+    /// When it runs. Default: `on-success`.
+    #[serde(default)]
     pub run: RunWhen,
-    /// How long it may take.
+    /// How long it may take. Default: an hour.
+    #[serde(default = "an_hour", with = "human")]
     pub timeout: Duration,
-    /// Variables for this stage alone; they win over the job's.
+    /// Variables for this stage alone; they override the job's. Default: none.
+    #[serde(default)]
     pub vars: BTreeMap<String, serde_json::Value>,
+}
+
+impl Stage {
+    /// A stage that runs on success, whose failure is the patch's, and which may take an hour.
+    pub fn new(name: StageName, playbook: impl Into<String>) -> Self {
+        Self {
+            name,
+            playbook: playbook.into(),
+            on_failure: OnFailure::Fail,
+            run: RunWhen::OnSuccess,
+            timeout: an_hour(),
+            vars: BTreeMap::new(),
+        }
+    }
+}
+
+setters!(Stage {
+    on_failure / with_on_failure: OnFailure,
+    run / with_run: RunWhen,
+    timeout / with_timeout: Duration,
+    vars / with_vars: BTreeMap<String, serde_json::Value>,
+});
+
+const fn three() -> u32 {
+    3
+}
+
+const fn ten_minutes() -> Duration {
+    Duration::from_secs(10 * 60)
+}
+
+const fn an_hour() -> Duration {
+    Duration::from_secs(60 * 60)
+}
+
+const fn three_hours() -> Duration {
+    Duration::from_secs(3 * 60 * 60)
 }
 
 /// What a stage's failure means.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum OnFailure {
     /// The patch or its tests failed: the verdict is `Failure`.
     #[default]
     Fail,
-    /// The lab failed: the run is tried again.
+    /// The lab failed: the job is tried again.
     Retry,
 }
 
 /// When a stage runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum RunWhen {
     /// When all stages before it succeeded.
     #[default]
@@ -68,8 +148,9 @@ pub enum RunWhen {
     Always,
 }
 
-/// What a stage is given.
+/// The input of a stage.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct StageContext {
     /// The run.
     pub run: RunId,
@@ -77,18 +158,34 @@ pub struct StageContext {
     pub job: Job,
     /// The number of this attempt, from 1.
     pub attempt: u32,
-    /// Where the run's logs lie on this machine: the console log, and whatever stages gather. Published as it is.
+    /// Where the run's logs are on this machine: the console log, and whatever stages gather. Published as it is.
     pub log_dir: PathBuf,
     /// Where people will read that folder.
     pub log_url: Option<String>,
-    /// The job's variables, overlaid by the stage's.
+    /// The job's variables, overridden by the stage's.
     pub vars: BTreeMap<String, serde_json::Value>,
-    /// Whether a stage before this one failed, timed out or was cancelled: what `always` stages may want to know.
+    /// Whether a stage before this one failed, timed out or was cancelled: `always` stages may need to know.
     pub failed_so_far: bool,
 }
 
+impl StageContext {
+    /// The context of a first attempt without variables, whose logs have no URL.
+    pub fn new(run: RunId, job: Job, log_dir: impl Into<PathBuf>) -> Self {
+        let (log_url, vars) = (None, BTreeMap::new());
+        Self { run, job, attempt: 1, log_dir: log_dir.into(), log_url, vars, failed_so_far: false }
+    }
+}
+
+setters!(StageContext {
+    attempt / with_attempt: u32,
+    log_url / with_log_url: Option<String>,
+    vars / with_vars: BTreeMap<String, serde_json::Value>,
+    failed_so_far / with_failed_so_far: bool,
+});
+
 /// How a stage ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StageOutcome {
     /// In one word.
     pub status: StageStatus,
@@ -98,29 +195,38 @@ pub struct StageOutcome {
     /// What failed, in one line, as `task "Run tempest" on node: exit 1`.
     #[serde(default)]
     pub detail: Option<String>,
-    /// Tests that the stage ran, where it left results.
+    /// Counts of the tests that the stage ran, where it left results.
     #[serde(default)]
     pub tests: Option<TestCounts>,
     /// Names of some tests that failed, the first few.
     #[serde(default)]
     pub failed_tests: Vec<String>,
-    /// A URL of the logs that the stage itself knows (a publisher to elsewhere); it wins over the run's own.
+    /// A URL of the logs that the stage itself knows (it published them elsewhere); it replaces the run's own.
     #[serde(default)]
     pub log_url: Option<String>,
 }
 
 impl StageOutcome {
-    /// An outcome that is a status and nothing else.
-    pub fn of(status: StageStatus, took: Duration) -> Self {
+    /// An outcome with a status and nothing else.
+    pub fn new(status: StageStatus, took: Duration) -> Self {
         Self { status, took, detail: None, tests: None, failed_tests: Vec::new(), log_url: None }
     }
 }
 
+setters!(StageOutcome {
+    took / with_took: Duration,
+    detail / with_detail: Option<String>,
+    tests / with_tests: Option<TestCounts>,
+    failed_tests / with_failed_tests: Vec<String>,
+    log_url / with_log_url: Option<String>,
+});
+
 /// How a stage ended, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum StageStatus {
-    /// All went well.
+    /// Every task succeeded.
     Passed,
     /// A task failed.
     Failed,
@@ -128,19 +234,27 @@ pub enum StageStatus {
     Unreachable,
     /// The time limit passed; its processes were ended.
     TimedOut,
-    /// It was told to stop; its processes were ended.
+    /// It was cancelled; its processes were ended.
     Cancelled,
 }
 
 /// Counts of tests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TestCounts {
-    /// Passed, expected failures included.
+    /// Passed, including expected failures.
     pub passed: u64,
-    /// Failed, unexpected successes included.
+    /// Failed, including unexpected successes.
     pub failed: u64,
     /// Skipped.
     pub skipped: u64,
+}
+
+impl TestCounts {
+    /// These counts.
+    pub fn new(passed: u64, failed: u64, skipped: u64) -> Self {
+        Self { passed, failed, skipped }
+    }
 }
 
 impl AddAssign for TestCounts {

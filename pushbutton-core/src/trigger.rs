@@ -1,4 +1,4 @@
-//! Rules that turn events into jobs: pure, so that `replay` and tests decide exactly as the handler does.
+//! Triggers turn events into jobs. Pure, so that `replay` and tests decide exactly as the handler does.
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use regex::{Regex, RegexBuilder};
@@ -6,26 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Account, Approval, ChangeStatus, Event, EventKind, PatchsetKind};
-use crate::ident::JobName;
+use crate::names::JobName;
+use crate::setters::setters;
 
 /// A pattern's compiled size may not pass this: patterns come from people.
 const PATTERN_LIMIT: usize = 1 << 20;
 
-/// One rule, as the configuration has it. All given conditions must hold.
+/// One trigger, as in the configuration. All given conditions must hold.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Trigger {
-    /// What people call the rule; shown with every decision.
+    /// Its name; shown with every decision.
     pub name: String,
-    /// The kind of event, and what it must show.
-    pub on: On,
+    /// The kind of event, and its conditions.
+    pub on: EventMatch,
     /// Projects, as globs (`openstack/*`); any when empty. `*` stays within a path segment, `**` does not.
     #[serde(default)]
     pub projects: Vec<String>,
     /// Branches, as globs (`stable/*`); any when empty.
     #[serde(default)]
     pub branches: Vec<String>,
-    /// Kinds of patch sets to pass by, as `NO_CODE_CHANGE`.
+    /// Kinds of patch sets to skip, as `NO_CODE_CHANGE`.
     #[serde(default)]
     pub skip_kinds: Vec<PatchsetKind>,
     /// Run also for changes marked as work in progress. Default: no, but a comment always does.
@@ -35,13 +37,37 @@ pub struct Trigger {
     pub jobs: Vec<JobName>,
 }
 
+impl Trigger {
+    /// A trigger for every project and branch.
+    pub fn new(name: impl Into<String>, on: EventMatch, jobs: impl IntoIterator<Item = JobName>) -> Self {
+        Self {
+            name: name.into(),
+            on,
+            projects: Vec::new(),
+            branches: Vec::new(),
+            skip_kinds: Vec::new(),
+            wip: false,
+            jobs: jobs.into_iter().collect(),
+        }
+    }
+}
+
+setters!(Trigger {
+    projects / with_projects: Vec<String>,
+    branches / with_branches: Vec<String>,
+    skip_kinds / with_skip_kinds: Vec<PatchsetKind>,
+    wip / with_wip: bool,
+});
+
 /// The kind of event that a trigger waits for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum On {
+#[non_exhaustive]
+pub enum EventMatch {
     /// A comment whose text matches.
     Comment {
-        /// A regular expression (the `regex` crate's syntax), searched in the text after Gerrit's header. Anchor it with `^`.
+        /// A regular expression (the `regex` crate's syntax), searched in the text after Gerrit's header. Anchor it
+        /// with `^`.
         pattern: String,
         /// Only from these accounts (login, address or full name); anybody when empty.
         #[serde(default)]
@@ -62,16 +88,38 @@ pub enum On {
     ChangeRestored,
 }
 
-/// What the rules say of an event.
+/// What an event calls for.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Decision {
-    /// Run these jobs, each with the name of the rule that asked for it.
-    Run(Vec<(JobName, String)>),
-    /// Run nothing, for these reasons: one a rule, as `rule: why not`.
+    /// Run these jobs.
+    Run(Vec<PlannedJob>),
+    /// Run nothing, for these reasons: one per trigger, as `trigger: why not`.
     Ignore(Vec<String>),
 }
 
-/// All rules, compiled.
+/// A job that a trigger calls for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PlannedJob {
+    /// What to run.
+    pub name: JobName,
+    /// The name of the trigger that called for it; the first where several do.
+    pub trigger: String,
+}
+
+/// All triggers, compiled.
+///
+/// ```
+/// use pushbutton_core::{Decision, EventMatch, Trigger, Triggers, samples};
+///
+/// let recheck = EventMatch::Comment { pattern: "^recheck".into(), from: vec![] };
+/// let triggers = Triggers::compile(vec![Trigger::new("recheck", recheck, ["tempest".parse()?])], vec![])?;
+/// let Decision::Run(jobs) = triggers.decide(&samples::comment("bob", "recheck")) else { panic!() };
+/// assert_eq!((jobs[0].name.as_str(), jobs[0].trigger.as_str()), ("tempest", "recheck"));
+/// assert!(matches!(triggers.decide(&samples::comment("bob", "nice")), Decision::Ignore(_)));
+/// # Ok::<(), pushbutton_core::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Triggers {
     rules: Vec<Rule>,
@@ -87,8 +135,8 @@ struct Rule {
 }
 
 impl Triggers {
-    /// Compiles the rules. `own_accounts` are the names of our own account: what it says never triggers (third-party CIs that
-    /// heard themselves have looped for ever).
+    /// Compiles the triggers. `own_accounts` are the names of our own account: its comments never trigger anything,
+    /// since a CI that reacts to its own comments loops.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for each pattern that does not compile: all of them, in one message.
@@ -107,19 +155,19 @@ impl Triggers {
         Err(Error::permanent(ErrorKind::Config, faults.join("; ")).during("triggers::compile"))
     }
 
-    /// Decides what to run for an event, and says why not where it does not.
+    /// Decides what to run for an event, with a reason for each trigger that does not apply.
     pub fn decide(&self, event: &Event) -> Decision {
         if let Some(actor) = event.kind.actor().filter(|actor| self.is_own(actor)) {
             return Decision::Ignore(vec![format!("own comment: {actor} is our own account")]);
         }
-        let (mut jobs, mut reasons) = (Vec::<(JobName, String)>::new(), Vec::new());
+        let (mut jobs, mut reasons) = (Vec::<PlannedJob>::new(), Vec::new());
         for rule in &self.rules {
             match rule.refusal(event) {
                 Some(why) => reasons.push(format!("{}: {why}", rule.trigger.name)),
                 None => {
                     for job in &rule.trigger.jobs {
-                        if !jobs.iter().any(|(known, _)| known == job) {
-                            jobs.push((job.clone(), rule.trigger.name.clone()));
+                        if !jobs.iter().any(|known| known.name == *job) {
+                            jobs.push(PlannedJob { name: job.clone(), trigger: rule.trigger.name.clone() });
                         }
                     }
                 }
@@ -128,37 +176,40 @@ impl Triggers {
         if jobs.is_empty() { Decision::Ignore(reasons) } else { Decision::Run(jobs) }
     }
 
-    /// Whether a comment is in the words of some rule, whatever else keeps it from running. Such comments are counted even when they run
-    /// nothing: the next one in the same words is known as the second (see [`EventId::comment`](crate::EventId::comment)).
-    pub fn is_addressed_by(&self, text: &str) -> bool {
+    /// Whether a comment matches the pattern of some trigger, whatever its other conditions. Such comments are
+    /// counted even when they run nothing: the next comment with the same text must be known as the second (see
+    /// [`EventId::comment`](crate::EventId::comment)).
+    pub fn matches_comment(&self, text: &str) -> bool {
         self.rules.iter().any(|rule| rule.pattern.as_ref().is_some_and(|pattern| pattern.is_match(text)))
     }
 
-    /// Whether a vote could satisfy some rule, whoever gave it.
-    pub fn heeds(&self, vote: &Approval) -> bool {
+    /// Whether a vote could satisfy some trigger, whoever gave it.
+    pub fn matches_vote(&self, vote: &Approval) -> bool {
         self.rules.iter().any(|rule| match &rule.trigger.on {
-            On::Approval { label, at_least, .. } => vote.label == *label && vote.value >= *at_least,
+            EventMatch::Approval { label, at_least, .. } => vote.label == *label && vote.value >= *at_least,
             _ => false,
         })
     }
 
-    /// Whether any rule could care for this project and branch: for intake that drops what cannot matter, and for superseding.
-    pub fn cares_for(&self, project: &str, branch: &str) -> bool {
+    /// Whether any trigger could apply to this project and branch: to drop early what cannot matter, and for
+    /// superseding.
+    pub fn matches_project(&self, project: &str, branch: &str) -> bool {
         self.rules.iter().any(|rule| {
             (rule.trigger.projects.is_empty() || rule.projects.is_match(project))
                 && (rule.trigger.branches.is_empty() || rule.branches.is_match(branch))
         })
     }
 
-    /// Gerrit's names of the event types that the rules need, for the server-side filter of `gerrit stream-events -s`.
+    /// Gerrit's names of the event types that the triggers need, for the server-side filter of `gerrit stream-events
+    /// -s`.
     pub fn event_types(&self) -> Vec<&'static str> {
-        // Always wanted: they supersede or cancel what runs.
+        // Always needed: they supersede or cancel what runs.
         let mut types = vec!["patchset-created", "change-merged", "change-abandoned"];
         for rule in &self.rules {
             let needed = match rule.trigger.on {
-                On::Comment { .. } | On::Approval { .. } => "comment-added",
-                On::PatchsetCreated => "patchset-created",
-                On::ChangeRestored => "change-restored",
+                EventMatch::Comment { .. } | EventMatch::Approval { .. } => "comment-added",
+                EventMatch::PatchsetCreated => "patchset-created",
+                EventMatch::ChangeRestored => "change-restored",
             };
             if !types.contains(&needed) {
                 types.push(needed);
@@ -167,7 +218,7 @@ impl Triggers {
         types
     }
 
-    /// Every job that a rule names, perhaps more than once.
+    /// Every job that a trigger names, perhaps more than once.
     pub fn job_names(&self) -> impl Iterator<Item = &JobName> {
         self.rules.iter().flat_map(|rule| &rule.trigger.jobs)
     }
@@ -180,7 +231,7 @@ impl Triggers {
 impl Rule {
     fn compile(trigger: Trigger) -> std::result::Result<Self, String> {
         let pattern = match &trigger.on {
-            On::Comment { pattern, .. } => Some(
+            EventMatch::Comment { pattern, .. } => Some(
                 RegexBuilder::new(pattern)
                     .size_limit(PATTERN_LIMIT)
                     .build()
@@ -188,7 +239,7 @@ impl Rule {
             ),
             _ => None,
         };
-        if let On::Approval { by, label, .. } = &trigger.on {
+        if let EventMatch::Approval { by, label, .. } = &trigger.on {
             if by.is_empty() {
                 return Err(format!("`by` is empty: name the account whose {label} votes count, as [zuul]"));
             }
@@ -200,11 +251,11 @@ impl Rule {
         Ok(Self { projects, branches, pattern, trigger })
     }
 
-    /// Why the rule does not apply, or none when it does. The cheap tests come first.
+    /// Why the trigger does not apply, or none when it does. The cheap tests come first.
     fn refusal(&self, event: &Event) -> Option<String> {
         let trigger = &self.trigger;
         match (&trigger.on, &event.kind) {
-            (On::Comment { from, .. }, EventKind::CommentAdded { author, text, .. }) => {
+            (EventMatch::Comment { from, .. }, EventKind::CommentAdded { author, text, .. }) => {
                 if !from.is_empty() && !from.iter().any(|who| author.is(who)) {
                     return Some(format!("{author} is none of {}", from.join(", ")));
                 }
@@ -212,7 +263,10 @@ impl Rule {
                     return Some("the comment does not match".into());
                 }
             }
-            (On::Approval { label, at_least, by }, EventKind::CommentAdded { author, approvals, .. }) => {
+            (
+                EventMatch::Approval { label, at_least, by },
+                EventKind::CommentAdded { author, approvals, .. },
+            ) => {
                 if !by.iter().any(|who| author.is(who)) {
                     return Some(format!("{author} is none of {}", by.join(", ")));
                 }
@@ -220,9 +274,9 @@ impl Rule {
                     return Some(format!("no new {label} vote of {at_least:+} or more"));
                 }
             }
-            (On::PatchsetCreated, EventKind::PatchsetCreated { .. }) => {}
-            (On::ChangeRestored, EventKind::ChangeRestored { .. }) => {}
-            (_, kind) => return Some(format!("it does not wait for {}", kind.name())),
+            (EventMatch::PatchsetCreated, EventKind::PatchsetCreated { .. }) => {}
+            (EventMatch::ChangeRestored, EventKind::ChangeRestored { .. }) => {}
+            (_, kind) => return Some(format!("it does not react to {}", kind.name())),
         }
         let change = &event.change;
         if !trigger.projects.is_empty() && !self.projects.is_match(change.project.as_str()) {
@@ -234,11 +288,13 @@ impl Rule {
         if change.status != ChangeStatus::New {
             return Some(format!("change {} is closed", change.number));
         }
-        // Somebody who types the phrase on a WIP change wants the run.
-        if change.wip && !trigger.wip && !matches!(trigger.on, On::Comment { .. }) {
+        // Who comments the phrase on a WIP change wants the run.
+        if change.wip && !trigger.wip && !matches!(trigger.on, EventMatch::Comment { .. }) {
             return Some(format!("change {} is work in progress", change.number));
         }
-        if trigger.skip_kinds.contains(&event.patchset.kind) && !matches!(trigger.on, On::Comment { .. }) {
+        if trigger.skip_kinds.contains(&event.patchset.kind)
+            && !matches!(trigger.on, EventMatch::Comment { .. })
+        {
             return Some(format!(
                 "patch set {} is of a kind to skip ({:?})",
                 event.patchset.number, event.patchset.kind

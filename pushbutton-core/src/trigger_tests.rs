@@ -1,75 +1,70 @@
 use super::*;
 use crate::event::PatchsetKind;
-use crate::memory::sample;
+use crate::samples;
 
 /// Upstream Zuul's own recheck pattern (peers: openstack/project-config).
 const RECHECK: &str = r"(?i)^(Patch Set [0-9]+:)?( [\w\\+-]*)*(\n\n)?\s*recheck";
 
-fn trigger(on: On) -> Trigger {
-    Trigger {
-        name: "rule".into(),
-        on,
-        projects: vec!["openstack/cinder".into()],
-        branches: vec!["master".into(), "stable/*".into()],
-        skip_kinds: vec![PatchsetKind::NoCodeChange],
-        wip: false,
-        jobs: vec![JobName::new("tempest").unwrap()],
-    }
+fn trigger(on: EventMatch) -> Trigger {
+    Trigger::new("rule", on, [JobName::new("tempest").unwrap()])
+        .with_projects(["openstack/cinder".into()])
+        .with_branches(["master".into(), "stable/*".into()])
+        .with_skip_kinds([PatchsetKind::NoCodeChange])
 }
 
-fn decide(on: On, event: &Event) -> Decision {
+fn decide(on: EventMatch, event: &Event) -> Decision {
     Triggers::compile(vec![trigger(on)], vec!["acme-ci".into()]).unwrap().decide(event)
 }
 
-fn runs(on: On, event: &Event) -> bool {
+fn runs(on: EventMatch, event: &Event) -> bool {
     matches!(decide(on, event), Decision::Run(_))
 }
 
-fn recheck() -> On {
-    On::Comment { pattern: RECHECK.into(), from: vec![] }
+fn recheck() -> EventMatch {
+    EventMatch::Comment { pattern: RECHECK.into(), from: vec![] }
 }
 
-fn verified() -> On {
-    On::Approval { label: "Verified".into(), at_least: 1, by: vec!["zuul".into()] }
+fn verified() -> EventMatch {
+    EventMatch::Approval { label: "Verified".into(), at_least: 1, by: vec!["zuul".into()] }
 }
 
 #[test]
 fn a_recheck_runs_whatever_follows_the_word() {
     for text in ["recheck", "recheck bug 1234", "Recheck job : reason", "  recheck\nthanks"] {
-        assert!(runs(recheck(), &sample::comment("bob", text)), "{text:?}");
+        assert!(runs(recheck(), &samples::comment("bob", text)), "{text:?}");
     }
     for text in ["please recheck", "> recheck", "", "re-check"] {
-        assert!(!runs(recheck(), &sample::comment("bob", text)), "{text:?}");
+        assert!(!runs(recheck(), &samples::comment("bob", text)), "{text:?}");
     }
 }
 
 #[test]
 fn own_comments_never_trigger() {
-    let decision = decide(recheck(), &sample::comment("acme-ci", "recheck"));
+    let decision = decide(recheck(), &samples::comment("acme-ci", "recheck"));
     assert_eq!(decision, Decision::Ignore(vec!["own comment: acme-ci is our own account".into()]));
 }
 
 #[test]
 fn a_comment_can_be_limited_to_some_accounts() {
-    let on = || On::Comment { pattern: "^go".into(), from: vec!["alice".into()] };
-    assert!(runs(on(), &sample::comment("alice", "go")));
-    assert!(!runs(on(), &sample::comment("bob", "go")));
+    let on = || EventMatch::Comment { pattern: "^go".into(), from: vec!["alice".into()] };
+    assert!(runs(on(), &samples::comment("alice", "go")));
+    assert!(!runs(on(), &samples::comment("bob", "go")));
 }
 
 #[test]
 fn an_approval_counts_only_from_the_upstream_ci_and_only_when_new() {
-    let vote = |who: &str, value: i8| sample::vote(who, Approval { label: "Verified".into(), value });
+    let vote = |who: &str, value: i8| samples::vote(who, Approval { label: "Verified".into(), value });
     assert!(runs(verified(), &vote("zuul", 1)));
     assert!(runs(verified(), &vote("zuul", 2)));
     assert!(!runs(verified(), &vote("zuul", -1)));
     assert!(!runs(verified(), &vote("mallory", 1)));
     // A typed "Verified+1" is no vote.
-    assert!(!runs(verified(), &sample::comment("zuul", "Verified+1")));
+    assert!(!runs(verified(), &samples::comment("zuul", "Verified+1")));
 }
 
 #[test]
 fn project_and_branch_are_globs_within_a_path_segment() {
-    let mut event = sample::comment("bob", "recheck");
+    let mut event = samples::comment("bob", "recheck");
     event.change.branch = "stable/2026.1".parse().unwrap();
     assert!(runs(recheck(), &event));
     event.change.branch = "stable/a/b".parse().unwrap();
@@ -81,22 +76,22 @@ fn project_and_branch_are_globs_within_a_path_segment() {
 
 #[test]
 fn a_closed_change_runs_nothing() {
-    let mut event = sample::comment("bob", "recheck");
+    let mut event = samples::comment("bob", "recheck");
     event.change.status = ChangeStatus::Merged;
     assert!(!runs(recheck(), &event));
 }
 
 #[test]
 fn work_in_progress_and_message_edits_are_passed_by_unless_somebody_asks() {
-    let mut event = sample::patchset_created();
-    assert!(runs(On::PatchsetCreated, &event));
+    let mut event = samples::patchset_created();
+    assert!(runs(EventMatch::PatchsetCreated, &event));
     event.change.wip = true;
-    assert!(!runs(On::PatchsetCreated, &event));
+    assert!(!runs(EventMatch::PatchsetCreated, &event));
     event.change.wip = false;
     event.patchset.kind = PatchsetKind::NoCodeChange;
-    assert!(!runs(On::PatchsetCreated, &event));
+    assert!(!runs(EventMatch::PatchsetCreated, &event));
 
-    let mut asked = sample::comment("bob", "recheck");
+    let mut asked = samples::comment("bob", "recheck");
     asked.change.wip = true;
     asked.patchset.kind = PatchsetKind::NoCodeChange;
     assert!(runs(recheck(), &asked));
@@ -108,8 +103,10 @@ fn two_rules_for_the_same_job_run_it_once_and_the_first_is_named() {
     second.name = "other".into();
     second.jobs.push(JobName::new("unit").unwrap());
     let triggers = Triggers::compile(vec![first, second], vec![]).unwrap();
-    let Decision::Run(jobs) = triggers.decide(&sample::comment("bob", "recheck")) else { panic!("must run") };
-    let jobs: Vec<_> = jobs.iter().map(|(job, rule)| (job.as_str(), rule.as_str())).collect();
+    let Decision::Run(jobs) = triggers.decide(&samples::comment("bob", "recheck")) else {
+        panic!("must run")
+    };
+    let jobs: Vec<_> = jobs.iter().map(|job| (job.name.as_str(), job.trigger.as_str())).collect();
     assert_eq!(jobs, [("tempest", "rule"), ("unit", "other")]);
 }
 
@@ -117,10 +114,10 @@ fn two_rules_for_the_same_job_run_it_once_and_the_first_is_named() {
 fn all_faults_are_told_at_once() {
     let (mut bad_pattern, mut bad_glob, mut no_jobs) =
         (trigger(recheck()), trigger(recheck()), trigger(recheck()));
-    bad_pattern.on = On::Comment { pattern: "(".into(), from: vec![] };
+    bad_pattern.on = EventMatch::Comment { pattern: "(".into(), from: vec![] };
     bad_glob.projects = vec!["a{".into()];
     no_jobs.jobs.clear();
-    let nobody = trigger(On::Approval { label: "Verified".into(), at_least: 1, by: vec![] });
+    let nobody = trigger(EventMatch::Approval { label: "Verified".into(), at_least: 1, by: vec![] });
     let error = Triggers::compile(vec![bad_pattern, bad_glob, no_jobs, nobody], vec![]).unwrap_err();
     for part in ["pattern \"(\"", "glob \"a{\"", "`jobs` is empty", "`by` is empty"] {
         assert!(error.message().contains(part), "{part} in {error}");
@@ -139,8 +136,8 @@ fn the_server_side_filter_names_what_the_rules_need() {
 #[test]
 fn what_intake_may_drop_unseen_is_what_no_rule_could_heed() {
     let triggers = Triggers::compile(vec![trigger(recheck()), trigger(verified())], vec![]).unwrap();
-    assert!(triggers.is_addressed_by("recheck bug 1") && !triggers.is_addressed_by("nice work"));
+    assert!(triggers.matches_comment("recheck bug 1") && !triggers.matches_comment("nice work"));
     let vote = |label: &str, value| Approval { label: label.into(), value };
-    assert!(triggers.heeds(&vote("Verified", 2)));
-    assert!(!triggers.heeds(&vote("Verified", -1)) && !triggers.heeds(&vote("Code-Review", 2)));
+    assert!(triggers.matches_vote(&vote("Verified", 2)));
+    assert!(!triggers.matches_vote(&vote("Verified", -1)) && !triggers.matches_vote(&vote("Code-Review", 2)));
 }

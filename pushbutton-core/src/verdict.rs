@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ident::StageName;
+use crate::names::StageName;
 
-/// How a run ended. Only [`Verdict::Failure`] blames the patch; all others but `Success` say something of the lab or of the change.
+/// How a run ended. Only [`Verdict::Failure`] blames the patch; all others but `Success` are about the lab or the
+/// change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict")]
 #[non_exhaustive]
@@ -27,17 +28,18 @@ pub enum Verdict {
         /// The stage that was running.
         stage: StageName,
     },
-    /// The tests passed, but their logs could not be published.
+    /// The tests passed, but their logs could not be gathered or published.
     PostFailure,
     /// A person cancelled it.
     Cancelled,
-    /// A newer patch set, an abandon or a merge made it pointless.
+    /// A newer patch set, an abandon or a merge made it stale.
     Superseded,
     /// It was decided not to run it.
     Skipped,
 }
 
-/// A vote on a review. Made only by [`Verdict::vote`], so that an infrastructure verdict can never become a negative one.
+/// A vote on a review. Made only by [`Verdict::vote`], so that an infrastructure verdict can never become a negative
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vote(i8);
 
@@ -49,7 +51,7 @@ impl Vote {
 }
 
 impl Verdict {
-    /// The word of the result line, as the dashboards of OpenStack's Gerrit colour it (zuul-results-summary).
+    /// The word in the result line, which OpenStack's dashboards know (zuul-results-summary).
     pub fn result(&self) -> &'static str {
         match self {
             Self::Success => "SUCCESS",
@@ -72,8 +74,8 @@ impl Verdict {
         }
     }
 
-    /// Whether the people of the change want to hear of it. Nobody waits for a verdict on a superseded patch set.
-    pub fn is_told(&self) -> bool {
+    /// Whether it is reported on the review. Nobody waits for a verdict on a superseded patch set.
+    pub fn is_reported(&self) -> bool {
         !matches!(self, Self::Superseded | Self::Cancelled | Self::Skipped)
     }
 

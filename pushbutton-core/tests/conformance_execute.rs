@@ -7,30 +7,23 @@
 
 use std::time::Duration;
 
-use pushbutton_core::memory::{MemoryExecutor, Script};
-use pushbutton_core::{Executor, Node, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus};
-use pushbutton_testkit::conformance::execute::{self, Does, Workshop, context_at};
+use pushbutton_core::memory::{FakeStage, MemoryExecutor};
+use pushbutton_core::{Executor, Node, Stage, StageContext, StageOutcome, StageStatus};
+use pushbutton_testkit::conformance::execute::{self, ExecutorHarness, StageBehavior, context_at};
 
 struct Memory(MemoryExecutor);
 
-impl Workshop for Memory {
+impl ExecutorHarness for Memory {
     fn executor(&self) -> &dyn Executor {
         &self.0
     }
 
-    fn stage(&self, does: Does) -> Option<(Stage, Vec<Node>)> {
-        // There is nothing that a script cannot do.
-        if does == Does::CannotRun {
+    fn stage(&self, behavior: StageBehavior) -> Option<(Stage, Vec<Node>)> {
+        // A fake stage can always be run.
+        if behavior == StageBehavior::CannotRun {
             return None;
         }
-        let stage = Stage {
-            name: "conformance".parse().unwrap(),
-            playbook: format!("{does:?}"),
-            on_failure: OnFailure::Fail,
-            run: RunWhen::OnSuccess,
-            timeout: Duration::ZERO,
-            vars: Default::default(),
-        };
+        let stage = Stage::new("conformance".parse().unwrap(), format!("{behavior:?}"));
         Some((stage, Vec::new()))
     }
 
@@ -47,19 +40,19 @@ impl Workshop for Memory {
     }
 }
 
-fn script(stage: &Stage) -> Script {
-    let passes = Script::ends(StageStatus::Passed);
+fn script(stage: &Stage) -> FakeStage {
+    let passes = FakeStage::ends(StageStatus::Passed);
     match stage.playbook.as_str() {
         "Fails" => {
             let detail = Some("task \"Test\": exit 1".to_owned());
-            let outcome = StageOutcome { detail, ..StageOutcome::of(StageStatus::Failed, Duration::ZERO) };
-            Script { outcome, ..passes }
+            let outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO).with_detail(detail);
+            passes.with_outcome(outcome)
         }
-        "MeetsNobody" => Script::ends(StageStatus::Unreachable),
-        "Lasts" => Script { lines: vec!["lasting".into()], ..passes.after(Duration::from_secs(600)) },
+        "MeetsNobody" => FakeStage::ends(StageStatus::Unreachable),
+        "Lasts" => passes.after(Duration::from_secs(600)).with_lines(["lasting".into()]),
         printing => {
             let count = printing.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
-            Script { lines: (1..=count).map(|n: u32| format!("printed {n}.")).collect(), ..passes }
+            passes.with_lines((1..=count).map(|n: u32| format!("printed {n}.")).collect::<Vec<_>>())
         }
     }
 }

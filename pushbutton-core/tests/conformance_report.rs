@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pushbutton_core::memory::{MemoryReporter, sample};
+use pushbutton_core::memory::MemoryReporter;
+use pushbutton_core::samples;
 use pushbutton_core::{Job, Reporter};
-use pushbutton_testkit::conformance::report::{self, World};
+use pushbutton_testkit::conformance::report::{self, Harness};
 
 #[derive(Default)]
 struct InMemory {
@@ -14,14 +15,14 @@ struct InMemory {
 }
 
 #[async_trait]
-impl World for InMemory {
+impl Harness for InMemory {
     async fn open(&mut self) -> Arc<dyn Reporter> {
         Arc::clone(&self.reporter) as Arc<dyn Reporter>
     }
 
     async fn job(&mut self) -> Job {
         self.jobs += 1;
-        sample::job_on(self.jobs, "tempest")
+        samples::job_on(self.jobs, "tempest")
     }
 
     async fn spoken_of(&self, job: &Job) -> usize {

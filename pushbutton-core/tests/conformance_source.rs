@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests stop at what they cannot do")]
 
 use async_trait::async_trait;
-use pushbutton_core::memory::{MemorySource, sample};
+use pushbutton_core::memory::MemorySource;
+use pushbutton_core::samples;
 use pushbutton_core::{Event, EventId, EventSource};
-use pushbutton_testkit::conformance::source::{self, World};
+use pushbutton_testkit::conformance::source::{self, Harness};
 use tokio::sync::mpsc;
 
 /// Comments by bob; equal ones are counted, as a real source counts them.
@@ -16,7 +17,7 @@ impl Comments {
     fn next(&mut self, text: &str) -> Event {
         self.0.push(text.to_owned());
         let nth = self.0.iter().filter(|said| *said == text).count();
-        let mut event = sample::comment("bob", text);
+        let mut event = samples::comment("bob", text);
         if let Some(author) = event.kind.actor() {
             let nth = u32::try_from(nth).unwrap();
             event.id = EventId::comment(event.change.number, event.patchset.number, author, text, nth);
@@ -33,7 +34,7 @@ struct Live {
 }
 
 #[async_trait]
-impl World for Live {
+impl Harness for Live {
     async fn happen(&mut self, text: &str) {
         let event = self.comments.next(text);
         if let Some(upstream) = &self.upstream {
@@ -59,7 +60,7 @@ struct Finite {
 }
 
 #[async_trait]
-impl World for Finite {
+impl Harness for Finite {
     async fn happen(&mut self, text: &str) {
         self.events.push(self.comments.next(text));
     }

@@ -100,7 +100,7 @@ impl Pass {
     async fn run(mut self) -> Result<Option<Timestamp>> {
         let (mut start, mut newest) = (0, None);
         loop {
-            let page = RetryPolicy::FOR_EVER.run("gerrit::recover", || self.page(start)).await?;
+            let page = RetryPolicy::UNTIL_SUCCESS.run("gerrit::recover", || self.page(start)).await?;
             self.told.extend(&page.changes);
             for found in page.found {
                 self.send(found).await?;

@@ -63,7 +63,7 @@ pub fn preview(config: &GerritConfig, report: &Report) -> String {
 impl Reporter for DryRunReporter {
     async fn report(&self, update: &Update) -> Result<()> {
         let UpdateKind::Finished { report } = &update.kind else { return Ok(()) };
-        if !report.verdict.is_told() {
+        if !report.verdict.is_reported() {
             return Ok(());
         }
         self.write(report).map_err(|error| {

@@ -83,7 +83,7 @@ fn json_of(text: &str) -> Value {
 
 fn a_line() -> impl Strategy<Value = String> {
     let lines: Vec<String> = STREAM.lines().map(str::to_owned).collect();
-    prop::sample::select(lines)
+    prop::samples::select(lines)
 }
 
 proptest! {

@@ -10,7 +10,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use pushbutton_core::{EventId, EventKind, Ledger, Result};
+use pushbutton_core::{EventId, EventKind, EventStore, Result};
 
 use crate::convert::{Happening, What};
 
@@ -26,7 +26,7 @@ const TABLE: usize = 16_384;
 
 /// What was handed out of late.
 pub(crate) struct Identities {
-    ledger: Arc<dyn Ledger>,
+    ledger: Arc<dyn EventStore>,
     table: HashMap<u64, Vec<Handed>>,
     order: VecDeque<u64>,
     pass: u64,
@@ -58,7 +58,7 @@ struct Handed {
 }
 
 impl Identities {
-    pub(crate) fn new(ledger: Arc<dyn Ledger>) -> Self {
+    pub(crate) fn new(ledger: Arc<dyn EventStore>) -> Self {
         Self { ledger, table: HashMap::new(), order: VecDeque::new(), pass: 0 }
     }
 
@@ -228,12 +228,13 @@ pub(crate) fn kind(what: What) -> EventKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pushbutton_core::memory::{MemoryLedger, sample};
+    use pushbutton_core::memory::MemoryEventStore;
+    use pushbutton_core::samples;
     use pushbutton_core::{Account, Approval};
 
     fn happening(what: What, at: i64) -> Happening {
         let at = Timestamp::from_second(1_795_435_200 + at).unwrap();
-        Happening { change: sample::change(), patchset: sample::patchset(), at, what }
+        Happening { change: samples::change(), patchset: samples::patchset(), at, what }
     }
 
     fn recheck(at: i64) -> Happening {
@@ -247,8 +248,8 @@ mod tests {
         )
     }
 
-    fn fresh() -> (Arc<MemoryLedger>, Identities) {
-        let ledger = Arc::new(MemoryLedger::default());
+    fn fresh() -> (Arc<MemoryEventStore>, Identities) {
+        let ledger = Arc::new(MemoryEventStore::default());
         (Arc::clone(&ledger), Identities::new(ledger))
     }
 
@@ -313,13 +314,13 @@ mod tests {
         let (ledger, mut ids) = fresh();
         let first = new(ids.streamed(&recheck(11)).await);
         // Not recorded, so a query after the restart finds it again, under the same id.
-        let mut after = Identities::new(Arc::clone(&ledger) as Arc<dyn Ledger>);
+        let mut after = Identities::new(Arc::clone(&ledger) as Arc<dyn EventStore>);
         after.begin_pass();
         assert_eq!(new(after.recovered(&recheck(10), 1).await), first);
         // Recorded: never again, and the next equal comment is the second.
         ledger.record(&first).await.unwrap();
         for asked_before in [true, false] {
-            let mut after = Identities::new(Arc::clone(&ledger) as Arc<dyn Ledger>);
+            let mut after = Identities::new(Arc::clone(&ledger) as Arc<dyn EventStore>);
             after.begin_pass();
             if asked_before {
                 assert_eq!(after.recovered(&recheck(10), 1).await.unwrap(), Told::Known);

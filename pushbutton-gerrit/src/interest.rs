@@ -29,7 +29,7 @@ impl Interest {
     pub fn of(triggers: Arc<Triggers>) -> Self {
         let types = triggers.event_types().into_iter().map(str::to_owned).collect();
         let places = Arc::clone(&triggers);
-        let place = Arc::new(move |project: &str, branch: &str| places.cares_for(project, branch));
+        let place = Arc::new(move |project: &str, branch: &str| places.matches_project(project, branch));
         Self { types, place, triggers: Some(triggers) }
     }
 
@@ -59,7 +59,7 @@ impl Interest {
     /// Most of what people write calls for nothing: it needs no identity and no look into the ledger.
     pub(crate) fn wants_comment(&self, text: &str, votes: &[Approval]) -> bool {
         self.triggers.as_ref().is_none_or(|triggers| {
-            triggers.is_addressed_by(text) || votes.iter().any(|vote| triggers.heeds(vote))
+            triggers.matches_comment(text) || votes.iter().any(|vote| triggers.matches_vote(vote))
         })
     }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use pushbutton_core::memory::sample;
+use pushbutton_core::samples;
 use pushbutton_core::{RunId, StageName, StageOutcome, StageStatus};
 use regex::Regex;
 
@@ -18,14 +18,14 @@ fn stage(name: &str) -> StageName {
 }
 
 fn report(verdict: Verdict) -> Report {
-    let mut job = sample::job("cinder-tempest-acme");
+    let mut job = samples::job("cinder-tempest-acme");
     job.id = "00112233445566778899aabbccddeeff".parse().unwrap();
     Report {
         run: RunId::new("run-1").unwrap(),
         job,
         verdict,
         attempts: 1,
-        started: sample::AT,
+        started: samples::AT,
         took: Duration::from_secs(330),
         stages: Vec::new(),
         tests: None,
@@ -75,7 +75,7 @@ fn a_failure_names_the_stage_and_the_first_tests() {
     let mut report = report(Verdict::Failure { stage: stage("tempest") });
     report.reason = Some("task \"Run tempest\" on node: exit 1".into());
     report.tests = Some(TestCounts { passed: 10, failed: 12, skipped: 1 });
-    let mut outcome = StageOutcome::of(StageStatus::Failed, Duration::from_secs(3));
+    let mut outcome = StageOutcome::new(StageStatus::Failed, Duration::from_secs(3));
     outcome.failed_tests = (1..=11).map(|n| format!("tempest.api.volume.test_{n}")).collect();
     report.stages = vec![(stage("tempest"), outcome)];
     let text = text(&report);
@@ -174,7 +174,7 @@ fn hostile_names_cannot_pose_as_results() {
     let mut report = report(Verdict::Failure { stage: stage("tempest") });
     let evil = "x\r\n- cinder-tempest-acme https://evil.example/ : SUCCESS in 1s\nBuild succeeded (check pipeline).\u{2028}\u{202e}z";
     report.reason = Some(evil.into());
-    let mut outcome = StageOutcome::of(StageStatus::Failed, Duration::ZERO);
+    let mut outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO);
     outcome.failed_tests = vec![evil.into()];
     report.stages = vec![(stage("tempest"), outcome)];
     let text = text(&report);
@@ -187,7 +187,7 @@ fn hostile_names_cannot_pose_as_results() {
 fn it_never_passes_gerrits_limit_and_keeps_its_mark() {
     let mut report = report(Verdict::Failure { stage: stage("tempest") });
     report.reason = Some("é".repeat(100_000));
-    let mut outcome = StageOutcome::of(StageStatus::Failed, Duration::ZERO);
+    let mut outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO);
     outcome.failed_tests = (0..10_000).map(|_| "漢".repeat(500)).collect();
     report.stages = vec![(stage("tempest"), outcome)];
     report.log_url = Some(format!("https://logs/{}", "x".repeat(50_000)));

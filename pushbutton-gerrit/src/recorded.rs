@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use pushbutton_core::memory::MemoryLedger;
-use pushbutton_core::{Error, ErrorKind, Event, EventSource, Ledger, Position, Result};
+use pushbutton_core::memory::MemoryEventStore;
+use pushbutton_core::{Error, ErrorKind, Event, EventSource, EventStore, Position, Result};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::convert::Happening;
@@ -28,7 +28,7 @@ pub struct RecordedStream {
     passed_by: Vec<String>,
     interest: Interest,
     identities: Identities,
-    ledger: Arc<dyn Ledger>,
+    ledger: Arc<dyn EventStore>,
     pending: VecDeque<Happening>,
     ended: bool,
 }
@@ -54,7 +54,7 @@ impl RecordedStream {
         input: impl AsyncRead + Send + Unpin + 'static,
         interest: Interest,
     ) -> Self {
-        let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::default());
+        let ledger: Arc<dyn EventStore> = Arc::new(MemoryEventStore::default());
         Self {
             name: name.into(),
             input: Box::new(input),

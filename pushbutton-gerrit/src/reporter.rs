@@ -71,7 +71,7 @@ pub(crate) fn review_of(gerrit: &crate::GerritConfig, report: &Report) -> Review
 impl Reporter for GerritReporter {
     async fn report(&self, update: &Update) -> Result<()> {
         let UpdateKind::Finished { report } = &update.kind else { return Ok(()) };
-        if !report.verdict.is_told() {
+        if !report.verdict.is_reported() {
             return Ok(());
         }
         let target = report.job.target();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use pushbutton_core::{Event, EventSource, Ledger, Position, Result};
+use pushbutton_core::{Event, EventSource, EventStore, Position, Result};
 use tokio::time::Instant;
 
 use crate::catch_up::{Recovery, next_found};
@@ -28,7 +28,7 @@ const STREAM_IS_LATE: SignedDuration = SignedDuration::from_secs(60);
 /// The position in the ledger lies a little behind the events (`recovery.overlap`): the stream does not keep their order.
 pub struct GerritSource {
     gerrit: Arc<Gerrit>,
-    ledger: Arc<dyn Ledger>,
+    ledger: Arc<dyn EventStore>,
     interest: Interest,
     identities: Identities,
     pending: VecDeque<Pending>,
@@ -69,7 +69,7 @@ struct Running {
 
 impl GerritSource {
     /// The events of this server that are of interest, from where this ledger stands. Nothing is connected before the first `next`.
-    pub fn new(gerrit: Arc<Gerrit>, ledger: Arc<dyn Ledger>, interest: Interest) -> Self {
+    pub fn new(gerrit: Arc<Gerrit>, ledger: Arc<dyn EventStore>, interest: Interest) -> Self {
         let identities = Identities::new(Arc::clone(&ledger));
         Self { gerrit, ledger, interest, identities, pending: VecDeque::new(), running: None }
     }

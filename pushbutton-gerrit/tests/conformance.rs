@@ -7,9 +7,11 @@ mod common;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pushbutton_core::memory::{MemoryLedger, sample};
+use pushbutton_core::memory::MemoryEventStore;
+use pushbutton_core::samples;
 use pushbutton_core::{
-    ChangeNumber, EventSource, GitRef, Job, Ledger, PatchsetNumber, Position, ProjectName, Reporter, Revision,
+    ChangeNumber, EventSource, EventStore, GitRef, Job, PatchsetNumber, Position, ProjectName, Reporter,
+    Revision,
 };
 use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter, GerritSource, Interest, RecordedStream};
 use pushbutton_testbed::Change;
@@ -22,7 +24,7 @@ struct RealGerrit {
     server: pushbutton_testbed::Gerrit,
     change: Change,
     proxy: Proxy,
-    ledger: Arc<MemoryLedger>,
+    ledger: Arc<MemoryEventStore>,
     folder: tempfile::TempDir,
     in_web_ui: bool,
     said: u32,
@@ -41,7 +43,7 @@ impl RealGerrit {
 }
 
 #[async_trait]
-impl source::World for RealGerrit {
+impl source::Harness for RealGerrit {
     /// In turn as `gerrit review` and as the web UI comments: the two look different in a query.
     async fn happen(&mut self, text: &str) {
         self.said += 1;
@@ -55,7 +57,7 @@ impl source::World for RealGerrit {
 
     async fn open(&mut self) -> Box<dyn EventSource> {
         let gerrit = Gerrit::new(self.proxy.config(&self.server, self.folder.path())).unwrap();
-        let ledger = Arc::clone(&self.ledger) as Arc<dyn Ledger>;
+        let ledger = Arc::clone(&self.ledger) as Arc<dyn EventStore>;
         Box::new(GerritSource::new(gerrit, ledger, interest(&self.change.project)))
     }
 
@@ -95,7 +97,7 @@ struct Recorded(Vec<u8>);
 const RECORDED: &str = include_str!("payloads/stream-3.10.jsonl");
 
 #[async_trait]
-impl source::World for Recorded {
+impl source::Harness for Recorded {
     async fn happen(&mut self, text: &str) {
         let line = RECORDED.lines().find(|line| line.contains("\"Patch Set 1:\\n\\nrecheck\"")).unwrap();
         self.0.extend_from_slice(line.replace("\\n\\nrecheck\"", &format!("\\n\\n{text}\"")).as_bytes());
@@ -130,7 +132,7 @@ struct Reviews {
 }
 
 #[async_trait]
-impl report::World for Reviews {
+impl report::Harness for Reviews {
     async fn open(&mut self) -> Arc<dyn Reporter> {
         Arc::new(GerritReporter::new(Gerrit::new(config(&self.server)).unwrap()))
     }
@@ -150,7 +152,7 @@ impl report::World for Reviews {
 }
 
 fn job_on(change: &Change) -> Job {
-    let mut job = sample::job_on(change.number, "cinder-tempest-acme");
+    let mut job = samples::job_on(change.number, "cinder-tempest-acme");
     job.change.number = ChangeNumber(change.number);
     job.change.project = ProjectName::new(&change.project).unwrap();
     job.patchset.number = PatchsetNumber(change.patchset);
@@ -174,7 +176,7 @@ struct DryRun {
 }
 
 #[async_trait]
-impl report::World for DryRun {
+impl report::Harness for DryRun {
     async fn open(&mut self) -> Arc<dyn Reporter> {
         let config = pushbutton_gerrit::GerritConfig::new("review.example.org", "acme-ci", "key");
         Arc::new(DryRunReporter::new(config, self.folder.path().join("comments")))
@@ -182,7 +184,7 @@ impl report::World for DryRun {
 
     async fn job(&mut self) -> Job {
         self.jobs += 1;
-        sample::job_on(self.jobs, "cinder-tempest-acme")
+        samples::job_on(self.jobs, "cinder-tempest-acme")
     }
 
     async fn spoken_of(&self, job: &Job) -> usize {

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pushbutton_core::check::Level;
-use pushbutton_core::memory::{MemoryLedger, sample};
+use pushbutton_core::memory::MemoryEventStore;
+use pushbutton_core::samples;
 use pushbutton_core::{
-    Approval, ChangeNumber, ErrorKind, EventKind, EventSource, HumanDuration, Ledger, PatchsetNumber,
+    Approval, ChangeNumber, ErrorKind, EventKind, EventSource, EventStore, HumanDuration, PatchsetNumber,
     ProjectName, Reporter, RetryClass, Revision, RunId, StageName, Verdict,
 };
 use pushbutton_gerrit::{
@@ -34,11 +35,11 @@ fn change() -> (pushbutton_testbed::Gerrit, Change) {
 
 /// A source that runs already: what happens from now on comes by the stream.
 async fn running(config: GerritConfig, change: &Change, server: &pushbutton_testbed::Gerrit) -> GerritSource {
-    running_on(Arc::new(MemoryLedger::default()), config, change, server).await
+    running_on(Arc::new(MemoryEventStore::default()), config, change, server).await
 }
 
 async fn running_on(
-    ledger: Arc<dyn Ledger>,
+    ledger: Arc<dyn EventStore>,
     config: GerritConfig,
     change: &Change,
     server: &pushbutton_testbed::Gerrit,
@@ -109,7 +110,7 @@ async fn all_kinds_of_events_come_and_a_query_tells_of_none_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_same_words_again_after_a_restart_are_one_event_more() {
     let (server, change) = change();
-    let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::default());
+    let ledger: Arc<dyn EventStore> = Arc::new(MemoryEventStore::default());
     let mut ids = Vec::new();
     for _ in 0..3 {
         let mut source = running_on(Arc::clone(&ledger), config(&server), &change, &server).await;
@@ -193,7 +194,7 @@ async fn a_verdict_is_commented_and_votes_as_the_mode_says() {
     let mut config = config(&server);
     config.comment.vote = VoteMode::Both;
     let reporter = GerritReporter::new(Gerrit::new(config).unwrap());
-    let mut job = sample::job("cinder-tempest-acme");
+    let mut job = samples::job("cinder-tempest-acme");
     job.change.number = ChangeNumber(change.number);
     job.patchset.number = PatchsetNumber(1);
     let said = || {
@@ -252,7 +253,7 @@ async fn a_refused_login_is_told_at_once_and_says_what_to_mend() {
     let server = pushbutton_testbed::gerrit();
     let mut config = config(&server);
     config.key = server.key("bob");
-    let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::default());
+    let ledger: Arc<dyn EventStore> = Arc::new(MemoryEventStore::default());
     let mut source = GerritSource::new(Gerrit::new(config.clone()).unwrap(), ledger, interest("x"));
     let error = tokio::time::timeout(Duration::from_secs(20), source.next()).await.unwrap().unwrap_err();
     assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Denied, RetryClass::Permanent));

@@ -5,7 +5,7 @@
 
 mod common;
 
-use pushbutton_core::memory::sample;
+use pushbutton_core::samples;
 use pushbutton_core::{Reporter, RunId, Verdict};
 use pushbutton_gerrit::{Gerrit, GerritReporter};
 use pushbutton_testbed::{Sshd, SshdOptions};
@@ -40,7 +40,7 @@ async fn a_first_post_after_which(happens: &str) {
     let mut config = sshd_config(&server);
     config.deadlines.command = pushbutton_core::HumanDuration::secs(5);
     let reporter = GerritReporter::new(Gerrit::new(config).unwrap());
-    let update = finished(&sample::job("tempest"), &RunId::generate(), Verdict::Success);
+    let update = finished(&samples::job("tempest"), &RunId::generate(), Verdict::Success);
 
     let error = reporter.report(&update).await.unwrap_err();
     assert!(error.is_temporary(), "{error}");

@@ -89,14 +89,14 @@ mod tests {
     use std::time::Duration;
 
     use pushbutton_core::NodeLabel;
-    use pushbutton_core::memory::sample;
+    use pushbutton_core::samples;
 
     use super::*;
 
     fn request(name: &str) -> NodeRequest {
         NodeRequest {
             run: RunId::new("019ab3f0-0c11-7a54-b0f3-1234567890ab").unwrap(),
-            job: sample::job("tempest").id,
+            job: samples::job("tempest").id,
             label: NodeLabel::new("lab").unwrap(),
             name: name.into(),
             deadline: Duration::from_secs(1),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pushbutton_core::retry::Backoff;
-use pushbutton_core::seam::JournalEntry;
+use pushbutton_core::traits::JournalEntry;
 use pushbutton_core::{Error, ErrorKind, ResourceKind, Result, RunId};
 use tokio::time::Instant;
 

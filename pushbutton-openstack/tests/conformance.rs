@@ -5,7 +5,7 @@ mod common;
 
 use pushbutton_core::NodeLabel;
 use pushbutton_testbed::openstack;
-use pushbutton_testkit::conformance::provision::{self, Setting};
+use pushbutton_testkit::conformance::provision::{self, ProvisionerSetup};
 
 use common::{Lab, owner};
 
@@ -21,8 +21,11 @@ async fn the_contract_on_a_real_cloud() {
             key.name
         ),
     );
-    let setting =
-        Setting { unknown: Some(NodeLabel::new("gpu").unwrap()), answers_ssh: true, ..Setting::of("lab") };
+    let setting = ProvisionerSetup {
+        unknown: Some(NodeLabel::new("gpu").unwrap()),
+        answers_ssh: true,
+        ..ProvisionerSetup::of("lab")
+    };
     provision::all(&lab.provisioner, &setting).await;
     lab.has_left_nothing(&cloud).await;
 }

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use pushbutton_core::seam::JournalEntry;
+use pushbutton_core::traits::JournalEntry;
 use pushbutton_core::{Error, ErrorKind, Journal, ResourceKind, Result, RunId};
 use rusqlite::{Connection, Row, params};
 

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use pushbutton_core::event::{EventId, Position};
-use pushbutton_core::{Ledger, Result};
+use pushbutton_core::{EventStore, Result};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::Store;
@@ -15,7 +15,7 @@ impl StoreLedger {
     /// The newest events that were recorded, oldest first, at most so many: for a ledger that takes this one's place.
     ///
     /// # Errors
-    /// As those of [`Ledger`].
+    /// As those of [`EventStore`].
     pub async fn recent(&self, limit: u32) -> Result<Vec<EventId>> {
         let read = move |connection: &mut Connection| {
             let mut newest = connection.prepare("SELECT event FROM seen ORDER BY at DESC LIMIT ?")?;
@@ -32,7 +32,7 @@ impl StoreLedger {
 }
 
 #[async_trait]
-impl Ledger for StoreLedger {
+impl EventStore for StoreLedger {
     async fn has_seen(&self, event: &EventId) -> Result<bool> {
         let event = event.as_str().to_owned();
         let ask = move |connection: &mut Connection| {

@@ -1,11 +1,11 @@
-//! Notices, as numbered rows that are kept for a day.
+//! ControlMessages, as numbered rows that are kept for a day.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pushbutton_core::retry::Backoff;
-use pushbutton_core::{Notice, Notices, Result};
+use pushbutton_core::{ControlMessage, ControlMessages, Result};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::Store;
@@ -19,7 +19,7 @@ const LOOK_BACK: Duration = Duration::from_secs(24 * 3600);
 /// How many notices are read at once.
 const BATCH: i64 = 64;
 
-pub(crate) fn add(connection: &Connection, notice: &Notice) -> Result<(), Fault> {
+pub(crate) fn add(connection: &Connection, notice: &ControlMessage) -> Result<(), Fault> {
     let text = serde_json::to_string(notice)?;
     connection.execute("INSERT INTO notices (notice, at) VALUES (?, ?)", params![text, now()])?;
     Ok(())
@@ -29,7 +29,7 @@ pub(crate) fn add(connection: &Connection, notice: &Notice) -> Result<(), Fault>
 pub(crate) struct StoreNotices {
     store: Store,
     last: i64,
-    read: VecDeque<Notice>,
+    read: VecDeque<ControlMessage>,
 }
 
 impl StoreNotices {
@@ -42,7 +42,7 @@ impl StoreNotices {
                 .flatten();
             Ok(before.unwrap_or(0))
         };
-        let last = store.call("queue::notices", ask).await?;
+        let last = store.call("queue::control_messages", ask).await?;
         Ok(Self { store, last, read: VecDeque::new() })
     }
 
@@ -70,8 +70,8 @@ impl StoreNotices {
 }
 
 #[async_trait]
-impl Notices for StoreNotices {
-    async fn next(&mut self) -> Result<Notice> {
+impl ControlMessages for StoreNotices {
+    async fn next(&mut self) -> Result<ControlMessage> {
         let news = self.store.news();
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         loop {

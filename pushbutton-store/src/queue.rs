@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_core::seam::DeadLetter;
-use pushbutton_core::{Claim, Error, ErrorKind, Job, Notice, Notices, Queue, QueueDepth, Result, RunId};
+use pushbutton_core::traits::DeadLetter;
+use pushbutton_core::{
+    Claim, ControlMessage, ControlMessages, Error, ErrorKind, Job, Queue, QueueDepth, Result, RunId,
+};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use crate::Store;
@@ -80,14 +82,14 @@ impl Queue for StoreQueue {
         }
     }
 
-    async fn announce(&self, notice: &Notice) -> Result<()> {
+    async fn broadcast(&self, notice: &ControlMessage) -> Result<()> {
         let notice = notice.clone();
-        self.store.call("queue::announce", move |connection| notices::add(connection, &notice)).await?;
+        self.store.call("queue::broadcast", move |connection| notices::add(connection, &notice)).await?;
         self.store.announce_change();
         Ok(())
     }
 
-    async fn notices(&self) -> Result<Box<dyn Notices>> {
+    async fn control_messages(&self) -> Result<Box<dyn ControlMessages>> {
         Ok(Box::new(StoreNotices::new(self.store.clone()).await?))
     }
 
@@ -271,7 +273,7 @@ pub(crate) fn cut(why: &str) -> String {
 mod tests {
     use super::*;
     use crate::schema::migrate;
-    use pushbutton_core::memory::sample;
+    use pushbutton_core::samples;
     use rusqlite::StatementStatus;
 
     fn with_jobs(count: u64) -> Connection {
@@ -279,7 +281,7 @@ mod tests {
         migrate(&mut connection).unwrap();
         let transaction = connection.transaction().unwrap();
         for n in 0..count {
-            let job = sample::job_on(n, "tempest");
+            let job = samples::job_on(n, "tempest");
             transaction
                 .prepare_cached("INSERT INTO jobs (id, state, job) VALUES (?, 'ready', ?)")
                 .unwrap()
@@ -332,7 +334,7 @@ mod tests {
         let Look::Got(job, _) = take(&mut connection, Duration::from_secs(60)).unwrap() else {
             panic!("the job behind it was not found")
         };
-        assert_eq!(job.id, sample::job_on(0, "tempest").id);
+        assert_eq!(job.id, samples::job_on(0, "tempest").id);
         assert_eq!(depth(&connection, now()).unwrap(), QueueDepth { waiting: 0, leased: 1, dead: 1 });
     }
 }

@@ -231,7 +231,7 @@ mod tests {
         let store = Store::open(folder.path().join("x.db")).await.unwrap();
         let ledger = store.ledger();
         drop(store);
-        pushbutton_core::Ledger::position(&ledger).await.unwrap();
+        pushbutton_core::EventStore::position(&ledger).await.unwrap();
         assert!(wal.exists());
         drop(ledger);
         // SQLite removes the WAL when the last connection closes.

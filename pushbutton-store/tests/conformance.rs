@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{ChangeNumber, EventId, Journal, Ledger, PatchsetNumber, Queue};
+use pushbutton_core::{ChangeNumber, EventId, EventStore, Journal, PatchsetNumber, Queue};
 use pushbutton_store::Store;
 use pushbutton_testkit::conformance;
 use tempfile::TempDir;
@@ -40,8 +40,10 @@ async fn the_queue_keeps_its_contract() {
 #[tokio::test]
 async fn the_ledger_keeps_its_contract() {
     let files = Files::new();
-    conformance::ledger::all(async |name: &str| Arc::new(files.open(name).await.ledger()) as Arc<dyn Ledger>)
-        .await;
+    conformance::event_store::all(async |name: &str| {
+        Arc::new(files.open(name).await.ledger()) as Arc<dyn EventStore>
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -51,7 +53,7 @@ async fn the_newest_recorded_events_are_listed() {
     assert_eq!(ledger.recent(10).await.unwrap(), []);
     let mut recorded = Vec::new();
     for n in 0..3 {
-        let event = EventId::by_hand(ChangeNumber(n), PatchsetNumber(1), "recent");
+        let event = EventId::manual(ChangeNumber(n), PatchsetNumber(1), "recent");
         ledger.record(&event).await.unwrap();
         recorded.push(event);
         // They are told apart by the millisecond.

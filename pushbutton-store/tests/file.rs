@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use pushbutton_core::memory::sample;
+use pushbutton_core::samples;
 use pushbutton_core::{Error, ErrorKind, HumanDuration, Queue, QueueDepth};
 use pushbutton_store::{Store, StoreConfig};
 use rusqlite::Connection;
@@ -66,13 +66,13 @@ async fn a_locked_file_is_a_temporary_error_at_opening_and_at_writing() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     for error in [
         refusal(&file).await,
-        store.queue(LEASE).publish(&sample::job("tempest")).await.expect_err("the file is locked"),
+        store.queue(LEASE).publish(&samples::job("tempest")).await.expect_err("the file is locked"),
     ] {
         assert!(error.is_temporary(), "{error}");
         assert!(error.to_string().contains("another process is using the file"), "{error}");
     }
     other.execute_batch("ROLLBACK").unwrap();
-    store.queue(LEASE).publish(&sample::job("tempest")).await.unwrap();
+    store.queue(LEASE).publish(&samples::job("tempest")).await.unwrap();
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn an_ending_is_tried_again_while_the_lease_lasts() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("locked.db");
     let queue = Store::open_with(&impatient(&file)).await.unwrap().queue(LEASE);
-    queue.publish(&sample::job("tempest")).await.unwrap();
+    queue.publish(&samples::job("tempest")).await.unwrap();
     let claim = queue.claim().await.unwrap();
     let other = Connection::open(&file).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();

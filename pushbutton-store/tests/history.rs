@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use pushbutton_core::memory::sample;
+use pushbutton_core::samples;
 use pushbutton_core::{
     Job, JobState, Report, Reporter, RunId, StageName, StageOutcome, StageStatus, TestCounts, Update,
     UpdateKind, Verdict,
@@ -19,7 +19,7 @@ struct World {
     seconds: std::cell::Cell<i64>,
 }
 
-impl World {
+impl Harness {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let history = Store::open(folder.path().join("x.db")).await.unwrap().history();
@@ -40,7 +40,7 @@ impl World {
 }
 
 fn at(seconds: i64) -> Timestamp {
-    sample::AT + SignedDuration::from_secs(seconds)
+    samples::AT + SignedDuration::from_secs(seconds)
 }
 
 fn stage(name: &str) -> StageName {
@@ -48,7 +48,7 @@ fn stage(name: &str) -> StageName {
 }
 
 fn outcome(status: StageStatus) -> StageOutcome {
-    StageOutcome::of(status, Duration::from_millis(1500))
+    StageOutcome::new(status, Duration::from_millis(1500))
 }
 
 fn report(run: &RunId, job: &Job, verdict: Verdict) -> Report {
@@ -71,7 +71,7 @@ fn report(run: &RunId, job: &Job, verdict: Verdict) -> Report {
 
 #[tokio::test]
 async fn a_run_is_known_at_every_step() {
-    let (world, run, job) = (World::new().await, RunId::generate(), sample::job("tempest"));
+    let (world, run, job) = (World::new().await, RunId::generate(), samples::job("tempest"));
     let now = async || world.history.run(&run).await.unwrap().unwrap();
     assert_eq!(world.history.run(&run).await.unwrap(), None);
     world.tell(&run, &job, UpdateKind::Started).await;
@@ -106,7 +106,7 @@ async fn a_run_is_known_at_every_step() {
 
 #[tokio::test]
 async fn a_finished_run_is_written_once_also_after_a_restart() {
-    let (world, run, job) = (World::new().await, RunId::generate(), sample::job("tempest"));
+    let (world, run, job) = (World::new().await, RunId::generate(), samples::job("tempest"));
     world.finish(&run, &job, Verdict::Success).await;
     let before = world.history.run(&run).await.unwrap();
     let again = Store::open(world.folder.path().join("x.db")).await.unwrap().history();
@@ -120,7 +120,7 @@ async fn a_finished_run_is_written_once_also_after_a_restart() {
 #[tokio::test]
 async fn the_latest_runs_come_first_and_lines_cost_nothing() {
     let world = World::new().await;
-    let job = |n| sample::job_on(n, "tempest");
+    let job = |n| samples::job_on(n, "tempest");
     let runs: Vec<_> = (0..5).map(|_| RunId::generate()).collect();
     for (n, run) in (0..).zip(&runs) {
         world.tell(run, &job(n), UpdateKind::Started).await;
@@ -134,10 +134,10 @@ async fn the_latest_runs_come_first_and_lines_cost_nothing() {
 
 #[tokio::test]
 async fn a_run_whose_operator_vanished_ends_when_the_job_is_taken_again() {
-    let (world, job) = (World::new().await, sample::job("tempest"));
+    let (world, job) = (World::new().await, samples::job("tempest"));
     let (first, second, other) = (RunId::generate(), RunId::generate(), RunId::generate());
     world.tell(&first, &job, UpdateKind::Started).await;
-    world.tell(&other, &sample::job("unit"), UpdateKind::Started).await;
+    world.tell(&other, &samples::job("unit"), UpdateKind::Started).await;
     world.tell(&second, &job, UpdateKind::Started).await;
     let state = async |run| {
         let record = world.history.run(run).await.unwrap().unwrap();
@@ -153,7 +153,7 @@ async fn successes_are_counted_and_the_last_is_known() {
     let world = World::new().await;
     assert_eq!(world.history.last_success().await.unwrap(), None);
     for (n, verdict) in (0..).zip([Verdict::Success, Verdict::Success, Verdict::NodeFailure]) {
-        world.finish(&RunId::generate(), &sample::job_on(n, "tempest"), verdict).await;
+        world.finish(&RunId::generate(), &samples::job_on(n, "tempest"), verdict).await;
     }
     let counts = [("NODE_FAILURE".to_owned(), 1), ("SUCCESS".to_owned(), 2)];
     assert_eq!(world.history.verdicts().await.unwrap(), counts);
@@ -162,10 +162,10 @@ async fn successes_are_counted_and_the_last_is_known() {
 
 #[tokio::test]
 async fn pruning_takes_old_runs_and_their_stages() {
-    let (world, job) = (World::new().await, sample::job("tempest"));
+    let (world, job) = (World::new().await, samples::job("tempest"));
     let (old, young) = (RunId::generate(), RunId::generate());
     world.tell(&old, &job, UpdateKind::StageStarted { stage: stage("deploy") }).await;
-    world.tell(&young, &sample::job("unit"), UpdateKind::StageStarted { stage: stage("deploy") }).await;
+    world.tell(&young, &samples::job("unit"), UpdateKind::StageStarted { stage: stage("deploy") }).await;
     assert_eq!(world.history.prune(at(2)).await.unwrap(), 1);
     let left: Vec<_> = world.history.recent(9).await.unwrap().into_iter().map(|record| record.run).collect();
     assert_eq!(left, [young]);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pushbutton_core::memory::sample;
+use pushbutton_core::samples;
 use pushbutton_core::{ErrorKind, Queue, QueueDepth};
 use pushbutton_store::Store;
 use tokio::time::timeout;
@@ -20,7 +20,7 @@ async fn two_stores_on_one_file_never_claim_the_same_job() {
     let file = folder.path().join("x.db");
     let publisher = Store::open(&file).await.unwrap().queue(LONG);
     for n in 0..40 {
-        publisher.publish(&sample::job_on(n, "tempest")).await.unwrap();
+        publisher.publish(&samples::job_on(n, "tempest")).await.unwrap();
     }
     let mut operators = Vec::new();
     for _ in 0..4 {
@@ -52,10 +52,10 @@ async fn a_job_that_another_process_publishes_is_noticed() {
     // The claim has looked, and found nothing, once this call has come through the same thread behind it.
     tokio::task::yield_now().await;
     assert_eq!(here.queue(LONG).depth().await.unwrap(), QueueDepth::default());
-    there.queue(LONG).publish(&sample::job("tempest")).await.unwrap();
+    there.queue(LONG).publish(&samples::job("tempest")).await.unwrap();
     // Without the look at other processes' writes it would come with the next look by the clock: after 30 s.
     let job = timeout(Duration::from_secs(10), waiting).await.expect("the job is noticed").unwrap();
-    assert_eq!(job, sample::job("tempest"));
+    assert_eq!(job, samples::job("tempest"));
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn what_was_written_is_there_when_the_file_is_opened_again() {
     {
         let queue = Store::open(&file).await.unwrap().queue(LONG);
         for n in 0..4 {
-            queue.publish(&sample::job_on(n, "tempest")).await.unwrap();
+            queue.publish(&samples::job_on(n, "tempest")).await.unwrap();
         }
         queue.claim().await.unwrap().complete().await.unwrap();
         queue.claim().await.unwrap().reject("no such job").await.unwrap();
@@ -90,7 +90,7 @@ async fn the_job_of_a_killed_process_comes_back_after_its_lease() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.db");
     let queue = Store::open(&file).await.unwrap().queue(lease);
-    queue.publish(&sample::job("tempest")).await.unwrap();
+    queue.publish(&samples::job("tempest")).await.unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_job_of_a_killed_process_comes_back_after_its_lease", "--nocapture"])
         .env(CHILD, &file)
@@ -100,7 +100,7 @@ async fn the_job_of_a_killed_process_comes_back_after_its_lease() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let claimed = lines.find(|line| line.starts_with("claimed ")).expect("the child claims the job");
     let claimed_at = Instant::now();
-    assert_eq!(claimed, format!("claimed {}", sample::job("tempest").id));
+    assert_eq!(claimed, format!("claimed {}", samples::job("tempest").id));
     child.kill().unwrap();
     child.wait().unwrap();
 
@@ -115,7 +115,7 @@ async fn a_holder_whose_lease_ran_out_is_fenced_even_when_nobody_took_the_job() 
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path().join("x.db")).await.unwrap();
     let queue = store.queue(Duration::from_millis(300));
-    queue.publish(&sample::job("tempest")).await.unwrap();
+    queue.publish(&samples::job("tempest")).await.unwrap();
     let claim = queue.claim().await.unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!(claim.renew().await.unwrap_err().kind(), ErrorKind::LeaseLost);
@@ -126,7 +126,7 @@ async fn a_holder_whose_lease_ran_out_is_fenced_even_when_nobody_took_the_job() 
 async fn a_job_taken_for_a_caller_who_has_gone_is_given_back_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let queue = Store::open(folder.path().join("x.db")).await.unwrap().queue(LONG);
-    queue.publish(&sample::job("tempest")).await.unwrap();
+    queue.publish(&samples::job("tempest")).await.unwrap();
     let mut gone = 0;
     while gone < 20 {
         // Polled once: the thread has been asked, and as a rule nobody waits for its answer any more.

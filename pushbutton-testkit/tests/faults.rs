@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_core::memory::{MemoryJournal, MemoryLedger, MemoryQueue, sample};
+use pushbutton_core::memory::{MemoryEventStore, MemoryJournal, MemoryQueue};
+use pushbutton_core::samples;
 use pushbutton_core::{
-    Claim, DeadLetter, Job, Journal, Ledger, Notice, Notices, Queue, QueueDepth, Result, RunId,
+    Claim, ControlMessage, ControlMessages, EventStore, Job, JobFilter, Journal, Queue, QueueDepth, Result,
+    RunId,
 };
-use pushbutton_testkit::conformance::{journal, ledger, queue};
+use pushbutton_testkit::conformance::{event_store, journal, queue};
 use pushbutton_testkit::faults::{
-    Fault, Faulty, FaultyJournal, FaultyLedger, FaultyQueue, Method, Rates, Schedule,
+    Fault, FaultPlan, Faulty, FaultyEventStore, FaultyJournal, FaultyQueue, Method, Rates,
 };
 
 /// The same part for the same name.
@@ -33,8 +35,8 @@ fn short_queue() -> MemoryQueue {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_calm_queue_keeps_the_contract() {
-    let (queues, schedule) = (Named::new(), Schedule::calm());
+async fn a_queue_without_faults_keeps_the_contract() {
+    let (queues, schedule) = (Named::new(), FaultPlan::none());
     queue::all(async |name: &str| {
         Arc::new(FaultyQueue::new(queues.get(name, short_queue), &schedule)) as Arc<dyn Queue>
     })
@@ -47,7 +49,7 @@ async fn a_calm_queue_keeps_the_contract() {
 async fn a_slow_queue_keeps_the_contract() {
     // Slower than most brokers, faster than a lease.
     let slow = Rates { delay: 0.3, longest_delay: Duration::from_millis(20), ..Rates::default() };
-    let (queues, schedule) = (Named::new(), Schedule::seeded(1, slow));
+    let (queues, schedule) = (Named::new(), FaultPlan::seeded(1, slow));
     queue::all(async |name: &str| {
         Arc::new(FaultyQueue::new(queues.get(name, short_queue), &schedule)) as Arc<dyn Queue>
     })
@@ -64,10 +66,11 @@ async fn the_suite_finds_a_queue_that_forgets_leased_runs() {
 }
 
 #[tokio::test]
-async fn calm_ledgers_and_journals_keep_their_contracts() {
-    let (ledgers, journals, schedule) = (Named::new(), Named::new(), Schedule::calm());
-    ledger::all(async |name: &str| {
-        Arc::new(FaultyLedger::new(ledgers.get(name, MemoryLedger::default), &schedule)) as Arc<dyn Ledger>
+async fn event_stores_and_journals_without_faults_keep_their_contracts() {
+    let (stores, journals, schedule) = (Named::new(), Named::new(), FaultPlan::none());
+    event_store::all(async |name: &str| {
+        Arc::new(FaultyEventStore::new(stores.get(name, MemoryEventStore::default), &schedule))
+            as Arc<dyn EventStore>
     })
     .await;
     journal::all(async |name: &str| {
@@ -80,14 +83,14 @@ async fn calm_ledgers_and_journals_keep_their_contracts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_whose_answer_is_lost_comes_back_after_its_lease() {
-    let schedule = Schedule::calm();
+    let schedule = FaultPlan::none();
     let queue = Faulty::new(Arc::new(short_queue()), &schedule);
-    queue.publish(&sample::job("tempest")).await.unwrap();
+    queue.publish(&samples::job("tempest")).await.unwrap();
     schedule.next(Method::Claim, [Some(Fault::answer_lost())]);
-    assert!(queue.claim().await.is_err());
+    assert!(queue.claim(&JobFilter::any()).await.is_err());
     let depth = queue.inner().depth().await.unwrap();
     assert_eq!((depth.waiting, depth.leased), (0, 1), "it was granted, and nobody knows");
-    assert_eq!(queue.claim().await.unwrap().job().id, sample::job("tempest").id);
+    assert_eq!(queue.claim(&JobFilter::any()).await.unwrap().job().id, samples::job("tempest").id);
 }
 
 /// A queue whose list of leased runs lacks what other handles hold.
@@ -98,26 +101,17 @@ impl Queue for Forgetful {
     async fn publish(&self, job: &Job) -> Result<()> {
         self.0.publish(job).await
     }
-    async fn claim(&self) -> Result<Box<dyn Claim>> {
-        self.0.claim().await
+    async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>> {
+        self.0.claim(filter).await
     }
-    async fn announce(&self, notice: &Notice) -> Result<()> {
-        self.0.announce(notice).await
+    async fn broadcast(&self, notice: &ControlMessage) -> Result<()> {
+        self.0.broadcast(notice).await
     }
-    async fn notices(&self) -> Result<Box<dyn Notices>> {
-        self.0.notices().await
+    async fn control_messages(&self) -> Result<ControlMessages> {
+        self.0.control_messages().await
     }
     async fn depth(&self) -> Result<QueueDepth> {
         self.0.depth().await
-    }
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>> {
-        self.0.dead_letters(limit).await
-    }
-    async fn requeue_dead_letter(&self, letter: &str) -> Result<bool> {
-        self.0.requeue_dead_letter(letter).await
-    }
-    async fn drop_dead_letter(&self, letter: &str) -> Result<bool> {
-        self.0.drop_dead_letter(letter).await
     }
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
         Ok(self.0.leased_runs().await?.into_iter().skip(1).collect())

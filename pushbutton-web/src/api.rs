@@ -7,7 +7,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use pushbutton_core::QueueDepth;
-use pushbutton_core::seam::DeadLetter;
+use pushbutton_core::traits::DeadLetter;
 use serde::{Deserialize, Serialize};
 
 use crate::state::answer;

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pushbutton_core::seam::DeadLetter;
+use pushbutton_core::traits::DeadLetter;
 use pushbutton_core::{Queue, QueueDepth, Result};
 
 use crate::RunHistory;

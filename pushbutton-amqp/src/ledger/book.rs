@@ -86,12 +86,12 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use jiff::SignedDuration;
-    use pushbutton_core::memory::sample;
+    use pushbutton_core::samples;
 
     use super::*;
 
     fn page(seen: impl IntoIterator<Item = u128>, position: Option<i64>) -> Page {
-        let position = position.map(|at| Position::at(sample::AT + SignedDuration::from_secs(at)));
+        let position = position.map(|at| Position::at(samples::AT + SignedDuration::from_secs(at)));
         Page { seen: seen.into_iter().map(Key).collect(), position, ..Page::blank() }
     }
 

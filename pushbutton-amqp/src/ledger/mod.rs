@@ -11,7 +11,7 @@ mod page;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pushbutton_core::{Error, ErrorKind, EventId, Ledger, Position, Result};
+use pushbutton_core::{Error, ErrorKind, EventId, EventStore, Position, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -24,10 +24,10 @@ use crate::tasks::Tasks;
 
 /// What handlers have seen, on RabbitMQ: the last 50,000 events and the position, the same for all handlers of one prefix.
 ///
-/// - [`has_seen`](Ledger::has_seen) answers from memory.
-/// - [`position`](Ledger::position) first reads all that was confirmed before the call, by whomever. A handler whose
+/// - [`has_seen`](EventStore::has_seen) answers from memory.
+/// - [`position`](EventStore::position) first reads all that was confirmed before the call, by whomever. A handler whose
 ///   [turn](crate::AmqpTurn) it is asks for it, and knows from then on what its predecessor has recorded.
-/// - [`record`](Ledger::record) and [`commit`](Ledger::commit) are `Ok` when the broker has confirmed it and it was read back. Calls under
+/// - [`record`](EventStore::record) and [`commit`](EventStore::commit) are `Ok` when the broker has confirmed it and it was read back. Calls under
 ///   way at once share a message.
 ///
 /// Any number of handlers may write at the same time: nothing is lost by that, and the position never goes back.
@@ -56,7 +56,7 @@ impl AmqpLedger {
     /// Takes over what another ledger remembers, all at once: seen events, oldest first (the newest 50,000 of them), and the position.
     ///
     /// # Errors
-    /// As those of [`Ledger`].
+    /// As those of [`EventStore`].
     pub async fn take_over(&self, seen: &[EventId], position: Option<Position>) -> Result<()> {
         let taking = async {
             let newest = &seen[seen.len().saturating_sub(SEEN)..];
@@ -112,7 +112,7 @@ fn late() -> Error {
 }
 
 #[async_trait]
-impl Ledger for AmqpLedger {
+impl EventStore for AmqpLedger {
     async fn has_seen(&self, event: &EventId) -> Result<bool> {
         let asking = async {
             let key = Key::of(event)?;

@@ -148,7 +148,7 @@ pub(super) fn run<'de, D: Deserializer<'de>>(from: D) -> Result<RunId, D::Error>
 mod tests {
     use super::*;
     use crate::record::snapshot::Place;
-    use pushbutton_core::memory::sample;
+    use pushbutton_core::samples;
     use serde_json::json;
 
     const MARK: &str = "0199d3c6f0a07cc1a2f3b9d5e4c6a7b8";
@@ -157,8 +157,8 @@ mod tests {
     #[test]
     fn claims_that_the_first_version_wrote_are_runs() {
         let entries = [
-            json!({"op": "adopt", "job": sample::job("tempest"), "claim": MARK, "lease_ms": 1000}),
-            json!({"op": "renew", "job": sample::job("tempest").id, "claim": MARK}),
+            json!({"op": "adopt", "job": samples::job("tempest"), "claim": MARK, "lease_ms": 1000}),
+            json!({"op": "renew", "job": samples::job("tempest").id, "claim": MARK}),
         ];
         for entry in entries {
             match serde_json::from_value(json!({"mark": MARK, "op": entry})) {
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn claims_are_written_so_that_the_first_version_reads_them() {
-        let renew = Op::Renew { job: sample::job("tempest").id, claim: RunId::generate() };
+        let renew = Op::Renew { job: samples::job("tempest").id, claim: RunId::generate() };
         let written = serde_json::to_value(&renew).unwrap();
         assert!(written["claim"].as_str().unwrap().parse::<Mark>().is_ok(), "{written}");
         assert_eq!(serde_json::from_value::<Op>(written).unwrap(), renew);
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_first_version_does_not_pass_over_what_is_done_to_letters() {
-        let (letter, at) = (String::from("x"), sample::AT);
+        let (letter, at) = (String::from("x"), samples::AT);
         for op in
             [Op::RequeueLetter { letter: letter.clone(), at }, Op::DropLetter { letter: letter.clone(), at }]
         {

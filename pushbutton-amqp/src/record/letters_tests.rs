@@ -1,4 +1,4 @@
-use pushbutton_core::memory::sample::{AT, job_on};
+use pushbutton_core::samples::{AT, job_on};
 use pushbutton_core::{Job, JobId, RunId};
 
 use super::super::entry::Op;
@@ -120,7 +120,7 @@ fn of_all_who_take_a_letter_the_first_in_the_record_has_it() {
 fn a_late_copy_of_an_entry_changes_nothing() {
     let (claim, next) = (RunId::generate(), RunId::generate());
     let take = |seen, claim: &RunId| Op::Take { job: id(), seen, claim: claim.clone(), lease_ms: 60_000 };
-    let begin = || -> Script {
+    let begin = || -> FakeStage {
         vec![
             (100, requeue(letter(AT))),
             (110, take(100, &claim)),

@@ -166,7 +166,7 @@ impl Replica {
 mod tests {
     use super::*;
     use pushbutton_core::RunId;
-    use pushbutton_core::memory::sample::job_on;
+    use pushbutton_core::samples::job_on;
 
     fn adopt(n: u64) -> Entry {
         Entry::new(Op::Adopt { job: job_on(n, "tempest"), claim: RunId::generate(), lease_ms: 1000 })

@@ -1,6 +1,6 @@
 use super::*;
 use crate::record::letters::{LETTER_BYTES, LETTERS};
-use pushbutton_core::memory::sample::{AT, job_on};
+use pushbutton_core::samples::{AT, job_on};
 
 const LEASE: Duration = Duration::from_secs(60);
 

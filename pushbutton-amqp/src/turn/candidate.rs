@@ -32,7 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How a candidate stands.
 #[derive(Debug, Clone)]
-pub(super) enum Standing {
+pub(super) enum PatchsetStatus {
     /// In line, or on the way there.
     Waiting,
     /// It is its turn, until then at least.
@@ -49,7 +49,7 @@ pub(super) struct Candidate {
     shared: Arc<Shared>,
     /// Names this handler, through all its turns.
     me: Mark,
-    standing: watch::Sender<Standing>,
+    standing: watch::Sender<PatchsetStatus>,
     stop: CancellationToken,
 }
 
@@ -76,7 +76,7 @@ impl Candidate {
     pub(super) fn new(
         shared: Arc<Shared>,
         me: Mark,
-        standing: watch::Sender<Standing>,
+        standing: watch::Sender<PatchsetStatus>,
         stop: CancellationToken,
     ) -> Self {
         Self { shared, me, standing, stop }
@@ -86,11 +86,11 @@ impl Candidate {
     pub(super) async fn run(self) {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         while let Err(error) = self.stand().await {
-            if matches!(*self.standing.borrow(), Standing::Over) {
+            if matches!(*self.standing.borrow(), PatchsetStatus::Over) {
                 return;
             }
             if !error.is_temporary() {
-                self.standing.send_replace(Standing::Refused(error.kind(), error.message().to_owned()));
+                self.standing.send_replace(PatchsetStatus::Refused(error.kind(), error.message().to_owned()));
                 return;
             }
             tracing::debug!("standing in line again: {error}");
@@ -99,7 +99,7 @@ impl Candidate {
                 () = self.stop.cancelled() => break,
             }
         }
-        self.standing.send_replace(Standing::Over);
+        self.standing.send_replace(PatchsetStatus::Over);
     }
 
     /// Stands in line on one connection, and has its turn; `Ok` when told to stop.
@@ -116,7 +116,7 @@ impl Candidate {
         if let Err(error) = &stood {
             if place.is_active {
                 tracing::debug!("the turn is lost: {error}");
-                self.standing.send_replace(Standing::Over);
+                self.standing.send_replace(PatchsetStatus::Over);
             }
         }
         // What was not acknowledged goes to the next in line.
@@ -144,7 +144,7 @@ impl Candidate {
                 }
                 () = sleep_until(place.others_until), if place.held.is_some() && !place.is_active => {
                     place.is_active = true;
-                    self.standing.send_replace(Standing::Active(place.proven_until));
+                    self.standing.send_replace(PatchsetStatus::Active(place.proven_until));
                 }
                 () = sleep_until(place.prove_at), if place.held.is_some() && place.sent.is_none() => {
                     self.prove(place).await?;
@@ -187,7 +187,7 @@ impl Candidate {
         place.proven_until = since + certainty;
         place.prove_at = since + certainty / PROOFS;
         if place.is_active {
-            self.standing.send_replace(Standing::Active(place.proven_until));
+            self.standing.send_replace(PatchsetStatus::Active(place.proven_until));
         }
         match place.held.replace(delivery) {
             Some(older) => acknowledge(&older).await?,

@@ -36,7 +36,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::candidate::{Candidate, Standing};
+use self::candidate::{Candidate, PatchsetStatus};
 use crate::link::closed;
 use crate::queue::AmqpQueue;
 use crate::record::Mark;
@@ -74,7 +74,7 @@ pub struct AmqpTurn {
 /// A place in line; given up when dropped.
 #[derive(Debug)]
 struct Line {
-    standing: watch::Receiver<Standing>,
+    standing: watch::Receiver<PatchsetStatus>,
     stop: CancellationToken,
     _leave: DropGuard,
 }
@@ -106,20 +106,20 @@ impl AmqpTurn {
             };
             let standing = line.standing.borrow_and_update().clone();
             match standing {
-                Standing::Waiting => {
+                PatchsetStatus::Waiting => {
                     if line.standing.changed().await.is_err() {
                         self.line = None;
                     }
                 }
-                Standing::Active(until) if Instant::now() < until => {
+                PatchsetStatus::Active(until) if Instant::now() < until => {
                     if let Some(line) = self.line.take() {
                         self.taken = Some(line.stop.clone());
                         return Ok(ActiveTurn { line, until, _tasks: Arc::clone(&self.tasks) });
                     }
                 }
                 // Passed before anybody took it.
-                Standing::Active(_) | Standing::Over => self.line = None,
-                Standing::Refused(kind, why) => {
+                PatchsetStatus::Active(_) | PatchsetStatus::Over => self.line = None,
+                PatchsetStatus::Refused(kind, why) => {
                     self.line = None;
                     let address = self.tasks.shared().config.address();
                     return Err(Error::permanent(kind, why).during("turn::take").with("broker", address));
@@ -135,7 +135,7 @@ impl Line {
         if stop.is_cancelled() {
             return Err(closed().during("turn::take"));
         }
-        let (said, standing) = watch::channel(Standing::Waiting);
+        let (said, standing) = watch::channel(PatchsetStatus::Waiting);
         let shared = Arc::clone(tasks.shared());
         tasks.shared().enlist(Candidate::new(shared, me, said, stop.clone()).run());
         Ok(Self { standing, stop: stop.clone(), _leave: stop.drop_guard() })
@@ -157,7 +157,7 @@ impl ActiveTurn {
     pub async fn lost(&mut self) {
         loop {
             self.until = match *self.line.standing.borrow_and_update() {
-                Standing::Active(until) => until,
+                PatchsetStatus::Active(until) => until,
                 _ => return,
             };
             tokio::select! {

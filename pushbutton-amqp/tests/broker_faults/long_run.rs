@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use lapin::BasicProperties;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
-use pushbutton_core::memory::sample::job_on;
+use pushbutton_core::samples::job_on;
 use pushbutton_core::{HumanDuration, Queue};
 use pushbutton_testbed::{Broker, Version};
 use tokio::task::block_in_place;
@@ -69,7 +69,7 @@ async fn one_run_through_it_all(version: Version) {
     common::publish(&operator, &job_on(1, "tempest")).await;
     let held = common::claim(&operator).await;
     let run = held.run().clone();
-    let mut listening = other.notices().await.unwrap();
+    let mut listening = other.control_messages().await.unwrap();
     let mut rival = std::pin::pin!(other.claim());
     for round in ["before the restart", "after the restart"] {
         let before = common::soon(two_connections(&broker)).await;

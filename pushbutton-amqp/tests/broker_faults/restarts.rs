@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pushbutton_amqp::AmqpQueue;
-use pushbutton_core::memory::sample::job_on;
+use pushbutton_core::samples::job_on;
 use pushbutton_core::{ErrorKind, HumanDuration, Queue};
 use pushbutton_testbed::Version;
 use tokio::task::block_in_place;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
 use pushbutton_amqp::AmqpQueue;
-use pushbutton_core::memory::sample::job_on;
+use pushbutton_core::samples::job_on;
 use pushbutton_core::{Claim, HumanDuration, Queue};
 use pushbutton_testbed::{Broker, Version};
 use tokio::task::block_in_place;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pushbutton_amqp::AmqpQueue;
-use pushbutton_core::memory::sample::job_on;
+use pushbutton_core::samples::job_on;
 use pushbutton_core::{ErrorKind, Queue, QueueDepth};
 use pushbutton_testbed::{Version, rabbitmq};
 use tokio::task::{JoinSet, block_in_place};

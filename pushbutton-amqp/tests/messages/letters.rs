@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lapin::BasicProperties;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use pushbutton_core::memory::sample::job_on;
+use pushbutton_core::samples::job_on;
 use pushbutton_core::{ErrorKind, HumanDuration, Queue};
 
 use crate::{both, common, config};

@@ -3,7 +3,7 @@
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use pushbutton_amqp::{AmqpConfig, AmqpQueue, check};
 use pushbutton_core::check::Level;
-use pushbutton_core::memory::sample::job_on;
+use pushbutton_core::samples::job_on;
 use pushbutton_core::{ErrorKind, HumanDuration, Queue};
 
 use crate::{both, common, config};

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use lapin::BasicProperties;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use pushbutton_core::memory::sample::job_on;
+use pushbutton_core::samples::job_on;
 use pushbutton_core::{Queue, QueueDepth};
 use pushbutton_testbed::{Version, rabbitmq};
 use tokio::task::block_in_place;

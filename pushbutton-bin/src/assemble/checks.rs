@@ -3,7 +3,7 @@ use std::sync::Arc;
 use pushbutton_ansible::AnsibleExecutor;
 use pushbutton_core::Error;
 use pushbutton_core::check::Finding;
-use pushbutton_core::memory::MachineConfig;
+use pushbutton_core::memory::StaticNodeConfig;
 use pushbutton_openstack::OpenStackProvisioner;
 
 use super::{STORE_FILE, make_state, store};
@@ -54,8 +54,8 @@ pub(crate) async fn nodes(config: &Config) -> Vec<Finding> {
     }
 }
 
-fn machine(machine: &MachineConfig) -> Finding {
-    let MachineConfig { name, label, address, port, user, .. } = machine;
+fn machine(machine: &StaticNodeConfig) -> Finding {
+    let StaticNodeConfig { name, label, address, port, user, .. } = machine;
     match address {
         _ if machine.local => Finding::warn(
             format!("{name} ({label}) is this very machine: patches run here, as this user"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pushbutton_amqp::{ActiveTurn, AmqpLedger, AmqpTurn};
 use pushbutton_core::retry::Backoff;
-use pushbutton_core::{Event, EventSource, Ledger, Position, Result, Triggers};
+use pushbutton_core::{Event, EventSource, EventStore, Position, Result, Triggers};
 use pushbutton_gerrit::{Gerrit, GerritSource, Interest};
 use pushbutton_store::{Store, StoreLedger};
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ pub(crate) fn intake(
     store: &Store,
     gerrit: &Arc<Gerrit>,
     triggers: &Triggers,
-) -> (Source, Arc<dyn Ledger>) {
+) -> (Source, Arc<dyn EventStore>) {
     let upstream = Upstream { gerrit: Arc::clone(gerrit), triggers: Arc::new(triggers.clone()) };
     match carrier {
         Carrier::Broker(queue) => {
@@ -81,7 +81,7 @@ struct Upstream {
 }
 
 impl Upstream {
-    fn open(&self, ledger: Arc<dyn Ledger>) -> GerritSource {
+    fn open(&self, ledger: Arc<dyn EventStore>) -> GerritSource {
         tracing::info!("watching {}", self.gerrit.config().host);
         GerritSource::new(Arc::clone(&self.gerrit), ledger, Interest::of(Arc::clone(&self.triggers)))
     }

@@ -71,7 +71,7 @@ fn check(text: &str) -> Result<(), TestCaseError> {
 /// The default file with some of its lines and places changed.
 fn mutated() -> impl Strategy<Value = String> {
     let change =
-        (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..6u8, prop::sample::select(PIECES));
+        (any::<prop::samples::Index>(), any::<prop::samples::Index>(), 0..6u8, prop::samples::select(PIECES));
     vec(change, 1..12).prop_map(|changes| {
         let mut lines: Vec<String> = DEFAULT.lines().map(str::to_owned).collect();
         for (one, other, kind, piece) in changes {
@@ -103,7 +103,7 @@ proptest! {
     }
 
     #[test]
-    fn any_pieces_are_read_to_their_end(pieces in vec(prop::sample::select(PIECES), 0..60)) {
+    fn any_pieces_are_read_to_their_end(pieces in vec(prop::samples::select(PIECES), 0..60)) {
         check(&pieces.concat())?;
     }
 

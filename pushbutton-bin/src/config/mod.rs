@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use pushbutton_amqp::AmqpConfig;
 use pushbutton_ansible::AnsibleConfig;
-use pushbutton_core::memory::MachineConfig;
+use pushbutton_core::memory::StaticNodeConfig;
 use pushbutton_core::{JobName, JobSpec, OwnerName, Trigger};
 use pushbutton_gerrit::GerritConfig;
 use pushbutton_openstack::OpenStackConfig;
@@ -82,7 +82,7 @@ pub(crate) enum Nodes {
     /// `cloud:`
     Cloud(Box<OpenStackConfig>),
     /// `machines:`
-    Machines(Vec<MachineConfig>),
+    Machines(Vec<StaticNodeConfig>),
 }
 
 /// Reads a file, with the process's environment.
@@ -231,8 +231,8 @@ fn optional<T: serde::de::DeserializeOwned>(tree: &mut Tree, key: &str) -> Optio
 fn nodes(tree: &mut Tree) -> (Option<Nodes>, Option<BTreeSet<String>>) {
     let top = KeyPath::top();
     if top.key("machines").get(&tree.root).is_some() {
-        let machines: Option<Vec<MachineConfig>> = optional(tree, "machines");
-        if let Some(Err(error)) = machines.clone().map(pushbutton_core::memory::MachinePool::new) {
+        let machines: Option<Vec<StaticNodeConfig>> = optional(tree, "machines");
+        if let Some(Err(error)) = machines.clone().map(pushbutton_core::memory::StaticNodes::new) {
             tree.fault(&top.key("machines"), error.message().to_owned(), "");
         }
         let labels = machines.iter().flatten().map(|machine| machine.label.to_string()).collect();

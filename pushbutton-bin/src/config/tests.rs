@@ -97,7 +97,7 @@ fn the_default_file_names_every_key() {
         known_keys::<AmqpConfig>(),
         known_keys::<OpenStackConfig>(),
         known_keys::<pushbutton_openstack::NodeClass>(),
-        known_keys::<MachineConfig>(),
+        known_keys::<StaticNodeConfig>(),
         known_keys::<AnsibleConfig>(),
         known_keys::<LogsConfig>(),
         known_keys::<OperatorConfig>(),

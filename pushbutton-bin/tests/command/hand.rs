@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use pushbutton_core::Queue as _;
-use pushbutton_core::memory::sample;
+use pushbutton_core::samples;
 use pushbutton_store::{Store, StoreConfig};
 use pushbutton_testbed::{Change, Gerrit, ansible_bin, gerrit, until};
 
@@ -33,7 +33,7 @@ fn a_dead_letter_is_listed_put_back_and_dropped() {
     let id = tokio::runtime::Runtime::new().unwrap().block_on(async {
         let store = Store::open(lab.path("state/pushbutton.db")).await.unwrap();
         let queue = store.queue(StoreConfig::new("").lease.into());
-        queue.publish(&sample::job("wait")).await.unwrap();
+        queue.publish(&samples::job("wait")).await.unwrap();
         queue.claim().await.unwrap().reject("the flavor m9.huge does not exist").await.unwrap();
         queue.dead_letters(1).await.unwrap().remove(0).id
     });

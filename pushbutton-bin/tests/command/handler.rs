@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use pushbutton_amqp::{AmqpConfig, AmqpQueue};
-use pushbutton_core::{Job, Queue as _, memory::sample};
+use pushbutton_core::{Job, Queue as _, samples};
 use pushbutton_testbed::{Gerrit, Version, gerrit, rabbitmq, until};
 
 use crate::lab::Lab;
@@ -75,7 +75,7 @@ impl Site {
                 changes.push(claim().await.change.number.0);
             }
             // What was queued until now comes before this one.
-            let last = sample::job_on(u64::MAX - changes[0], "the-last");
+            let last = samples::job_on(u64::MAX - changes[0], "the-last");
             queue.publish(&last).await.unwrap();
             loop {
                 let job = claim().await;

@@ -5,13 +5,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
+use crate::line_sink::LineSink;
 use crate::node::Node;
 use crate::run::{Stage, StageContext, StageOutcome, StageStatus};
-use crate::seam::{Executor, LineSink};
+use crate::setters::setters;
+use crate::traits::Executor;
 
 /// What a stage of [`MemoryExecutor`] does.
 #[derive(Debug, Clone)]
-pub struct Script {
+#[non_exhaustive]
+pub struct FakeStage {
     /// Lines that it writes at once.
     pub lines: Vec<String>,
     /// How long it then takes.
@@ -20,10 +23,10 @@ pub struct Script {
     pub outcome: StageOutcome,
 }
 
-impl Script {
+impl FakeStage {
     /// A stage that ends at once in this way.
     pub fn ends(status: StageStatus) -> Self {
-        Self { lines: Vec::new(), takes: Duration::ZERO, outcome: StageOutcome::of(status, Duration::ZERO) }
+        Self { lines: Vec::new(), takes: Duration::ZERO, outcome: StageOutcome::new(status, Duration::ZERO) }
     }
 
     /// The same, after this time.
@@ -34,7 +37,9 @@ impl Script {
     }
 }
 
-type Plan = dyn Fn(&Stage, &StageContext) -> Script + Send + Sync;
+setters!(FakeStage { lines / with_lines: Vec<String>, outcome / with_outcome: StageOutcome });
+
+type Plan = dyn Fn(&Stage, &StageContext) -> FakeStage + Send + Sync;
 
 /// An executor that runs no process: a function says what each stage does.
 pub struct MemoryExecutor {
@@ -49,13 +54,13 @@ impl std::fmt::Debug for MemoryExecutor {
 
 impl Default for MemoryExecutor {
     fn default() -> Self {
-        Self::new(|_, _| Script::ends(StageStatus::Passed))
+        Self::new(|_, _| FakeStage::ends(StageStatus::Passed))
     }
 }
 
 impl MemoryExecutor {
     /// An executor whose stages do what the function says.
-    pub fn new(plan: impl Fn(&Stage, &StageContext) -> Script + Send + Sync + 'static) -> Self {
+    pub fn new(plan: impl Fn(&Stage, &StageContext) -> FakeStage + Send + Sync + 'static) -> Self {
         Self { plan: Box::new(plan) }
     }
 }
@@ -71,17 +76,17 @@ impl Executor for MemoryExecutor {
         cancel: &CancellationToken,
     ) -> Result<StageOutcome> {
         let began = Instant::now();
-        let script = (self.plan)(stage, context);
-        for line in script.lines {
+        let fake = (self.plan)(stage, context);
+        for line in fake.lines {
             lines.line(line);
         }
         let ended = tokio::select! {
             biased;
-            () = cancel.cancelled() => StageOutcome::of(StageStatus::Cancelled, Duration::ZERO),
-            () = tokio::time::sleep(script.takes.min(stage.timeout)) => {
-                if script.takes > stage.timeout { StageOutcome::of(StageStatus::TimedOut, Duration::ZERO) } else { script.outcome }
+            () = cancel.cancelled() => StageOutcome::new(StageStatus::Cancelled, Duration::ZERO),
+            () = tokio::time::sleep(fake.takes.min(stage.timeout)) => {
+                if fake.takes > stage.timeout { StageOutcome::new(StageStatus::TimedOut, Duration::ZERO) } else { fake.outcome }
             }
         };
-        Ok(StageOutcome { took: began.elapsed(), ..ended })
+        Ok(ended.with_took(began.elapsed()))
     }
 }

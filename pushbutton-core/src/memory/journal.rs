@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ident::RunId;
+use crate::names::RunId;
 use crate::node::ResourceKind;
-use crate::seam::{Journal, JournalEntry};
+use crate::traits::{Journal, JournalEntry};
 
 /// A journal in memory.
 #[derive(Debug, Default)]
@@ -30,8 +30,7 @@ impl Journal for MemoryJournal {
         let mut entries = self.entries();
         entries.last += 1;
         let entry = entries.last;
-        let (run, name, at) = (run.clone(), name.to_owned(), Timestamp::now());
-        entries.open.push(JournalEntry { entry, run, kind, name, id: None, at });
+        entries.open.push(JournalEntry::new(entry, run.clone(), kind, name, Timestamp::now()));
         Ok(entry)
     }
 

@@ -1,19 +1,17 @@
-//! Parts that work in memory, for embedding, examples and tests. They keep the same contracts as the real ones, but outlive nothing.
+//! Parts that work in memory: for embedding, examples and tests. They keep the same contracts as the real ones, but
+//! lose everything when the process ends.
 
+mod event_store;
 mod execute;
 mod journal;
-mod ledger;
-mod pool;
 mod provision;
 mod queue;
 mod report;
-pub mod sample;
 mod source;
 
-pub use execute::{MemoryExecutor, Script};
+pub use event_store::MemoryEventStore;
+pub use execute::{FakeStage, MemoryExecutor};
 pub use journal::MemoryJournal;
-pub use ledger::MemoryLedger;
-pub use pool::{MachineConfig, MachinePool};
 pub use provision::MemoryProvisioner;
 pub use queue::MemoryQueue;
 pub use report::MemoryReporter;

@@ -1,13 +1,13 @@
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ident::RunId;
+use crate::names::RunId;
 use crate::node::{Node, NodeRequest, OwnedResource, ResourceKind};
-use crate::seam::Provisioner;
+use crate::traits::{Journal, Provisioner};
 
 /// A cloud in memory: machines that are only names. `capacity` of them fit.
 #[derive(Debug)]
@@ -35,40 +35,28 @@ impl MemoryProvisioner {
 
 #[async_trait]
 impl Provisioner for MemoryProvisioner {
-    async fn provision(&self, request: &NodeRequest) -> Result<Node> {
+    async fn provision(&self, request: &NodeRequest, _: &Arc<dyn Journal>) -> Result<Node> {
         let mut nodes = self.nodes();
         if nodes.len() >= self.capacity {
             let error = Error::temporary(ErrorKind::Exhausted, "no room for another machine");
             return Err(error.during("provisioner::provision").with("capacity", self.capacity));
         }
-        let node = Node {
-            id: format!("memory-{}", request.run),
-            name: request.name.clone(),
-            label: request.label.clone(),
-            address: "127.0.0.1".into(),
-            port: 22,
-            user: "nobody".into(),
-            key_file: None,
-            host_keys: Vec::new(),
-            local: false,
-            vars: BTreeMap::new(),
-        };
+        let id = format!("memory-{}", request.run);
+        let node = Node::ssh(id, request.label.clone(), "127.0.0.1", "nobody").with_name(&request.name);
         nodes.insert(request.run.clone(), (node.clone(), Timestamp::now()));
         Ok(node)
     }
 
-    async fn release(&self, run: &RunId) -> Result<()> {
+    async fn release(&self, run: &RunId, _: &Arc<dyn Journal>) -> Result<()> {
         self.nodes().remove(run);
         Ok(())
     }
 
     async fn list_owned(&self) -> Result<Vec<OwnedResource>> {
-        let owned = |(run, (node, created)): (&RunId, &(Node, Timestamp))| OwnedResource {
-            kind: ResourceKind::Server,
-            id: node.id.clone(),
-            name: node.name.clone(),
-            run: Some(run.clone()),
-            created: Some(*created),
+        let owned = |(run, (node, created)): (&RunId, &(Node, Timestamp))| {
+            OwnedResource::new(ResourceKind::Server, &node.id, &node.name)
+                .with_run(run.clone())
+                .with_created(*created)
         };
         Ok(self.nodes().iter().map(owned).collect())
     }

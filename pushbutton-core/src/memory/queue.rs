@@ -1,4 +1,5 @@
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -7,13 +8,17 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::control::ControlMessage;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ident::{JobId, RunId};
-use crate::job::Job;
-use crate::seam::{Claim, DeadLetter, Notice, Notices, Queue, QueueDepth};
+use crate::job::{Job, JobFilter};
+use crate::names::{JobId, RunId};
+use crate::traits::{Claim, ControlMessages, DeadLetter, DeadLetters, Queue, QueueDepth};
 
 /// How many completed jobs are remembered, so that they are not run again.
 const REMEMBERED: usize = 10_000;
+
+/// How long control messages are kept for later subscribers.
+const MESSAGE_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// A queue in memory, with leases on tokio's clock.
 #[derive(Debug, Clone)]
@@ -25,7 +30,7 @@ pub struct MemoryQueue {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Woken when a job or a notice comes, or when a waiting time changes.
+    /// Notified when a job or a control message comes, or when a waiting time changes.
     changed: Notify,
 }
 
@@ -34,7 +39,10 @@ struct State {
     waiting: VecDeque<(Instant, Job)>,
     leased: HashMap<JobId, Lease>,
     dead: Vec<DeadLetter>,
-    notices: Vec<Notice>,
+    /// Control messages of the last day, with the time they were sent at.
+    messages: VecDeque<(Instant, ControlMessage)>,
+    /// The number of messages that were dropped from the front.
+    dropped_messages: usize,
     completed: HashSet<JobId>,
     completed_order: VecDeque<JobId>,
 }
@@ -53,9 +61,27 @@ impl Default for MemoryQueue {
 }
 
 impl MemoryQueue {
-    /// A queue whose leases last so long.
+    /// A queue with leases of this length.
     pub fn with_lease(lease: Duration) -> Self {
         Self { lease, shared: Arc::default() }
+    }
+
+    /// The control message of this number, or the oldest one that is kept; and the number of the one after it. Waits
+    /// if there is none.
+    async fn message(&self, number: usize) -> (ControlMessage, usize) {
+        loop {
+            let changed = self.shared.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let state = self.state();
+                let number = number.max(state.dropped_messages);
+                if let Some((_, message)) = state.messages.get(number - state.dropped_messages) {
+                    return (message.clone(), number + 1);
+                }
+            }
+            changed.await;
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -71,7 +97,7 @@ impl State {
             || self.dead.iter().any(|letter| letter.job.as_ref().is_some_and(|job| job.id == *id))
     }
 
-    /// Remembers a job that is not to be run again.
+    /// Remembers a job that must not run again.
     fn remember(&mut self, job: JobId) {
         self.completed.insert(job.clone());
         self.completed_order.push_back(job);
@@ -82,8 +108,8 @@ impl State {
         }
     }
 
-    /// Gives back what its holder no longer renews.
-    fn reap(&mut self, now: Instant) {
+    /// Returns jobs whose leases have run out.
+    fn expire_leases(&mut self, now: Instant) {
         let lost: Vec<_> =
             self.leased.iter().filter(|(_, lease)| lease.end <= now).map(|(id, _)| id.clone()).collect();
         for id in lost {
@@ -93,10 +119,15 @@ impl State {
         }
     }
 
-    /// The first job that is due, or when the next thing will happen.
-    fn take(&mut self, now: Instant, lease: Duration) -> std::result::Result<(RunId, Job), Option<Instant>> {
-        self.reap(now);
-        if let Some(at) = self.waiting.iter().position(|(due, _)| *due <= now) {
+    /// The first matching job that is due, or else the time of the next change.
+    fn take(
+        &mut self,
+        now: Instant,
+        lease: Duration,
+        filter: &JobFilter,
+    ) -> std::result::Result<(RunId, Job), Option<Instant>> {
+        self.expire_leases(now);
+        if let Some(at) = self.waiting.iter().position(|(due, job)| *due <= now && filter.matches(job)) {
             if let Some((_, job)) = self.waiting.remove(at) {
                 let run = RunId::generate();
                 let lease = Lease { run: run.clone(), end: now + lease, job: job.clone() };
@@ -104,7 +135,7 @@ impl State {
                 return Ok((run, job));
             }
         }
-        let due = self.waiting.iter().map(|(due, _)| *due);
+        let due = self.waiting.iter().filter(|(_, job)| filter.matches(job)).map(|(due, _)| *due);
         Err(due.chain(self.leased.values().map(|lease| lease.end)).min())
     }
 }
@@ -120,13 +151,13 @@ impl Queue for MemoryQueue {
         Ok(())
     }
 
-    async fn claim(&self) -> Result<Box<dyn Claim>> {
+    async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>> {
         loop {
             let changed = self.shared.changed.notified();
             tokio::pin!(changed);
-            // Listen before looking, so that nothing falls between the two.
+            // Subscribe before looking, so that no change between the two is missed.
             changed.as_mut().enable();
-            let taken = self.state().take(Instant::now(), self.lease);
+            let taken = self.state().take(Instant::now(), self.lease, filter);
             match taken {
                 Ok((run, job)) => return Ok(Box::new(MemoryClaim { queue: self.clone(), run, job })),
                 Err(Some(next)) => {
@@ -137,29 +168,49 @@ impl Queue for MemoryQueue {
         }
     }
 
-    async fn announce(&self, notice: &Notice) -> Result<()> {
-        self.state().notices.push(notice.clone());
+    async fn broadcast(&self, message: &ControlMessage) -> Result<()> {
+        let (mut state, now) = (self.state(), Instant::now());
+        while state.messages.front().is_some_and(|(sent, _)| now.duration_since(*sent) > MESSAGE_AGE) {
+            state.messages.pop_front();
+            state.dropped_messages += 1;
+        }
+        state.messages.push_back((now, message.clone()));
+        drop(state);
         self.shared.changed.notify_waiters();
         Ok(())
     }
 
-    async fn notices(&self) -> Result<Box<dyn Notices>> {
-        Ok(Box::new(MemoryNotices { queue: self.clone(), next: 0 }))
+    async fn control_messages(&self) -> Result<ControlMessages> {
+        let next = |(queue, next): (Self, usize)| async move {
+            let (message, next) = queue.message(next).await;
+            Some((Ok(message), (queue, next)))
+        };
+        let stream: Pin<Box<_>> = Box::pin(futures_util::stream::unfold((self.clone(), 0), next));
+        Ok(stream)
     }
 
     async fn depth(&self) -> Result<QueueDepth> {
         let mut state = self.state();
-        state.reap(Instant::now());
+        state.expire_leases(Instant::now());
         let count = |n: usize| n as u64;
         let (waiting, leased, dead) = (state.waiting.len(), state.leased.len(), state.dead.len());
         Ok(QueueDepth { waiting: count(waiting), leased: count(leased), dead: count(dead) })
     }
 
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>> {
+    async fn leased_runs(&self) -> Result<Vec<RunId>> {
+        let mut state = self.state();
+        state.expire_leases(Instant::now());
+        Ok(state.leased.values().map(|lease| lease.run.clone()).collect())
+    }
+}
+
+#[async_trait]
+impl DeadLetters for MemoryQueue {
+    async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>> {
         Ok(self.state().dead.iter().take(limit).cloned().collect())
     }
 
-    async fn requeue_dead_letter(&self, letter: &str) -> Result<bool> {
+    async fn requeue(&self, letter: &str) -> Result<bool> {
         let mut state = self.state();
         let Some(at) = state.dead.iter().position(|dead| dead.id == letter) else { return Ok(false) };
         if let Some(job) = state.dead.remove(at).job {
@@ -170,19 +221,13 @@ impl Queue for MemoryQueue {
         Ok(true)
     }
 
-    async fn drop_dead_letter(&self, letter: &str) -> Result<bool> {
+    async fn remove(&self, letter: &str) -> Result<bool> {
         let mut state = self.state();
         let Some(at) = state.dead.iter().position(|dead| dead.id == letter) else { return Ok(false) };
         if let Some(job) = state.dead.remove(at).job {
             state.remember(job.id);
         }
         Ok(true)
-    }
-
-    async fn leased_runs(&self) -> Result<Vec<RunId>> {
-        let mut state = self.state();
-        state.reap(Instant::now());
-        Ok(state.leased.values().map(|lease| lease.run.clone()).collect())
     }
 }
 
@@ -193,10 +238,10 @@ struct MemoryClaim {
 }
 
 impl MemoryClaim {
-    /// Ends the lease, if it is still ours.
+    /// Ends the lease, if it has not been lost.
     fn end(&self, operation: &'static str, then: impl FnOnce(&mut State, Job)) -> Result<()> {
         let mut state = self.queue.state();
-        state.reap(Instant::now());
+        state.expire_leases(Instant::now());
         match state.leased.get(&self.job.id) {
             Some(lease) if lease.run == self.run => {}
             _ => return Err(lost(&self.job).during(operation)),
@@ -231,7 +276,7 @@ impl Claim for MemoryClaim {
     async fn renew(&self) -> Result<()> {
         let mut state = self.queue.state();
         let now = Instant::now();
-        state.reap(now);
+        state.expire_leases(now);
         match state.leased.get_mut(&self.job.id) {
             Some(lease) if lease.run == self.run => {
                 lease.end = now + self.queue.lease;
@@ -248,7 +293,7 @@ impl Claim for MemoryClaim {
     async fn retry(self: Box<Self>, after: Duration, _why: &str) -> Result<()> {
         self.end("claim::retry", |state, mut job| {
             job.failed_attempts = job.failed_attempts.saturating_add(1);
-            // A delay beyond what the clock can tell is a year: long enough for any queue in memory.
+            // A delay that the clock cannot represent is a year: long enough for any queue in memory.
             let now = Instant::now();
             let due = now.checked_add(after).unwrap_or(now + Duration::from_secs(365 * 24 * 3600));
             state.waiting.push_back((due, job));
@@ -261,31 +306,7 @@ impl Claim for MemoryClaim {
 
     async fn reject(self: Box<Self>, why: &str) -> Result<()> {
         self.end("claim::reject", |state, job| {
-            let (id, at) = (job.id.to_string(), Some(Timestamp::now()));
-            state.dead.push(DeadLetter { id, job: Some(job), why: why.to_owned(), at });
+            state.dead.push(DeadLetter::of_job(job, why).with_at(Timestamp::now()));
         })
-    }
-}
-
-struct MemoryNotices {
-    queue: MemoryQueue,
-    next: usize,
-}
-
-#[async_trait]
-impl Notices for MemoryNotices {
-    async fn next(&mut self) -> Result<Notice> {
-        loop {
-            let shared = Arc::clone(&self.queue.shared);
-            let changed = shared.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let notice = self.queue.state().notices.get(self.next).cloned();
-            if let Some(notice) = notice {
-                self.next += 1;
-                return Ok(notice);
-            }
-            changed.await;
-        }
     }
 }

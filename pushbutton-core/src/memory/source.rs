@@ -3,7 +3,7 @@ use tokio::sync::mpsc;
 
 use crate::error::Result;
 use crate::event::{Event, Position};
-use crate::seam::EventSource;
+use crate::traits::EventSource;
 
 /// A source that yields what it is sent, and ends when all its senders are gone.
 #[derive(Debug)]

@@ -1,21 +1,27 @@
 //! The two halves, and both of them in one process.
 //!
-//! [`Handler`] is the ingest half: events in, jobs out. [`Operator`] is the work half: jobs in, reports out. They meet only at the
-//! [`Queue`](crate::Queue), so that each can run alone, on machines of its own; [`Pipeline`] runs both.
+//! [`Handler`] is the ingest half: events in, jobs out. [`Operator`] is the work half: jobs in, reports out. They
+//! meet only at the [`Queue`](crate::Queue), so that each can run alone, on machines of its own. [`Pipeline`] runs
+//! both.
 
-mod builder;
-mod ingest;
-mod mute;
-mod shutdown;
+// The ingest half.
+mod handler;
 mod supersede;
-mod sweep;
-mod tell;
-mod work;
 
-pub use builder::{Pipeline, PipelineBuilder};
-pub use ingest::{Handler, Intake};
-pub use mute::{Mute, MutingReporter, Silence};
+// The work half, and what watches over it.
+mod operator;
+pub(crate) mod orphan_sweep;
+mod report_guard;
+
+// Both.
+mod combined;
+mod notify;
+mod shutdown;
+
+pub use combined::Pipeline;
+pub use handler::{Handler, HandlerStats};
+pub use operator::{BreakerPolicy, BreakerState, Health, LogLocation, Operator, OperatorStats};
+pub use orphan_sweep::{Orphan, SweepReport, Sweeper};
+pub use report_guard::{GuardedReporter, Muted, ReportGuard};
 pub use shutdown::Shutdown;
-pub use supersede::SupersedePolicy;
-pub use sweep::{Orphan, Sweeper, Swept};
-pub use work::{BreakerPolicy, Claiming, Health, LogPlace, Operator, Tally};
+pub use supersede::{SupersedePolicy, control_message_of};

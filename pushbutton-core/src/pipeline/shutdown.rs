@@ -1,11 +1,11 @@
 use tokio_util::sync::CancellationToken;
 
-/// The wish to stop, in two grades. The binary owns the signals; the library is only told.
+/// A request to shut down, in two grades. The binary handles the signals; the library gets one of these.
 ///
-/// - [`begin`](Self::begin): take nothing new, finish what runs or, at the operator's deadline, hand it back.
-/// - [`force`](Self::force): release nodes and hand everything back now.
+/// - [`begin`](Self::begin): take nothing new, finish what runs or, at the operator's deadline, return it to the queue.
+/// - [`force`](Self::force): release nodes and return everything to the queue now.
 ///
-/// Clones share the wish.
+/// Clones share the request.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     begun: CancellationToken,
@@ -13,34 +13,39 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Nobody wishes to stop yet.
+    /// No shutdown has been requested.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks for a graceful end.
+    /// Requests a graceful shutdown.
     pub fn begin(&self) {
         self.begun.cancel();
     }
 
-    /// Asks for an end now. Implies [`begin`](Self::begin).
+    /// Requests a shutdown at once. Implies [`begin`](Self::begin).
     pub fn force(&self) {
         self.begun.cancel();
         self.forced.cancel();
     }
 
-    /// Waits until somebody wishes to stop.
+    /// Waits until a shutdown is requested.
     pub async fn begun(&self) {
         self.begun.cancelled().await;
     }
 
-    /// Waits until somebody wishes to stop now.
+    /// Waits until a forced shutdown is requested.
     pub async fn forced(&self) {
         self.forced.cancelled().await;
     }
 
-    /// Whether somebody wishes to stop.
+    /// Whether a shutdown was requested.
     pub fn has_begun(&self) -> bool {
         self.begun.is_cancelled()
+    }
+
+    /// Whether a forced shutdown was requested.
+    pub fn is_forced(&self) -> bool {
+        self.forced.is_cancelled()
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_core::memory::{Script, sample};
-use pushbutton_core::{Notice, OnFailure, Result, RunWhen, Stage, StageStatus, Update, UpdateKind, Verdict};
+use pushbutton_core::memory::FakeStage;
+use pushbutton_core::samples;
+use pushbutton_core::{ControlMessage, OnFailure, Result, RunWhen, StageStatus, Update, UpdateKind, Verdict};
 
 use crate::lab::{Deaf, Lab, MINUTE, stage};
 
@@ -17,27 +18,27 @@ fn named(stage: &str) -> pushbutton_core::StageName {
 fn taking(minutes: [u32; 3]) -> Lab {
     Lab::new(move |stage, _| {
         let at = ["install", "tempest", "logs"].iter().position(|name| *name == stage).unwrap();
-        Script::ends(StageStatus::Passed).after(minutes[at] * MINUTE)
+        FakeStage::ends(StageStatus::Passed).after(minutes[at] * MINUTE)
     })
 }
 
 async fn cancel_after(lab: &Lab, time: Duration) {
     tokio::time::sleep(time).await;
-    let job = sample::job("tempest").id;
-    lab.queue.announce(&Notice::Cancel { job, by: "ops".into(), at: sample::AT }).await.unwrap();
+    let job = samples::job("tempest").id;
+    lab.queue.broadcast(&ControlMessage::Cancel { job, by: "ops".into(), at: samples::AT }).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn gathering_logs_has_a_limit_of_its_own_after_a_success() {
     let lab = taking([1, 30, 99]);
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     assert_eq!((lab.report().verdict, lab.report().took), (Verdict::PostFailure, 41 * MINUTE));
 }
 
 #[tokio::test(start_paused = true)]
 async fn and_after_a_time_out() {
     let lab = taking([1, 99, 99]);
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     let verdict = Verdict::TimedOut { stage: named("tempest") };
     assert_eq!((lab.report().verdict, lab.report().took), (verdict, 71 * MINUTE));
 }
@@ -45,7 +46,7 @@ async fn and_after_a_time_out() {
 #[tokio::test(start_paused = true)]
 async fn and_after_a_cancellation() {
     let lab = taking([1, 50, 99]);
-    let job = sample::job("tempest");
+    let job = samples::job("tempest");
     tokio::join!(lab.run(&job), cancel_after(&lab, 5 * MINUTE));
     assert_eq!((lab.report().verdict, lab.report().took), (Verdict::Cancelled, 15 * MINUTE));
 }
@@ -53,17 +54,17 @@ async fn and_after_a_cancellation() {
 #[tokio::test(start_paused = true)]
 async fn a_stage_for_which_no_time_is_left_does_not_begin() {
     let lab = taking([30, 5, 1]).with_spec(|spec| spec.timeout = 30 * MINUTE);
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     let report = lab.report();
     assert_eq!(report.verdict, Verdict::TimedOut { stage: named("tempest") });
-    assert_eq!(report.reason.as_deref(), Some("no time was left for it"));
+    assert_eq!(report.reason.as_deref(), Some("the job's time limit had passed before it began"));
     assert_eq!(lab.stages(), ["install", "logs"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_install_that_takes_too_long_is_the_labs_fault_and_every_attempt_gathers_its_logs() {
     let lab = taking([99, 1, 1]);
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     assert_eq!((lab.report().verdict, lab.report().attempts), (Verdict::RetryLimit, 3));
     assert_eq!(lab.stages(), ["install", "logs", "install", "logs", "install", "logs"]);
 }
@@ -72,12 +73,12 @@ async fn an_install_that_takes_too_long_is_the_labs_fault_and_every_attempt_gath
 async fn every_stage_that_runs_always_gets_its_turn() {
     let lab = Lab::new(|stage, _| {
         let status = if stage == "install" { StageStatus::Passed } else { StageStatus::Failed };
-        Script::ends(status).after(20 * MINUTE)
+        FakeStage::ends(status).after(20 * MINUTE)
     })
     .with_spec(|spec| {
-        spec.stages.push(Stage { run: RunWhen::Always, timeout: 5 * MINUTE, ..stage("publish") });
+        spec.stages.push(stage("publish").with_run(RunWhen::Always).with_timeout(5 * MINUTE));
     });
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     let report = lab.report();
     assert_eq!(report.verdict, Verdict::Failure { stage: named("tempest") });
     assert_eq!(report.took, (20 + 20 + 10 + 5) * MINUTE);
@@ -88,21 +89,21 @@ async fn every_stage_that_runs_always_gets_its_turn() {
 async fn a_run_that_is_cancelled_while_its_node_boots_leaves_no_node() {
     let lab = taking([1, 1, 1]);
     lab.cloud.boot_for(4 * MINUTE);
-    let job = sample::job("tempest");
+    let job = samples::job("tempest");
     tokio::join!(lab.run(&job), cancel_after(&lab, MINUTE));
     assert_eq!((lab.report().verdict, lab.report().took), (Verdict::Cancelled, MINUTE));
     assert!(lab.stages().is_empty(), "there was nothing to run on");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_boots_for_ever_is_given_up_and_leaves_nothing() {
+async fn a_node_that_never_comes_up_is_abandoned_and_leaves_nothing() {
     let lab = taking([1, 1, 1]);
     lab.cloud.boot_for(10_000 * MINUTE);
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     assert_eq!((lab.report().verdict, lab.cloud.asked()), (Verdict::NodeFailure, 3));
 }
 
-/// A reporter that needs ten minutes for its last word.
+/// A reporter that takes ten minutes for the final report.
 struct Slow(Arc<pushbutton_core::memory::MemoryReporter>);
 
 #[async_trait]
@@ -114,27 +115,27 @@ impl pushbutton_core::Reporter for Slow {
         self.0.report(update).await
     }
 
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "slow"
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancellation_that_comes_while_the_verdict_is_told_changes_nothing() {
+async fn a_cancellation_while_the_verdict_is_reported_changes_nothing() {
     let lab = taking([1, 30, 1]);
     let slow = Arc::new(Slow(lab.reporter.clone()));
-    let operator = lab.operator().with_reporters(vec![slow]);
-    let jobs = vec![sample::job("tempest")];
+    let operator = lab.operator_without_reporter().with_reporter(slow);
+    let jobs = vec![samples::job("tempest")];
     tokio::join!(lab.run_on(operator, jobs), cancel_after(&lab, 35 * MINUTE));
     assert_eq!(lab.report().verdict, Verdict::Success);
-    let last_words = |update: &Update| matches!(update.kind, UpdateKind::Finished { .. });
-    assert_eq!(lab.reporter.updates().iter().filter(|update| last_words(update)).count(), 1);
+    let final_report = |update: &Update| matches!(update.kind, UpdateKind::Finished { .. });
+    assert_eq!(lab.reporter.updates().iter().filter(|update| final_report(update)).count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn cancelling_once_more_after_the_end_changes_nothing() {
     let lab = taking([1, 30, 1]);
-    let job = sample::job("tempest");
+    let job = samples::job("tempest");
     tokio::join!(lab.run(&job), async {
         cancel_after(&lab, 5 * MINUTE).await;
         cancel_after(&lab, Duration::ZERO).await;
@@ -147,18 +148,18 @@ async fn cancelling_once_more_after_the_end_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_executor_that_keeps_no_limit_is_given_up() {
+async fn an_executor_that_ignores_its_limit_is_abandoned() {
     let lab = taking([0, 0, 0]).with_executor(Arc::new(Deaf));
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     assert_eq!(lab.report().verdict, Verdict::TimedOut { stage: named("tempest") });
     assert_eq!(lab.report().took, 61 * MINUTE, "its limit, and a minute to end its processes");
     assert_eq!(lab.stages(), ["install", "tempest", "logs"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_executor_that_hears_no_cancellation_is_given_up() {
+async fn an_executor_that_ignores_cancellation_is_abandoned() {
     let lab = taking([0, 0, 0]).with_executor(Arc::new(Deaf));
-    let job = sample::job("tempest");
+    let job = samples::job("tempest");
     tokio::join!(lab.run(&job), cancel_after(&lab, 5 * MINUTE));
     assert_eq!((lab.report().verdict, lab.report().took), (Verdict::Cancelled, 6 * MINUTE));
 }
@@ -169,6 +170,6 @@ async fn a_stage_that_blames_the_lab_is_tried_again_when_no_time_was_left_for_it
         spec.timeout = 30 * MINUTE;
         spec.stages[1].on_failure = OnFailure::Retry;
     });
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     assert_eq!((lab.report().verdict, lab.report().attempts), (Verdict::RetryLimit, 3));
 }

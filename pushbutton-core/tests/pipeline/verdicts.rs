@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use pushbutton_core::memory::{Script, sample};
-use pushbutton_core::{Error, ErrorKind, StageOutcome, StageStatus, TestCounts, Verdict};
+use pushbutton_core::memory::FakeStage;
+use pushbutton_core::samples;
+use pushbutton_core::{Error, ErrorKind, StageStatus, TestCounts, Verdict};
 
 use crate::lab::{Lab, MINUTE};
 
@@ -14,20 +15,18 @@ fn named(stage: &str) -> pushbutton_core::StageName {
 #[tokio::test(start_paused = true)]
 async fn all_stages_pass_and_one_report_says_so() {
     let lab = Lab::new(|stage, _| match stage {
-        "tempest" => Script {
-            lines: vec!["ran 3 tests".into()],
-            takes: 90 * MINUTE / 2,
-            outcome: StageOutcome {
-                tests: Some(TestCounts { passed: 2, failed: 0, skipped: 1 }),
-                ..StageOutcome::of(StageStatus::Passed, Duration::ZERO)
-            },
-        },
-        _ => Script::ends(StageStatus::Passed),
+        "tempest" => {
+            let mut fake = FakeStage::ends(StageStatus::Passed).after(90 * MINUTE / 2);
+            fake.lines = vec!["ran 3 tests".into()];
+            fake.outcome.tests = Some(TestCounts::new(2, 0, 1));
+            fake
+        }
+        _ => FakeStage::ends(StageStatus::Passed),
     });
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     let report = lab.report();
     assert_eq!((report.verdict, report.attempts), (Verdict::Success, 1));
-    assert_eq!(report.tests, Some(TestCounts { passed: 2, failed: 0, skipped: 1 }));
+    assert_eq!(report.tests, Some(TestCounts::new(2, 0, 1)));
     assert_eq!(report.took.as_secs(), 45 * 60);
     let url = format!("https://logs.example.org/45/12345/2/tempest/{}/", report.run);
     assert_eq!(report.log_url, Some(url));
@@ -37,7 +36,7 @@ async fn all_stages_pass_and_one_report_says_so() {
 #[tokio::test(start_paused = true)]
 async fn failing_tests_are_a_failure_and_the_logs_are_still_gathered() {
     let lab = Lab::where_stage("tempest", StageStatus::Failed);
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     assert_eq!(lab.report().verdict, Verdict::Failure { stage: named("tempest") });
     assert_eq!(lab.stages(), ["install", "tempest", "logs"]);
 }
@@ -45,7 +44,7 @@ async fn failing_tests_are_a_failure_and_the_logs_are_still_gathered() {
 #[tokio::test(start_paused = true)]
 async fn tests_never_run_on_a_failed_install_and_the_lab_tries_again() {
     let lab = Lab::where_stage("install", StageStatus::Failed);
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     let report = lab.report();
     assert_eq!((report.verdict, report.attempts), (Verdict::RetryLimit, 3));
     assert_eq!(lab.stages(), ["install", "logs", "install", "logs", "install", "logs"]);
@@ -55,9 +54,9 @@ async fn tests_never_run_on_a_failed_install_and_the_lab_tries_again() {
 async fn a_lost_node_is_tried_again_and_a_later_success_counts() {
     let lab = Lab::new(|stage, context| {
         let lost = stage == "tempest" && context.attempt < 3;
-        Script::ends(if lost { StageStatus::Unreachable } else { StageStatus::Passed })
+        FakeStage::ends(if lost { StageStatus::Unreachable } else { StageStatus::Passed })
     });
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     let report = lab.report();
     assert_eq!((report.verdict, report.attempts), (Verdict::Success, 3));
 }
@@ -66,7 +65,7 @@ async fn a_lost_node_is_tried_again_and_a_later_success_counts() {
 async fn a_node_that_never_comes_up_is_a_node_failure_after_all_attempts() {
     let full = || Error::temporary(ErrorKind::Exhausted, "No valid host was found");
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(full);
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     let report = lab.report();
     assert_eq!((&report.verdict, report.attempts, report.verdict.vote()), (&Verdict::NodeFailure, 3, None));
     assert_eq!(report.log_url, None, "nothing ran, so there are no logs");
@@ -76,12 +75,12 @@ async fn a_node_that_never_comes_up_is_a_node_failure_after_all_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lab_that_is_not_set_up_bothers_nobody_upstream() {
+async fn a_lab_that_is_not_set_up_reports_nothing_upstream() {
     let no_flavor = || Error::permanent(ErrorKind::Config, "no flavor named m1.huge");
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(no_flavor);
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     assert!(lab.reporter.reports().is_empty());
-    let dead = lab.queue.dead_letters(10).await.unwrap();
+    let dead = lab.queue.list(10).await.unwrap();
     assert_eq!(dead.len(), 1);
     assert!(dead[0].why.contains("no flavor named m1.huge"), "{}", dead[0].why);
 }
@@ -90,9 +89,9 @@ async fn a_lab_that_is_not_set_up_bothers_nobody_upstream() {
 async fn a_stage_that_takes_too_long_is_timed_out_and_the_logs_are_gathered() {
     let lab = Lab::new(|stage, _| {
         let takes = if stage == "tempest" { 61 * MINUTE } else { Duration::ZERO };
-        Script::ends(StageStatus::Passed).after(takes)
+        FakeStage::ends(StageStatus::Passed).after(takes)
     });
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     let report = lab.report();
     assert_eq!(report.verdict, Verdict::TimedOut { stage: named("tempest") });
     assert_eq!(report.took, 60 * MINUTE);
@@ -103,10 +102,10 @@ async fn a_stage_that_takes_too_long_is_timed_out_and_the_logs_are_gathered() {
 async fn the_runs_limit_cuts_its_stages_but_not_the_logs() {
     let lab = Lab::new(|stage, _| {
         let takes = if stage == "logs" { 9 * MINUTE } else { 50 * MINUTE };
-        Script::ends(StageStatus::Passed).after(takes)
+        FakeStage::ends(StageStatus::Passed).after(takes)
     })
     .with_spec(|spec| spec.timeout = 90 * MINUTE);
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     let report = lab.report();
     assert_eq!(report.verdict, Verdict::TimedOut { stage: named("tempest") });
     assert_eq!(report.took, 99 * MINUTE);
@@ -115,33 +114,33 @@ async fn the_runs_limit_cuts_its_stages_but_not_the_logs() {
 #[tokio::test(start_paused = true)]
 async fn logs_that_cannot_be_published_spoil_a_success_but_not_a_failure() {
     let lab = Lab::where_stage("logs", StageStatus::Failed);
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     assert_eq!(lab.report().verdict, Verdict::PostFailure);
 
     let both = Lab::new(|stage, _| {
-        Script::ends(if stage == "install" { StageStatus::Passed } else { StageStatus::Failed })
+        FakeStage::ends(if stage == "install" { StageStatus::Passed } else { StageStatus::Failed })
     });
-    both.run(&sample::job("tempest")).await;
+    both.run(&samples::job("tempest")).await;
     assert_eq!(both.report().verdict, Verdict::Failure { stage: named("tempest") });
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_job_is_kept_for_its_people() {
     let lab = Lab::where_stage("-", StageStatus::Passed);
-    lab.run(&sample::job("unheard-of")).await;
-    let dead = lab.queue.dead_letters(10).await.unwrap();
-    assert_eq!(dead[0].why, "this operator knows no job named unheard-of");
+    lab.run(&samples::job("unknown")).await;
+    let dead = lab.queue.list(10).await.unwrap();
+    assert_eq!(dead[0].why, "this operator does not define a job named unknown");
     assert!(lab.reporter.updates().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn lines_reach_the_reporters_in_order() {
-    let lab = Lab::new(|_, _| Script {
-        lines: (0..50).map(|n| format!("line {n}")).collect(),
-        ..Script::ends(StageStatus::Passed)
+    let lab = Lab::new(|_, _| {
+        let lines: Vec<_> = (0..50).map(|n| format!("line {n}")).collect();
+        FakeStage::ends(StageStatus::Passed).with_lines(lines)
     })
     .with_spec(|spec| spec.stages.truncate(1));
-    lab.run(&sample::job("tempest")).await;
+    lab.run(&samples::job("tempest")).await;
     let lines: Vec<_> = lab
         .reporter
         .updates()

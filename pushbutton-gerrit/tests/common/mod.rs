@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use pushbutton_core::memory::MemoryLedger;
-use pushbutton_core::{Event, EventKind, EventSource, HumanDuration, Ledger};
+use pushbutton_core::memory::MemoryEventStore;
+use pushbutton_core::{Event, EventKind, EventSource, EventStore, HumanDuration};
 use pushbutton_gerrit::{GerritConfig, GerritSource, Interest};
 use pushbutton_testbed::{Gerrit, Sshd, SshdOptions};
 use tokio::net::{TcpListener, TcpStream};
@@ -113,7 +113,7 @@ pub(crate) fn gerrit_like(stream: &str) -> Sshd {
 }
 
 pub(crate) fn source_on(server: &Sshd) -> GerritSource {
-    let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::default());
+    let ledger: Arc<dyn EventStore> = Arc::new(MemoryEventStore::default());
     GerritSource::new(
         pushbutton_gerrit::Gerrit::new(sshd_config(server)).unwrap(),
         ledger,

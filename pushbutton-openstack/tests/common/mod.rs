@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pushbutton_core::memory::MemoryJournal;
-use pushbutton_core::memory::sample;
+use pushbutton_core::samples;
 use pushbutton_core::{Journal, NodeLabel, NodeRequest, OwnerName, RunId};
 use pushbutton_openstack::{OpenStackConfig, OpenStackProvisioner};
 use pushbutton_testbed::OpenStack;
@@ -74,7 +74,7 @@ impl Lab {
 pub(crate) fn request(label: &str, seconds: u64) -> NodeRequest {
     NodeRequest {
         run: RunId::generate(),
-        job: sample::job("tempest").id,
+        job: samples::job("tempest").id,
         label: NodeLabel::new(label).unwrap(),
         name: "pushbutton-tempest-12345-2".into(),
         deadline: Duration::from_secs(seconds),

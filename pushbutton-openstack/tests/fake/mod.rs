@@ -53,14 +53,14 @@ pub(crate) struct World {
 
 /// The cloud, up until dropped.
 pub(crate) struct FakeCloud {
-    pub(crate) world: Arc<Mutex<World>>,
+    pub(crate) world: Arc<Mutex<Harness>>,
     pub(crate) dir: tempfile::TempDir,
     /// Where its nodes "answer SSH".
     pub(crate) ssh_port: u16,
     _tasks: JoinSet<()>,
 }
 
-type Shared = (Arc<Mutex<World>>, String);
+type Shared = (Arc<Mutex<Harness>>, String);
 
 impl FakeCloud {
     pub(crate) async fn start() -> Self {
@@ -92,7 +92,7 @@ impl FakeCloud {
         Self { world, dir, ssh_port, _tasks: tasks }
     }
 
-    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+    pub(crate) fn world(&self) -> MutexGuard<'_, Harness> {
         self.world.lock().unwrap()
     }
 
@@ -168,7 +168,7 @@ fn not_found() -> Response {
 }
 
 fn act(
-    world: &Mutex<World>,
+    world: &Mutex<Harness>,
     base: &str,
     method: &Method,
     path: &str,
@@ -245,7 +245,7 @@ fn removed(thing: Option<Value>) -> Response {
     if thing.is_some() { StatusCode::NO_CONTENT.into_response() } else { not_found() }
 }
 
-fn log_in(world: &mut World, base: &str, body: &Value) -> Response {
+fn log_in(world: &mut Harness, base: &str, body: &Value) -> Response {
     world.logins += 1;
     if body["auth"]["identity"]["password"]["user"]["password"] != world.password {
         let body =
@@ -276,14 +276,14 @@ fn jiff_now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
-fn create_server(world: &mut World, body: &Value) -> Response {
+fn create_server(world: &mut Harness, body: &Value) -> Response {
     let wanted = &body["server"];
     let reply = add_server(world, wanted["name"].clone(), wanted["metadata"].clone());
     (StatusCode::ACCEPTED, axum::Json(json!({"server": {"id": reply}}))).into_response()
 }
 
 /// Puts a server there with a port of its own; returns its id.
-pub(crate) fn add_server(world: &mut World, name: Value, metadata: Value) -> String {
+pub(crate) fn add_server(world: &mut Harness, name: Value, metadata: Value) -> String {
     world.made += 1;
     let id = format!("server-{}", world.made);
     let server = json!({"id": id, "name": name, "metadata": metadata, "status": world.status});

@@ -1,12 +1,12 @@
 //! The contract of [`Executor`], as checks.
 //!
-//! Each executor has a language of its own for what a stage does, so the suite asks a [`Workshop`] for stages that behave in the ways of
-//! [`Does`]. Where the implementation waits on tokio's clock, a paused clock works.
+//! Each executor has a language of its own for what a stage does, so the suite asks a [`ExecutorHarness`] for stages that behave in the ways of
+//! [`StageBehavior`]. Where the implementation waits on tokio's clock, a paused clock works.
 
 use std::time::Duration;
 
-use pushbutton_core::memory::sample;
-use pushbutton_core::seam::LineSink;
+use pushbutton_core::LineSink;
+use pushbutton_core::samples;
 use pushbutton_core::{Executor, Node, Result, RunId, Stage, StageContext, StageOutcome, StageStatus};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How a stage of the suite behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Does {
+pub enum StageBehavior {
     /// Prints nothing of interest and passes.
     Passes,
     /// Fails by itself.
@@ -30,12 +30,12 @@ pub enum Does {
 }
 
 /// What an executor under test is surrounded by.
-pub trait Workshop {
+pub trait ExecutorHarness {
     /// The executor.
     fn executor(&self) -> &dyn Executor;
 
     /// A stage that behaves so, and nodes to run it on; none where the executor knows no such case. The suite sets the time limit.
-    fn stage(&self, does: Does) -> Option<(Stage, Vec<Node>)>;
+    fn stage(&self, behavior: StageBehavior) -> Option<(Stage, Vec<Node>)>;
 
     /// A context whose log folder exists and was not used before.
     fn context(&self) -> StageContext;
@@ -47,39 +47,31 @@ pub trait Workshop {
     fn processes(&self) -> Vec<String>;
 }
 
-/// A context for the sample job, with these logs. A help for workshops.
+/// A context for the sample job, with these logs. For harnesses.
 pub fn context_at(log_dir: impl Into<std::path::PathBuf>) -> StageContext {
-    StageContext {
-        run: RunId::generate(),
-        job: sample::job("conformance"),
-        attempt: 1,
-        log_dir: log_dir.into(),
-        log_url: None,
-        vars: Default::default(),
-        failed_so_far: false,
-    }
+    StageContext::new(RunId::generate(), samples::job("conformance"), log_dir)
 }
 
 /// Long enough for a slow machine to do a small thing.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// A time limit that a stage which lasts runs into, after it began to last.
 const SHORT: Duration = Duration::from_secs(8);
 
 /// Runs every check, one after the other.
-pub async fn all(workshop: &(dyn Workshop + Sync)) {
-    output_comes_in_order_and_to_the_console_log(workshop).await;
-    a_reader_that_is_slow_or_gone_blocks_nothing(workshop).await;
-    a_failure_is_an_outcome_that_says_what_failed(workshop).await;
-    an_unreachable_node_is_not_a_failure(workshop).await;
-    what_cannot_be_run_is_an_error(workshop).await;
-    a_stage_ends_at_its_time_limit_with_all_its_processes(workshop).await;
-    a_cancelled_stage_ends_with_all_its_processes(workshop).await;
-    a_stage_that_is_cancelled_already_does_not_last(workshop).await;
-    a_dropped_call_leaves_no_process(workshop).await;
+pub async fn all(harness: &(dyn ExecutorHarness + Sync)) {
+    output_comes_in_order_and_to_the_console_log(harness).await;
+    a_reader_that_is_slow_or_gone_blocks_nothing(harness).await;
+    a_failure_is_an_outcome_that_says_what_failed(harness).await;
+    an_unreachable_node_is_not_a_failure(harness).await;
+    what_cannot_be_run_is_an_error(harness).await;
+    a_stage_ends_at_its_time_limit_with_all_its_processes(harness).await;
+    a_cancelled_stage_ends_with_all_its_processes(harness).await;
+    a_stage_that_is_cancelled_already_does_not_last(harness).await;
+    a_dropped_call_leaves_no_process(harness).await;
 }
 
 struct Begun<'a> {
-    workshop: &'a (dyn Workshop + Sync),
+    harness: &'a (dyn ExecutorHarness + Sync),
     stage: Stage,
     nodes: Vec<Node>,
     context: StageContext,
@@ -87,18 +79,22 @@ struct Begun<'a> {
 }
 
 impl<'a> Begun<'a> {
-    fn with(workshop: &'a (dyn Workshop + Sync), does: Does, limit: Duration) -> Option<Self> {
-        let (stage, nodes) = workshop.stage(does)?;
-        let stage = Stage { timeout: limit, ..stage };
-        Some(Self { workshop, stage, nodes, context: workshop.context(), cancel: CancellationToken::new() })
+    fn with(
+        harness: &'a (dyn ExecutorHarness + Sync),
+        behavior: StageBehavior,
+        limit: Duration,
+    ) -> Option<Self> {
+        let (stage, nodes) = harness.stage(behavior)?;
+        let stage = stage.with_timeout(limit);
+        Some(Self { harness, stage, nodes, context: harness.context(), cancel: CancellationToken::new() })
     }
 
     async fn execute(&self, sink: &LineSink) -> Result<StageOutcome> {
-        self.workshop.executor().execute(&self.stage, &self.nodes, &self.context, sink, &self.cancel).await
+        self.harness.executor().execute(&self.stage, &self.nodes, &self.context, sink, &self.cancel).await
     }
 
     async fn ends(&self, sink: &LineSink) -> StageOutcome {
-        let ended = timeout(self.stage.timeout + PATIENCE, self.execute(sink)).await;
+        let ended = timeout(self.stage.timeout + TIME_LIMIT, self.execute(sink)).await;
         ended
             .expect("broken: a stage ends within its time limit")
             .expect("broken: what a stage does is an outcome")
@@ -114,22 +110,22 @@ async fn hear(lines: &mut Receiver<String>, word: &str) {
         }
         panic!("broken: output goes to the lines: {word:?} never came");
     };
-    timeout(PATIENCE, heard).await.expect("broken: output goes to the lines as it comes, not at the end");
+    timeout(TIME_LIMIT, heard).await.expect("broken: output goes to the lines as it comes, not at the end");
 }
 
-async fn assert_none_left(workshop: &dyn Workshop) {
+async fn assert_none_left(harness: &dyn ExecutorHarness) {
     // The kernel takes a moment to end what was killed.
     let end = Instant::now() + Duration::from_secs(5);
-    while !workshop.processes().is_empty() {
-        let left = workshop.processes();
+    while !harness.processes().is_empty() {
+        let left = harness.processes();
         assert!(Instant::now() < end, "broken: no process of a stage outlives the call: {left:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 /// Output goes to the lines in order, and to the console log.
-pub async fn output_comes_in_order_and_to_the_console_log(workshop: &(dyn Workshop + Sync)) {
-    let Some(begun) = Begun::with(workshop, Does::Prints(50), PATIENCE) else { return };
+pub async fn output_comes_in_order_and_to_the_console_log(harness: &(dyn ExecutorHarness + Sync)) {
+    let Some(begun) = Begun::with(harness, StageBehavior::Prints(50), TIME_LIMIT) else { return };
     let (sink, mut lines) = LineSink::bounded(10_000);
     assert_eq!(
         begun.ends(&sink).await.status,
@@ -143,21 +139,21 @@ pub async fn output_comes_in_order_and_to_the_console_log(workshop: &(dyn Worksh
     }
     printed.dedup();
     assert_eq!(printed, (1..=50).collect::<Vec<u32>>(), "broken: output goes to the lines in order");
-    if let Some(console) = workshop.console(&begun.context) {
+    if let Some(console) = harness.console(&begun.context) {
         let all = (1..=50).all(|n| console.contains(&format!("printed {n}.")));
         assert!(all, "broken: output goes to the console log in the log folder:\n{console}");
     }
 }
 
 /// A reader that does not read, and one that is gone, hold no stage up, and the console log is whole all the same.
-pub async fn a_reader_that_is_slow_or_gone_blocks_nothing(workshop: &(dyn Workshop + Sync)) {
+pub async fn a_reader_that_is_slow_or_gone_blocks_nothing(harness: &(dyn ExecutorHarness + Sync)) {
     for gone in [false, true] {
-        let Some(begun) = Begun::with(workshop, Does::Prints(300), PATIENCE) else { return };
+        let Some(begun) = Begun::with(harness, StageBehavior::Prints(300), TIME_LIMIT) else { return };
         let (sink, lines) = LineSink::bounded(2);
         let lines = (!gone).then_some(lines);
         let status = begun.ends(&sink).await.status;
         assert_eq!(status, StageStatus::Passed, "broken: a slow or closed reader never blocks the stage");
-        if let Some(console) = workshop.console(&begun.context) {
+        if let Some(console) = harness.console(&begun.context) {
             assert!(
                 console.contains("printed 300."),
                 "broken: the console log gets what a slow reader misses"
@@ -168,8 +164,8 @@ pub async fn a_reader_that_is_slow_or_gone_blocks_nothing(workshop: &(dyn Worksh
 }
 
 /// What the stage does wrong is an outcome, with a word on what it was.
-pub async fn a_failure_is_an_outcome_that_says_what_failed(workshop: &(dyn Workshop + Sync)) {
-    let Some(begun) = Begun::with(workshop, Does::Fails, PATIENCE) else { return };
+pub async fn a_failure_is_an_outcome_that_says_what_failed(harness: &(dyn ExecutorHarness + Sync)) {
+    let Some(begun) = Begun::with(harness, StageBehavior::Fails, TIME_LIMIT) else { return };
     let outcome = begun.ends(&LineSink::bounded(2).0).await;
     assert_eq!(outcome.status, StageStatus::Failed, "broken: what the stage does wrong is `Failed`");
     assert!(
@@ -179,8 +175,8 @@ pub async fn a_failure_is_an_outcome_that_says_what_failed(workshop: &(dyn Works
 }
 
 /// An unreachable node is told from a failure.
-pub async fn an_unreachable_node_is_not_a_failure(workshop: &(dyn Workshop + Sync)) {
-    let Some(begun) = Begun::with(workshop, Does::MeetsNobody, PATIENCE) else { return };
+pub async fn an_unreachable_node_is_not_a_failure(harness: &(dyn ExecutorHarness + Sync)) {
+    let Some(begun) = Begun::with(harness, StageBehavior::MeetsNobody, TIME_LIMIT) else { return };
     let outcome = begun.ends(&LineSink::bounded(2).0).await;
     assert_eq!(
         outcome.status,
@@ -190,25 +186,25 @@ pub async fn an_unreachable_node_is_not_a_failure(workshop: &(dyn Workshop + Syn
 }
 
 /// What cannot be run at all is an error, never a verdict on the patch.
-pub async fn what_cannot_be_run_is_an_error(workshop: &(dyn Workshop + Sync)) {
-    let Some(begun) = Begun::with(workshop, Does::CannotRun, PATIENCE) else { return };
-    let result = timeout(PATIENCE, begun.execute(&LineSink::bounded(2).0)).await.expect("broken: it ends");
+pub async fn what_cannot_be_run_is_an_error(harness: &(dyn ExecutorHarness + Sync)) {
+    let Some(begun) = Begun::with(harness, StageBehavior::CannotRun, TIME_LIMIT) else { return };
+    let result = timeout(TIME_LIMIT, begun.execute(&LineSink::bounded(2).0)).await.expect("broken: it ends");
     assert!(result.is_err(), "broken: an error means that the stage could not be run at all: {result:?}");
 }
 
 /// The time limit ends a stage and everything that it started.
-pub async fn a_stage_ends_at_its_time_limit_with_all_its_processes(workshop: &(dyn Workshop + Sync)) {
-    let Some(begun) = Begun::with(workshop, Does::Lasts, SHORT) else { return };
+pub async fn a_stage_ends_at_its_time_limit_with_all_its_processes(harness: &(dyn ExecutorHarness + Sync)) {
+    let Some(begun) = Begun::with(harness, StageBehavior::Lasts, SHORT) else { return };
     let (began, (sink, _lines)) = (Instant::now(), LineSink::bounded(100));
     let outcome = begun.ends(&sink).await;
     assert_eq!(outcome.status, StageStatus::TimedOut, "broken: a stage ends at its time limit: {outcome:?}");
     assert!(began.elapsed() >= SHORT, "broken: a stage has all the time that it is given");
-    assert_none_left(workshop).await;
+    assert_none_left(harness).await;
 }
 
 /// A cancellation ends a stage and everything that it started.
-pub async fn a_cancelled_stage_ends_with_all_its_processes(workshop: &(dyn Workshop + Sync)) {
-    let Some(begun) = Begun::with(workshop, Does::Lasts, PATIENCE * 10) else { return };
+pub async fn a_cancelled_stage_ends_with_all_its_processes(harness: &(dyn ExecutorHarness + Sync)) {
+    let Some(begun) = Begun::with(harness, StageBehavior::Lasts, TIME_LIMIT * 10) else { return };
     let (sink, mut lines) = LineSink::bounded(1000);
     let cancelling = async {
         hear(&mut lines, "lasting").await;
@@ -221,13 +217,13 @@ pub async fn a_cancelled_stage_ends_with_all_its_processes(workshop: &(dyn Works
         StageStatus::Cancelled,
         "broken: a cancelled stage is `Cancelled`: {outcome:?}"
     );
-    assert!(cancelled.elapsed() < PATIENCE, "broken: a stage ends soon after its cancellation");
-    assert_none_left(workshop).await;
+    assert!(cancelled.elapsed() < TIME_LIMIT, "broken: a stage ends soon after its cancellation");
+    assert_none_left(harness).await;
 }
 
 /// A cancellation that came first is heeded too.
-pub async fn a_stage_that_is_cancelled_already_does_not_last(workshop: &(dyn Workshop + Sync)) {
-    let Some(begun) = Begun::with(workshop, Does::Lasts, PATIENCE * 10) else { return };
+pub async fn a_stage_that_is_cancelled_already_does_not_last(harness: &(dyn ExecutorHarness + Sync)) {
+    let Some(begun) = Begun::with(harness, StageBehavior::Lasts, TIME_LIMIT * 10) else { return };
     begun.cancel.cancel();
     let began = Instant::now();
     assert_eq!(
@@ -235,16 +231,16 @@ pub async fn a_stage_that_is_cancelled_already_does_not_last(workshop: &(dyn Wor
         StageStatus::Cancelled,
         "broken: it is `Cancelled`"
     );
-    assert!(began.elapsed() < PATIENCE, "broken: a stage ends soon after its cancellation");
+    assert!(began.elapsed() < TIME_LIMIT, "broken: a stage ends soon after its cancellation");
 }
 
 /// Who drops the call drops its processes.
-pub async fn a_dropped_call_leaves_no_process(workshop: &(dyn Workshop + Sync)) {
-    let Some(begun) = Begun::with(workshop, Does::Lasts, PATIENCE * 10) else { return };
+pub async fn a_dropped_call_leaves_no_process(harness: &(dyn ExecutorHarness + Sync)) {
+    let Some(begun) = Begun::with(harness, StageBehavior::Lasts, TIME_LIMIT * 10) else { return };
     let (sink, mut lines) = LineSink::bounded(1000);
     tokio::select! {
         outcome = begun.execute(&sink) => panic!("broken: the stage should have lasted: {outcome:?}"),
         () = hear(&mut lines, "lasting") => {}
     }
-    assert_none_left(workshop).await;
+    assert_none_left(harness).await;
 }

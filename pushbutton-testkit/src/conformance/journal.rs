@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use pushbutton_core::seam::JournalEntry;
+use pushbutton_core::traits::JournalEntry;
 use pushbutton_core::{ErrorKind, Journal, ResourceKind, RunId};
 
 /// Runs every check.

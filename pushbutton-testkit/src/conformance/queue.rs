@@ -29,31 +29,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pushbutton_core::memory::sample;
-use pushbutton_core::{Claim, Error, ErrorKind, Job, Queue, RetryClass};
+use pushbutton_core::samples;
+use pushbutton_core::{Claim, Error, ErrorKind, Job, JobFilter, Queue, RetryClass};
 use tokio::time::timeout;
 
 mod claims;
-mod dead_letters;
+mod control_messages;
 mod endings;
 mod leases;
-mod notices;
+
 mod publishing;
 mod runs;
 
-pub use claims::{a_dropped_claim_call_loses_nothing, claims_wait_for_a_job, exactly_one_claim_gets_a_job};
-pub use dead_letters::{
-    a_dead_letter_is_taken_once, a_dropped_dead_letter_never_runs, a_requeued_dead_letter_runs_again,
-    dead_letters_have_names_that_stay, unknown_dead_letters_are_no_errors,
+pub use claims::{
+    a_dropped_claim_call_loses_nothing, a_filter_leaves_other_jobs_in_their_place, claims_wait_for_a_job,
+    exactly_one_claim_gets_a_job,
 };
+pub use control_messages::{a_manual_job_is_known_as_such, every_subscriber_gets_every_control_message};
 pub use endings::{
     a_delay_survives_the_handle_and_blocks_no_other_job, a_job_handed_back_is_not_counted,
-    a_rejected_job_is_kept_with_the_reason, a_retry_waits_and_is_counted, completing_is_final,
+    a_retry_waits_and_is_counted, completing_is_final,
 };
 pub use leases::{
     a_lease_that_runs_out_gives_the_job_to_another, a_lost_claim_can_end_nothing, renewing_keeps_the_lease,
 };
-pub use notices::{a_job_asked_for_by_hand_is_known_as_such, every_listener_hears_every_notice};
+
 pub use publishing::{
     a_job_known_already_is_not_run_again, depth_counts_jobs_where_they_are,
     jobs_come_in_the_order_of_publishing, published_jobs_outlive_the_handle,
@@ -74,6 +74,7 @@ pub async fn all(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
         Box::pin(claims_wait_for_a_job(open)),
         Box::pin(exactly_one_claim_gets_a_job(open)),
         Box::pin(a_dropped_claim_call_loses_nothing(open)),
+        Box::pin(a_filter_leaves_other_jobs_in_their_place(open)),
         Box::pin(renewing_keeps_the_lease(open)),
         Box::pin(a_lease_that_runs_out_gives_the_job_to_another(open)),
         Box::pin(a_lost_claim_can_end_nothing(open)),
@@ -81,45 +82,42 @@ pub async fn all(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
         Box::pin(a_retry_waits_and_is_counted(open)),
         Box::pin(a_delay_survives_the_handle_and_blocks_no_other_job(open)),
         Box::pin(a_job_handed_back_is_not_counted(open)),
-        Box::pin(a_rejected_job_is_kept_with_the_reason(open)),
         Box::pin(each_claim_has_a_run_of_its_own(open)),
         Box::pin(every_leased_run_is_listed_for_everyone(open)),
         Box::pin(a_run_that_ended_is_listed_no_more(open)),
-        Box::pin(dead_letters_have_names_that_stay(open)),
-        Box::pin(a_requeued_dead_letter_runs_again(open)),
-        Box::pin(a_dead_letter_is_taken_once(open)),
-        Box::pin(a_dropped_dead_letter_never_runs(open)),
-        Box::pin(unknown_dead_letters_are_no_errors(open)),
-        Box::pin(every_listener_hears_every_notice(open)),
-        Box::pin(a_job_asked_for_by_hand_is_known_as_such(open)),
+        Box::pin(every_subscriber_gets_every_control_message(open)),
+        Box::pin(a_manual_job_is_known_as_such(open)),
     );
 }
 
-/// How long a step that must happen may take beyond what the contract makes it wait. Nobody waits so long where all is well;
+/// How long a step that must happen may take beyond what the contract makes it wait. No test waits so long where all is well;
 /// a busy machine is not a broken contract.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// The `n`th of jobs that differ.
-fn job(n: u64) -> Job {
-    sample::job_on(n, "tempest")
+pub(super) fn job(n: u64) -> Job {
+    samples::job_on(n, "tempest")
 }
 
-async fn publish(queue: &dyn Queue, job: &Job) {
+pub(super) async fn publish(queue: &dyn Queue, job: &Job) {
     queue.publish(job).await.expect("publishing a job works");
 }
 
 /// Claims what must be there by now.
-async fn claim(queue: &dyn Queue) -> Box<dyn Claim> {
-    claim_within(queue, PATIENCE).await.expect("a job that may be claimed is claimed")
+pub(super) async fn claim(queue: &dyn Queue) -> Box<dyn Claim> {
+    claim_within(queue, TIME_LIMIT).await.expect("a job that may be claimed is claimed")
 }
 
 /// Claims what comes within this time, if anything does.
-async fn claim_within(queue: &dyn Queue, time: Duration) -> Option<Box<dyn Claim>> {
-    timeout(time, queue.claim()).await.ok().map(|claim| claim.expect("waiting for a job ends in no error"))
+pub(super) async fn claim_within(queue: &dyn Queue, time: Duration) -> Option<Box<dyn Claim>> {
+    timeout(time, queue.claim(&JobFilter::any()))
+        .await
+        .ok()
+        .map(|claim| claim.expect("waiting for a job ends in no error"))
 }
 
 /// Nothing can be claimed for this time.
-async fn nothing_for(queue: &dyn Queue, time: Duration, because: &str) {
+pub(super) async fn nothing_for(queue: &dyn Queue, time: Duration, because: &str) {
     if let Some(claim) = claim_within(queue, time).await {
         panic!(
             "{because}, and yet job {} of change {} was claimed",
@@ -130,7 +128,7 @@ async fn nothing_for(queue: &dyn Queue, time: Duration, because: &str) {
 }
 
 /// The error that tells a holder to stop at once.
-fn assert_lost(result: Result<(), Error>, what: &str) {
+pub(super) fn assert_lost(result: Result<(), Error>, what: &str) {
     match result {
         Ok(()) => panic!("{what} worked although the lease had run out and another holds the job"),
         Err(error) => {

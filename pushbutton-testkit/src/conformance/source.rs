@@ -1,6 +1,6 @@
 //! The contract of [`EventSource`], as checks.
 //!
-//! A check acts upstream through a [`World`] and looks at what the source tells of it. The world says what it can do: a finite source (a
+//! A check acts upstream through a [`Harness`] and looks at what the source yields. The harness says what it can do: a finite source (a
 //! recorded stream) has all its events before it is opened, and a source in memory forgets with its process.
 
 use std::collections::HashSet;
@@ -11,11 +11,11 @@ use pushbutton_core::{Event, EventKind, EventSource, Position};
 use tokio::time::{Instant, timeout};
 
 /// How long a source may take to tell of something.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is upstream of a source under test.
 #[async_trait]
-pub trait World: Send + Sync {
+pub trait Harness: Send + Sync {
     /// Somebody comments with this text; returns when it has happened.
     async fn happen(&mut self, text: &str);
 
@@ -30,13 +30,13 @@ pub trait World: Send + Sync {
         false
     }
 
-    /// Breaks the source's connection, and lets none be made until [`mend`](Self::mend). False: there is none.
+    /// Breaks the source's connection, and lets none be made until [`repair`](Self::repair). False: there is none.
     async fn cut(&mut self) -> bool {
         false
     }
 
     /// Ends [`cut`](Self::cut).
-    async fn mend(&mut self) {}
+    async fn repair(&mut self) {}
 
     /// What the memory that survives a restart holds as committed. None: nothing survives.
     async fn committed(&self) -> Option<Position> {
@@ -44,8 +44,8 @@ pub trait World: Send + Sync {
     }
 }
 
-/// Runs all checks; `fresh` makes a new world for each.
-pub async fn all<W: World>(mut fresh: impl AsyncFnMut() -> W) {
+/// Runs all checks; `fresh` makes a new harness for each.
+pub async fn all<W: Harness>(mut fresh: impl AsyncFnMut() -> W) {
     every_event_comes_and_each_is_another(&mut fresh().await).await;
     equal_comments_are_two_events(&mut fresh().await).await;
     nonsense_is_passed_by(&mut fresh().await).await;
@@ -58,26 +58,26 @@ pub async fn all<W: World>(mut fresh: impl AsyncFnMut() -> W) {
 }
 
 /// A source that tells of what happens from now on; with these texts to come, or already there when it is finite.
-async fn opened(world: &mut dyn World, texts: &[&str]) -> Box<dyn EventSource> {
-    if world.is_finite() {
+async fn opened(harness: &mut dyn Harness, texts: &[&str]) -> Box<dyn EventSource> {
+    if harness.is_finite() {
         for text in texts {
-            world.happen(text).await;
+            harness.happen(text).await;
         }
-        return world.open().await;
+        return harness.open().await;
     }
-    let mut source = world.open().await;
-    warm_up(world, &mut *source).await;
+    let mut source = harness.open().await;
+    warm_up(harness, &mut *source).await;
     for text in texts {
-        world.happen(text).await;
+        harness.happen(text).await;
     }
     source
 }
 
 /// A live source may need a moment until it hears; only what happens then is promised to come.
-async fn warm_up(world: &mut dyn World, source: &mut dyn EventSource) {
-    let end = Instant::now() + PATIENCE;
+async fn warm_up(harness: &mut dyn Harness, source: &mut dyn EventSource) {
+    let end = Instant::now() + TIME_LIMIT;
     for round in 0.. {
-        world.happen(&format!("warm-up {round}")).await;
+        harness.happen(&format!("warm-up {round}")).await;
         if timeout(Duration::from_secs(1), source.next()).await.is_ok() {
             return;
         }
@@ -104,16 +104,16 @@ async fn next_of(source: &mut dyn EventSource, texts: &[&str]) -> Event {
             }
         }
     };
-    match timeout(PATIENCE, wanted).await {
+    match timeout(TIME_LIMIT, wanted).await {
         Ok(event) => event,
-        Err(_) => panic!("the source did not tell of any of {texts:?} within {PATIENCE:?}"),
+        Err(_) => panic!("the source did not tell of any of {texts:?} within {TIME_LIMIT:?}"),
     }
 }
 
 /// At least once: whatever happens comes, and different happenings have different ids.
-pub async fn every_event_comes_and_each_is_another(world: &mut dyn World) {
+pub async fn every_event_comes_and_each_is_another(harness: &mut dyn Harness) {
     let texts = ["one", "two", "three"];
-    let mut source = opened(world, &texts).await;
+    let mut source = opened(harness, &texts).await;
     let (mut seen, mut ids) = (HashSet::new(), HashSet::new());
     while seen.len() < texts.len() {
         let event = next_of(&mut *source, &texts).await;
@@ -124,36 +124,36 @@ pub async fn every_event_comes_and_each_is_another(world: &mut dyn World) {
 }
 
 /// Two equal comments are two events.
-pub async fn equal_comments_are_two_events(world: &mut dyn World) {
-    let mut source = opened(world, &["recheck", "recheck"]).await;
+pub async fn equal_comments_are_two_events(harness: &mut dyn Harness) {
+    let mut source = opened(harness, &["recheck", "recheck"]).await;
     let first = next_of(&mut *source, &["recheck"]).await;
     let second = next_of(&mut *source, &["recheck"]).await;
     assert_ne!(first.id, second.id, "two equal comments must be two events");
 }
 
 /// What cannot be understood is passed by; it never ends the source.
-pub async fn nonsense_is_passed_by(world: &mut dyn World) {
-    let mut source = if world.is_finite() {
-        if !world.nonsense().await {
+pub async fn nonsense_is_passed_by(harness: &mut dyn Harness) {
+    let mut source = if harness.is_finite() {
+        if !harness.nonsense().await {
             return;
         }
-        opened(world, &["after"]).await
+        opened(harness, &["after"]).await
     } else {
-        let source = opened(world, &[]).await;
-        if !world.nonsense().await {
+        let source = opened(harness, &[]).await;
+        if !harness.nonsense().await {
             return;
         }
-        world.happen("after").await;
+        harness.happen("after").await;
         source
     };
     next_of(&mut *source, &["after"]).await;
 }
 
 /// Cancel-safe: a dropped call loses no event.
-pub async fn a_dropped_call_loses_nothing(world: &mut dyn World) {
+pub async fn a_dropped_call_loses_nothing(harness: &mut dyn Harness) {
     let texts = ["one", "two", "three", "four", "five"];
-    let mut source = opened(world, &texts).await;
-    let (mut seen, end) = (HashSet::new(), Instant::now() + PATIENCE);
+    let mut source = opened(harness, &texts).await;
+    let (mut seen, end) = (HashSet::new(), Instant::now() + TIME_LIMIT);
     while seen.len() < texts.len() {
         assert!(Instant::now() < end, "dropped calls have lost events: only {seen:?} came");
         // Polled once and dropped, or a little later.
@@ -177,62 +177,62 @@ pub async fn a_dropped_call_loses_nothing(world: &mut dyn World) {
 }
 
 /// `None` means that a finite source has ended; a live one waits.
-pub async fn a_finite_source_ends_and_a_live_one_waits(world: &mut dyn World) {
-    let mut source = opened(world, &["last"]).await;
+pub async fn a_finite_source_ends_and_a_live_one_waits(harness: &mut dyn Harness) {
+    let mut source = opened(harness, &["last"]).await;
     next_of(&mut *source, &["last"]).await;
     let after = timeout(Duration::from_millis(500), source.next()).await;
     match after {
-        Ok(Ok(None)) => assert!(world.is_finite(), "a live source must not end"),
+        Ok(Ok(None)) => assert!(harness.is_finite(), "a live source must not end"),
         Ok(Ok(Some(event))) => panic!("nothing happened, but the source told of {:?}", text(&event)),
         Ok(Err(error)) => panic!("the source failed where it must wait or end: {error}"),
-        Err(_) => assert!(!world.is_finite(), "a finite source must end"),
+        Err(_) => assert!(!harness.is_finite(), "a finite source must end"),
     }
 }
 
 /// On a first start nothing comes that is older than the start.
-pub async fn nothing_from_before_the_first_start_comes(world: &mut dyn World) {
-    if world.is_finite() {
+pub async fn nothing_from_before_the_first_start_comes(harness: &mut dyn Harness) {
+    if harness.is_finite() {
         return;
     }
-    world.happen("before the first start").await;
-    let mut source = world.open().await;
-    warm_up(world, &mut *source).await;
-    world.happen("after it").await;
+    harness.happen("before the first start").await;
+    let mut source = harness.open().await;
+    warm_up(harness, &mut *source).await;
+    harness.happen("after it").await;
     let event = next_of(&mut *source, &["before the first start", "after it"]).await;
     assert_eq!(text(&event), "after it", "what is older than the first start was never ours");
 }
 
 /// Reconnects by itself, and after any gap fetches what it missed.
-pub async fn a_broken_connection_loses_nothing(world: &mut dyn World) {
-    if world.is_finite() {
+pub async fn a_broken_connection_loses_nothing(harness: &mut dyn Harness) {
+    if harness.is_finite() {
         return;
     }
-    let mut source = opened(world, &["before the cut"]).await;
+    let mut source = opened(harness, &["before the cut"]).await;
     let first = next_of(&mut *source, &["before the cut"]).await;
-    if !world.cut().await {
+    if !harness.cut().await {
         return;
     }
-    world.happen("in the gap").await;
-    world.mend().await;
+    harness.happen("in the gap").await;
+    harness.repair().await;
     let missed = next_of(&mut *source, &["in the gap"]).await;
-    world.happen("after the gap").await;
+    harness.happen("after the gap").await;
     let later = next_of(&mut *source, &["after the gap"]).await;
     assert_eq!(HashSet::from([first.id, missed.id, later.id]).len(), 3);
 }
 
 /// After a restart the source goes on from the last committed position; what was not committed comes again, with the same id.
-pub async fn a_restart_goes_on_with_the_same_ids(world: &mut dyn World) {
-    if world.is_finite() || world.committed().await.is_none() && !remembers(world).await {
+pub async fn a_restart_goes_on_with_the_same_ids(harness: &mut dyn Harness) {
+    if harness.is_finite() || harness.committed().await.is_none() && !remembers(harness).await {
         return;
     }
-    let mut source = opened(world, &["committed"]).await;
+    let mut source = opened(harness, &["committed"]).await;
     let event = next_of(&mut *source, &["committed"]).await;
     source.commit(&event.position).await.expect("a commit succeeds");
-    world.happen("not committed").await;
+    harness.happen("not committed").await;
     let before = next_of(&mut *source, &["not committed"]).await;
     drop(source);
-    world.happen("while nobody listened").await;
-    let mut source = world.open().await;
+    harness.happen("while nobody listened").await;
+    let mut source = harness.open().await;
     let mut found = std::collections::HashMap::new();
     while found.len() < 2 {
         let event = next_of(&mut *source, &["not committed", "while nobody listened"]).await;
@@ -246,19 +246,19 @@ pub async fn a_restart_goes_on_with_the_same_ids(world: &mut dyn World) {
 }
 
 /// Whether anything survives a restart: a source that was opened has left a position.
-async fn remembers(world: &mut dyn World) -> bool {
-    let mut source = world.open().await;
-    warm_up(world, &mut *source).await;
-    world.committed().await.is_some()
+async fn remembers(harness: &mut dyn Harness) -> bool {
+    let mut source = harness.open().await;
+    warm_up(harness, &mut *source).await;
+    harness.committed().await.is_some()
 }
 
 /// A position older than the committed one changes nothing.
-pub async fn an_older_commit_changes_nothing(world: &mut dyn World) {
-    let mut source = opened(world, &["one", "two"]).await;
+pub async fn an_older_commit_changes_nothing(harness: &mut dyn Harness) {
+    let mut source = opened(harness, &["one", "two"]).await;
     let older = next_of(&mut *source, &["one"]).await.position;
     let newer = next_of(&mut *source, &["two"]).await.position;
     source.commit(&newer).await.expect("a commit succeeds");
-    let committed = world.committed().await;
+    let committed = harness.committed().await;
     source.commit(&older).await.expect("a commit of an older position succeeds");
-    assert_eq!(world.committed().await, committed, "an older commit must change nothing");
+    assert_eq!(harness.committed().await, committed, "an older commit must change nothing");
 }

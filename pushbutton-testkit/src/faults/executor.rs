@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use pushbutton_core::seam::LineSink;
+use pushbutton_core::LineSink;
 use pushbutton_core::{Executor, Node, Result, Stage, StageContext, StageOutcome};
 use tokio_util::sync::CancellationToken;
 

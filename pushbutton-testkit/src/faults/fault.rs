@@ -12,9 +12,9 @@ pub enum Fault {
     LoseAnswer(fn() -> Error),
     /// The part hears of the call so much later.
     Delay(Duration),
-    /// The part hears of the call once [`Schedule::release`](super::Schedule::release) is called, or never.
+    /// The part hears of the call once [`FaultPlan::release`](super::FaultPlan::release) is called, or never.
     Hang,
-    /// The part does what it was asked; the caller hears of it once [`Schedule::release`](super::Schedule::release) is called, or never.
+    /// The part does what it was asked; the caller hears of it once [`FaultPlan::release`](super::FaultPlan::release) is called, or never.
     NoAnswer,
 }
 

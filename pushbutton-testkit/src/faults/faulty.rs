@@ -1,19 +1,21 @@
 use std::sync::Arc;
 
-use pushbutton_core::{Alarm, Changes, Executor, Journal, Ledger, Provisioner, Queue, Reporter};
+use pushbutton_core::{
+    Alerter, ChangeStatusLookup, EventStore, Executor, Journal, Provisioner, Queue, Reporter,
+};
 
-use super::schedule::Schedule;
+use super::fault_plan::FaultPlan;
 
 /// A part whose calls go wrong as a schedule says. It is the part that it wraps: a queue around a queue, a reporter around a reporter.
 #[derive(Debug)]
 pub struct Faulty<T: ?Sized> {
     pub(super) inner: Arc<T>,
-    pub(super) schedule: Schedule,
+    pub(super) schedule: FaultPlan,
 }
 
 impl<T: ?Sized> Faulty<T> {
     /// Wraps a part. Several may share a schedule, as when one cable breaks for all.
-    pub fn new(inner: Arc<T>, schedule: &Schedule) -> Self {
+    pub fn new(inner: Arc<T>, schedule: &FaultPlan) -> Self {
         Self { inner, schedule: schedule.clone() }
     }
 
@@ -23,7 +25,7 @@ impl<T: ?Sized> Faulty<T> {
     }
 
     /// The schedule.
-    pub fn schedule(&self) -> &Schedule {
+    pub fn schedule(&self) -> &FaultPlan {
         &self.schedule
     }
 }
@@ -37,10 +39,10 @@ pub type FaultyExecutor = Faulty<dyn Executor>;
 /// Any reporter.
 pub type FaultyReporter = Faulty<dyn Reporter>;
 /// Any ledger.
-pub type FaultyLedger = Faulty<dyn Ledger>;
+pub type FaultyEventStore = Faulty<dyn EventStore>;
 /// Any journal.
 pub type FaultyJournal = Faulty<dyn Journal>;
 /// Any source of answers about changes.
-pub type FaultyChanges = Faulty<dyn Changes>;
+pub type FaultyChangeStatus = Faulty<dyn ChangeStatusLookup>;
 /// Any alarm.
-pub type FaultyAlarm = Faulty<dyn Alarm>;
+pub type FaultyAlerter = Faulty<dyn Alerter>;

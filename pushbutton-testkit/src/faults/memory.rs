@@ -1,12 +1,12 @@
 //! The ledger and the journal: what must outlive a process.
 
 use async_trait::async_trait;
-use pushbutton_core::{EventId, Journal, JournalEntry, Ledger, Position, ResourceKind, Result, RunId};
+use pushbutton_core::{EventId, EventStore, Journal, JournalEntry, Position, ResourceKind, Result, RunId};
 
 use super::{Faulty, Method};
 
 #[async_trait]
-impl<T: Ledger + ?Sized> Ledger for Faulty<T> {
+impl<T: EventStore + ?Sized> EventStore for Faulty<T> {
     async fn has_seen(&self, event: &EventId) -> Result<bool> {
         self.schedule.call(Method::HasSeen, self.inner.has_seen(event)).await
     }
@@ -20,7 +20,7 @@ impl<T: Ledger + ?Sized> Ledger for Faulty<T> {
     }
 
     async fn commit(&self, position: &Position) -> Result<()> {
-        self.schedule.call(Method::CommitLedger, self.inner.commit(position)).await
+        self.schedule.call(Method::CommitEventStore, self.inner.commit(position)).await
     }
 }
 

@@ -1,19 +1,20 @@
 //! Things that go wrong, on a schedule: what networks, clouds and servers do to a pipeline sooner or later.
 //!
-//! [`Faulty`] wraps any part and breaks its calls as a [`Schedule`] says; [`Proxy`] stands before any server and breaks its connections.
+//! [`Faulty`] wraps any part and breaks its calls as a [`FaultPlan`] says; [`Proxy`] stands before any server and breaks its connections.
 //!
 //! ```
 //! use std::sync::Arc;
 //!
 //! use pushbutton_core::Queue;
-//! use pushbutton_core::memory::{MemoryQueue, sample};
-//! use pushbutton_testkit::faults::{Fault, FaultyQueue, Method, Schedule};
+//! use pushbutton_core::memory::{MemoryQueue};
+//! use pushbutton_core::samples;
+//! use pushbutton_testkit::faults::{Fault, FaultyQueue, Method, FaultPlan};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let schedule = Schedule::calm();
+//! let schedule = FaultPlan::none();
 //! let queue = FaultyQueue::new(Arc::new(MemoryQueue::default()), &schedule);
-//! let job = sample::job("tempest");
+//! let job = samples::job("tempest");
 //!
 //! // The first call fails, the second is carried out although its caller hears an error, the third goes well.
 //! schedule.next(Method::Publish, [Some(Fault::unreachable()), Some(Fault::answer_lost()), None]);
@@ -31,8 +32,8 @@
 
 // What goes wrong, and when.
 mod fault;
+mod fault_plan;
 mod method;
-mod schedule;
 
 // Around each part.
 mod executor;
@@ -48,11 +49,11 @@ mod upstream;
 pub mod proxy;
 
 pub use fault::{Fault, Rates};
+pub use fault_plan::{FaultPlan, Injected};
 pub use faulty::{
-    Faulty, FaultyAlarm, FaultyChanges, FaultyExecutor, FaultyJournal, FaultyLedger, FaultyProvisioner,
-    FaultyQueue, FaultyReporter,
+    Faulty, FaultyAlerter, FaultyChangeStatus, FaultyEventStore, FaultyExecutor, FaultyJournal,
+    FaultyProvisioner, FaultyQueue, FaultyReporter,
 };
 pub use method::Method;
 pub use proxy::Proxy;
-pub use schedule::{Injected, Schedule};
 pub use source::FaultySource;

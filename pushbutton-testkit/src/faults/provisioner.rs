@@ -1,16 +1,18 @@
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use pushbutton_core::{Node, NodeRequest, OwnedResource, Provisioner, Result, RunId};
+use pushbutton_core::{Journal, Node, NodeRequest, OwnedResource, Provisioner, Result, RunId};
 
 use super::{Faulty, Method};
 
 #[async_trait]
 impl<T: Provisioner + ?Sized> Provisioner for Faulty<T> {
-    async fn provision(&self, request: &NodeRequest) -> Result<Node> {
-        self.schedule.call(Method::Provision, self.inner.provision(request)).await
+    async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node> {
+        self.schedule.call(Method::Provision, self.inner.provision(request, journal)).await
     }
 
-    async fn release(&self, run: &RunId) -> Result<()> {
-        self.schedule.call(Method::Release, self.inner.release(run)).await
+    async fn release(&self, run: &RunId, journal: &Arc<dyn Journal>) -> Result<()> {
+        self.schedule.call(Method::Release, self.inner.release(run, journal)).await
     }
 
     async fn list_owned(&self) -> Result<Vec<OwnedResource>> {

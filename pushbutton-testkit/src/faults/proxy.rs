@@ -40,7 +40,7 @@
 
 mod connection;
 mod control;
-mod door;
+mod listener;
 
 use std::io;
 use std::net::SocketAddr;
@@ -50,7 +50,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::control::{Control, Counters, Cut};
-use self::door::Door;
+use self::listener::ProxyListener;
 
 /// A TCP proxy on a free port of the loopback, in front of one server. All that it does ends when it is dropped.
 ///
@@ -86,7 +86,7 @@ impl Proxy {
     /// # Errors
     /// When no port of the loopback can be had.
     pub async fn before(server: &str) -> io::Result<Self> {
-        let (door, address) = Door::new()?;
+        let (door, address) = ProxyListener::new()?;
         let (control, controlled) = watch::channel(Control::default());
         let counters = Arc::<Counters>::default();
         let (opened, mut is_open) = watch::channel(false);

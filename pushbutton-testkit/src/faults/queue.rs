@@ -1,9 +1,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_core::{Claim, DeadLetter, Job, Notice, Notices, Queue, QueueDepth, Result, RunId};
+use futures_util::StreamExt as _;
+use pushbutton_core::{
+    Claim, ControlMessage, ControlMessages, DeadLetter, DeadLetters, Job, JobFilter, Queue, QueueDepth,
+    Result, RunId,
+};
 
-use super::{Faulty, Method, Schedule};
+use super::{FaultPlan, Faulty, Method};
 
 #[async_trait]
 impl<T: Queue + ?Sized> Queue for Faulty<T> {
@@ -11,34 +15,27 @@ impl<T: Queue + ?Sized> Queue for Faulty<T> {
         self.schedule.call(Method::Publish, self.inner.publish(job)).await
     }
 
-    async fn claim(&self) -> Result<Box<dyn Claim>> {
-        let inner = self.schedule.call(Method::Claim, self.inner.claim()).await?;
+    async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>> {
+        let inner = self.schedule.call(Method::Claim, self.inner.claim(filter)).await?;
         Ok(Box::new(FaultyClaim { inner, schedule: self.schedule.clone() }))
     }
 
-    async fn announce(&self, notice: &Notice) -> Result<()> {
-        self.schedule.call(Method::Announce, self.inner.announce(notice)).await
+    async fn broadcast(&self, message: &ControlMessage) -> Result<()> {
+        self.schedule.call(Method::Broadcast, self.inner.broadcast(message)).await
     }
 
-    async fn notices(&self) -> Result<Box<dyn Notices>> {
-        let inner = self.schedule.call(Method::Notices, self.inner.notices()).await?;
-        Ok(Box::new(FaultyNotices { inner, schedule: self.schedule.clone() }))
+    async fn control_messages(&self) -> Result<ControlMessages> {
+        let inner = self.schedule.call(Method::ControlMessages, self.inner.control_messages()).await?;
+        let next = |(mut inner, plan): (ControlMessages, FaultPlan)| async move {
+            let next = async { inner.next().await.transpose() };
+            let item = plan.call(Method::NextControlMessage, next).await.transpose()?;
+            Some((item, (inner, plan)))
+        };
+        Ok(Box::pin(futures_util::stream::unfold((inner, self.schedule.clone()), next)))
     }
 
     async fn depth(&self) -> Result<QueueDepth> {
         self.schedule.call(Method::Depth, self.inner.depth()).await
-    }
-
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>> {
-        self.schedule.call(Method::DeadLetters, self.inner.dead_letters(limit)).await
-    }
-
-    async fn requeue_dead_letter(&self, letter: &str) -> Result<bool> {
-        self.schedule.call(Method::RequeueDeadLetter, self.inner.requeue_dead_letter(letter)).await
-    }
-
-    async fn drop_dead_letter(&self, letter: &str) -> Result<bool> {
-        self.schedule.call(Method::DropDeadLetter, self.inner.drop_dead_letter(letter)).await
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
@@ -46,9 +43,24 @@ impl<T: Queue + ?Sized> Queue for Faulty<T> {
     }
 }
 
+#[async_trait]
+impl<T: DeadLetters + ?Sized> DeadLetters for Faulty<T> {
+    async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>> {
+        self.schedule.call(Method::DeadLetters, self.inner.list(limit)).await
+    }
+
+    async fn requeue(&self, letter: &str) -> Result<bool> {
+        self.schedule.call(Method::RequeueDeadLetter, self.inner.requeue(letter)).await
+    }
+
+    async fn remove(&self, letter: &str) -> Result<bool> {
+        self.schedule.call(Method::RemoveDeadLetter, self.inner.remove(letter)).await
+    }
+}
+
 struct FaultyClaim {
     inner: Box<dyn Claim>,
-    schedule: Schedule,
+    schedule: FaultPlan,
 }
 
 #[async_trait]
@@ -83,17 +95,5 @@ impl Claim for FaultyClaim {
 
     async fn reject(self: Box<Self>, why: &str) -> Result<()> {
         self.schedule.call(Method::Reject, self.inner.reject(why)).await
-    }
-}
-
-struct FaultyNotices {
-    inner: Box<dyn Notices>,
-    schedule: Schedule,
-}
-
-#[async_trait]
-impl Notices for FaultyNotices {
-    async fn next(&mut self) -> Result<Notice> {
-        self.schedule.call(Method::NextNotice, self.inner.next()).await
     }
 }

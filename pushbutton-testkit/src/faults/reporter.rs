@@ -9,7 +9,7 @@ impl<T: Reporter + ?Sized> Reporter for Faulty<T> {
         self.schedule.call(Method::Report, self.inner.report(update)).await
     }
 
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.inner.name()
     }
 }

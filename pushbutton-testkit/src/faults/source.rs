@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use pushbutton_core::{Event, EventSource, Position, Result};
 
-use super::{Fault, Method, Schedule};
+use super::{Fault, FaultPlan, Method};
 
 /// An event source whose calls go wrong as a schedule says.
 ///
@@ -9,14 +9,14 @@ use super::{Fault, Method, Schedule};
 /// a gap that was filled from records. [`Fault::Fail`] ends a handler, as a refused login does; give it by list rather than by chance.
 pub struct FaultySource {
     inner: Box<dyn EventSource>,
-    schedule: Schedule,
+    schedule: FaultPlan,
     /// What comes again.
     again: Option<Event>,
 }
 
 impl FaultySource {
     /// Wraps a source.
-    pub fn new(inner: impl EventSource + 'static, schedule: &Schedule) -> Self {
+    pub fn new(inner: impl EventSource + 'static, schedule: &FaultPlan) -> Self {
         Self { inner: Box::new(inner), schedule: schedule.clone(), again: None }
     }
 
@@ -57,14 +57,15 @@ impl EventSource for FaultySource {
 
 #[cfg(test)]
 mod tests {
-    use pushbutton_core::memory::{MemorySource, sample};
+    use pushbutton_core::memory::MemorySource;
+    use pushbutton_core::samples;
 
     use super::*;
 
     #[tokio::test]
     async fn a_lost_answer_of_a_source_is_an_event_that_comes_twice() {
-        let schedule = Schedule::calm();
-        let events = vec![sample::comment("bob", "recheck"), sample::patchset_created()];
+        let schedule = FaultPlan::none();
+        let events = vec![samples::comment("bob", "recheck"), samples::patchset_created()];
         let mut source = FaultySource::new(MemorySource::of(events.clone()), &schedule);
         schedule.next(Method::NextEvent, [Some(Fault::answer_lost())]);
         let mut seen = Vec::new();

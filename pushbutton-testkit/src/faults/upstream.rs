@@ -1,20 +1,20 @@
 //! Who is asked about a change, and who is called when a person is needed.
 
 use async_trait::async_trait;
-use pushbutton_core::{Alarm, Changes, Job, Result, Standing};
+use pushbutton_core::{Alerter, ChangeStatusLookup, Job, PatchsetStatus, Result};
 
 use super::{Faulty, Method};
 
 #[async_trait]
-impl<T: Changes + ?Sized> Changes for Faulty<T> {
-    async fn standing(&self, job: &Job) -> Result<Standing> {
-        self.schedule.call(Method::Standing, self.inner.standing(job)).await
+impl<T: ChangeStatusLookup + ?Sized> ChangeStatusLookup for Faulty<T> {
+    async fn status(&self, job: &Job) -> Result<PatchsetStatus> {
+        self.schedule.call(Method::ChangeStatus, self.inner.status(job)).await
     }
 }
 
 #[async_trait]
-impl<T: Alarm + ?Sized> Alarm for Faulty<T> {
-    async fn raise(&self, subject: &str, text: &str) -> Result<()> {
-        self.schedule.call(Method::Raise, self.inner.raise(subject, text)).await
+impl<T: Alerter + ?Sized> Alerter for Faulty<T> {
+    async fn alert(&self, subject: &str, text: &str) -> Result<()> {
+        self.schedule.call(Method::Alert, self.inner.alert(subject, text)).await
     }
 }

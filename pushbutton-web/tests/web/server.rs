@@ -9,7 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use jiff::{SignedDuration, Timestamp};
-use pushbutton_core::memory::{MemoryQueue, sample};
+use pushbutton_core::memory::MemoryQueue;
+use pushbutton_core::samples;
 use pushbutton_core::{
     Error, ErrorKind, JobState, Result, RunId, StageName, StageOutcome, StageStatus, TestCounts, Verdict,
 };
@@ -140,20 +141,20 @@ impl RunHistory for Runs {
 }
 
 pub(crate) fn run(change: u64, verdict: Option<Verdict>) -> RunView {
-    let ended = verdict.as_ref().map(|_| sample::AT + SignedDuration::from_secs(165));
-    let outcome = ended.map(|_| StageOutcome::of(StageStatus::Passed, Duration::from_secs(150)));
+    let ended = verdict.as_ref().map(|_| samples::AT + SignedDuration::from_secs(165));
+    let outcome = ended.map(|_| StageOutcome::new(StageStatus::Passed, Duration::from_secs(150)));
     RunView {
         run: RunId::generate(),
-        job: sample::job_on(change, "tempest"),
+        job: samples::job_on(change, "tempest"),
         attempt: 1,
         state: if ended.is_some() { JobState::Completed } else { JobState::Running },
-        started: sample::AT,
+        started: samples::AT,
         ended,
         node: Some("node-1".into()),
         verdict,
         reason: None,
         log_url: Some("https://logs.example.org/1".into()),
         tests: ended.map(|_| TestCounts { passed: 10, failed: 0, skipped: 2 }),
-        stages: vec![StageView { stage: StageName::new("deploy").unwrap(), started: sample::AT, outcome }],
+        stages: vec![StageView { stage: StageName::new("deploy").unwrap(), started: samples::AT, outcome }],
     }
 }

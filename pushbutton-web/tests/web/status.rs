@@ -2,7 +2,7 @@
 
 use crate::server::{Runs, Server, run};
 use axum::Router;
-use pushbutton_core::memory::sample;
+use pushbutton_core::samples;
 use pushbutton_core::{Queue, Verdict};
 use pushbutton_web::{WebState, router};
 use serde_json::json;
@@ -29,7 +29,7 @@ async fn health_is_the_health_of_the_parts_and_names_no_secrets() {
 async fn the_api_tells_the_queue() {
     let server = Server::with(two_runs()).await;
     for n in 0..3 {
-        server.queue.publish(&sample::job_on(n, "tempest")).await.unwrap();
+        server.queue.publish(&samples::job_on(n, "tempest")).await.unwrap();
     }
     server.queue.claim().await.unwrap().reject("unknown job").await.unwrap();
     let _held = server.queue.claim().await.unwrap();

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pushbutton_core::Queue;
+use pushbutton_core::{JobFilter, JobName, NodeLabel, Queue};
 use tokio::task::JoinSet;
 
-use super::{PATIENCE, claim, claim_within, job, nothing_for, publish};
+use super::{TIME_LIMIT, claim, claim_within, job, nothing_for, publish};
 
 /// A claim that finds nothing waits, and gets the job that comes later.
 pub async fn claims_wait_for_a_job(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let (handler, operator) = (open("wait").await, open("wait").await);
-    let waiting = tokio::spawn(async move { claim_within(&*operator, PATIENCE).await });
+    let waiting = tokio::spawn(async move { claim_within(&*operator, TIME_LIMIT).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!waiting.is_finished(), "a claim on an empty queue waits");
     publish(&*handler, &job(1)).await;
@@ -26,7 +26,7 @@ pub async fn exactly_one_claim_gets_a_job(open: impl AsyncFn(&str) -> Arc<dyn Qu
     let mut claimers = JoinSet::new();
     for operator in operators.iter().cycle().take(12) {
         let operator = Arc::clone(operator);
-        claimers.spawn(async move { claim_within(&*operator, PATIENCE).await });
+        claimers.spawn(async move { claim_within(&*operator, TIME_LIMIT).await });
     }
     for n in 0..6 {
         publish(&*operators[0], &job(n)).await;
@@ -49,6 +49,7 @@ pub async fn exactly_one_claim_gets_a_job(open: impl AsyncFn(&str) -> Arc<dyn Qu
 /// A call that is dropped takes no job, or gives it back.
 pub async fn a_dropped_claim_call_loses_nothing(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     const JOBS: u64 = 10;
+    let any = JobFilter::any();
     let (handler, operator) = (open("cancel").await, open("cancel").await);
     let mut held = BTreeMap::new();
     for n in 0..JOBS {
@@ -56,7 +57,7 @@ pub async fn a_dropped_claim_call_loses_nothing(open: impl AsyncFn(&str) -> Arc<
         for micros in [0, 50, 200, 500, 1_000, 2_000, 4_000] {
             tokio::select! {
                 biased;
-                claim = operator.claim() => {
+                claim = operator.claim(&any) => {
                     let claim = claim.expect("waiting for a job ends in no error");
                     held.insert(claim.job().id.clone(), claim);
                 }
@@ -84,4 +85,38 @@ pub async fn a_dropped_claim_call_loses_nothing(open: impl AsyncFn(&str) -> Arc<
         assert!(done.insert(id), "a completed job was claimed again");
     }
     nothing_for(&*operator, pause, "all jobs are completed").await;
+}
+
+/// A job that a filter does not match stays in its place for others, and blocks no job behind it.
+pub async fn a_filter_leaves_other_jobs_in_their_place(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+    let (handler, operator) = (open("filter").await, open("filter").await);
+    let name = |name: &str| JobName::new(name).expect("a name");
+    let label = |label: &str| NodeLabel::new(label).expect("a label");
+    let mut other = job(1);
+    other.name = name("nightly");
+    let (first, multinode) = (job(0), job(2).with_label(label("multinode")));
+    for job in [&other, &multinode, &first, &job(3)] {
+        publish(&*handler, job).await;
+    }
+    let mine = JobFilter::names([first.name.clone()]).with_labels([label("devstack")]);
+    for expected in [&first, &job(3)] {
+        let claim = tokio::time::timeout(TIME_LIMIT, operator.claim(&mine)).await;
+        let claim =
+            claim.expect("a job behind others is claimed").expect("waiting for a job ends in no error");
+        assert_eq!(claim.job().id, expected.id, "the filter decides, and then the order");
+        claim.complete().await.expect("a held job is completed");
+    }
+    assert_eq!(handler.depth().await.expect("counting works").waiting, 2, "the others still wait");
+    let waits = tokio::spawn({
+        let operator = Arc::clone(&operator);
+        let nightly = JobFilter::names([name("nightly"), name("weekly")]);
+        async move {
+            let claim = operator.claim(&nightly).await.expect("waiting for a job ends in no error");
+            claim.job().id.clone()
+        }
+    });
+    let claimed = tokio::time::timeout(TIME_LIMIT, waits).await.expect("another filter gets it");
+    assert_eq!(claimed.expect("the claimer lives"), other.id);
+    let rest = claim(&*operator).await;
+    assert_eq!((&rest.job().id, &rest.job().label), (&multinode.id, &multinode.label), "no filter: any job");
 }

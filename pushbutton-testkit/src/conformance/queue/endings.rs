@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pushbutton_core::Queue;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::{PATIENCE, claim, job, nothing_for, publish};
+use super::{TIME_LIMIT, claim, job, nothing_for, publish};
 
 /// A completed job does not come back: not after the lease, not when it is published again.
 pub async fn completing_is_final(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
@@ -37,7 +37,7 @@ pub async fn a_retry_waits_and_is_counted(open: impl AsyncFn(&str) -> Arc<dyn Qu
         let next = claim(&*other).await;
         let waited = given_back.elapsed();
         assert!(waited >= after, "a job to be retried after {after:?} came after {waited:?}");
-        assert!(waited < after + PATIENCE, "a job to be retried after {after:?} took {waited:?}");
+        assert!(waited < after + TIME_LIMIT, "a job to be retried after {after:?} took {waited:?}");
         assert_eq!(next.job().failed_attempts, attempt + 1, "each retry counts one failed attempt");
         next.hand_back().await.expect("a held job is handed back");
     }
@@ -86,7 +86,7 @@ pub async fn a_job_handed_back_is_not_counted(open: impl AsyncFn(&str) -> Arc<dy
         }
         slowest += waited;
         assert!(
-            slowest < PATIENCE,
+            slowest < TIME_LIMIT,
             "a job handed back came after {waited:?}: not at once, but after the lease"
         );
         next.hand_back().await.expect("a held job is handed back");
@@ -95,38 +95,4 @@ pub async fn a_job_handed_back_is_not_counted(open: impl AsyncFn(&str) -> Arc<dy
     next.renew().await.expect("a lease that has not run out is renewed");
     next.complete().await.expect("a held job is completed");
     nothing_for(&*operator, lease, "the job is completed").await;
-}
-
-/// A rejected job is not run, but listed with the reason, oldest first, by every handle, and listing changes nothing.
-pub async fn a_rejected_job_is_kept_with_the_reason(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
-    let (operator, other) = (open("reject").await, open("reject").await);
-    let reasons = ["no such job in the configuration", "the ref is malformed: \"x\ny\"", "third"];
-    let mut lease = Duration::ZERO;
-    for (n, why) in (0..).zip(reasons) {
-        publish(&*operator, &job(n)).await;
-        let held = claim(&*operator).await;
-        lease = held.lease();
-        held.reject(why).await.expect("a held job is rejected");
-    }
-    publish(&*other, &job(0)).await;
-    nothing_for(&*other, lease + lease / 2, "all jobs were rejected, also the one that was published again")
-        .await;
-    for (queue, limit) in [(&operator, 10), (&other, 10), (&other, 2), (&operator, 0), (&operator, 10)] {
-        // What is being listed by one is put back for the next.
-        sleep(Duration::from_millis(50)).await;
-        let listed = queue.dead_letters(limit).await.expect("listing works");
-        let seen: Vec<_> = listed.iter().map(|letter| (letter.job.clone(), letter.why.as_str())).collect();
-        let wanted: Vec<_> = (0..).zip(reasons).take(limit).map(|(n, why)| (Some(job(n)), why)).collect();
-        assert_eq!(
-            seen, wanted,
-            "dead letters are listed oldest first, at most {limit}, with job and reason"
-        );
-    }
-    drop((operator, other));
-    let later = open("reject").await;
-    assert_eq!(
-        later.dead_letters(10).await.expect("listing works").len(),
-        3,
-        "dead letters outlive the handle"
-    );
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pushbutton_core::{Queue, QueueDepth};
 
-use super::{PATIENCE, claim, job, nothing_for, publish};
+use super::{TIME_LIMIT, claim, job, nothing_for, publish};
 
 /// `Ok` means durable: the job is there for who comes after the publisher has gone.
 pub async fn published_jobs_outlive_the_handle(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
@@ -61,17 +61,17 @@ pub async fn depth_counts_jobs_where_they_are(open: impl AsyncFn(&str) -> Arc<dy
     for n in 0..4 {
         publish(&*handler, &job(n)).await;
     }
-    depth_is(&*operator, QueueDepth { waiting: 4, leased: 0, dead: 0 }).await;
+    depth_is(&*operator, QueueDepth::new(4, 0, 0)).await;
     let (held, rejected, retried) =
         (claim(&*operator).await, claim(&*operator).await, claim(&*operator).await);
     rejected.reject("malformed").await.expect("a held job is rejected");
     retried.retry(Duration::from_secs(60), "no node").await.expect("a held job is given back");
     held.renew().await.expect("a lease that has not run out is renewed");
-    let settled = QueueDepth { waiting: 2, leased: 1, dead: 1 };
+    let settled = QueueDepth::new(2, 1, 1);
     depth_is(&*handler, settled).await;
     depth_is(&*operator, settled).await;
     held.complete().await.expect("a held job is completed");
-    depth_is(&*handler, QueueDepth { leased: 0, ..settled }).await;
+    depth_is(&*handler, QueueDepth::new(2, 0, 1)).await;
 }
 
 /// Counts may lag behind by moments where several machines look at one queue.
@@ -87,6 +87,6 @@ async fn depth_is(queue: &dyn Queue, wanted: QueueDepth) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let settled = tokio::time::timeout(PATIENCE, settled).await;
+    let settled = tokio::time::timeout(TIME_LIMIT, settled).await;
     assert!(settled.is_ok(), "depth is {wanted:?} in the end; it stayed {seen:?}");
 }

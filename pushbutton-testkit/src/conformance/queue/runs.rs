@@ -7,7 +7,7 @@ use std::time::Duration;
 use pushbutton_core::{Claim, ErrorKind, Queue, Result, RunId};
 use tokio::time::{sleep, timeout};
 
-use super::{PATIENCE, claim, job, publish};
+use super::{TIME_LIMIT, claim, job, publish};
 
 /// However a job comes back, its next claim is for another run.
 pub async fn each_claim_has_a_run_of_its_own(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
@@ -55,8 +55,11 @@ pub async fn a_run_that_ended_is_listed_no_more(open: impl AsyncFn(&str) -> Arc<
                     sleep(Duration::from_millis(20)).await;
                 }
             };
-            let unlisted = timeout(PATIENCE, unlisted).await;
-            assert!(unlisted.is_ok(), "{ending}: the run is still listed {PATIENCE:?} after its lease ended");
+            let unlisted = timeout(TIME_LIMIT, unlisted).await;
+            assert!(
+                unlisted.is_ok(),
+                "{ending}: the run is still listed {TIME_LIMIT:?} after its lease ended"
+            );
         }
     }
 }

@@ -1,0 +1,308 @@
+//! The ingest half: events in, jobs out. No position is committed before everything that earlier events called for is
+//! durable.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::notify::notify;
+use super::shutdown::Shutdown;
+use super::supersede::{SupersedePolicy, control_message_of};
+use crate::clock::{Clock, SystemClock};
+use crate::control::ControlMessage;
+use crate::error::Result;
+use crate::event::{Event, EventKind, Position};
+use crate::job::Job;
+use crate::memory::MemoryEventStore;
+use crate::names::{JobName, NodeLabel};
+use crate::report::{Update, UpdateKind};
+use crate::retry::RetryPolicy;
+use crate::traits::{EventSource, EventStore, Queue, Reporter};
+use crate::trigger::{Decision, PlannedJob, Triggers};
+
+/// Events whose jobs may be published at once. Measured on RabbitMQ 3.10: a window of 32 to 128 publishes ten times
+/// as fast as one.
+const WINDOW: usize = 64;
+
+/// The shortest time between two commits of the position: a commit costs a write, and events after it are recorded
+/// one by one anyway.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The ingest half: yields the source's events to the triggers, and publishes the jobs that they call for.
+pub struct Handler {
+    source: Box<dyn EventSource>,
+    triggers: Triggers,
+    queue: Arc<dyn Queue>,
+    event_store: Arc<dyn EventStore>,
+    reporters: Vec<Arc<dyn Reporter>>,
+    labels: HashMap<JobName, NodeLabel>,
+    clock: Arc<dyn Clock>,
+    supersede: SupersedePolicy,
+}
+
+/// What a handler did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HandlerStats {
+    /// Events that came.
+    pub events: u64,
+    /// Events that were handled before.
+    pub duplicates: u64,
+    /// Jobs published.
+    pub jobs: u64,
+}
+
+impl Handler {
+    /// A handler that remembers events in memory, and broadcasts to operators which patch sets are superseded.
+    pub fn new(source: impl EventSource + 'static, triggers: Triggers, queue: impl Queue + 'static) -> Self {
+        Self {
+            source: Box::new(source),
+            triggers,
+            queue: Arc::new(queue),
+            event_store: Arc::new(MemoryEventStore::default()),
+            reporters: Vec::new(),
+            labels: HashMap::new(),
+            clock: Arc::new(SystemClock),
+            supersede: SupersedePolicy::default(),
+        }
+    }
+
+    /// Remembers handled events here. Default: in memory.
+    #[must_use]
+    pub fn with_event_store(mut self, event_store: impl EventStore + 'static) -> Self {
+        self.event_store = Arc::new(event_store);
+        self
+    }
+
+    /// Reports every queued job here too.
+    #[must_use]
+    pub fn with_reporter(mut self, reporter: impl Reporter + 'static) -> Self {
+        self.reporters.push(Arc::new(reporter));
+        self
+    }
+
+    /// The label of the node that each job needs, so that only operators with such nodes claim it. Default: none is
+    /// known.
+    #[must_use]
+    pub fn with_labels(mut self, labels: impl IntoIterator<Item = (JobName, NodeLabel)>) -> Self {
+        self.labels = labels.into_iter().collect();
+        self
+    }
+
+    /// Reads the time from this clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Whether a newer patch set, an abandon or a merge cancels jobs of older patch sets. Default: all of them do.
+    #[must_use]
+    pub fn with_supersede(mut self, policy: SupersedePolicy) -> Self {
+        self.supersede = policy;
+        self
+    }
+
+    pub(super) fn queue(&self) -> Arc<dyn Queue> {
+        Arc::clone(&self.queue)
+    }
+
+    pub(super) fn triggers(&self) -> &Triggers {
+        &self.triggers
+    }
+
+    /// Runs until the source ends or a shutdown begins.
+    ///
+    /// A graceful shutdown takes no new event and waits until the jobs of those taken are durable. A forced one
+    /// leaves them: their positions are not committed, and they come again at the next start.
+    ///
+    /// # Errors
+    /// Permanent errors of the source, the queue or the event store: a person must act.
+    ///
+    /// # Cancel safety
+    /// Dropping it is like a forced shutdown, without a last commit.
+    pub async fn run(self, shutdown: &Shutdown) -> Result<HandlerStats> {
+        let Self { mut source, triggers, queue, event_store, reporters, labels, clock, supersede } = self;
+        let ingest = Arc::new(IngestContext { queue, event_store, reporters, labels, clock });
+        let mut in_flight = InFlight::default();
+        loop {
+            let commit_at = in_flight.commit_at();
+            let next = tokio::select! {
+                biased;
+                () = shutdown.begun() => Next::End,
+                Some(processed) = in_flight.events.next(), if !in_flight.events.is_empty() => Next::Processed(processed),
+                () = tokio::time::sleep_until(commit_at), if in_flight.to_commit.is_some() => Next::Commit,
+                event = source.next(), if in_flight.events.len() < WINDOW => match event? {
+                    Some(event) => Next::Event(event),
+                    None => Next::End,
+                },
+            };
+            match next {
+                Next::Event(event) => in_flight.accept(&ingest, &triggers, supersede, event),
+                Next::Processed(processed) => in_flight.settle(processed?),
+                Next::Commit => in_flight.commit(source.as_mut()).await,
+                Next::End => break,
+            }
+        }
+        let rest = async {
+            while let Some(processed) = in_flight.events.next().await {
+                in_flight.settle(processed?);
+            }
+            Ok(())
+        };
+        let rest = tokio::select! { rest = rest => Some(rest), () = shutdown.forced() => None };
+        match rest {
+            Some(result) => result?,
+            None => tracing::warn!(
+                unfinished = in_flight.events.len(),
+                "forced shutdown: these events will come again"
+            ),
+        }
+        in_flight.commit(source.as_mut()).await;
+        Ok(in_flight.stats)
+    }
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler").field("triggers", &self.triggers).finish_non_exhaustive()
+    }
+}
+
+enum Next {
+    Event(Event),
+    Processed(Result<Processed>),
+    Commit,
+    End,
+}
+
+/// What is needed to process an event, shared by all that are in flight.
+struct IngestContext {
+    queue: Arc<dyn Queue>,
+    event_store: Arc<dyn EventStore>,
+    reporters: Vec<Arc<dyn Reporter>>,
+    labels: HashMap<JobName, NodeLabel>,
+    clock: Arc<dyn Clock>,
+}
+
+/// An event that was processed: everything that it called for is durable.
+struct Processed {
+    position: Position,
+    jobs: u64,
+    duplicate: bool,
+}
+
+impl IngestContext {
+    /// Broadcasts what an event supersedes, publishes its jobs, records it. While the broker is away this retries
+    /// without a limit: a source must not move on before its events are durable.
+    async fn process(
+        &self,
+        event: Event,
+        jobs: Vec<PlannedJob>,
+        message: Option<ControlMessage>,
+        now: Timestamp,
+    ) -> Result<Processed> {
+        let mut processed = Processed { position: event.position.clone(), jobs: 0, duplicate: false };
+        let retry = RetryPolicy::UNTIL_SUCCESS;
+        if retry.run("event_store::has_seen", || self.event_store.has_seen(&event.id)).await? {
+            processed.duplicate = true;
+            return Ok(processed);
+        }
+        if let Some(message) = &message {
+            retry.run("queue::broadcast", || self.queue.broadcast(message)).await?;
+        }
+        for PlannedJob { name, trigger } in jobs {
+            let label = self.labels.get(&name).cloned();
+            let job = Job::new(name, &event, trigger, now).with_label(label);
+            retry.run("queue::publish", || self.queue.publish(&job)).await?;
+            tracing::info!(job = %job.name, id = %job.id, target = %job.target(), trigger = job.cause.trigger, "queued");
+            processed.jobs += 1;
+            notify(&self.reporters, &Update::new(job, UpdateKind::Queued, self.clock.now())).await;
+        }
+        retry.run("event_store::record", || self.event_store.record(&event.id)).await?;
+        Ok(processed)
+    }
+}
+
+/// Events that are being processed, in order, and how far the source may be committed.
+#[derive(Default)]
+struct InFlight {
+    events: FuturesOrdered<BoxFuture<'static, Result<Processed>>>,
+    /// The position of the last event taken, whether it called for something or not.
+    last_taken: Option<Position>,
+    to_commit: Option<Position>,
+    committed_at: Option<Instant>,
+    stats: HandlerStats,
+}
+
+impl InFlight {
+    /// Decides on an event, and starts to process it. An event that calls for nothing costs no more than the decision.
+    fn accept(
+        &mut self,
+        ingest: &Arc<IngestContext>,
+        triggers: &Triggers,
+        supersede: SupersedePolicy,
+        event: Event,
+    ) {
+        self.stats.events += 1;
+        let decision = triggers.decide(&event);
+        // One time for the jobs and the message: a job of this very event must not count as older than the message.
+        let now = ingest.clock.now();
+        let message = control_message_of(&event, triggers, supersede, now);
+        let jobs = match decision {
+            Decision::Ignore(reasons) if message.is_none() && !must_be_recorded(triggers, &event.kind) => {
+                tracing::debug!(change = %event.change.number, patchset = %event.patchset.number, kind = event.kind.name(), ?reasons, "nothing to run");
+                return self.skip(event.position);
+            }
+            Decision::Ignore(_) => Vec::new(),
+            Decision::Run(jobs) => jobs,
+        };
+        let ingest = Arc::clone(ingest);
+        self.last_taken = Some(event.position.clone());
+        self.events.push_back(Box::pin(async move { ingest.process(event, jobs, message, now).await }));
+    }
+
+    /// Notes the position of an event that calls for nothing. It may be committed once all events before it are
+    /// durable.
+    fn skip(&mut self, position: Position) {
+        if self.events.is_empty() {
+            self.to_commit = Some(position);
+        } else {
+            self.last_taken = Some(position);
+        }
+    }
+
+    fn settle(&mut self, processed: Processed) {
+        self.stats.jobs += processed.jobs;
+        self.stats.duplicates += u64::from(processed.duplicate);
+        self.to_commit =
+            if self.events.is_empty() { self.last_taken.take() } else { Some(processed.position) };
+    }
+
+    fn commit_at(&self) -> Instant {
+        self.committed_at.map_or_else(Instant::now, |at| at + COMMIT_INTERVAL)
+    }
+
+    /// Commits the position up to which everything is durable. A failure loses nothing: events come again, and are
+    /// known as duplicates.
+    async fn commit(&mut self, source: &mut dyn EventSource) {
+        let Some(position) = self.to_commit.take() else { return };
+        self.committed_at = Some(Instant::now());
+        if let Err(error) = source.commit(&position).await {
+            tracing::warn!("could not commit the position: {error}");
+        }
+    }
+}
+
+/// A comment that matches a trigger's pattern is recorded even when it runs nothing: the next comment with the same
+/// text is then known as the second.
+fn must_be_recorded(triggers: &Triggers, kind: &EventKind) -> bool {
+    matches!(kind, EventKind::CommentAdded { text, .. } if triggers.matches_comment(text))
+}

@@ -1,0 +1,249 @@
+//! The work half: jobs in, reports out. Whatever happens in between, the node is released and the lease ends.
+
+// In the order of a claim's life.
+mod operator_loop;
+
+mod run_claim;
+mod staleness;
+
+mod attempt;
+mod log_location;
+mod outcome;
+
+// What watches over runs.
+mod cancellations;
+mod circuit_breaker;
+mod lease_fencing;
+mod stop_signal;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+use self::cancellations::Cancellations;
+use self::circuit_breaker::CircuitBreaker;
+pub use self::circuit_breaker::{BreakerPolicy, BreakerState, Health};
+pub use self::log_location::LogLocation;
+use self::operator_loop::OperatorLoop;
+pub use self::operator_loop::OperatorStats;
+use super::orphan_sweep::Sweeper;
+use super::report_guard::ReportGuard;
+use super::shutdown::Shutdown;
+use super::supersede::SupersedePolicy;
+use crate::clock::{Clock, SystemClock};
+use crate::error::Result;
+use crate::job::JobFilter;
+use crate::memory::MemoryJournal;
+use crate::names::{JobName, NodeLabel};
+use crate::run::JobSpec;
+use crate::traits::{ChangeStatusLookup, Executor, Journal, Provisioner, Queue, Reporter};
+
+/// The work half: claims jobs, runs each on a node of its own, and reports.
+pub struct Operator {
+    context: OperatorContext,
+    filter: JobFilter,
+    slots: usize,
+    shutdown_deadline: Duration,
+    run_ended: Arc<Notify>,
+    sweeper: Option<Sweeper>,
+}
+
+/// What all runs of an operator share.
+struct OperatorContext {
+    queue: Arc<dyn Queue>,
+    provisioner: Arc<dyn Provisioner>,
+    journal: Arc<dyn Journal>,
+    executor: Arc<dyn Executor>,
+    reporters: Vec<Arc<dyn Reporter>>,
+    jobs: HashMap<JobName, Arc<JobSpec>>,
+    logs: LogLocation,
+    clock: Arc<dyn Clock>,
+    cancellations: Arc<Cancellations>,
+    report_guard: Option<Arc<ReportGuard>>,
+    change_status: Option<Arc<dyn ChangeStatusLookup>>,
+    supersede: SupersedePolicy,
+    breaker: Arc<CircuitBreaker>,
+    retry_first: Duration,
+    retry_cap: Duration,
+}
+
+impl Operator {
+    /// An operator with one slot that runs these jobs, and whose logs are in `logs`. It claims every job on the
+    /// queue; see [`with_filter`](Self::with_filter).
+    pub fn new(
+        queue: impl Queue + 'static,
+        provisioner: impl Provisioner + 'static,
+        executor: impl Executor + 'static,
+        jobs: impl IntoIterator<Item = (JobName, JobSpec)>,
+        logs: LogLocation,
+    ) -> Self {
+        let context = OperatorContext {
+            queue: Arc::new(queue),
+            provisioner: Arc::new(provisioner),
+            journal: Arc::new(MemoryJournal::default()),
+            executor: Arc::new(executor),
+            reporters: Vec::new(),
+            jobs: jobs.into_iter().map(|(name, spec)| (name, Arc::new(spec))).collect(),
+            logs,
+            clock: Arc::new(SystemClock),
+            cancellations: Arc::new(Cancellations::default()),
+            report_guard: None,
+            change_status: None,
+            supersede: SupersedePolicy::default(),
+            breaker: Arc::new(CircuitBreaker::new(BreakerPolicy::default())),
+            retry_first: Duration::from_secs(60),
+            retry_cap: Duration::from_secs(15 * 60),
+        };
+        Self {
+            context,
+            filter: JobFilter::any(),
+            slots: 1,
+            shutdown_deadline: Duration::from_secs(60),
+            run_ended: Arc::default(),
+            sweeper: None,
+        }
+    }
+
+    /// Claims only jobs that this filter matches: for operators with different jobs or nodes on one queue. Default:
+    /// every job; one that the operator does not define becomes a dead letter.
+    #[must_use]
+    pub fn with_filter(mut self, filter: JobFilter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// Runs this many jobs at once. Default: 1.
+    #[must_use]
+    pub fn with_slots(mut self, slots: usize) -> Self {
+        self.slots = slots.max(1);
+        self.context.breaker.set_slots(self.slots);
+        self
+    }
+
+    /// Reports every step here too.
+    #[must_use]
+    pub fn with_reporter(mut self, reporter: impl Reporter + 'static) -> Self {
+        self.context.reporters.push(Arc::new(reporter));
+        self
+    }
+
+    /// The journal that the provisioner writes. Default: in memory, which does not survive a crash.
+    #[must_use]
+    pub fn with_journal(mut self, journal: impl Journal + 'static) -> Self {
+        self.context.journal = Arc::new(journal);
+        self
+    }
+
+    /// Reads the time from this clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.context.clock = Arc::new(clock);
+        self
+    }
+
+    /// How long a graceful shutdown waits for runs; those that still run then are returned to the queue. Default: a
+    /// minute.
+    #[must_use]
+    pub fn with_shutdown_deadline(mut self, deadline: Duration) -> Self {
+        self.shutdown_deadline = deadline;
+        self
+    }
+
+    /// The delay before the next attempt after an infrastructure failure: from `first`, doubling, to `cap`. Default:
+    /// 1 to 15 minutes.
+    #[must_use]
+    pub fn with_retry_delays(mut self, first: Duration, cap: Duration) -> Self {
+        (self.context.retry_first, self.context.retry_cap) = (first, cap);
+        self
+    }
+
+    /// When to stop claiming because no node comes up. Default: [`BreakerPolicy::default`].
+    #[must_use]
+    pub fn with_breaker(self, policy: BreakerPolicy) -> Self {
+        self.context.breaker.set_policy(policy);
+        self
+    }
+
+    /// Looks up here, before it boots a node, whether the patch set is still current. Without an answer in half a
+    /// minute the job runs. Jobs that a person started run in any case. Default: no look-up.
+    #[must_use]
+    pub fn with_change_status(mut self, lookup: impl ChangeStatusLookup + 'static) -> Self {
+        self.context.change_status = Some(Arc::new(lookup));
+        self
+    }
+
+    /// Which answers of [`with_change_status`](Self::with_change_status) end a job. Control messages always do: the
+    /// handler's policy decides which of them are sent. Default: all.
+    #[must_use]
+    pub fn with_supersede(mut self, policy: SupersedePolicy) -> Self {
+        self.context.supersede = policy;
+        self
+    }
+
+    /// Counts runs for this [`ReportGuard`], passes control messages to it, and broadcasts when it mutes. Reporters
+    /// that must obey it are wrapped in a [`GuardedReporter`](crate::GuardedReporter). Default: reports are never
+    /// muted.
+    #[must_use]
+    pub fn with_report_guard(mut self, guard: Arc<ReportGuard>) -> Self {
+        self.context.report_guard = Some(guard);
+        self
+    }
+
+    /// Sweeps orphans at the start and at intervals. Default: no sweep.
+    #[must_use]
+    pub fn with_sweeper(mut self, sweeper: Sweeper) -> Self {
+        self.sweeper = Some(sweeper);
+        self
+    }
+
+    /// Watches the operator's state, until it ends.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.context.breaker.watch()
+    }
+
+    /// The label of the node that each of its jobs needs, for [`Handler::with_labels`](crate::Handler::with_labels).
+    pub fn labels(&self) -> impl Iterator<Item = (JobName, NodeLabel)> {
+        self.context.jobs.iter().map(|(name, spec)| (name.clone(), spec.node.clone()))
+    }
+
+    /// Whether it defines a job of this name.
+    pub(super) fn defines(&self, name: &JobName) -> bool {
+        self.context.jobs.contains_key(name)
+    }
+
+    /// Is notified each time a run has ended.
+    pub(super) fn run_ended(&self) -> Arc<Notify> {
+        Arc::clone(&self.run_ended)
+    }
+
+    /// Runs until a shutdown is requested.
+    ///
+    /// A graceful shutdown claims nothing more, waits for runs up to the deadline, then returns the rest to the
+    /// queue. A forced one returns all at once. Either way every node is released, and nothing false is reported.
+    ///
+    /// # Errors
+    /// Permanent errors of the queue, once the running jobs have ended.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves nodes behind, until the leases have run out and an orphan sweep has found them. Use the
+    /// shutdown.
+    pub async fn run(self, shutdown: &Shutdown) -> Result<OperatorStats> {
+        let Self { context, filter, slots, shutdown_deadline, run_ended, sweeper } = self;
+        OperatorLoop::new(Arc::new(context), filter, slots, run_ended)
+            .run(shutdown, shutdown_deadline, sweeper)
+            .await
+    }
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operator")
+            .field("jobs", &self.context.jobs.keys())
+            .field("filter", &self.filter)
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
+}

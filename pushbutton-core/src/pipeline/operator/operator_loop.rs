@@ -1,0 +1,190 @@
+//! The loop of an operator: claims jobs while it may, runs them side by side, and shuts down without leaving anything
+//! behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::circuit_breaker::Admission;
+use super::run_claim::Ended;
+use super::stop_signal::StopSignal;
+use super::{OperatorContext, cancellations};
+use crate::error::{Error, Result};
+use crate::job::JobFilter;
+use crate::pipeline::orphan_sweep::Sweeper;
+use crate::pipeline::shutdown::Shutdown;
+use crate::retry::Backoff;
+use crate::traits::Claim;
+
+/// What an operator did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OperatorStats {
+    /// Runs that ended with a verdict.
+    pub finished: u64,
+    /// Runs that ended without one: to be tried again, returned to the queue, or lost.
+    pub unfinished: u64,
+}
+
+pub(super) struct OperatorLoop {
+    context: Arc<OperatorContext>,
+    filter: JobFilter,
+    slots: usize,
+    run_ended: Arc<Notify>,
+    runs: JoinSet<Ended>,
+    stop: StopSignal,
+    stats: OperatorStats,
+    claim_backoff: Backoff,
+    /// After a failed claim: no claim before this.
+    claim_after: Instant,
+}
+
+enum Next {
+    End,
+    RunEnded(std::result::Result<Ended, JoinError>),
+    Claimed(Result<Box<dyn Claim>>),
+    /// Something has changed: decide anew whether a job may be claimed.
+    Reconsider,
+}
+
+impl OperatorLoop {
+    pub(super) fn new(
+        context: Arc<OperatorContext>,
+        filter: JobFilter,
+        slots: usize,
+        run_ended: Arc<Notify>,
+    ) -> Self {
+        Self {
+            context,
+            filter,
+            slots,
+            run_ended,
+            runs: JoinSet::new(),
+            stop: StopSignal::new(),
+            stats: OperatorStats::default(),
+            claim_backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
+            claim_after: Instant::now(),
+        }
+    }
+
+    /// Runs until a shutdown is requested, then lets runs end until the deadline.
+    pub(super) async fn run(
+        mut self,
+        shutdown: &Shutdown,
+        deadline: Duration,
+        sweeper: Option<Sweeper>,
+    ) -> Result<OperatorStats> {
+        // They are aborted when this call ends, however it ends.
+        let _background = self.background_tasks(shutdown, sweeper);
+        let fault = self.claim_and_run(shutdown).await.err();
+        self.finish_runs(shutdown, deadline).await;
+        if let Some(guard) = &self.context.report_guard {
+            tokio::select! { () = guard.settled() => {}, () = shutdown.forced() => {} }
+        }
+        fault.map_or(Ok(self.stats), Err)
+    }
+
+    fn background_tasks(&self, shutdown: &Shutdown, sweeper: Option<Sweeper>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let OperatorContext { queue, cancellations, report_guard, .. } = self.context.as_ref();
+        tasks.spawn(cancellations::listen(
+            Arc::clone(queue),
+            Arc::clone(cancellations),
+            report_guard.clone(),
+        ));
+        if let Some(guard) = report_guard.clone() {
+            let queue = Arc::clone(queue);
+            tasks.spawn(async move { guard.broadcast(queue.as_ref()).await });
+        }
+        if let Some(sweeper) = sweeper {
+            let shutdown = shutdown.clone();
+            tasks.spawn(async move { sweeper.run(&shutdown).await });
+        }
+        tasks
+    }
+
+    async fn claim_and_run(&mut self, shutdown: &Shutdown) -> Result<()> {
+        let context = Arc::clone(&self.context);
+        loop {
+            context.breaker.set_running(self.runs.len());
+            // None: not before something has changed.
+            let claim_at = match context.breaker.admission(context.clock.as_ref()) {
+                _ if self.runs.len() >= self.slots => None,
+                Admission::Allowed => Some(self.claim_after),
+                Admission::After(end) => Some(end.max(self.claim_after)),
+                Admission::WaitForProbe => None,
+            };
+            let may_claim = claim_at.is_some_and(|at| at <= Instant::now());
+            let next = tokio::select! {
+                biased;
+                () = shutdown.begun() => Next::End,
+                Some(ended) = self.runs.join_next(), if !self.runs.is_empty() => Next::RunEnded(ended),
+                () = context.breaker.changed() => Next::Reconsider,
+                () = sleep_until(claim_at), if !may_claim => Next::Reconsider,
+                claim = context.queue.claim(&self.filter), if may_claim => Next::Claimed(claim),
+            };
+            match next {
+                Next::End => return Ok(()),
+                Next::Reconsider => {}
+                Next::RunEnded(ended) => self.count(ended),
+                Next::Claimed(Ok(claim)) => {
+                    self.claim_backoff.reset();
+                    let guard = context.breaker.register(claim.run());
+                    self.runs.spawn(Arc::clone(&context).run_claim(claim, guard, self.stop.clone()));
+                }
+                Next::Claimed(Err(error)) => self.claim_failed(error)?,
+            }
+        }
+    }
+
+    /// Lets the runs end. Stops those that still run at the deadline or at a forced shutdown, and returns their jobs
+    /// to the queue.
+    async fn finish_runs(&mut self, shutdown: &Shutdown, deadline: Duration) {
+        let end = Instant::now() + deadline;
+        while !self.runs.is_empty() {
+            self.context.breaker.set_running(self.runs.len());
+            tokio::select! {
+                biased;
+                Some(ended) = self.runs.join_next() => self.count(ended),
+                () = shutdown.forced(), if !self.stop.is_set() => self.stop.hand_back(),
+                () = tokio::time::sleep_until(end), if !self.stop.is_set() => {
+                    tracing::warn!(running = self.runs.len(), "the shutdown deadline has passed: jobs that still run return to the queue");
+                    self.stop.hand_back();
+                }
+            }
+        }
+        self.context.breaker.set_running(0);
+    }
+
+    fn claim_failed(&mut self, error: Error) -> Result<()> {
+        if !error.is_temporary() {
+            return Err(error.during("queue::claim"));
+        }
+        tracing::warn!("could not claim a job: {error}");
+        self.claim_after = Instant::now() + self.claim_backoff.next_delay();
+        Ok(())
+    }
+
+    fn count(&mut self, ended: std::result::Result<Ended, JoinError>) {
+        match ended {
+            Ok(Ended::Finished) => self.stats.finished += 1,
+            Ok(Ended::Unfinished) => self.stats.unfinished += 1,
+            Err(error) => {
+                // Its lease will run out, and the orphan sweep finds its node.
+                tracing::error!("the task of a run ended early: {error}");
+                self.stats.unfinished += 1;
+            }
+        }
+        self.run_ended.notify_one();
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,201 @@
+//! One claim, from its lease to its end: run the job, report the verdict, release the node, settle the claim.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::OperatorContext;
+use super::attempt::Attempt;
+use super::circuit_breaker::ProbeGuard;
+use super::lease_fencing::with_lease;
+use super::outcome::{AttemptOutcome, retry_delay};
+use super::staleness::is_stale;
+use super::stop_signal::{StopReason, StopSignal};
+use crate::error::{ErrorKind, Result};
+use crate::names::RunId;
+use crate::report::{Report, UpdateKind};
+use crate::retry::RetryPolicy;
+use crate::run::TestCounts;
+use crate::traits::Claim;
+use crate::verdict::Verdict;
+
+/// Tries to release a node before it is left to the orphan sweep: about five minutes.
+const RELEASE: RetryPolicy =
+    RetryPolicy { tries: 10, first: Duration::from_secs(1), cap: Duration::from_secs(60) };
+
+/// How a claim ended, for the statistics.
+pub(super) enum Ended {
+    Finished,
+    Unfinished,
+}
+
+impl OperatorContext {
+    /// Runs a claimed job, until its lease has ended one way or another.
+    pub(super) async fn run_claim(
+        self: Arc<Self>,
+        claim: Box<dyn Claim>,
+        _probe: ProbeGuard,
+        operator_stop: StopSignal,
+    ) -> Ended {
+        let job = claim.job().clone();
+        let Some(spec) = self.jobs.get(&job.name).cloned() else {
+            let why = format!("this operator does not define a job named {}", job.name);
+            return ended(claim.reject(&why).await, Ended::Unfinished);
+        };
+        let stop = operator_stop.child();
+        let mut attempt = Attempt::new(&self, spec, job, claim.run().clone(), stop.clone());
+        tracing::info!(run = %attempt.run, job = %attempt.job.name, target = %attempt.job.target(), attempt = attempt.number, "claimed");
+        let (started, began) = (self.clock.now(), Instant::now());
+        let outcome = with_lease(claim.as_ref(), &stop, async {
+            let outcome = match self.cancellations.reason_for(&attempt.job) {
+                Some(reason) => AttemptOutcome::Stopped(reason),
+                None => self.run(&mut attempt).await,
+            };
+            let outcome = outcome.exhaust_retries(attempt.number, attempt.spec.attempts);
+            let report = self.report_of(&attempt, &outcome, started, began.elapsed());
+            // At the same time: a slow reporter must not keep the machine, nor a slow cloud the report.
+            let report_it = async {
+                match report {
+                    None => true,
+                    Some(report) => tokio::select! {
+                        biased;
+                        () = attempt.notify(UpdateKind::Finished { report: Box::new(report) }) => true,
+                        () = stop.urgent().cancelled() => false,
+                    },
+                }
+            };
+            let (reported, ()) = tokio::join!(report_it, self.release(&attempt.run));
+            // Counted only after it was reported: the report that triggers the muting must still get out, because it
+            // says why.
+            if let (true, Some(guard), AttemptOutcome::Verdict(verdict, _)) =
+                (reported, &self.report_guard, &outcome)
+            {
+                guard.count(&attempt.job, verdict, self.clock.now());
+            }
+            match reported {
+                true => outcome,
+                false => AttemptOutcome::Stopped(stop.reason().unwrap_or(StopReason::HandBack)),
+            }
+        })
+        .await;
+        self.settle_claim(claim, &attempt, outcome).await
+    }
+
+    /// Runs the attempt, and stops it when a control message says so.
+    async fn run(&self, attempt: &mut Attempt<'_>) -> AttemptOutcome {
+        let (stop, job) = (attempt.stop.clone(), attempt.job.clone());
+        let watch_cancellations = async {
+            let reason = self.cancellations.wait_for(&job).await;
+            tracing::info!(job = %job.id, ?reason, "stopping the run");
+            stop.set(reason);
+            std::future::pending::<std::convert::Infallible>().await
+        };
+        let run = async {
+            if let Some(lookup) = &self.change_status {
+                tokio::select! {
+                    biased;
+                    () = attempt.stop.any().cancelled() => return attempt.stopped(),
+                    stale = is_stale(lookup.as_ref(), self.supersede, &attempt.job) => {
+                        if stale { return AttemptOutcome::Stopped(StopReason::Superseded) }
+                    }
+                }
+            }
+            attempt.run().await
+        };
+        tokio::select! {
+            biased;
+            outcome = run => outcome,
+            never = watch_cancellations => match never {},
+        }
+    }
+
+    /// The report of an attempt that ended the job; none when the job will run again.
+    fn report_of(
+        &self,
+        attempt: &Attempt<'_>,
+        outcome: &AttemptOutcome,
+        started: Timestamp,
+        took: Duration,
+    ) -> Option<Report> {
+        let (verdict, reason) = match outcome {
+            AttemptOutcome::Verdict(verdict, reason) => (verdict.clone(), reason.clone()),
+            AttemptOutcome::Stopped(StopReason::Superseded) => (Verdict::Superseded, None),
+            AttemptOutcome::Stopped(StopReason::Cancelled) => (Verdict::Cancelled, None),
+            AttemptOutcome::Infrastructure { .. }
+            | AttemptOutcome::Misconfigured { .. }
+            | AttemptOutcome::Stopped(_) => return None,
+        };
+        let stages = || attempt.stages.iter().map(|stage| &stage.outcome);
+        let mut tests: Option<TestCounts> = None;
+        for counts in stages().filter_map(|stage| stage.tests) {
+            *tests.get_or_insert_default() += counts;
+        }
+        let stage_url = stages().rev().find_map(|stage| stage.log_url.clone());
+        let run_url = attempt.logs.url.clone().filter(|_| !attempt.stages.is_empty());
+        let report = Report::new(attempt.run.clone(), attempt.job.clone(), verdict, started, took)
+            .with_attempts(attempt.number)
+            .with_stages(attempt.stages.clone())
+            .with_tests(tests)
+            .with_log_url(stage_url.or(run_url))
+            .with_reason(reason);
+        Some(report)
+    }
+
+    async fn release(&self, run: &RunId) {
+        let release = || self.provisioner.release(run, &self.journal);
+        if let Err(error) = RELEASE.run("provisioner::release", release).await {
+            tracing::error!(%run, "could not release the node, the orphan sweep will try again: {error}");
+        }
+    }
+
+    /// Ends the lease as the outcome demands.
+    async fn settle_claim(
+        &self,
+        claim: Box<dyn Claim>,
+        attempt: &Attempt<'_>,
+        outcome: AttemptOutcome,
+    ) -> Ended {
+        match outcome {
+            AttemptOutcome::Verdict(..)
+            | AttemptOutcome::Stopped(StopReason::Superseded | StopReason::Cancelled) => {
+                ended(claim.complete().await, Ended::Finished)
+            }
+            AttemptOutcome::Infrastructure { why, .. } => {
+                let after = retry_delay(self.retry_first, self.retry_cap, attempt.number);
+                tracing::warn!(run = %attempt.run, job = %attempt.job.name, target = %attempt.job.target(), attempt = attempt.number, "the infrastructure failed, another attempt follows: {why}");
+                attempt.notify(UpdateKind::Retrying { why: why.clone(), after }).await;
+                ended(claim.retry(after, &why).await, Ended::Unfinished)
+            }
+            AttemptOutcome::Misconfigured { why } => {
+                tracing::error!(run = %attempt.run, "the lab is not set up for this job, it becomes a dead letter: {why}");
+                attempt.notify(UpdateKind::HandedBack { why: why.clone() }).await;
+                ended(claim.reject(&why).await, Ended::Unfinished)
+            }
+            AttemptOutcome::Stopped(StopReason::LeaseLost) => {
+                attempt.notify(UpdateKind::HandedBack { why: "the lease was lost".into() }).await;
+                Ended::Unfinished
+            }
+            AttemptOutcome::Stopped(StopReason::HandBack) => {
+                attempt.notify(UpdateKind::HandedBack { why: "the operator is shutting down".into() }).await;
+                ended(claim.hand_back().await, Ended::Unfinished)
+            }
+        }
+    }
+}
+
+/// A claim that could not be settled loses nothing: the lease runs out, and reporters report a job that ran twice once.
+fn ended(result: Result<()>, how: Ended) -> Ended {
+    match result {
+        Ok(()) => how,
+        Err(error) if error.kind() == ErrorKind::LeaseLost => {
+            tracing::error!("the lease was lost at the end: {error}");
+            Ended::Unfinished
+        }
+        Err(error) => {
+            tracing::error!("could not settle the claim, its lease will run out: {error}");
+            how
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The orphan sweep: finds nodes and other resources whose runs have no lease any more, and deletes them.
+
+mod orphan;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+
+pub use self::orphan::Orphan;
+use super::shutdown::Shutdown;
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, Result};
+use crate::memory::MemoryJournal;
+use crate::retry::Backoff;
+use crate::traits::{Journal, Provisioner, Queue};
+
+/// Runs that are released at the same time: a crash leaves a few, and the cloud has other work too.
+const PARALLEL: usize = 4;
+
+/// The first delay after a sweep that failed because something could not be asked; it grows up to the interval.
+const RETRY_DELAY: Duration = Duration::from_secs(30);
+
+/// Deletes what is left of runs that no operator holds any more.
+///
+/// What a provisioner has made for a run, by the cloud's list or by the journal, is an orphan once the run has no
+/// lease and the youngest trace of it is older than a safety age. An operator that crashes keeps its leases until
+/// they run out; the next sweep after that finds its nodes.
+///
+/// - What has a lease, on any machine, is never touched; nor is what does not carry our owner.
+/// - Where the cloud, the journal or the queue cannot be asked, nothing is deleted.
+/// - Any number of sweepers may sweep at the same time, beside any number of operators: releasing is idempotent, and
+///   a run that has lost its lease never gets it back.
+///
+/// The owner must belong to this installation alone: for an installation with another queue, all of our resources are
+/// orphans.
+pub struct Sweeper {
+    provisioner: Arc<dyn Provisioner>,
+    queue: Arc<dyn Queue>,
+    journal: Arc<dyn Journal>,
+    safety_age: Duration,
+    interval: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a sweep did.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct SweepReport {
+    /// Deleted.
+    pub released: Vec<Orphan>,
+    /// Still there, and why; the next sweep tries again.
+    pub left: Vec<UnreleasedOrphan>,
+}
+
+/// An orphan that could not be deleted.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct UnreleasedOrphan {
+    /// What is left.
+    pub orphan: Orphan,
+    /// Why.
+    pub error: Error,
+}
+
+impl Sweeper {
+    /// A sweeper with an empty journal, a safety age of ten minutes, and an interval of ten minutes.
+    pub fn new(provisioner: impl Provisioner + 'static, queue: impl Queue + 'static) -> Self {
+        Self {
+            provisioner: Arc::new(provisioner),
+            queue: Arc::new(queue),
+            journal: Arc::new(MemoryJournal::default()),
+            safety_age: Duration::from_secs(600),
+            interval: Duration::from_secs(600),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// The provisioner's journal: it knows what the cloud does not show, or shows without our tag. Default: an empty
+    /// one.
+    #[must_use]
+    pub fn with_journal(mut self, journal: impl Journal + 'static) -> Self {
+        self.journal = Arc::new(journal);
+        self
+    }
+
+    /// What is younger than this is not touched.
+    #[must_use]
+    pub fn with_safety_age(mut self, age: Duration) -> Self {
+        self.safety_age = age;
+        self
+    }
+
+    /// The interval of [`run`](Self::run). Each sweep comes up to half of it earlier, so that operators that started
+    /// together do not sweep at the same moment.
+    #[must_use]
+    pub fn with_interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Reads the time from this clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Lists what [`sweep`](Self::sweep) would delete, the oldest run first. Changes nothing.
+    ///
+    /// # Errors
+    /// Whatever keeps the journal, the cloud or the queue from answering.
+    pub async fn plan(&self) -> Result<Vec<Orphan>> {
+        let now = self.clock.now();
+        // First the resources, then the leases. A run makes nothing before its claim is granted, so whatever is
+        // listed here was claimed before the leases are read: if its run is not among them, its lease has ended. In
+        // the other order, a run that begins between the two calls would look like an orphan.
+        let entries = self.journal.open().await.map_err(|error| error.during("journal::open"))?;
+        let owned = self.provisioner.list_owned().await;
+        let owned = owned.map_err(|error| error.during("provisioner::list_owned"))?;
+        let leased = self.queue.leased_runs().await.map_err(|error| error.during("queue::leased_runs"))?;
+        let leased = HashSet::from_iter(leased);
+        Ok(orphan::orphans(entries, owned, &leased, now, self.safety_age))
+    }
+
+    /// Deletes what [`plan`](Self::plan) lists.
+    ///
+    /// # Errors
+    /// Those of [`plan`](Self::plan). What could not be deleted is no error: it is listed in [`SweepReport::left`].
+    pub async fn sweep(&self) -> Result<SweepReport> {
+        let orphans = self.plan().await?;
+        let mut results = stream::iter(orphans)
+            .map(|orphan| async { (self.release(&orphan).await, orphan) })
+            .buffer_unordered(PARALLEL);
+        let mut report = SweepReport::default();
+        while let Some((result, orphan)) = results.next().await {
+            match result {
+                Ok(()) => {
+                    tracing::warn!("released an orphan: {orphan}");
+                    report.released.push(orphan);
+                }
+                Err(error) => {
+                    tracing::error!("could not release an orphan, {orphan}: {error}");
+                    report.left.push(UnreleasedOrphan { orphan, error });
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    async fn release(&self, orphan: &Orphan) -> Result<()> {
+        let released = self.provisioner.release(&orphan.run, &self.journal).await;
+        released.map_err(|error| error.during("provisioner::release"))?;
+        // Most provisioners have done so themselves. This is for the entries of a provisioner that was replaced since.
+        for entry in &orphan.entries {
+            self.journal.gone(entry.entry).await.map_err(|error| error.during("journal::gone"))?;
+        }
+        Ok(())
+    }
+
+    /// Sweeps at once and then at intervals, until a shutdown is requested. A sweep that is interrupted does no harm.
+    pub async fn run(&self, shutdown: &Shutdown) {
+        let sweeps = async {
+            let mut pause = Backoff::new(self.interval, self.interval);
+            let mut retry = Backoff::new(RETRY_DELAY.min(self.interval), self.interval);
+            loop {
+                let delay = match self.sweep().await {
+                    Ok(_) => {
+                        retry.reset();
+                        pause.next_delay()
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            "the orphan sweep could not list what there is, nothing was deleted: {error}"
+                        );
+                        retry.next_delay()
+                    }
+                };
+                tokio::time::sleep(delay).await;
+            }
+        };
+        tokio::select! { biased; () = shutdown.begun() => {}, () = sweeps => {} }
+    }
+}
+
+impl fmt::Debug for Sweeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sweeper")
+            .field("safety_age", &self.safety_age)
+            .field("interval", &self.interval)
+            .finish_non_exhaustive()
+    }
+}

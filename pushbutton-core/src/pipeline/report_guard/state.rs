@@ -1,0 +1,257 @@
+//! Whether reports are muted: a pure state machine over finished runs and control messages.
+
+use std::collections::{HashSet, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::control::ControlMessage;
+use crate::job::Job;
+use crate::names::ChangeNumber;
+
+use crate::verdict::Verdict;
+
+/// ControlMessages of this kind that are remembered: people send a handful a day, and muted operators repeat theirs
+/// twice.
+const REMEMBERED: usize = 1000;
+
+/// Why reports are muted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Muted {
+    /// Who muted them.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Muted {
+    pub(super) fn message(&self) -> ControlMessage {
+        let Self { by, why, since } = self.clone();
+        ControlMessage::Muted { by, why, at: since }
+    }
+}
+
+/// Whether reports are muted, and how many changes have failed.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    muted: Option<Muted>,
+    /// The latest unmuting, by the clock of the machine it was sent from.
+    unmuted: Option<Timestamp>,
+    /// ControlMessages heard so far: a listener that begins again hears a whole day of them once more.
+    seen: VecDeque<ControlMessage>,
+    /// Changes whose runs failed since the last success.
+    failed: HashSet<ChangeNumber>,
+}
+
+/// What a message changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Nothing.
+    None,
+    /// Reports are muted from now on.
+    Muted,
+    /// Reports are no longer muted.
+    Unmuted,
+}
+
+impl State {
+    pub(super) fn muted(&self) -> Option<&Muted> {
+        self.muted.as_ref()
+    }
+
+    /// Counts a finished run. Mutes reports when runs of `limit` changes have failed without a success between them.
+    pub(super) fn count(
+        &mut self,
+        limit: usize,
+        by: &str,
+        job: &Job,
+        verdict: &Verdict,
+        now: Timestamp,
+    ) -> Option<Muted> {
+        if *verdict == Verdict::Success {
+            self.failed.clear();
+        }
+        // Superseded, cancelled and skipped runs say nothing about the lab.
+        if *verdict == Verdict::Success || !verdict.is_reported() || limit == 0 || self.muted.is_some() {
+            return None;
+        }
+        // Several failures of one change may be the change's own fault: they count once.
+        self.failed.insert(job.change.number);
+        if self.failed.len() < limit {
+            return None;
+        }
+        self.failed.clear();
+        let why = format!(
+            "the runs of the last {limit} changes all failed; the last was {} on {}: {verdict}",
+            job.name,
+            job.target()
+        );
+        // Always later than the last unmuting, even if the clocks differ: other operators compare these times.
+        let since = self.unmuted.map_or(now, |unmuted| now.max(unmuted + SignedDuration::from_millis(1)));
+        self.muted = Some(Muted { by: by.to_owned(), why, since });
+        self.muted.clone()
+    }
+
+    /// Applies a message. The same message again changes nothing, so that a subscriber may get the past as often as
+    /// it likes.
+    pub(super) fn observe(&mut self, message: &ControlMessage) -> Effect {
+        if !matches!(message, ControlMessage::Muted { .. } | ControlMessage::Unmuted { .. }) {
+            return Effect::None;
+        }
+        if self.seen.contains(message) {
+            return Effect::None;
+        }
+        if self.seen.len() >= REMEMBERED {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(message.clone());
+        match message {
+            ControlMessage::Muted { by, why, at } => {
+                // An operator that was disconnected may send a muting that a person has ended since.
+                let ended = self.unmuted.is_some_and(|unmuted| *at <= unmuted);
+                if ended || self.muted.is_some() {
+                    return Effect::None;
+                }
+                self.muted = Some(Muted { by: by.clone(), why: why.clone(), since: *at });
+                Effect::Muted
+            }
+            ControlMessage::Unmuted { at, .. } => {
+                self.unmuted = self.unmuted.max(Some(*at));
+                // A muting of this operator that was not broadcast yet, with a later time, began after the unmuting:
+                // it stays.
+                let not_broadcast =
+                    |muted: &Muted| muted.since > *at && !self.seen.contains(&muted.message());
+                if self.muted.as_ref().is_none_or(not_broadcast) {
+                    return Effect::None;
+                }
+                self.muted = None;
+                self.failed.clear();
+                Effect::Unmuted
+            }
+            _ => Effect::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::StageName;
+    use crate::samples::{self, AT};
+
+    fn at(minutes: i64) -> Timestamp {
+        AT + SignedDuration::from_mins(minutes)
+    }
+
+    fn muted(minutes: i64) -> ControlMessage {
+        ControlMessage::Muted { by: "host-3".into(), why: "ten in a row".into(), at: at(minutes) }
+    }
+
+    fn unmuted(minutes: i64) -> ControlMessage {
+        ControlMessage::Unmuted { by: "ops".into(), at: at(minutes) }
+    }
+
+    fn failure() -> Verdict {
+        Verdict::Failure { stage: StageName::new("tempest").unwrap() }
+    }
+
+    /// Counts one run for each change, and returns whether that muted reports.
+    fn count(state: &mut State, changes: &[u64], verdict: &Verdict) -> bool {
+        let count = |change: &u64| {
+            let job = samples::job_on(*change, "tempest");
+            state.count(3, "host-1", &job, verdict, at(0)).is_some()
+        };
+        changes.iter().map(count).filter(|began| *began).count() > 0
+    }
+
+    #[test]
+    fn failures_count_once_per_change_and_until_a_success() {
+        let mut state = State::default();
+        assert!(!count(&mut state, &[1, 2, 2, 1, 2], &failure()), "two changes, however often");
+        assert!(!count(&mut state, &[3], &Verdict::Superseded), "that says nothing about the lab");
+        assert!(!count(&mut state, &[3], &Verdict::Success));
+        assert!(!count(&mut state, &[4, 5], &Verdict::NodeFailure));
+        assert!(count(&mut state, &[6], &failure()));
+        let muted = state.muted().unwrap();
+        assert_eq!(
+            muted.why,
+            "the runs of the last 3 changes all failed; the last was tempest on 6,2: FAILURE in stage tempest"
+        );
+        assert!(!count(&mut state, &[7, 8, 9], &failure()), "muted already");
+    }
+
+    #[test]
+    fn a_limit_of_none_never_mutes() {
+        let mut state = State::default();
+        for change in 0..50 {
+            let job = samples::job_on(change, "tempest");
+            assert_eq!(state.count(0, "host-1", &job, &failure(), at(0)), None);
+        }
+    }
+
+    #[test]
+    fn an_old_muting_that_arrives_after_its_end_changes_nothing() {
+        let mut state = State::default();
+        for message in [muted(0), unmuted(5)] {
+            state.observe(&message);
+        }
+        assert_eq!(state.observe(&muted(0)), Effect::None, "seen before");
+        assert_eq!(state.observe(&muted(4)), Effect::None, "older than the unmuting");
+        assert_eq!(state.observe(&muted(6)), Effect::Muted);
+    }
+
+    #[test]
+    fn past_messages_may_arrive_again_in_any_state() {
+        let past = [muted(0), unmuted(5), muted(10)];
+        let mut state = State::default();
+        for message in &past {
+            state.observe(message);
+        }
+        let effects: Vec<_> = past.iter().map(|message| state.observe(message)).collect();
+        assert_eq!(effects, [Effect::None; 3]);
+        assert_eq!(state.muted().unwrap().since, at(10));
+    }
+
+    #[test]
+    fn a_person_is_obeyed_also_when_their_clock_is_behind() {
+        let mut state = State::default();
+        state.observe(&muted(10));
+        assert_eq!(state.observe(&unmuted(3)), Effect::Unmuted);
+        assert_eq!(state.observe(&muted(10)), Effect::None, "repeated by an operator that was disconnected");
+    }
+
+    #[test]
+    fn a_muting_here_is_later_than_an_unmuting_by_a_clock_that_is_ahead() {
+        let mut state = State::default();
+        state.observe(&unmuted(60));
+        assert!(count(&mut state, &[1, 2, 3], &failure()));
+        assert!(state.muted().unwrap().since > at(60));
+    }
+
+    #[test]
+    fn an_old_unmuting_does_not_end_a_muting_that_was_not_broadcast_yet() {
+        let mut state = State::default();
+        assert!(count(&mut state, &[1, 2, 3], &failure()));
+        let ours = state.muted().unwrap().message();
+        // The broker was away: only now the older messages arrive.
+        assert_eq!(state.observe(&unmuted(-30)), Effect::None);
+        assert_eq!(state.observe(&ours), Effect::None);
+        assert_eq!(
+            state.observe(&unmuted(-1)),
+            Effect::Unmuted,
+            "a person, after all: their clock is behind"
+        );
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut state = State::default();
+        for n in 0..2 * REMEMBERED as i64 {
+            state.observe(&unmuted(n));
+        }
+        assert_eq!(state.seen.len(), REMEMBERED);
+    }
+}

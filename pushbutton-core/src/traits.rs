@@ -1,0 +1,631 @@
+//! The traits that backends implement: the five parts of a pipeline in the order in which the data flows, then the
+//! small ones.
+//!
+//! | trait | its part | small traits beside it |
+//! |---|---|---|
+//! | [`EventSource`] | what happened upstream | [`EventStore`]: which events were handled |
+//! | [`Queue`], [`Claim`] | carries jobs from handlers to operators | [`DeadLetters`]: jobs that nobody will run |
+//! | [`Provisioner`] | makes nodes | [`Journal`]: what is about to be made |
+//! | [`Executor`] | runs stages on nodes | [`ChangeStatusLookup`]: is the patch set still current? |
+//! | [`Reporter`] | reports on the review, to the history, to chat | [`Alerter`]: calls the lab's own people |
+//!
+//! The documentation of a method is its contract. The suites of `pushbutton-testkit` check each bullet, on the
+//! in-memory parts of this crate, on the embedded SQLite parts and on the real backends alike. All traits are
+//! object-safe, and `Box<T>` and `Arc<T>` implement whatever `T` implements.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::Stream;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::control::ControlMessage;
+use crate::error::Result;
+use crate::event::{Event, EventId, Position};
+use crate::job::{Job, JobFilter};
+use crate::line_sink::LineSink;
+use crate::names::{PatchsetNumber, RunId};
+use crate::node::{Node, NodeRequest, OwnedResource, ResourceKind};
+use crate::report::Update;
+use crate::run::{Stage, StageContext, StageOutcome};
+use crate::setters::setters;
+
+// ---- 1. events in --------------------------------------------------------------------------------------------------
+
+/// Yields what happens upstream.
+///
+/// ```
+/// use pushbutton_core::{Event, EventSource, Position, Result, async_trait};
+///
+/// /// Yields the events of a recording, then ends.
+/// struct Recording(std::vec::IntoIter<Event>);
+///
+/// #[async_trait]
+/// impl EventSource for Recording {
+///     async fn next(&mut self) -> Result<Option<Event>> {
+///         Ok(self.0.next())
+///     }
+///
+///     async fn commit(&mut self, _: &Position) -> Result<()> {
+///         Ok(()) // a recording begins at its start each time
+///     }
+/// }
+/// ```
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait EventSource: Send {
+    /// Waits for the next event.
+    ///
+    /// # Contract
+    /// - `None` means that a finite source has ended. A live source waits, without a limit.
+    /// - At least once: an event may come again, with the same [`EventId`].
+    /// - Reconnects by itself, and never ends on a temporary error. After any gap it fetches what it missed.
+    /// - Yields nothing older than the committed position, and on a first start nothing older than the start.
+    /// - A line that cannot be parsed is logged and skipped. It never ends the source.
+    /// - Cancel-safe: a dropped call loses no event.
+    ///
+    /// # Errors
+    /// Permanent ones only, such as a refused login: a person must act.
+    async fn next(&mut self) -> Result<Option<Event>>;
+
+    /// Records that everything up to this position is durable.
+    ///
+    /// The source is the only owner of the position: the handler keeps no copy.
+    ///
+    /// # Contract
+    /// - After a restart the source continues from the last committed position.
+    /// - A position older than the committed one changes nothing.
+    async fn commit(&mut self, position: &Position) -> Result<()>;
+}
+
+/// Remembers which events were handled, and for a source its position, across restarts.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait EventStore: Send + Sync {
+    /// Whether this event was recorded.
+    async fn has_seen(&self, event: &EventId) -> Result<bool>;
+
+    /// Records an event as handled: all jobs that it called for are durable.
+    ///
+    /// # Contract
+    /// - `Ok(true)` when it is new, `Ok(false)` when it was recorded before.
+    /// - `Ok` means durable.
+    async fn record(&self, event: &EventId) -> Result<bool>;
+
+    /// The committed position; none before the first commit.
+    async fn position(&self) -> Result<Option<Position>>;
+
+    /// Commits a position. Called by the source that owns it.
+    ///
+    /// # Contract
+    /// - Never goes back: an older position than the committed one changes nothing.
+    async fn commit(&self, position: &Position) -> Result<()>;
+}
+
+// ---- 2. jobs -------------------------------------------------------------------------------------------------------
+
+/// Carries jobs from handlers to operators, durably.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> pushbutton_core::Result<()> {
+/// use pushbutton_core::memory::MemoryQueue;
+/// use pushbutton_core::{JobFilter, Queue, samples};
+///
+/// let queue = MemoryQueue::default();
+/// queue.publish(&samples::job("tempest")).await?;
+/// let claim = queue.claim(&JobFilter::any()).await?;
+/// assert_eq!(claim.job().name.as_str(), "tempest");
+/// claim.complete().await?;
+/// assert_eq!(queue.depth().await?.waiting, 0);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Puts a job on the queue.
+    ///
+    /// # Contract
+    /// - `Ok` means durable: the job survives the end of this process and of the broker.
+    /// - Jobs are claimed in the order in which they were published, apart from retries and lost leases.
+    /// - Idempotent: a job that is queued, leased, completed or rejected already (by [`Job::id`]) is not run a second
+    ///   time.
+    /// - After an error the job may or may not be on the queue. Publishing it again is safe.
+    async fn publish(&self, job: &Job) -> Result<()>;
+
+    /// Waits for a job that the filter matches, and takes a lease on it.
+    ///
+    /// # Contract
+    /// - Waits without polling where the backend can tell, and without a limit.
+    /// - A job that the filter does not match stays in its place, and never blocks the jobs behind it.
+    /// - Of many callers, on many machines, exactly one gets the job.
+    /// - The lease lasts [`Claim::lease`] from now. Unless it is renewed, another claim gets the job after it ends.
+    /// - Survives reconnects of the backend. A broker restart shorter than the lease disturbs no claim.
+    /// - Cancel-safe: a dropped call takes no job, or gives it back.
+    async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>>;
+
+    /// Sends every operator a message that concerns queued and running jobs.
+    ///
+    /// # Contract
+    /// - `Ok` means durable: operators that start later receive it too, for at least a day.
+    async fn broadcast(&self, message: &ControlMessage) -> Result<()>;
+
+    /// Subscribes to control messages: those of the last day, then all that follow.
+    ///
+    /// # Contract
+    /// - Each subscriber gets every message, in the order of the broadcasts.
+    /// - The stream reconnects by itself. An error in it is permanent, and its last item.
+    async fn control_messages(&self) -> Result<ControlMessages>;
+
+    /// Counts what is on the queue.
+    async fn depth(&self) -> Result<QueueDepth>;
+
+    /// Lists the runs whose leases have not ended: what the orphan sweep must not touch.
+    ///
+    /// # Contract
+    /// - Complete: it holds every run whose claim was granted, on any machine, before this call began and has not
+    ///   ended since.
+    async fn leased_runs(&self) -> Result<Vec<RunId>>;
+}
+
+/// A stream of [`Queue::control_messages`].
+pub type ControlMessages = Pin<Box<dyn Stream<Item = Result<ControlMessage>> + Send>>;
+
+/// A lease on one job. If it is dropped without an ending, the lease runs out and the job comes back.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Claim: Send + Sync {
+    /// The claimed job.
+    fn job(&self) -> &Job;
+
+    /// The run that the claim begins: a new id for each claim, known to the queue, so that leases protect nodes from
+    /// the sweep.
+    fn run(&self) -> &RunId;
+
+    /// How long the lease lasts from the claim or the last renewal.
+    fn lease(&self) -> Duration;
+
+    /// Renews the lease.
+    ///
+    /// # Contract
+    /// - After `Ok` the lease lasts [`Claim::lease`] from the start of the call.
+    /// - [`ErrorKind::LeaseLost`](crate::ErrorKind::LeaseLost), permanent, once another operator may hold the job:
+    ///   stop the run at once.
+    /// - A temporary error leaves the lease as it is: try again before it ends.
+    /// - Cancel-safe.
+    async fn renew(&self) -> Result<()>;
+
+    /// Ends the job: it will not be run again.
+    ///
+    /// # Contract
+    /// - Idempotent with [`Queue::publish`]: the same job published later is not run again.
+    /// - `LeaseLost` when another operator may hold the job.
+    async fn complete(self: Box<Self>) -> Result<()>;
+
+    /// Returns the job to be tried again, not before `after` has passed.
+    ///
+    /// # Contract
+    /// - Counts as a failed attempt: the next claim's [`Job::failed_attempts`] is one more.
+    /// - The delay survives restarts.
+    async fn retry(self: Box<Self>, after: Duration, why: &str) -> Result<()>;
+
+    /// Returns the job at once, as if it had not been claimed: at shutdown.
+    ///
+    /// # Contract
+    /// - Does not count as an attempt.
+    async fn hand_back(self: Box<Self>) -> Result<()>;
+
+    /// Makes the job a dead letter.
+    ///
+    /// # Contract
+    /// - It is kept with the reason, and listed by [`DeadLetters::list`].
+    async fn reject(self: Box<Self>, why: &str) -> Result<()>;
+}
+
+/// Counts of jobs, by where they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct QueueDepth {
+    /// Waiting to be claimed, including those that wait for a retry.
+    pub waiting: u64,
+    /// Claimed.
+    pub leased: u64,
+    /// Dead letters.
+    pub dead: u64,
+}
+
+impl QueueDepth {
+    /// These counts.
+    pub fn new(waiting: u64, leased: u64, dead: u64) -> Self {
+        Self { waiting, leased, dead }
+    }
+}
+
+/// Lists and ends dead letters: jobs that were rejected, or could not be read. For people; the pipeline itself does
+/// not need it.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait DeadLetters: Send + Sync {
+    /// Lists dead letters, oldest first, at most `limit`.
+    ///
+    /// # Contract
+    /// - Listing changes nothing.
+    async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>>;
+
+    /// Puts a dead letter's job back on the queue with all its attempts available again. Returns whether there was
+    /// such a letter.
+    ///
+    /// # Contract
+    /// - `Ok(true)` means durable: the letter is gone, and the job waits to be claimed.
+    /// - `Ok(false)` when no letter has this [`DeadLetter::id`]: another caller may have taken it.
+    /// - A letter whose job could not be read stays, with a permanent
+    ///   [`ErrorKind::Invalid`](crate::ErrorKind::Invalid).
+    async fn requeue(&self, letter: &str) -> Result<bool>;
+
+    /// Deletes a dead letter. Returns whether there was one.
+    ///
+    /// # Contract
+    /// - `Ok(true)` means durable. The job is not run, also when it is published again.
+    async fn remove(&self, letter: &str) -> Result<bool>;
+}
+
+/// A job that nobody will run, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// Its name for [`DeadLetters::requeue`] and [`DeadLetters::remove`]: the job's id where the job could be read.
+    pub id: String,
+    /// The job; none when it could not be read.
+    pub job: Option<Job>,
+    /// Why it was rejected.
+    pub why: String,
+    /// When, where the backend knows.
+    pub at: Option<Timestamp>,
+}
+
+impl DeadLetter {
+    /// A dead letter without a readable job.
+    pub fn new(id: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { id: id.into(), job: None, why: why.into(), at: None }
+    }
+
+    /// The dead letter of a job, named by the job's id.
+    pub fn of_job(job: Job, why: impl Into<String>) -> Self {
+        Self { job: Some(job.clone()), ..Self::new(job.id.as_str(), why) }
+    }
+}
+
+setters!(DeadLetter { job / with_job: Option<Job>, at / with_at: Option<Timestamp> });
+
+// ---- 3. nodes ------------------------------------------------------------------------------------------------------
+
+/// Makes nodes and deletes them.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use pushbutton_core::{Journal, Node, NodeRequest, OwnedResource, Provisioner, Result, RunId, async_trait};
+///
+/// /// One machine that is always there, for tests with a single slot.
+/// struct OneMachine;
+///
+/// #[async_trait]
+/// impl Provisioner for OneMachine {
+///     async fn provision(&self, request: &NodeRequest, _: &Arc<dyn Journal>) -> Result<Node> {
+///         Ok(Node::ssh("rack-7", request.label.clone(), "192.0.2.7", "stack"))
+///     }
+///
+///     async fn release(&self, _: &RunId, _: &Arc<dyn Journal>) -> Result<()> {
+///         Ok(()) // nothing was made
+///     }
+///
+///     async fn list_owned(&self) -> Result<Vec<OwnedResource>> {
+///         Ok(Vec::new())
+///     }
+/// }
+/// ```
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Provisioner: Send + Sync {
+    /// Makes a node and waits until it accepts SSH connections.
+    ///
+    /// A provisioner that makes something which outlives the process records it in `journal` first, so that a crash
+    /// between the request and the answer leaks nothing.
+    ///
+    /// # Contract
+    /// - Whatever it makes carries the owner and the run, from the first request on.
+    /// - Fails fast once the node cannot come up, with the cloud's own words
+    ///   ([`Error::for_people`](crate::Error::for_people)), and at the latest at the request's deadline.
+    /// - May fail or be dropped half-way: [`release`](Self::release) then deletes what was made.
+    /// - Permanent errors are those that another attempt cannot fix (no such flavor). A full cloud is temporary.
+    async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node>;
+
+    /// Deletes all that was made for a run.
+    ///
+    /// # Contract
+    /// - Idempotent: when nothing is left to delete it is `Ok`.
+    /// - Works for a half-made and for a vanished node, and after a restart of this process.
+    /// - `Ok` means gone, or certain to go: the cloud has accepted every deletion.
+    /// - Never touches what carries another owner or another run.
+    async fn release(&self, run: &RunId, journal: &Arc<dyn Journal>) -> Result<()>;
+
+    /// Lists all that carries our ownership tag.
+    async fn list_owned(&self) -> Result<Vec<OwnedResource>>;
+}
+
+/// Remembers what a provisioner is about to make, so that a crash between a cloud's act and its answer leaks nothing.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// Records that something is about to be made; returns the number of the entry.
+    ///
+    /// # Contract
+    /// - `Ok` means durable: call it before the cloud.
+    async fn intend(&self, run: &RunId, kind: ResourceKind, name: &str) -> Result<u64>;
+
+    /// Records the cloud's id for it.
+    async fn made(&self, entry: u64, id: &str) -> Result<()>;
+
+    /// Records that it is gone, or was never made.
+    ///
+    /// # Contract
+    /// - Idempotent.
+    async fn gone(&self, entry: u64) -> Result<()>;
+
+    /// Lists what is not gone, oldest first.
+    async fn open(&self) -> Result<Vec<JournalEntry>>;
+}
+
+/// Something that was made, or was about to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct JournalEntry {
+    /// The number of the entry.
+    pub entry: u64,
+    /// The run it is for.
+    pub run: RunId,
+    /// What it is.
+    pub kind: ResourceKind,
+    /// The name it was to be given.
+    pub name: String,
+    /// The cloud's id for it; none when the answer never came.
+    pub id: Option<String>,
+    /// When the intent was recorded.
+    pub at: Timestamp,
+}
+
+impl JournalEntry {
+    /// An intent without an answer.
+    pub fn new(entry: u64, run: RunId, kind: ResourceKind, name: impl Into<String>, at: Timestamp) -> Self {
+        Self { entry, run, kind, name: name.into(), id: None, at }
+    }
+}
+
+setters!(JournalEntry { id / with_id: Option<String> });
+
+// ---- 4. stages -----------------------------------------------------------------------------------------------------
+
+/// Runs stages on nodes.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use pushbutton_core::{
+///     CancellationToken, Executor, LineSink, Node, Result, Stage, StageContext, StageOutcome, StageStatus, async_trait,
+/// };
+///
+/// /// Does nothing, until it is cancelled or the time limit passes.
+/// struct Idle;
+///
+/// #[async_trait]
+/// impl Executor for Idle {
+///     async fn execute(
+///         &self,
+///         stage: &Stage,
+///         _: &[Node],
+///         _: &StageContext,
+///         lines: &LineSink,
+///         cancel: &CancellationToken,
+///     ) -> Result<StageOutcome> {
+///         let began = Instant::now();
+///         lines.line(format!("stage {} waits", stage.name));
+///         let status = tokio::select! {
+///             () = cancel.cancelled() => StageStatus::Cancelled,
+///             () = tokio::time::sleep(stage.timeout) => StageStatus::TimedOut,
+///         };
+///         Ok(StageOutcome::new(status, began.elapsed()))
+///     }
+/// }
+/// ```
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Executor: Send + Sync {
+    /// Runs one stage to its end.
+    ///
+    /// # Contract
+    /// - Output goes to `lines` while it is written, in order, and to the console log in [`StageContext::log_dir`]. A
+    ///   slow or closed reader never blocks the stage.
+    /// - Ends within the stage's time limit (`TimedOut`), or soon after `cancel` (`Cancelled`): TERM to every process
+    ///   of the stage, output still read, KILL after a grace time. No process of the stage outlives the call, also
+    ///   when the call is dropped.
+    /// - An unreachable node is `Unreachable`, whatever else failed.
+    /// - What the stage does wrong is an outcome. An error means that the stage could not be run at all.
+    async fn execute(
+        &self,
+        stage: &Stage,
+        nodes: &[Node],
+        context: &StageContext,
+        lines: &LineSink,
+        cancel: &CancellationToken,
+    ) -> Result<StageOutcome>;
+}
+
+/// Looks up how changes stand upstream.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait ChangeStatusLookup: Send + Sync {
+    /// Whether a job's patch set is still worth a machine.
+    ///
+    /// # Contract
+    /// - Answers from upstream's present state, not from memory.
+    /// - A change that upstream no longer shows is [`PatchsetStatus::Closed`].
+    /// - Temporary when upstream cannot be asked: the caller decides whether to go on without an answer.
+    async fn status(&self, job: &Job) -> Result<PatchsetStatus>;
+}
+
+/// How a job's patch set stands upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PatchsetStatus {
+    /// It is the newest of an open change.
+    Current,
+    /// A newer one exists.
+    Superseded {
+        /// The newest.
+        by: PatchsetNumber,
+    },
+    /// The change was merged, abandoned or deleted.
+    Closed,
+}
+
+// ---- 5. reports ----------------------------------------------------------------------------------------------------
+
+/// Reports to people and systems how runs go.
+///
+/// ```
+/// use pushbutton_core::{Reporter, Result, Update, UpdateKind, async_trait};
+///
+/// /// Prints one line for each finished run.
+/// struct Printer;
+///
+/// #[async_trait]
+/// impl Reporter for Printer {
+///     async fn report(&self, update: &Update) -> Result<()> {
+///         if let UpdateKind::Finished { report } = &update.kind {
+///             println!("{} {}: {}", update.job.name, update.job.target(), report.verdict);
+///         }
+///         Ok(())
+///     }
+///
+///     fn name(&self) -> &str {
+///         "printer"
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait Reporter: Send + Sync {
+    /// Records one step of a run, and reports where there is something to report.
+    ///
+    /// # Contract
+    /// - Updates of one run come in order. Those of several runs may mix.
+    /// - Idempotent: given the same `Finished` twice, also after a restart, it reports once.
+    /// - An update that it does not need is `Ok`, and costs next to nothing.
+    /// - Temporary errors are retried for `Finished`. Errors of all other steps are logged and dropped.
+    async fn report(&self, update: &Update) -> Result<()>;
+
+    /// A short name for logs, as `gerrit` or `slack:#storage-ci`.
+    fn name(&self) -> &str;
+}
+
+/// Calls a person of the lab, who is not upstream.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Alerter: Send + Sync {
+    /// Asks for a person's attention.
+    ///
+    /// # Contract
+    /// - `Ok` means that another system has accepted the message, such as a mail server.
+    /// - Never sent to the review, nor to anyone upstream.
+    async fn alert(&self, subject: &str, text: &str) -> Result<()>;
+}
+
+// ---- boxes and shared pointers implement what they point to --------------------------------------------------------
+
+#[async_trait]
+impl<T: EventSource + ?Sized> EventSource for Box<T> {
+    async fn next(&mut self) -> Result<Option<Event>> {
+        (**self).next().await
+    }
+
+    async fn commit(&mut self, position: &Position) -> Result<()> {
+        (**self).commit(position).await
+    }
+}
+
+/// Implements a trait of `&self` methods for `Box<T>` and `Arc<T>`.
+macro_rules! forward {
+    ($trait:ident { $($body:tt)* }) => {
+        forward!(@one Box, $trait { $($body)* });
+        forward!(@one Arc, $trait { $($body)* });
+    };
+    (@one $pointer:ident, $trait:ident {
+        $(async fn $method:ident(&self $(, $argument:ident: $type:ty)* $(,)?) -> $output:ty;)*
+        $(fn $plain:ident(&self) -> $plain_output:ty;)*
+    }) => {
+        #[async_trait]
+        impl<T: $trait + ?Sized> $trait for $pointer<T> {
+            $(async fn $method(&self $(, $argument: $type)*) -> $output {
+                (**self).$method($($argument),*).await
+            })*
+            $(fn $plain(&self) -> $plain_output {
+                (**self).$plain()
+            })*
+        }
+    };
+}
+
+forward!(EventStore {
+    async fn has_seen(&self, event: &EventId) -> Result<bool>;
+    async fn record(&self, event: &EventId) -> Result<bool>;
+    async fn position(&self) -> Result<Option<Position>>;
+    async fn commit(&self, position: &Position) -> Result<()>;
+});
+forward!(Queue {
+    async fn publish(&self, job: &Job) -> Result<()>;
+    async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>>;
+    async fn broadcast(&self, message: &ControlMessage) -> Result<()>;
+    async fn control_messages(&self) -> Result<ControlMessages>;
+    async fn depth(&self) -> Result<QueueDepth>;
+    async fn leased_runs(&self) -> Result<Vec<RunId>>;
+});
+forward!(DeadLetters {
+    async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>>;
+    async fn requeue(&self, letter: &str) -> Result<bool>;
+    async fn remove(&self, letter: &str) -> Result<bool>;
+});
+forward!(Provisioner {
+    async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node>;
+    async fn release(&self, run: &RunId, journal: &Arc<dyn Journal>) -> Result<()>;
+    async fn list_owned(&self) -> Result<Vec<OwnedResource>>;
+});
+forward!(Journal {
+    async fn intend(&self, run: &RunId, kind: ResourceKind, name: &str) -> Result<u64>;
+    async fn made(&self, entry: u64, id: &str) -> Result<()>;
+    async fn gone(&self, entry: u64) -> Result<()>;
+    async fn open(&self) -> Result<Vec<JournalEntry>>;
+});
+forward!(Executor {
+    async fn execute(
+        &self,
+        stage: &Stage,
+        nodes: &[Node],
+        context: &StageContext,
+        lines: &LineSink,
+        cancel: &CancellationToken,
+    ) -> Result<StageOutcome>;
+});
+forward!(ChangeStatusLookup {
+    async fn status(&self, job: &Job) -> Result<PatchsetStatus>;
+});
+forward!(Reporter {
+    async fn report(&self, update: &Update) -> Result<()>;
+    fn name(&self) -> &str;
+});
+forward!(Alerter {
+    async fn alert(&self, subject: &str, text: &str) -> Result<()>;
+});
