@@ -1,26 +1,26 @@
-//! Keeps what stages gather inside of the log folder: it is served to the world as it is.
+//! Makes sure that a log folder holds nothing but its own files: it is published as it is.
 
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
-/// Folders deeper than this are not looked into: nobody's logs are.
+/// Deeper folders are not read. Logs are never that deep.
 const MAX_DEPTH: usize = 32;
-/// So many files are looked at. Devstack leaves some hundred.
+/// So many entries are read. Devstack leaves some hundred files.
 const MAX_FILES: usize = 200_000;
 
-/// Hands out everything below a folder, links not followed, the folder itself not included.
-pub(crate) fn walk(root: &Path, found: &mut dyn FnMut(&Path, &Metadata)) {
+/// Calls `visit` for everything below a folder, without following links.
+pub(crate) fn walk(root: &Path, visit: &mut dyn FnMut(&Path, &Metadata)) {
     let mut left = vec![(root.to_owned(), 0)];
     let mut seen = 0;
     while let Some((folder, depth)) = left.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             seen += 1;
             if seen > MAX_FILES {
-                tracing::warn!(folder = %root.display(), "too many files: the rest was not looked at");
+                tracing::warn!(folder = %root.display(), "too many files: the rest was not read");
                 return;
             }
             let Ok(meta) = entry.metadata() else { continue };
-            found(&entry.path(), &meta);
+            visit(&entry.path(), &meta);
             if meta.is_dir() && depth < MAX_DEPTH {
                 left.push((entry.path(), depth + 1));
             }
@@ -28,26 +28,25 @@ pub(crate) fn walk(root: &Path, found: &mut dyn FnMut(&Path, &Metadata)) {
     }
 }
 
-/// Removes links that lead out of the folder or nowhere, and what is neither file nor folder: a web server would follow the one and hang on the
-/// other. Returns what was removed. Blocks.
-pub(crate) fn confine(log_dir: &Path) -> Vec<PathBuf> {
+/// Removes links that lead out of the folder or nowhere, and what is neither file nor folder: a web server would follow the links, and block on
+/// the others. Returns what was removed. Blocks.
+pub(crate) fn sanitize_tree(log_dir: &Path) -> Vec<PathBuf> {
     let Ok(root) = log_dir.canonicalize() else { return Vec::new() };
-    let mut unwanted = Vec::new();
+    let mut removed = Vec::new();
     walk(&root, &mut |path, meta| {
-        let inside = || path.canonicalize().is_ok_and(|target| target.starts_with(&root));
-        let wanted = meta.is_dir() || meta.is_file() || (meta.is_symlink() && inside());
-        if !wanted {
-            unwanted.push(path.to_owned());
+        let stays_inside = || path.canonicalize().is_ok_and(|target| target.starts_with(&root));
+        if !(meta.is_dir() || meta.is_file() || (meta.is_symlink() && stays_inside())) {
+            removed.push(path.to_owned());
         }
     });
-    unwanted.retain(|path| match fs::remove_file(path) {
+    removed.retain(|path| match fs::remove_file(path) {
         Ok(()) => true,
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "cannot remove a link that leaves the log folder");
+            tracing::warn!(path = %path.display(), %error, "cannot remove a link that leads out of the log folder");
             false
         }
     });
-    unwanted.into_iter().filter_map(|path| path.strip_prefix(&root).map(Path::to_owned).ok()).collect()
+    removed.into_iter().filter_map(|path| path.strip_prefix(&root).map(Path::to_owned).ok()).collect()
 }
 
 #[cfg(test)]
@@ -56,7 +55,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn links_that_leave_the_folder_go_and_others_stay() {
+    fn links_that_lead_out_of_the_folder_are_removed_and_others_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("run");
         fs::create_dir_all(root.join("logs")).unwrap();
@@ -69,7 +68,7 @@ mod tests {
         symlink("/etc", root.join("folder")).unwrap();
         symlink("logs/absolute", root.join("chained")).unwrap();
         drop(std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap());
-        let mut removed = confine(&root);
+        let mut removed = sanitize_tree(&root);
         removed.sort();
         let expected = ["chained", "dangling", "folder", "logs/absolute", "logs/climbing", "socket"];
         assert_eq!(removed, expected.map(PathBuf::from));

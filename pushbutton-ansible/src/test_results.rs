@@ -1,4 +1,4 @@
-//! Counts the tests of a stage, from the subunit streams that it left in the log folder.
+//! Counts the tests of a stage, from the subunit streams (`*.subunit`) that it left in the log folder.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -11,41 +11,41 @@ use pushbutton_core::TestCounts;
 use crate::artifacts::walk;
 use crate::subunit::{self, Status};
 
-/// Names of so many failed tests are kept: what a comment on a review has room for.
-const NAMED: usize = 20;
-/// The longest name that is kept; parametrised tests have ids of some hundred bytes.
+/// So many failed tests are named: a comment on a review has no room for more.
+const MAX_NAMED: usize = 20;
+/// The longest name, in characters. Parametrised tests have ids of some hundred bytes.
 const MAX_NAME: usize = 500;
-/// Of a larger stream only the beginning is read. A full tempest run, attachments included, is some 50 MiB.
+/// Of a larger stream only the beginning is read. A full tempest run, including attachments, is some 50 MiB.
 const MAX_STREAM: u64 = 512 << 20;
-/// All names together; a full tempest run has less than 1 MiB.
-const MAX_NAMES: usize = 32 << 20;
+/// All ids together. A full tempest run has less than 1 MiB.
+const MAX_IDS: usize = 32 << 20;
 
-/// The streams that were there before a stage, by what is in them: one that is only copied or touched does not count again.
+/// The streams in a log folder, by a hash of their content: one that is only copied or touched is not counted again.
 #[derive(Debug, Default)]
-pub(crate) struct Before(HashSet<u64>);
+pub(crate) struct KnownStreams(HashSet<u64>);
 
-/// What the tests of a stage came to.
+/// The tests of a stage.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Results {
-    /// None when the stage left no test.
+pub(crate) struct TestResults {
+    /// None when the stage left no result.
     pub(crate) counts: Option<TestCounts>,
     /// The first failed tests, sorted by name.
     pub(crate) failed: Vec<String>,
 }
 
-/// Notes which streams are there. Blocks.
-pub(crate) fn before(log_dir: &Path) -> Before {
-    Before(streams(log_dir).iter().filter_map(|path| fingerprint(path).ok()).collect())
+/// The streams that are in the folder now. Blocks.
+pub(crate) fn known_streams(log_dir: &Path) -> KnownStreams {
+    KnownStreams(streams(log_dir).iter().filter_map(|path| content_hash(path).ok()).collect())
 }
 
-/// Counts the streams that are new since then. Blocks.
-pub(crate) fn since(before: &Before, log_dir: &Path) -> Results {
-    let mut seen = before.0.clone();
+/// Counts the tests of the streams that are not known. Blocks.
+pub(crate) fn count_new(known: KnownStreams, log_dir: &Path) -> TestResults {
+    let KnownStreams(mut known) = known;
     let mut tests = Tests::default();
     for path in streams(log_dir) {
-        let counted = fingerprint(&path).and_then(|print| {
-            if seen.insert(print) {
-                subunit::read(BufReader::new(open(&path)?), |id, status| tests.take(id, status))?;
+        let counted = content_hash(&path).and_then(|hash| {
+            if known.insert(hash) {
+                subunit::read(BufReader::new(open(&path)?), |id, status| tests.add(id, status))?;
             }
             Ok(())
         });
@@ -71,8 +71,8 @@ fn open(path: &Path) -> io::Result<impl Read> {
     Ok(File::open(path)?.take(MAX_STREAM))
 }
 
-/// Against accidents, not against forgers: who can write a stream can write any result.
-fn fingerprint(path: &Path) -> io::Result<u64> {
+/// Not a cryptographic hash: who can write a stream can write any result, and needs no collision.
+fn content_hash(path: &Path) -> io::Result<u64> {
     let mut hasher = DefaultHasher::new();
     let mut from = open(path)?;
     let mut block = vec![0; 64 << 10];
@@ -84,7 +84,7 @@ fn fingerprint(path: &Path) -> io::Result<u64> {
     }
 }
 
-/// The last word on each test: a later status wins, and one that began and never ended has failed.
+/// The last status of each test. A test that began and never ended has failed.
 #[derive(Default)]
 struct Tests {
     last: BTreeMap<String, Status>,
@@ -92,16 +92,16 @@ struct Tests {
 }
 
 impl Tests {
-    fn take(&mut self, id: &str, status: Status) {
+    fn add(&mut self, id: &str, status: Status) {
         if let Some(last) = self.last.get_mut(id) {
             *last = status;
-        } else if self.size + id.len() <= MAX_NAMES {
+        } else if self.size + id.len() <= MAX_IDS {
             self.size += id.len().max(64);
             self.last.insert(id.to_owned(), status);
         }
     }
 
-    fn results(self) -> Results {
+    fn results(self) -> TestResults {
         let mut counts = TestCounts::default();
         let mut failed = Vec::new();
         for (id, status) in &self.last {
@@ -110,13 +110,13 @@ impl Tests {
                 Status::Skipped => counts.skipped += 1,
                 Status::Failed | Status::InProgress => {
                     counts.failed += 1;
-                    if failed.len() < NAMED {
+                    if failed.len() < MAX_NAMED {
                         failed.push(id.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect());
                     }
                 }
             }
         }
-        Results { counts: (!self.last.is_empty()).then_some(counts), failed }
+        TestResults { counts: (!self.last.is_empty()).then_some(counts), failed }
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn the_last_status_of_a_test_counts_and_one_that_never_ended_failed() {
         let folder = tempfile::tempdir().unwrap();
-        let nothing = before(folder.path());
+        let nothing = known_streams(folder.path());
         use TestStatus::*;
         let tests = [
             ("a", InProgress),
@@ -148,7 +148,7 @@ mod tests {
         ];
         fs::create_dir(folder.path().join("logs")).unwrap();
         fs::write(folder.path().join("logs/tempest.subunit"), stream(&tests)).unwrap();
-        let results = since(&nothing, folder.path());
+        let results = count_new(nothing, folder.path());
         assert_eq!(results.counts, Some(TestCounts { passed: 2, failed: 1, skipped: 1 }));
         assert_eq!(results.failed, ["c"]);
     }
@@ -158,27 +158,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = stream(&[("a", TestStatus::Success)]);
         fs::write(folder.path().join("one.subunit"), &text).unwrap();
-        let known = before(folder.path());
+        let known = known_streams(folder.path());
         fs::write(folder.path().join("two.subunit"), &text).unwrap();
-        assert_eq!(since(&known, folder.path()), Results::default());
-        assert_eq!(since(&Before::default(), folder.path()).counts.unwrap().passed, 1);
+        assert_eq!(count_new(known, folder.path()), TestResults::default());
+        assert_eq!(count_new(KnownStreams::default(), folder.path()).counts.unwrap().passed, 1);
     }
 
     #[test]
-    fn no_stream_is_no_count() {
+    fn a_stream_without_packets_is_not_counted() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("empty.subunit"), "no packet\n").unwrap();
-        assert_eq!(since(&before(folder.path()), folder.path()), Results::default());
+        assert_eq!(count_new(KnownStreams::default(), folder.path()), TestResults::default());
     }
 
     #[test]
-    fn names_of_failed_tests_are_few_short_and_of_one_line() {
+    fn names_of_failed_tests_are_few_short_and_one_line() {
         let mut tests = Tests::default();
         for n in 0..1000 {
-            tests.take(&format!("t{n:04}\n{}", "x".repeat(1000)), Status::Failed);
+            tests.add(&format!("t{n:04}\n{}", "x".repeat(1000)), Status::Failed);
         }
         let results = tests.results();
-        assert_eq!((results.counts.unwrap().failed, results.failed.len()), (1000, NAMED));
+        assert_eq!((results.counts.unwrap().failed, results.failed.len()), (1000, MAX_NAMED));
         assert!(results.failed.iter().all(|name| name.len() == MAX_NAME && !name.contains('\n')));
     }
 }
