@@ -5,6 +5,7 @@ pub(crate) mod checks;
 /// Standby of handlers: one is active, the others wait.
 mod standby;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pushbutton_amqp::AmqpQueue;
@@ -94,13 +95,12 @@ pub(crate) fn provisioner(config: &Config) -> Result<Arc<dyn Provisioner>> {
     })
 }
 
-/// Runs playbooks. Processes that a crashed operator left behind are ended in the background.
-pub(crate) fn executor(config: &Config) -> Result<Arc<AnsibleExecutor>> {
+/// Runs playbooks.
+fn ansible(config: &Config) -> Result<AnsibleExecutor> {
     create_state_folder(config)?;
-    let executor = Arc::new(AnsibleExecutor::new(config.ansible.clone(), &config.state)?);
-    let orphans = Arc::clone(&executor);
-    tokio::spawn(async move { orphans.end_strays().await });
-    Ok(executor)
+    let stages = config.jobs.values().flat_map(|job| &job.stages);
+    let playbooks: BTreeSet<&str> = stages.map(|stage| stage.playbook.as_str()).collect();
+    Ok(AnsibleExecutor::new(config.ansible.clone(), &config.state)?.with_checked_playbooks(playbooks))
 }
 
 /// The work half with what the configuration says of every operator. Reporters and the rest are added by its caller.
@@ -112,7 +112,11 @@ pub(crate) fn operator(
     store: &Store,
 ) -> Result<Operator> {
     let settings = &config.operator;
-    Ok(Operator::new(queue, provisioner, executor(config)?, config.jobs.clone(), config.logs.clone())
+    let executor = Arc::new(ansible(config)?);
+    let orphans = Arc::clone(&executor);
+    // Processes of a crashed operator are stopped in the background.
+    tokio::spawn(async move { orphans.stop_orphans().await });
+    Ok(Operator::new(queue, provisioner, executor, config.jobs.clone(), config.logs.clone())
         .with_journal(store.journal())
         .with_slots(work.slots.map_or(settings.slots, usize::from))
         .with_breaker(settings.breaker)

@@ -1,7 +1,6 @@
 //! What a part finds when it checks itself: for people, each finding with what to fix.
 
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -34,13 +33,6 @@ pub trait Check: Send + Sync {
     /// - Changes nothing that others can see.
     /// - Ends within a minute, whatever the peer does.
     async fn check(&self) -> Vec<Finding>;
-}
-
-#[async_trait]
-impl<T: Check + ?Sized> Check for Arc<T> {
-    async fn check(&self) -> Vec<Finding> {
-        (**self).check().await
-    }
 }
 
 /// One thing that was checked.

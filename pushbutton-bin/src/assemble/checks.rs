@@ -1,10 +1,9 @@
 use async_trait::async_trait;
-use pushbutton_ansible::AnsibleExecutor;
 use pushbutton_core::check::{Check, Finding};
 use pushbutton_core::{Result, StaticNodes};
 use pushbutton_openstack::OpenStackProvisioner;
 
-use super::{STORE_FILE, create_state_folder, store};
+use super::{STORE_FILE, store};
 use crate::config::{Config, Nodes};
 use crate::log_url_check::LogUrlCheck;
 
@@ -28,7 +27,7 @@ pub(crate) fn all(config: &Config) -> Vec<(&'static str, Box<dyn Check + '_>)> {
         ("gerrit", part(super::gerrit(config), "fix `gerrit`")),
         ("queue", queue),
         ("nodes", nodes),
-        ("ansible", part(ansible(config), "fix `ansible`")),
+        ("ansible", part(super::ansible(config), "fix `ansible`")),
         ("logs", Box::new(LogUrlCheck(&config.logs))),
     ]
 }
@@ -62,26 +61,4 @@ impl Check for StateCheck<'_> {
             Err(error) => Finding::fail(error.to_string(), "fix `state`, or move the file away"),
         }]
     }
-}
-
-/// The program, and every playbook of a stage.
-struct AnsibleCheck {
-    executor: AnsibleExecutor,
-    playbooks: Vec<String>,
-}
-
-#[async_trait]
-impl Check for AnsibleCheck {
-    async fn check(&self) -> Vec<Finding> {
-        self.executor.check(&self.playbooks).await
-    }
-}
-
-fn ansible(config: &Config) -> Result<AnsibleCheck> {
-    create_state_folder(config)?;
-    let stages = config.jobs.values().flat_map(|job| &job.stages);
-    let mut playbooks: Vec<String> = stages.map(|stage| stage.playbook.clone()).collect();
-    playbooks.sort();
-    playbooks.dedup();
-    Ok(AnsibleCheck { executor: AnsibleExecutor::new(config.ansible.clone(), &config.state)?, playbooks })
 }

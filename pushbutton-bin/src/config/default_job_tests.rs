@@ -99,7 +99,7 @@ async fn the_default_jobs_first_stage_puts_the_patch_set_and_devstack_in_place()
         context.vars.insert(name.into(), value.into());
     }
     let ansible_playbook = pushbutton_testbed::ansible_bin().join("ansible-playbook");
-    let config = AnsibleConfig { ansible_playbook, ..AnsibleConfig::at(playbooks()) };
+    let config = AnsibleConfig::new(playbooks()).with_ansible_playbook(ansible_playbook);
     let executor = AnsibleExecutor::new(config, &path("state")).unwrap();
     let node: Node = serde_json::from_value(json!({
         "id": "1", "name": "node", "label": "devstack", "local": true, "address": "localhost", "port": 22, "user": "root"
