@@ -46,6 +46,8 @@ rabbitmq:
   url: {broker_url}
   prefix: {owner}
   lease: 20s
+  leader_lease: 20s
+  timeout: 7s
   heartbeat: 4s
   max_lost_leases: 1000
 cloud:

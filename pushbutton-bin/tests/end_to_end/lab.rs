@@ -278,6 +278,7 @@ rabbitmq:
   url: {broker}
   prefix: {owner}
   lease: 20s
+  timeout: 7s
 cloud:
   clouds_file: {clouds}
   cloud: {cloud_name}
