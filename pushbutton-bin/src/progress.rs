@@ -112,7 +112,7 @@ fn line(update: &Update, verbose: bool) -> Option<(Mark, String)> {
             (Mark::Warning, format!("will be retried in {}: {}", took(*after), sanitize(why)))
         }
         UpdateKind::HandedBack { why } => {
-            (Mark::Warning, format!("returned to the queue: {}", sanitize(why)))
+            (Mark::Warning, format!("ended without a result: {}", sanitize(why)))
         }
         UpdateKind::Finished { report } => {
             let mark = match report.verdict {

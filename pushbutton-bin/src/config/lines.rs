@@ -16,83 +16,71 @@ pub(crate) struct Lines {
 
 /// A mapping or list that is not complete yet.
 struct Open {
-    /// Its key or index in the collection around it; none when it is itself a key, which a configuration cannot have.
-    name: Option<String>,
+    /// Its key or index in the collection around it.
+    name: String,
     is_list: bool,
-    lines: Lines,
+    entries: usize,
     /// The key whose value comes next, and its line.
     key: Option<(String, usize)>,
 }
 
-impl Open {
-    /// The name and line of the next value. None when the next node is a key.
-    fn next_name(&mut self, line: usize) -> Option<(String, usize)> {
-        if self.is_list { Some((self.lines.children.len().to_string(), line)) } else { self.key.take() }
-    }
-}
-
 impl Lines {
-    /// Reads the text; `last` is its last line. What cannot be read has no lines.
+    /// Reads the text; `last` is its last line. Without errors of its own: serde_yaml reports what is not YAML.
     ///
     /// # Errors
     /// The line on which the text is nested too deeply. serde_yaml must not see such a text: it takes time quadratic in the depth.
     pub(crate) fn read(text: &str, last: usize) -> Result<Self, usize> {
+        let mut root = Self { line: 1, ..Self::default() };
         let mut open: Vec<Open> = Vec::new();
         for event in Parser::new_from_str(text) {
             let (event, span) = match event {
                 Ok(event) => event,
-                // Its own limit for brackets, which it looks at before they become events.
+                // Its own limit for brackets, which it checks before they become events.
                 Err(error) if error.info().contains("recursion limit") => {
                     return Err(error.marker().line().clamp(1, last));
                 }
                 Err(_) => break,
             };
             let line = span.start.line().clamp(1, last);
-            let is_list = matches!(event, Event::SequenceStart(..));
-            match event {
-                Event::Scalar(..) | Event::Alias(_) => {
-                    let Some(top) = open.last_mut() else { break };
-                    match top.next_name(line) {
-                        Some((name, line)) => {
-                            top.lines.children.insert(name, Self { line, children: HashMap::new() });
-                        }
-                        None => {
-                            let key =
-                                if let Event::Scalar(key, ..) = event { key.into() } else { String::new() };
-                            top.key = Some((key, line));
-                        }
-                    }
-                }
-                Event::MappingStart(..) | Event::SequenceStart(..) if open.len() < MAX_DEPTH => {
-                    let place = match open.last_mut() {
-                        Some(top) => top.next_name(line),
-                        None => Some((String::new(), line)),
-                    };
-                    let (name, line) = place.map_or((None, line), |(name, line)| (Some(name), line));
-                    let lines = Self { line, children: HashMap::new() };
-                    open.push(Open { name, is_list, lines, key: None });
-                }
+            // Only a scalar can be the key of a configuration: any other key has an empty name.
+            let (scalar, is_list) = match event {
+                Event::Scalar(text, ..) => (Some(text), None),
+                Event::Alias(_) => (None, None),
+                Event::MappingStart(..) => (None, Some(false)),
+                Event::SequenceStart(..) => (None, Some(true)),
                 Event::MappingEnd | Event::SequenceEnd => {
-                    let Some(Open { name, lines, .. }) = open.pop() else { break };
-                    let Some(top) = open.last_mut() else { return Ok(lines) };
-                    match name {
-                        Some(name) => drop(top.lines.children.insert(name, lines)),
-                        None => top.key = Some((String::new(), lines.line)),
+                    open.pop();
+                    continue;
+                }
+                _ => continue,
+            };
+            let mut name = String::new();
+            if let Some(parent) = open.last_mut() {
+                let mut line = line;
+                if parent.is_list {
+                    name = parent.entries.to_string();
+                    parent.entries += 1;
+                } else if let Some(key) = parent.key.take() {
+                    (name, line) = key;
+                } else {
+                    parent.key = Some((scalar.map_or_else(String::new, Into::into), line));
+                    if is_list.is_none() {
+                        continue;
                     }
                 }
-                Event::MappingStart(..) | Event::SequenceStart(..) => return Err(line),
-                _ => {}
+                let at =
+                    open.iter().skip(1).try_fold(&mut root, |lines, open| lines.children.get_mut(&open.name));
+                let Some(at) = at else { break };
+                at.children.insert(name.clone(), Self { line, ..Self::default() });
+            }
+            if let Some(is_list) = is_list {
+                if open.len() == MAX_DEPTH {
+                    return Err(line);
+                }
+                open.push(Open { name, is_list, entries: 0, key: None });
             }
         }
-        // The rest is lost when serde_yaml accepts what saphyr-parser refuses; what was read stays.
-        let mut inner: Option<(Option<String>, Self)> = None;
-        while let Some(Open { name, mut lines, .. }) = open.pop() {
-            if let Some((Some(name), inner)) = inner.take() {
-                lines.children.insert(name, inner);
-            }
-            inner = Some((name, lines));
-        }
-        Ok(inner.map_or_else(|| Self { line: 1, ..Self::default() }, |(_, lines)| lines))
+        Ok(root)
     }
 }
 

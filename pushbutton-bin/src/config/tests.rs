@@ -201,8 +201,8 @@ fn a_text_that_is_not_yaml_says_where() {
 #[test]
 fn secrets_are_in_no_message_and_no_debug() {
     let place = Place::new();
-    let broken = DEFAULT
-        .replace("# ---- RabbitMQ", "rabbitmq: {url: \"${AMQP_URL}\", prefix: 5, timeout: soon}\n#");
+    let broken =
+        DEFAULT.replace("# ---- RabbitMQ", "rabbitmq: {url: \"${AMQP_URL}\", prefix: 5, timeout: soon}\n#");
     let shown = place.parse(&broken).unwrap_err().to_string();
     assert!(shown.contains("rabbitmq.prefix") && !shown.contains("hush"), "{shown}");
     let valid = DEFAULT.replace("# ---- RabbitMQ", "rabbitmq: {url: \"${AMQP_URL}\"}\n#");
