@@ -47,3 +47,11 @@ fn a_stream_that_is_not_there_is_named() {
     let ended = Lab::new().run(&["replay", "none.jsonl"]).with(2);
     assert!(ended.err.contains("none.jsonl"), "{}", ended.err);
 }
+
+#[test]
+fn what_the_policy_keeps_is_not_shown_as_superseded() {
+    let lab = Lab::new();
+    lab.configure(&(lab.config() + "supersede: {newer_patchset: false}\n"));
+    let said = lab.run(&["replay", "stream.jsonl"]).with(0).out;
+    assert!(!said.contains("superseded") && said.contains("patchset-created"), "{said}");
+}
