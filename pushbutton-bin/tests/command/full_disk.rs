@@ -47,7 +47,7 @@ fn a_handler_with_a_full_disk_waits_for_space_and_loses_nothing() {
     let filler = handler.state().join("filler");
     fill(&filler);
     let asked = [site.recheck(), site.recheck()];
-    handler.says("no room left: free some disk space");
+    handler.says("the disk is full: free some space");
     std::fs::remove_file(&filler).unwrap();
     for change in asked {
         handler.says(&format!("{change},1/wait queued"));

@@ -95,7 +95,7 @@ fn a_lab_that_fails_too_often_is_muted_and_mails_its_people_until_one_unmutes() 
         let text = mail.received();
         text.contains("unmute").then_some(text)
     });
-    assert!(text.contains("To: ops@lab.test") && text.contains("fallen silent"), "{text}");
+    assert!(text.contains("To: ops@lab.test") && text.contains("has muted its reports"), "{text}");
     assert_eq!(our_comments(&gerrit, &first), 1, "the one that showed it was still reported");
 
     lab.run(&["rerun", &second.number.to_string()]).with(0);
