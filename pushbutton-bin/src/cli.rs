@@ -57,7 +57,8 @@ pub(crate) struct Global {
     /// The format of log lines.
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Human)]
     pub(crate) log_format: LogFormat,
-    /// What to log: error, warn, info, debug, trace, or a filter such as `info,pushbutton_gerrit=debug` [default: info].
+    /// What to log: error, warn, info, debug, trace, or a filter such as `info,pushbutton_gerrit=debug` [default:
+    /// info].
     #[arg(long, global = true, value_name = "LEVEL", env = "RUST_LOG")]
     pub(crate) log_level: Option<String>,
     /// Also print every line of output of the stages.
@@ -82,14 +83,14 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Run the whole CI in one process: handler and operator.
     ///
-    /// Jobs wait in a file in the `state:` folder, or on RabbitMQ if `rabbitmq:` is configured. SIGINT or SIGTERM shuts down gracefully:
-    /// running jobs may finish within `operator.shutdown_deadline`, then they return to the queue. After a second signal they return to
-    /// the queue at once. Machines are deleted in both cases.
+    /// Jobs wait in a file in the `state:` folder, or on RabbitMQ if `rabbitmq:` is configured. SIGINT or SIGTERM shuts
+    /// down gracefully: running jobs may finish within `operator.shutdown_deadline`, then they return to the queue.
+    /// After a second signal they return to the queue at once. Machines are deleted in both cases.
     #[command(after_long_help = "Examples:\n  pushbutton-bin run\n  \
         pushbutton-bin run --recorded stream.jsonl    run the jobs of recorded events, print the comments, exit")]
     Run {
-        /// Run the jobs of this recorded event stream (one JSON object per line, as `gerrit stream-events` writes it), and exit. Comments are
-        /// printed, not posted.
+        /// Run the jobs of this recorded event stream (one JSON object per line, as `gerrit stream-events` writes it),
+        /// and exit. Comments are printed, not posted.
         #[arg(long, value_name = "FILE", conflicts_with_all = ["wait", "dry_run"])]
         recorded: Option<PathBuf>,
         #[command(flatten)]
@@ -99,15 +100,16 @@ pub(crate) enum Command {
     },
     /// Run the ingest half: read events from Gerrit and put jobs on the queue.
     ///
-    /// Its operators share the RabbitMQ of `rabbitmq:`, or run on the same host with the same `state:` folder. With RabbitMQ a second handler
-    /// is a standby: it takes over when the first one ends.
+    /// Its operators share the RabbitMQ of `rabbitmq:`, or run on the same host with the same `state:` folder. With
+    /// RabbitMQ a second handler is a standby: it takes over when the first one ends.
     Handler {
         #[command(flatten)]
         start: Start,
     },
     /// Run the work half: claim jobs from the queue, run them, and post comments.
     ///
-    /// With RabbitMQ any number of operators may run, on any number of hosts. Without it they run on the handler's host, with the same
+    /// With RabbitMQ any number of operators may run, on any number of hosts. Without it they run on the handler's
+    /// host, with the same
     /// `state:` folder.
     Operator {
         #[command(flatten)]
@@ -123,7 +125,8 @@ pub(crate) enum Command {
         #[arg(value_name = "PATH", default_value = "./pushbutton.yml")]
         path: PathBuf,
     },
-    /// Show what the triggers do with recorded events, and the exact comments. Offline; changes nothing; the same every time.
+    /// Show what the triggers do with recorded events, and the exact comments. Offline; changes nothing; the same every
+    /// time.
     #[command(after_long_help = "Record a stream with:\n  \
         ssh -p 29418 USER@review.example.org gerrit stream-events > stream.jsonl")]
     Replay {
@@ -176,8 +179,8 @@ pub(crate) enum Command {
     },
     /// List, requeue or drop dead letters: jobs that no operator will run.
     ///
-    /// A job becomes a dead letter when the lab is not set up for it (no such flavor, no such playbook), when several operators have died
-    /// while they ran it, or when it cannot be read. Nothing is posted on the review.
+    /// A job becomes a dead letter when the lab is not set up for it (no such flavor, no such playbook), when several
+    /// operators have died while they ran it, or when it cannot be read. Nothing is posted on the review.
     Dead {
         #[command(subcommand)]
         command: DeadCommand,

@@ -43,7 +43,8 @@ pub(crate) async fn wait_for_gerrit(gerrit: &Gerrit, timeout: Duration) -> Resul
     Ok(())
 }
 
-/// Tries until the call succeeds, fails permanently, or the time is over. Then the error is the advice, because of the last one.
+/// Tries until the call succeeds, fails permanently, or the time is over. Then the error is the advice, because of the
+/// last one.
 async fn retry_until<T, F, Fut>(timeout: Duration, mut call: F, advice: impl FnOnce() -> String) -> Result<T>
 where
     F: FnMut() -> Fut,

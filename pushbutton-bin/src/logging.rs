@@ -11,8 +11,8 @@ use crate::cli::{Global, LogFormat};
 const HUMAN: &str = "info,pushbutton_core=warn,pushbutton_store=warn,russh=warn";
 const JSON: &str = "info,pushbutton_store=warn,russh=warn";
 
-/// Never logged, whatever the filter says: the AMQP client logs passwords at TRACE, and logs an ERROR for each lost connection, which
-/// pushbutton_amqp logs and restores itself.
+/// Never logged, whatever the filter says: the AMQP client logs passwords at TRACE, and logs an ERROR for each lost
+/// connection, which pushbutton_amqp logs and restores itself.
 const SILENT: [&str; 4] = ["lapin=off", "amq_protocol=off", "amq_protocol_tcp=off", "async_rs=off"];
 
 /// Starts logging.

@@ -13,7 +13,8 @@ pub(crate) fn print(text: impl AsRef<str>) {
         .and_then(|()| out.flush());
 }
 
-/// Foreign text on one line: characters that control the terminal or the direction of text are replaced by a visible one.
+/// Foreign text on one line: characters that control the terminal or the direction of text are replaced by a visible
+/// one.
 pub(crate) fn sanitize(text: &str) -> String {
     text.chars().map(|c| if is_unsafe(c) && c != '\t' { '\u{fffd}' } else { c }).collect()
 }

@@ -25,7 +25,8 @@ pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Pat
     let filter = EventFilter::for_triggers(Arc::new(triggers.clone()));
     let source = RecordedStream::open(file, filter).await?;
     let store = assemble::store(config).await?;
-    // A queue and seen events of its own: the same stream runs again tomorrow, and a live CI on this host does not take its jobs.
+    // A queue and seen events of its own: the same stream runs again tomorrow, and a live CI on this host does not take
+    // its jobs.
     let folder = Scratch::new(&config.state)?;
     let own = Store::open(folder.0.join(assemble::STORE_FILE)).await?;
     let queue: Arc<dyn Queue> = Arc::new(own.queue());

@@ -1,4 +1,5 @@
-//! `replay`: what the triggers do with recorded events, and the comments that would be posted. Offline, and the same every time.
+//! `replay`: what the triggers do with recorded events, and the comments that would be posted. Offline, and the same
+//! every time.
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! The ingest half's source and event store. With RabbitMQ one handler is the leader, which takes events; the others stand by.
+//! The ingest half's source and event store. With RabbitMQ one handler is the leader, which takes events; the others
+//! stand by.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +62,8 @@ impl Upstream {
     }
 }
 
-/// Takes events while this handler is the leader. Each leadership opens a new source, which starts at the position in the event store.
+/// Takes events while this handler is the leader. Each leadership opens a new source, which starts at the position in
+/// the event store.
 struct Standby {
     election: LeaderElection,
     events: AmqpEventStore,

@@ -1,4 +1,5 @@
-//! The configuration file as a tree of values: parsed, references filled in, paths made absolute, each value with its line.
+//! The configuration file as a tree of values: parsed, references filled in, paths made absolute, each value with its
+//! line.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -82,8 +83,8 @@ impl Document {
         Err(ConfigErrors { file: self.file, list })
     }
 
-    /// Joins serde_yaml's values and saphyr-parser's lines. A value without a line of its own (the target of an alias, a merged key)
-    /// has the line of the nearest value above it.
+    /// Joins serde_yaml's values and saphyr-parser's lines. A value without a line of its own (the target of an alias,
+    /// a merged key) has the line of the nearest value above it.
     fn convert(
         &mut self,
         yaml: Yaml,

@@ -1,4 +1,5 @@
-//! The line of every key and list element of a YAML text. serde_yaml keeps no positions, so saphyr-parser reads the text as well.
+//! The line of every key and list element of a YAML text. serde_yaml keeps no positions, so saphyr-parser reads the
+//! text as well.
 
 use std::collections::HashMap;
 
@@ -28,7 +29,8 @@ impl Lines {
     /// Reads the text; `last` is its last line. Without errors of its own: serde_yaml reports what is not YAML.
     ///
     /// # Errors
-    /// The line on which the text is nested too deeply. serde_yaml must not see such a text: it takes time quadratic in the depth.
+    /// The line on which the text is nested too deeply. serde_yaml must not see such a text: it takes time quadratic in
+    /// the depth.
     pub(crate) fn read(text: &str, last: usize) -> Result<Self, usize> {
         let mut root = Self { line: 1, ..Self::default() };
         let mut open: Vec<Open> = Vec::new();

@@ -1,4 +1,5 @@
-//! One YAML file. All its errors are reported at once, each with its line and how to fix it; nothing starts while there is one.
+//! One YAML file. All its errors are reported at once, each with its line and how to fix it; nothing starts while there
+//! is one.
 
 // In the order in which a file is read.
 mod document;

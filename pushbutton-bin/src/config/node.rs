@@ -16,8 +16,8 @@ pub(crate) enum Value {
     Bool(bool),
     Number(serde_yaml::Number),
     Text(String),
-    /// Text from the environment or from a file: perhaps secret. `whole`: the scalar was one reference and nothing else, so it may
-    /// stand for a number or a boolean too.
+    /// Text from the environment or from a file: perhaps secret. `whole`: the scalar was one reference and nothing
+    /// else, so it may stand for a number or a boolean too.
     Filled {
         text: String,
         whole: bool,

@@ -1,7 +1,7 @@
 //! Reads a section into its type, and collects all errors on the way.
 //!
-//! serde stops at the first error. So each error is recorded, what caused it is replaced by a placeholder in a copy of the section, and
-//! the copy is read again, until no new error is found.
+//! serde stops at the first error. So each error is recorded, what caused it is replaced by a placeholder in a copy of
+//! the section, and the copy is read again, until no new error is found.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,7 +1,9 @@
-//! Real servers are killed, frozen, restarted and disconnected at random under a handler and two operators, while comments trigger jobs.
-//! At the end each trigger has exactly one comment, and the cloud is empty: by Gerrit's own records and by the cloud's own lists.
+//! Real servers are killed, frozen, restarted and disconnected at random under a handler and two operators, while
+//! comments trigger jobs. At the end each trigger has exactly one comment, and the cloud is empty: by Gerrit's own
+//! records and by the cloud's own lists.
 //!
-//! `CHAOS_JOBS` (30), `CHAOS_SEED` (random, shown) and `CHAOS_RABBITMQ` (4, or 3) vary the run. `make chaos` is the long one.
+//! `CHAOS_JOBS` (30), `CHAOS_SEED` (random, shown) and `CHAOS_RABBITMQ` (4, or 3) vary the run. `make chaos` is the
+//! long one.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a lab that does not work fails the test")]
 
@@ -198,8 +200,8 @@ fn run(plan: &Plan, site: &Site<'_>, changes: &[Change], folder: PathBuf) -> (Co
     (records.count(), left)
 }
 
-/// Waits until nothing is missing. Gives up when there is no progress for [`STALL_TIMEOUT`]. `look` returns how much is missing, and a number that
-/// changes with any progress.
+/// Waits until nothing is missing. Gives up when there is no progress for [`STALL_TIMEOUT`]. `look` returns how much is
+/// missing, and a number that changes with any progress.
 fn settle(log: &RunLog, what: &str, mut look: impl FnMut() -> (usize, usize)) {
     let (mut last, mut changed_at) = (None, Instant::now());
     loop {

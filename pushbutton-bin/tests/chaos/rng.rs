@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): a few lines, and the same numbers for the same seed on every machine and in every version.
+/// SplitMix64 (Steele, Lea, Flood 2014): a few lines, and the same numbers for the same seed on every machine and in
+/// every version.
 pub(crate) struct Rng(u64);
 
 impl Rng {

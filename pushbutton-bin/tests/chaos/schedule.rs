@@ -7,8 +7,8 @@ use crate::rng::Rng;
 
 /// The average time between two faults.
 const PACE: Duration = Duration::from_secs(4);
-/// The first fault comes after this: a broker that is killed in the second in which its first stream is declared loses that stream. That is a
-/// failed installation, not a failure of a working lab.
+/// The first fault comes after this: a broker that is killed in the second in which its first stream is declared loses
+/// that stream. That is a failed installation, not a failure of a working lab.
 const QUIET_START: Duration = Duration::from_secs(10);
 
 /// What a fault is injected into.
@@ -87,7 +87,8 @@ impl FaultKind {
     pub(crate) const ALL: [Self; 5] = [Self::Kill, Self::Freeze, Self::Restart, Self::Cut, Self::Silence];
 }
 
-/// Each kind of fault of each target once, in random order, so that none is missing; then random ones, up to the number of jobs.
+/// Each kind of fault of each target once, in random order, so that none is missing; then random ones, up to the number
+/// of jobs.
 pub(crate) fn schedule(rng: &mut Rng, jobs: usize) -> Vec<PlannedFault> {
     let mut pairs: Vec<(Target, FaultKind)> =
         Target::ALL.iter().flat_map(|target| target.faults().iter().map(|fault| (*target, *fault))).collect();

@@ -1,4 +1,5 @@
-//! Commands of people: enqueue, rerun, cancel, dead letters, mute. On the testbed's Gerrit, with real playbooks on this machine.
+//! Commands of people: enqueue, rerun, cancel, dead letters, mute. On the testbed's Gerrit, with real playbooks on this
+//! machine.
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};

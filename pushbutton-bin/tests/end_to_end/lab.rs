@@ -105,7 +105,8 @@ impl Lab {
         self
     }
 
-    /// The logs behind a comment's link hold these files with something in them, and `patchset.txt` and the console show that this was tested.
+    /// The logs behind a comment's link hold these files with something in them, and `patchset.txt` and the console
+    /// show that this was tested.
     pub(crate) fn assert_logs(&self, comment: &str, files: &[&str], revision: &str) {
         let url = comment.split_whitespace().find(|word| word.starts_with("http")).unwrap();
         let path = url.strip_prefix("http://127.0.0.1:8000/").unwrap_or_else(|| panic!("{url} is not ours"));
