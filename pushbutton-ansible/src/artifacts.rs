@@ -28,8 +28,8 @@ pub(crate) fn walk(root: &Path, visit: &mut dyn FnMut(&Path, &Metadata)) {
     }
 }
 
-/// Removes links that lead out of the folder or nowhere, and what is neither file nor folder: a web server would follow the links, and block on
-/// the others. Returns what was removed. Blocks.
+/// Removes links that lead out of the folder or nowhere, and what is neither file nor folder: a web server would follow
+/// the links, and block on the others. Returns what was removed. Blocks.
 pub(crate) fn sanitize_tree(log_dir: &Path) -> Vec<PathBuf> {
     let Ok(root) = log_dir.canonicalize() else { return Vec::new() };
     let mut removed = Vec::new();

@@ -9,11 +9,12 @@ use crate::config::AnsibleConfig;
 use crate::error;
 use crate::workspace::StageFiles;
 
-/// No master connection is kept, because it would outlive the stage. A silent node is given up after a minute. Connecting is tried three times,
-/// in case sshd is just being restarted. Ansible's own `retries` would also repeat a command whose connection broke while it ran.
+/// No master connection is kept, because it would outlive the stage. A silent node is given up after a minute.
+/// Connecting is tried three times, in case sshd is just being restarted. Ansible's own `retries` would also repeat a
+/// command whose connection broke while it ran.
 const SSH_ARGS: &str = "-o ControlMaster=no -o ControlPath=none -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o ConnectionAttempts=3";
-/// Seconds for one attempt to connect, including the key exchange. Ansible's default of 10 is too short on an overloaded machine, or when a
-/// packet is lost four times (SYN is sent again after 1, 3, 7, and 15 seconds).
+/// Seconds for one attempt to connect, including the key exchange. Ansible's default of 10 is too short on an
+/// overloaded machine, or when a packet is lost four times (SYN is sent again after 1, 3, 7, and 15 seconds).
 const CONNECT_TIMEOUT: &str = "30";
 
 /// The path of a stage's playbook, which must be below the folder of the playbooks.

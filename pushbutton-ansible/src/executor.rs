@@ -25,7 +25,7 @@ use crate::{
 
 /// The longest detail of an outcome, in bytes: it is one line of a comment.
 const MAX_DETAIL: usize = 400;
-/// How long output is still read when all processes have ended. Only a process that was not found can keep the pipe open.
+/// How long output is still read after all processes ended. Only a process that was not found can keep the pipe open.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs stages with `ansible-playbook`.
@@ -49,7 +49,8 @@ impl AnsibleExecutor {
     /// Makes the work folder, in the folder `state` unless the configuration names one. Starts no process.
     ///
     /// # Errors
-    /// Permanent, when the playbooks' folder is missing, a secret's name is no name of a variable, or the work folder cannot be made.
+    /// Permanent, when the playbooks' folder is missing, a secret's name is no name of a variable, or the work folder
+    /// cannot be made.
     pub fn new(config: AnsibleConfig, state: &Path) -> Result<Self> {
         Self::create(config, state).map_err(|error| error.during("ansible::new"))
     }
@@ -85,16 +86,17 @@ impl AnsibleExecutor {
         })
     }
 
-    /// Names the playbooks whose syntax [`Check::check`](pushbutton_core::check::Check::check) checks: those of all jobs.
+    /// Names the playbooks whose syntax [`check`](pushbutton_core::check::Check::check) checks: those of all jobs.
     #[must_use]
     pub fn with_checked_playbooks(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.checked_playbooks = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Stops the processes that operators left which no longer run, as after `kill -9`, and removes their files: TERM, and KILL after `kill_grace`.
-    /// Returns how many processes were found. Call it once at the start; without orphans it takes some milliseconds. Operators that
-    /// still run, on this machine or in a container of it, keep their processes.
+    /// Stops the processes that operators left which no longer run, as after `kill -9`, and removes their files: TERM,
+    /// and KILL after `kill_grace`. Returns how many processes were found. Call it once at the start; without orphans
+    /// it takes some milliseconds. Operators that still run, on this machine or in a container of it, keep their
+    /// processes.
     pub async fn stop_orphans(&self) -> usize {
         let found = orphans::stop_orphans(self.config.kill_grace.0).await;
         if found > 0 {
@@ -127,7 +129,7 @@ impl AnsibleExecutor {
         std::fs::create_dir_all(log_dir)
             .map_err(|error| local(error, "cannot make the log folder", log_dir))?;
         let id = RunId::generate();
-        // Declared before the processes: when this future is dropped, the files are removed after the processes were killed.
+        // Declared before the processes: when this future is dropped, the processes are killed first.
         let files = self.workspace.create_stage(&context.run, id.as_str())?;
         files.write(nodes, &extra_vars::extra_vars(context)?, &self.secret_vars)?;
         let known_streams = blocking({

@@ -1,7 +1,8 @@
 //! How a stage ended, from the exit status of ansible-playbook and the events of the playbook. No I/O happens here.
 //!
-//! The exit code alone does not say whose fault a failure is: 4 is an unreachable host, or a playbook that does not parse; 2 is a failed task, or
-//! a wrong option; 0 comes also when no play matched a host. With the events it does. The first row that fits decides:
+//! The exit code alone does not say whose fault a failure is: 4 is an unreachable host, or a playbook that does not
+//! parse; 2 is a failed task, or a wrong option; 0 comes also when no play matched a host. With the events it does. The
+//! first row that fits decides:
 //!
 //! | ended by | events | means | result |
 //! |---|---|---|---|
@@ -14,7 +15,7 @@
 //! | signal | | somebody killed it, or the kernel for lack of memory | temporary error, `Local` |
 //! | exit 2, 8, 10 | a play began | 2: hosts failed; 8: the play was aborted (`any_errors_fatal`) | `Failed` |
 //! | exit 4, 6, 12, 14 | a play began | the same, and 4: hosts were unreachable | `Unreachable` |
-//! | exit 1 to 5 | | 1: Ansible's own error; 2: a wrong option; 4: a parse error; 5: options that exclude each other | permanent error, `Config` |
+//! | exit 1 to 5 | | 1: Ansible's error; 2, 5: wrong options; 4: a parse error | permanent error, `Config` |
 //! | any other exit | | 99: interrupted; 250: an exception in Ansible | temporary error |
 //!
 //! The codes are those of ansible-core (`executor/task_queue_manager.py`, `cli/__init__.py`).

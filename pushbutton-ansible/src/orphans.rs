@@ -1,7 +1,7 @@
 //! Stops orphans: processes of stages whose operator was killed and could not stop them itself.
 //!
-//! The tag of a stage's processes is `STAGE/BOOT/NAMESPACE/PID/START`: a unique id of the stage, and the identity of the operator's process.
-//! When that process no longer runs, whatever still carries the tag is an orphan.
+//! The tag of a stage's processes is `STAGE/BOOT/NAMESPACE/PID/START`: a unique id of the stage, and the identity of
+//! the operator's process. When that process no longer runs, whatever still carries the tag is an orphan.
 
 use std::fmt;
 use std::io;
@@ -37,7 +37,7 @@ fn is_orphan(tag: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProcessIdentity {
     boot_id: String,
-    /// The pid namespace that `pid` is a number of. A container has its own, and the host sees the container's processes.
+    /// The namespace of `pid`. A container has its own, and the host sees the container's processes.
     pid_namespace: String,
     pid: u32,
     /// In clock ticks since boot.
@@ -114,8 +114,8 @@ impl ProcStat {
         }
     }
 
-    /// The second field is the program's name in parentheses. The program chooses it, so it may hold blanks and parentheses: fields are
-    /// counted from the last `)`.
+    /// The second field is the program's name in parentheses. The program chooses it, so it may hold blanks and
+    /// parentheses: fields are counted from the last `)`.
     fn parse(text: &[u8]) -> Option<Self> {
         let after_name = text.rsplit(|byte| *byte == b')').next()?;
         let mut fields = std::str::from_utf8(after_name).ok()?.split_ascii_whitespace();

@@ -6,8 +6,8 @@
 //!     RUN/STAGE/                   one stage: inventory, variables, secrets, events, plugin; removed when it ends
 //! ```
 //!
-//! The kernel releases a lock when its process ends, also in a container. So an executor that can lock another one's folder knows that the
-//! other has ended, and removes it.
+//! The kernel releases a lock when its process ends, also in a container. So an executor that can lock another one's
+//! folder knows that the other has ended, and removes it.
 
 use std::fs::{self, DirEntry, File};
 use std::io::{self, Write};
@@ -23,10 +23,11 @@ use crate::playbook_events::PLUGIN;
 
 /// Known hosts of a run are kept this long after its last stage: the next stage follows within seconds.
 const RUN_RETENTION: Duration = Duration::from_secs(24 * 3600);
-/// Where folders cannot be locked, as on some network file systems, another executor's folder is kept this long after its last change.
+/// Where folders cannot be locked, as on some network file systems, another executor's folder is kept this long after
+/// its last change.
 const UNLOCKED_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
-/// An executor's folder is named by this and random hexadecimal digits. The name is short because sockets may be made below the folder, and a
-/// socket's path has room for 107 bytes (unix(7)).
+/// An executor's folder is named by this and random hexadecimal digits. The name is short because sockets may be made
+/// below the folder, and a socket's path has room for 107 bytes (unix(7)).
 const PREFIX: &str = "op-";
 const DIGITS: usize = 8;
 
@@ -278,11 +279,8 @@ mod tests {
     #[test]
     fn known_hosts_are_kept_for_the_next_stage_of_the_run() {
         let folder = tempfile::tempdir().unwrap();
-        let node: Node = serde_json::from_value(serde_json::json!({
-            "id": "1", "name": "n", "label": "l", "address": "192.0.2.1", "port": 22, "user": "u",
-            "host_keys": ["ssh-ed25519 AAAA"]
-        }))
-        .unwrap();
+        let node = Node::ssh("1", "l".parse().unwrap(), "192.0.2.1", "u")
+            .with_host_keys(["ssh-ed25519 AAAA".into()]);
         let first = StageFiles::create(folder.path(), "a").unwrap();
         fs::write(&first.known_hosts, "192.0.2.9 ssh-ed25519 LEARNT\n").unwrap();
         drop(first);
