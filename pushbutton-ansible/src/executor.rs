@@ -18,7 +18,7 @@ use crate::exit_status::{self, Termination};
 use crate::orphans::{self, ProcessIdentity};
 use crate::process_tree::ProcessTree;
 use crate::redact::Redactor;
-use crate::workspace::{StageFiles, Workspace, create_private_dir};
+use crate::workspace::{EVENTS, StageFiles, Workspace, create_private_dir};
 use crate::{
     CONSOLE_LOG, artifacts, command, extra_vars, inventory, liveness, playbook_events, test_results,
 };
@@ -157,7 +157,7 @@ impl AnsibleExecutor {
         console.finish().await;
 
         let (removed, events, tests) = blocking({
-            let (log_dir, events) = (log_dir.clone(), files.events());
+            let (log_dir, events) = (log_dir.clone(), files.path(EVENTS));
             move || {
                 let removed = artifacts::sanitize_tree(&log_dir);
                 (removed, playbook_events::read(&events), test_results::count_new(known_streams, &log_dir))

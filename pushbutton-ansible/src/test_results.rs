@@ -7,6 +7,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use pushbutton_core::TestCounts;
+use walkdir::DirEntry;
 
 use crate::artifacts::walk;
 use crate::subunit::{self, Status};
@@ -57,14 +58,11 @@ pub(crate) fn count_new(known: KnownStreams, log_dir: &Path) -> TestResults {
 }
 
 fn streams(log_dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    walk(log_dir, &mut |path, meta| {
-        if meta.is_file() && path.extension().is_some_and(|ending| ending == "subunit") {
-            found.push(path.to_owned());
-        }
-    });
-    found.sort();
-    found
+    let files = walk(log_dir).filter(|entry| entry.file_type().is_file()).map(DirEntry::into_path);
+    let mut streams: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|end| end == "subunit")).collect();
+    streams.sort();
+    streams
 }
 
 fn open(path: &Path) -> io::Result<impl Read> {

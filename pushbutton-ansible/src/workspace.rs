@@ -31,6 +31,14 @@ const UNLOCKED_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 const PREFIX: &str = "op-";
 const DIGITS: usize = 8;
 
+// What is in a stage's folder.
+pub(crate) const INVENTORY: &str = "inventory.json";
+pub(crate) const VARS: &str = "vars.yml";
+pub(crate) const SECRETS: &str = "secrets.yml";
+pub(crate) const EVENTS: &str = "events.jsonl";
+pub(crate) const PLUGINS: &str = "plugins";
+pub(crate) const TEMPORARY: &str = "tmp";
+
 /// One executor's folder. Dropping it removes the folder.
 #[derive(Debug)]
 pub(crate) struct Workspace {
@@ -125,21 +133,21 @@ pub(crate) struct StageFiles {
 impl StageFiles {
     fn create(run_dir: &Path, id: &str) -> Result<Self> {
         let files = Self { folder: run_dir.join(id), known_hosts: run_dir.join("known_hosts") };
-        for folder in [&files.folder, &files.plugins(), &files.temporary()] {
+        for folder in [&files.folder, &files.path(PLUGINS), &files.path(TEMPORARY)] {
             create_private_dir(folder)
                 .map_err(|error| local(error, "cannot make the stage's folder", folder))?;
         }
-        write(&files.plugins().join("pushbutton.py"), PLUGIN)?;
-        write(&files.events(), "")?;
+        write(&files.path(PLUGINS).join("pushbutton.py"), PLUGIN)?;
+        write(&files.path(EVENTS), "")?;
         Ok(files)
     }
 
     /// Writes inventory, variables and secrets, and adds the nodes' known keys to the run's known hosts.
     pub(crate) fn write(&self, nodes: &[Node], vars: &str, secrets: &str) -> Result<()> {
         let inventory = inventory::inventory(nodes, &self.known_hosts)?;
-        write(&self.inventory(), &inventory.to_string())?;
-        write(&self.vars(), vars)?;
-        write(&self.secrets(), secrets)?;
+        write(&self.path(INVENTORY), &inventory.to_string())?;
+        write(&self.path(VARS), vars)?;
+        write(&self.path(SECRETS), secrets)?;
         let mut known = fs::read_to_string(&self.known_hosts).unwrap_or_default();
         for line in inventory::known_hosts(nodes) {
             if !known.lines().any(|known| known == line) {
@@ -149,28 +157,8 @@ impl StageFiles {
         write(&self.known_hosts, &known)
     }
 
-    pub(crate) fn inventory(&self) -> PathBuf {
-        self.folder.join("inventory.json")
-    }
-
-    pub(crate) fn vars(&self) -> PathBuf {
-        self.folder.join("vars.yml")
-    }
-
-    pub(crate) fn secrets(&self) -> PathBuf {
-        self.folder.join("secrets.yml")
-    }
-
-    pub(crate) fn events(&self) -> PathBuf {
-        self.folder.join("events.jsonl")
-    }
-
-    pub(crate) fn plugins(&self) -> PathBuf {
-        self.folder.join("plugins")
-    }
-
-    pub(crate) fn temporary(&self) -> PathBuf {
-        self.folder.join("tmp")
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 }
 
@@ -269,7 +257,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = StageFiles::create(&folder.path().join("run"), "a").unwrap();
         files.write(&[], "", "password: x").unwrap();
-        let secrets = files.secrets();
+        let secrets = files.path(SECRETS);
         assert_eq!(fs::metadata(&secrets).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(secrets.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
         drop(files);
@@ -286,7 +274,7 @@ mod tests {
         drop(first);
         let second = StageFiles::create(folder.path(), "b").unwrap();
         for _ in 0..2 {
-            second.write(&[node.clone()], "", "").unwrap();
+            second.write(std::slice::from_ref(&node), "", "").unwrap();
         }
         let known = fs::read_to_string(&second.known_hosts).unwrap();
         assert_eq!(known, "192.0.2.9 ssh-ed25519 LEARNT\n192.0.2.1 ssh-ed25519 AAAA\n");

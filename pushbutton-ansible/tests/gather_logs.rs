@@ -49,8 +49,8 @@ fn unpacked(path: &Path) -> Result<Vec<u8>, String> {
     }
     let tested = Command::new("gzip").arg("-t").arg(path).output().unwrap();
     if !tested.status.success() {
-        let said = String::from_utf8_lossy(&tested.stderr);
-        return Err(format!("{} bytes; gzip -t: {}", fs::metadata(path).unwrap().len(), said.trim()));
+        let problem = String::from_utf8_lossy(&tested.stderr);
+        return Err(format!("{} bytes; gzip -t: {}", fs::metadata(path).unwrap().len(), problem.trim()));
     }
     Ok(Command::new("gzip").arg("-dc").arg(path).output().unwrap().stdout)
 }
@@ -79,7 +79,7 @@ async fn files_and_journals_arrive_as_they_are_on_the_node() {
     fs::write(on_node.join("local.conf"), &local_conf).unwrap();
     expected.insert("local.conf".into(), local_conf);
 
-    // A stand-in for systemd with journals that are known: journalctl is asked for one unit, by the last word.
+    // Fake systemd commands with known journals: the last argument of journalctl is the unit.
     let journals = journals.display();
     program(
         &bin.join("systemctl"),
@@ -109,7 +109,7 @@ async fn files_and_journals_arrive_as_they_are_on_the_node() {
         match unpacked(&run.context.log_dir.join(name)) {
             Ok(arrived) if arrived == *content => {}
             Ok(arrived) => wrong.push(format!("{name}: {} bytes of {}", arrived.len(), content.len())),
-            Err(said) => wrong.push(format!("{name} ({} bytes): {said}", content.len())),
+            Err(problem) => wrong.push(format!("{name} ({} bytes): {problem}", content.len())),
         }
     }
     assert!(

@@ -1,4 +1,5 @@
-//! Orphans of an operator that was killed by `kill -9`: the next operator stops them and removes their files, and leaves others alone.
+//! Orphans of an operator that was killed by `kill -9`: the next operator stops them and removes their files, and
+//! leaves others alone.
 #![allow(clippy::unwrap_used, reason = "in tests a failed step must fail the test")]
 
 mod common;
@@ -41,7 +42,8 @@ impl Operator {
         operator
     }
 
-    /// Its processes, by their command lines: the stage's have its folder in their environment, and of its own copy's the folder in `OPERATOR_FOLDER`.
+    /// Its processes, by their command lines: the stage's have its folder in their environment, and of its own copy's
+    /// the folder in `OPERATOR_FOLDER`.
     fn processes(&self) -> Vec<String> {
         let ours = self.folder.path().as_os_str().as_encoded_bytes();
         let theirs = |path: &PathBuf| {

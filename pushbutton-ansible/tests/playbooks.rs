@@ -18,7 +18,8 @@ fn git(folder: &Path, words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Makes a project with a patch set whose tests pass or fail, in a repository as Gerrit serves it, and sets the run's job to it.
+/// Makes a project with a patch set whose tests pass or fail, in a repository as Gerrit serves it, and sets the run's
+/// job to it.
 fn propose(run: &mut TestRun, expected: u32) {
     let project = run.folder.path().join("git").join(run.context.job.change.project.as_str());
     std::fs::create_dir_all(project.join("tests")).unwrap();
