@@ -15,7 +15,7 @@ use crate::config::AnsibleConfig;
 use crate::console::{self, Console, one_line};
 use crate::error::local;
 use crate::exit_status::{self, Termination};
-use crate::orphans::{self, ProcessIdentity};
+use crate::orphans;
 use crate::process_tree::ProcessTree;
 use crate::redact::Redactor;
 use crate::workspace::{EVENTS, StageFiles, Workspace, create_private_dir};
@@ -33,7 +33,7 @@ pub struct AnsibleExecutor {
     pub(crate) config: AnsibleConfig,
     pub(crate) playbooks: PathBuf,
     pub(crate) checked_playbooks: Vec<String>,
-    identity: ProcessIdentity,
+    identity: String,
     workspace: Workspace,
     redactor: Redactor,
     secret_vars: String,
@@ -71,7 +71,7 @@ impl AnsibleExecutor {
         let work_dir = work_dir.canonicalize().map_err(failed)?;
         inventory::plain_path(&work_dir)?;
         let workspace = Workspace::create(&work_dir).map_err(failed)?;
-        let identity = ProcessIdentity::of_this_process()
+        let identity = orphans::process_identity()
             .map_err(|error| local(error, "cannot read /proc; mount it", "/proc/self/stat".as_ref()))?;
         let redactor = Redactor::new(&config.secrets)?;
         let secret_vars = extra_vars::secret_vars(&config.secrets)?;
