@@ -49,7 +49,7 @@ pub struct Node {
     pub id: String,
     /// Its name, for people and inventories.
     pub name: String,
-    /// The label it was asked for by.
+    /// The label of the request.
     pub label: NodeLabel,
     /// Where SSH answers: an address or a host name.
     pub address: String,

@@ -23,9 +23,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::check::{Check, Finding};
 use crate::control::ControlMessage;
 use crate::error::Result;
 use crate::event::{Event, EventId, Position};
+use crate::history::{RunHistory, RunRecord};
 use crate::job::{Job, JobFilter};
 use crate::line_sink::LineSink;
 use crate::names::{PatchsetNumber, RunId};
@@ -628,4 +630,12 @@ forward!(Reporter {
 });
 forward!(Alerter {
     async fn alert(&self, subject: &str, text: &str) -> Result<()>;
+});
+forward!(RunHistory {
+    async fn recent(&self, limit: usize) -> Result<Vec<RunRecord>>;
+    async fn verdicts(&self) -> Result<Vec<(String, u64)>>;
+    async fn last_success(&self) -> Result<Option<Timestamp>>;
+});
+forward!(Check {
+    async fn check(&self) -> Vec<Finding>;
 });

@@ -257,7 +257,7 @@ impl Rule {
         match (&trigger.on, &event.kind) {
             (EventMatch::Comment { from, .. }, EventKind::CommentAdded { author, text, .. }) => {
                 if !from.is_empty() && !from.iter().any(|who| author.is(who)) {
-                    return Some(format!("{author} is none of {}", from.join(", ")));
+                    return Some(format!("{author} is not one of {}", from.join(", ")));
                 }
                 if !self.pattern.as_ref().is_some_and(|pattern| pattern.is_match(text)) {
                     return Some("the comment does not match".into());
@@ -268,7 +268,7 @@ impl Rule {
                 EventKind::CommentAdded { author, approvals, .. },
             ) => {
                 if !by.iter().any(|who| author.is(who)) {
-                    return Some(format!("{author} is none of {}", by.join(", ")));
+                    return Some(format!("{author} is not one of {}", by.join(", ")));
                 }
                 if !approvals.iter().any(|vote| vote.label == *label && vote.value >= *at_least) {
                     return Some(format!("no new {label} vote of {at_least:+} or more"));
@@ -280,10 +280,10 @@ impl Rule {
         }
         let change = &event.change;
         if !trigger.projects.is_empty() && !self.projects.is_match(change.project.as_str()) {
-            return Some(format!("project {} is none of {}", change.project, trigger.projects.join(", ")));
+            return Some(format!("project {} is not one of {}", change.project, trigger.projects.join(", ")));
         }
         if !trigger.branches.is_empty() && !self.branches.is_match(change.branch.as_str()) {
-            return Some(format!("branch {} is none of {}", change.branch, trigger.branches.join(", ")));
+            return Some(format!("branch {} is not one of {}", change.branch, trigger.branches.join(", ")));
         }
         if change.status != ChangeStatus::New {
             return Some(format!("change {} is closed", change.number));

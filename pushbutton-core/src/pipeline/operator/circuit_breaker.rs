@@ -336,7 +336,7 @@ mod tests {
         }
         assert_eq!(machine.node_up(), None);
         for n in 2..4 {
-            assert_eq!(machine.no_node(&run(n), now), None, "the row began anew");
+            assert_eq!(machine.no_node(&run(n), now), None, "the count began again");
         }
         let (mut machine, end) = opened(now);
         assert_eq!(machine.admission(now), (Admission::After(end), None));

@@ -46,7 +46,7 @@ enum Next {
     End,
     RunEnded(std::result::Result<Ended, JoinError>),
     Claimed(Result<Box<dyn Claim>>),
-    /// Something has changed: decide anew whether a job may be claimed.
+    /// Something has changed: decide again whether a job may be claimed.
     Reconsider,
 }
 

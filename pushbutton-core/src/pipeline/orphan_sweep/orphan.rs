@@ -111,7 +111,7 @@ mod tests {
 
     const AGE: Duration = Duration::from_secs(600);
 
-    /// A run whose id tells no time.
+    /// A run whose id has no time in it.
     fn run(name: &str) -> RunId {
         RunId::new(name).unwrap()
     }

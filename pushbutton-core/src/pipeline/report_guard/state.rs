@@ -40,7 +40,7 @@ pub(super) struct State {
     muted: Option<Muted>,
     /// The latest unmuting, by the clock of the machine it was sent from.
     unmuted: Option<Timestamp>,
-    /// ControlMessages heard so far: a listener that begins again hears a whole day of them once more.
+    /// Messages seen so far: a subscriber that starts again gets those of a whole day once more.
     seen: VecDeque<ControlMessage>,
     /// Changes whose runs failed since the last success.
     failed: HashSet<ChangeNumber>,
