@@ -6,7 +6,22 @@ mod common;
 use std::time::Duration;
 
 use common::{TestRun, config, host_keys_of, ssh_node, sshd};
-use pushbutton_core::{StageOutcome, StageStatus};
+use pushbutton_core::{Node, StageOutcome, StageStatus};
+
+/// Runs a stage on a node that has another host key now. ssh refuses it; when ssh exits before Ansible has written the
+/// module to its stdin, Ansible reports only the broken pipe, and the stage is run again.
+async fn assert_host_key_is_refused(run: &TestRun, nodes: &[Node]) {
+    for _ in 0..5 {
+        let outcome = run.playbook("passes.yml", nodes).await.unwrap();
+        assert_eq!(outcome.status, StageStatus::Unreachable, "{outcome:?}");
+        let detail = outcome.detail.unwrap();
+        if !detail.contains("Broken pipe") {
+            assert!(detail.contains("another host key"), "{detail}");
+            return;
+        }
+    }
+    panic!("ansible never reported ssh's message");
+}
 
 #[tokio::test]
 async fn a_node_with_the_pinned_key_is_used_and_one_with_another_is_not() {
@@ -16,12 +31,7 @@ async fn a_node_with_the_pinned_key_is_used_and_one_with_another_is_not() {
     let outcome = run.playbook("passes.yml", &nodes).await.unwrap();
     assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", run.console());
     server.change_host_key();
-    let outcome = run.playbook("passes.yml", &nodes).await.unwrap();
-    assert_eq!(outcome.status, StageStatus::Unreachable, "{outcome:?}");
-    assert!(
-        outcome.detail.as_deref().is_some_and(|detail| detail.contains("another host key")),
-        "{outcome:?}"
-    );
+    assert_host_key_is_refused(&run, &nodes).await;
 }
 
 #[tokio::test]
@@ -29,18 +39,10 @@ async fn a_key_accepted_at_first_contact_is_pinned_for_the_run() {
     let mut server = sshd();
     let nodes = ssh_node(&server, &[]);
     let run = TestRun::new(config());
-    assert_eq!(
-        run.playbook("passes.yml", &nodes).await.unwrap().status,
-        StageStatus::Passed,
-        "{}",
-        run.console()
-    );
-    server.change_host_key();
     let outcome = run.playbook("passes.yml", &nodes).await.unwrap();
-    assert!(
-        outcome.detail.as_deref().is_some_and(|detail| detail.contains("another host key")),
-        "{outcome:?}"
-    );
+    assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", run.console());
+    server.change_host_key();
+    assert_host_key_is_refused(&run, &nodes).await;
 }
 
 /// Runs the playbook and kills the node's sshd, with all its connections, once a task has made the marker.
