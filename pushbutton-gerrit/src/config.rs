@@ -1,6 +1,5 @@
 //! The section `gerrit:` of the configuration.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use pushbutton_core::HumanDuration;
@@ -28,7 +27,7 @@ macro_rules! setters {
 pub(crate) use setters;
 
 /// A Gerrit server, the account on it, and the form of comments.
-#[derive(Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct GerritConfig {
@@ -42,13 +41,11 @@ pub struct GerritConfig {
     /// Private key file of the account: OpenSSH, PEM or PKCS#8; ed25519, ECDSA or RSA.
     pub key: PathBuf,
     /// Passphrase of the key file. Default: none, the file is not encrypted.
-    #[serde(default)]
     pub passphrase: Option<SecretString>,
     /// How the server's host key is checked. Default: against `~/.ssh/known_hosts`. It is always checked.
     #[serde(default)]
     pub host_key: HostKeyPolicy,
     /// A jump host. Default: none, a direct connection.
-    #[serde(default)]
     pub jump: Option<JumpConfig>,
     /// How a dead connection is detected.
     #[serde(default)]
@@ -67,7 +64,6 @@ pub struct GerritConfig {
     pub own_accounts: Vec<String>,
     /// The server's web address, as `https://review.opendev.org`. Backfill reads from it, without a login, when
     /// comments were written if a query does not say so; if it does not answer, SSH alone is used. Default: none.
-    #[serde(default)]
     pub url: Option<String>,
     /// The form of comments.
     #[serde(default)]
@@ -76,19 +72,17 @@ pub struct GerritConfig {
 
 /// How a host key is checked: against a known_hosts file, pinned fingerprints, or both.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct HostKeyPolicy {
     /// A file in OpenSSH's known_hosts format. Default: `~/.ssh/known_hosts`, if no fingerprint is pinned either.
-    #[serde(default)]
     pub known_hosts: Option<PathBuf>,
     /// Fingerprints that are trusted, as `SHA256:` and 43 characters (what `ssh-keygen -l` prints). Default: none.
-    #[serde(default)]
     pub fingerprints: Vec<String>,
 }
 
 /// A jump host (OpenSSH's ProxyJump): it forwards one TCP connection and sees only encrypted data.
-#[derive(Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct JumpConfig {
@@ -100,10 +94,8 @@ pub struct JumpConfig {
     /// Login name on it.
     pub user: String,
     /// Private key file. Default: the same as for Gerrit.
-    #[serde(default)]
     pub key: Option<PathBuf>,
     /// Passphrase of `key`. Default: none, the file is not encrypted.
-    #[serde(default)]
     pub passphrase: Option<SecretString>,
     /// How its host key is checked.
     #[serde(default)]
@@ -326,33 +318,6 @@ setters!(BackfillConfig {
     every / with_every: HumanDuration, overlap / with_overlap: HumanDuration, page / with_page: u32,
     query / with_query: Option<String>,
 });
-
-impl fmt::Debug for GerritConfig {
-    /// Without secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GerritConfig")
-            .field("host", &self.host)
-            .field("port", &self.port)
-            .field("user", &self.user)
-            .field("key", &self.key)
-            .field("host_key", &self.host_key)
-            .field("jump", &self.jump)
-            .field("keepalive", &self.keepalive)
-            .field("deadlines", &self.deadlines)
-            .field("backfill", &self.backfill)
-            .field("url", &self.url)
-            .field("own_accounts", &self.own_accounts)
-            .field("comment", &self.comment)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for JumpConfig {
-    /// Without secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}:{}", self.user, self.host, self.port)
-    }
-}
 
 #[cfg(test)]
 mod tests {

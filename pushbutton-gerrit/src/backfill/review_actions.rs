@@ -34,7 +34,7 @@ pub(super) struct Message<'a> {
 /// The messages of people on a change, by patch set.
 pub(super) fn messages<'a>(change: &'a WireChange<'_>) -> HashMap<PatchsetNumber, Vec<Message<'a>>> {
     let mut messages: HashMap<_, Vec<_>> = HashMap::new();
-    for message in &change.comments {
+    for message in change.comments.iter() {
         let parts = split_header(message.message.as_str());
         let (Some(patchset), Some(at)) = (parts.patchset, seconds(message.timestamp.0)) else { continue };
         let author = raw_event::account(message.reviewer.as_ref());
@@ -129,7 +129,7 @@ fn people<'a>(patchset: &'a WirePatchset<'_>, messages: Vec<Message<'a>>) -> Vec
         let index = index_of(&message.author, &mut people);
         people[index].messages.push(message);
     }
-    for comment in &patchset.comments {
+    for comment in patchset.comments.iter() {
         let index = index_of(&raw_event::account(comment.reviewer.as_ref()), &mut people);
         match comment.file.as_str() {
             PATCHSET_LEVEL => people[index].comments.push(comment.message.as_str()),
@@ -137,7 +137,7 @@ fn people<'a>(patchset: &'a WirePatchset<'_>, messages: Vec<Message<'a>>) -> Vec
         }
     }
     let created = patchset.created_on.0;
-    for vote in &patchset.approvals {
+    for vote in patchset.approvals.iter() {
         let (Some(granted), Some(approval)) = (vote.granted_on.0, raw_event::approval(vote)) else {
             continue;
         };

@@ -204,8 +204,11 @@ pub(crate) fn read_row(line: &str) -> Result<Row<'_>> {
     let row: WireChange<'_> = serde_json::from_str(line).map_err(|error| {
         Error::permanent(ErrorKind::Invalid, format!("not a row of a Gerrit query: {error}"))
     })?;
-    Ok(match row.kind.as_str() {
-        "stats" => Row::End { rows: row.rows.0.and_then(|rows| u32::try_from(rows).ok()), more: row.more },
+    Ok(match row.r#type.as_str() {
+        "stats" => Row::End {
+            rows: row.row_count.0.and_then(|rows| u32::try_from(rows).ok()),
+            more: row.more_changes.unwrap_or_default(),
+        },
         "error" => Row::Error(row.message.as_str().chars().take(300).collect()),
         _ => Row::Change(Box::new(row)),
     })
@@ -214,7 +217,7 @@ pub(crate) fn read_row(line: &str) -> Result<Row<'_>> {
 fn change_state(row: &WireChange<'_>) -> Result<ChangeState> {
     let change = raw_event::change(row)?;
     let mut patchsets: Vec<Patchset> =
-        row.patchsets.iter().map(raw_event::patchset).collect::<Result<_>>()?;
+        row.patch_sets.iter().map(raw_event::patchset).collect::<Result<_>>()?;
     patchsets.sort_by_key(|patchset| patchset.number);
     if patchsets.is_empty() {
         return Err(Error::permanent(ErrorKind::Protocol, "the change has no patch set"));
