@@ -117,18 +117,18 @@ impl GerritSource {
         let Some(running) = &mut self.running else { return Ok(()) };
         tokio::select! {
             item = running.stream.items.recv() => match item {
-                Some(StreamItem::Events { events, newest, _room }) => {
-                    if let Some(newest) = newest {
+                Some(StreamItem::Batch(batch, _room)) => {
+                    if batch.dropped {
+                        tracing::warn!("the server dropped events; starting a backfill");
+                        self.backfill_gap();
+                    }
+                    if let (Some(running), Some(newest)) = (&mut self.running, batch.newest) {
                         running.position.stream_reached(newest);
                     }
-                    self.pending.extend(events.into_iter().map(|event| Pending { event, nth: None }));
+                    self.pending.extend(batch.events.into_iter().map(|event| Pending { event, nth: None }));
                 }
                 Some(StreamItem::Connected) => {
                     running.is_connected = true;
-                    self.backfill_gap();
-                }
-                Some(StreamItem::Dropped) => {
-                    tracing::warn!("the server dropped events; starting a backfill");
                     self.backfill_gap();
                 }
                 Some(StreamItem::Refused(error)) => return Err(error),
