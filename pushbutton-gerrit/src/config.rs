@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use pushbutton_core::HumanDuration;
+use russh::keys::ssh_key::Fingerprint;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -223,42 +224,36 @@ impl GerritConfig {
     /// Everything that is wrong, each as `key: the problem and how to fix it`. Does not look at files or servers.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
+        let mut require = |is_right: bool, key: &str, problem: &str| {
+            if !is_right {
+                problems.push(format!("{key}: {problem}"));
+            }
+        };
         for (key, value) in [("host", &self.host), ("user", &self.user)] {
-            if value.is_empty() || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
-                problems.push(format!("{key}: {value:?} is empty or contains a blank"));
-            }
+            let has_blank = value.chars().any(|c| c.is_whitespace() || c.is_control());
+            require(!value.is_empty() && !has_blank, key, &format!("{value:?} is empty or contains a blank"));
         }
-        if let Some(query) = &self.backfill.query {
-            if query.chars().any(char::is_control) {
-                problems.push("backfill.query: contains a control character".into());
-            }
-        }
-        if self.backfill.page == 0 {
-            problems.push("backfill.page: must be at least 1; 100 is usual".into());
-        }
+        let query = self.backfill.query.as_deref().unwrap_or_default();
+        require(!query.contains(char::is_control), "backfill.query", "contains a control character");
+        require(self.backfill.page > 0, "backfill.page", "must be at least 1; 100 is usual");
         for (key, value) in [
             ("deadlines.connect", self.deadlines.connect),
             ("deadlines.auth", self.deadlines.auth),
             ("deadlines.command", self.deadlines.command),
             ("backfill.every", self.backfill.every),
         ] {
-            if value.0.is_zero() {
-                problems.push(format!("{key}: must be longer than 0s"));
-            }
+            require(!value.0.is_zero(), key, "must be longer than 0s");
         }
         if let Some(Err(problem)) = self.url.as_deref().map(parse_url) {
-            problems.push(format!("url: {problem}"));
+            require(false, "url", problem);
         }
-        let jump = self.jump.as_ref().map(|jump| ("jump.host_key", &jump.host_key));
-        for (key, policy) in [("host_key", &self.host_key)].into_iter().chain(jump) {
+        let jump = self.jump.as_ref().map(|jump| ("jump.host_key.fingerprints", &jump.host_key));
+        for (key, policy) in [("host_key.fingerprints", &self.host_key)].into_iter().chain(jump) {
             for print in &policy.fingerprints {
-                if print.parse::<russh::keys::ssh_key::Fingerprint>().is_err()
-                    || !print.starts_with("SHA256:")
-                {
-                    problems.push(format!(
-                        "{key}.fingerprints: {print:?} is not SHA256: and 43 characters, as `ssh-keygen -l` prints"
-                    ));
-                }
+                let is_right = print.starts_with("SHA256:") && print.parse::<Fingerprint>().is_ok();
+                let problem =
+                    format!("{print:?} is not SHA256: and 43 characters, as `ssh-keygen -l` prints");
+                require(is_right, key, &problem);
             }
         }
         problems.extend(self.comment.problems().into_iter().map(|problem| format!("comment.{problem}")));

@@ -24,7 +24,8 @@ use crate::event_filter::EventFilter;
 use crate::lines::{LineSplitter, MAX_LINE};
 use crate::raw_event::{ParsedLine, RawEvent, parse_line};
 
-/// How many bytes of lines may wait in the queue. A batch counts at least as [`MIN_BATCH_BYTES`], which bounds their number.
+/// How many bytes of lines may wait in the queue. A batch counts at least as [`MIN_BATCH_BYTES`], which bounds their
+/// number.
 const QUEUE_BYTES: usize = 16 << 20;
 const MIN_BATCH_BYTES: usize = 4 << 10;
 
