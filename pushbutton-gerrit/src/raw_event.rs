@@ -83,7 +83,8 @@ pub(crate) enum ParsedLine {
 /// Parses one line of the stream. A line that does not pass the filter is dropped before anything is copied from it.
 /// `now` is the time of an event that has none.
 ///
-/// # Errors [`ErrorKind::Invalid`]: it is not JSON, or a field that its type needs is missing or invalid. The caller
+/// # Errors
+/// [`ErrorKind::Invalid`]: it is not JSON, or a field that its type needs is missing or invalid. The caller
 /// logs and skips it.
 pub(crate) fn parse_line(line: &str, filter: &EventFilter, now: Timestamp) -> Result<ParsedLine> {
     if line.bytes().all(|byte| byte.is_ascii_whitespace()) {
