@@ -114,7 +114,8 @@ pub async fn a_requeued_dead_letter_runs_again(open: impl AsyncFn(&str) -> Arc<d
     nothing_for(&*operator, lease + lease / 2, "the requeued job is completed").await;
 }
 
-/// Of several callers that requeue or remove the same letter, exactly one succeeds, and what it asked for happens.
+/// Of several callers that requeue or remove the same letter, exactly one succeeds, and the job runs only if that one
+/// was a requeue.
 pub async fn only_one_caller_takes_a_dead_letter(open: impl AsyncFn(&str) -> Arc<dyn QueueWithDeadLetters>) {
     const LETTERS: u64 = 4;
     let (one, other) = (open("take").await, open("take").await);

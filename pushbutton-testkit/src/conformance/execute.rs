@@ -40,13 +40,13 @@ pub trait ExecutorHarness {
     /// time limit.
     fn stage(&self, behavior: StageBehavior) -> Option<(Stage, Vec<Node>)>;
 
-    /// A context with an empty log folder.
+    /// A context whose log folder exists and is empty.
     fn context(&self) -> StageContext;
 
     /// The console log in that folder; none when the executor writes none.
     fn console(&self, context: &StageContext) -> Option<String>;
 
-    /// The processes of stages that run now, for the error message; empty when stages have no processes.
+    /// The processes of stages that run now, as text for an error message; empty when stages have no processes.
     fn processes(&self) -> Vec<String>;
 }
 

@@ -42,7 +42,7 @@ fn newer_patchset(n: u64) -> Event {
     event
 }
 
-/// Whether the tests of change `n` fail, whoever runs them.
+/// Whether the tests of change `n` fail, on every run.
 pub(crate) fn fails(n: u64) -> bool {
     n.is_multiple_of(5)
 }
