@@ -216,7 +216,7 @@ mod tests {
             assert_eq!(
                 (cancellations.reason_for(&newer), message.affects(&newer)),
                 (None, false),
-                "asked for afterwards"
+                "created afterwards"
             );
         }
     }

@@ -84,7 +84,8 @@ impl AttemptOutcome {
         }
     }
 
-    /// The outcome after an `always` stage, which can show that a success has no logs, or that a failure was a dying node.
+    /// The outcome after an `always` stage, which can show that a success has no logs, or that a failure was a dying
+    /// node.
     pub(super) fn after_always(self, stage: &Stage, outcome: &StageOutcome) -> Self {
         debug_assert_eq!(stage.run, RunWhen::Always);
         match (self, outcome.status) {
