@@ -10,15 +10,9 @@ use pushbutton_core::{
     Error, ErrorKind, Journal, Node, NodeRequest, OwnedResource, Provisioner, ResourceKind, Result, RunId,
     async_trait,
 };
-use pushbutton_testkit::conformance::provision::{self, ProvisionerSetup};
 
 /// Each node is a folder below this one. A lab would boot a machine, unlock a storage array, or reserve a port.
 struct Folders(PathBuf);
-
-/// The pipeline retries temporary errors; permanent ones need a person.
-fn local(error: std::io::Error) -> Error {
-    Error::temporary(ErrorKind::Local, "the folder's disk failed").because(error)
-}
 
 #[async_trait]
 impl Provisioner for Folders {
@@ -36,7 +30,7 @@ impl Provisioner for Folders {
 
     async fn release(&self, run: &RunId, _: &Arc<dyn Journal>) -> Result<()> {
         match std::fs::remove_dir_all(self.0.join(run.as_str())) {
-            // Idempotent: it does not matter who removed it.
+            // Idempotent: a folder that is gone already is not an error.
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(local(error)),
             _ => Ok(()),
         }
@@ -51,14 +45,21 @@ impl Provisioner for Folders {
     }
 }
 
+/// The pipeline retries temporary errors; permanent ones need a person.
+fn local(error: std::io::Error) -> Error {
+    Error::temporary(ErrorKind::Local, "the folder's disk failed").because(error)
+}
+
+// ---- the test ------------------------------------------------------------------------------------------------------
+
+use pushbutton_testkit::conformance::provision::{self, ProvisionerSetup};
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let folders = Folders(std::env::temp_dir().join(format!("pushbutton-{}", RunId::generate())));
     std::fs::create_dir(&folders.0).map_err(local)?;
     // The suite that the real clouds must pass too. It panics with the bullet of the contract that is broken.
-    let mut setup = ProvisionerSetup::of("folder");
-    setup.unknown = Some("cloud".parse()?);
-    provision::all(&folders, &setup).await;
+    provision::all(&folders, &ProvisionerSetup::of("folder").with_unknown("cloud".parse()?)).await;
     println!("Folders keeps the contract of a Provisioner; {} are left", folders.list_owned().await?.len());
     std::fs::remove_dir(&folders.0).map_err(local)
 }

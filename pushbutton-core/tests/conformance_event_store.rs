@@ -1,4 +1,4 @@
-//! The event store in memory keeps the contract of `EventStore`.
+//! `MemoryEventStore` keeps the contract of `EventStore`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use pushbutton_core::memory::MemoryEventStore;
 use pushbutton_testkit::conformance::event_store;
 
 #[tokio::test]
-async fn the_memory_ledger_keeps_the_contract() {
+async fn the_memory_event_store_keeps_the_contract() {
     let all = Mutex::new(HashMap::<String, Arc<MemoryEventStore>>::new());
     event_store::all(async |name: &str| {
         let store = all.lock().unwrap().entry(name.to_owned()).or_default().clone();

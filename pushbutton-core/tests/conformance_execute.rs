@@ -1,9 +1,5 @@
-//! The executor in memory keeps the contract of `Executor`, on a paused clock.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "test support: what does not work must end the test, loudly"
-)]
+//! `MemoryExecutor` keeps the contract of `Executor`, on a paused clock.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics when it cannot work")]
 
 use std::time::Duration;
 
@@ -40,7 +36,7 @@ impl ExecutorHarness for Memory {
     }
 }
 
-fn script(stage: &Stage) -> FakeStage {
+fn fake(stage: &Stage) -> FakeStage {
     let passes = FakeStage::ends(StageStatus::Passed);
     match stage.playbook.as_str() {
         "Fails" => {
@@ -48,8 +44,8 @@ fn script(stage: &Stage) -> FakeStage {
             let outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO).with_detail(detail);
             passes.with_outcome(outcome)
         }
-        "MeetsNobody" => FakeStage::ends(StageStatus::Unreachable),
-        "Lasts" => passes.after(Duration::from_secs(600)).with_lines(["lasting".into()]),
+        "NodeUnreachable" => FakeStage::ends(StageStatus::Unreachable),
+        "RunsForMinutes" => passes.after(Duration::from_secs(600)).with_lines(["lasting".into()]),
         printing => {
             let count = printing.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
             passes.with_lines((1..=count).map(|n: u32| format!("printed {n}.")).collect::<Vec<_>>())
@@ -59,5 +55,5 @@ fn script(stage: &Stage) -> FakeStage {
 
 #[tokio::test(start_paused = true)]
 async fn the_memory_executor_keeps_the_contract() {
-    execute::all(&Memory(MemoryExecutor::new(|stage, _| script(stage)))).await;
+    execute::all(&Memory(MemoryExecutor::new(|stage, _| fake(stage)))).await;
 }

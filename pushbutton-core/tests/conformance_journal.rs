@@ -1,4 +1,4 @@
-//! The journal in memory keeps the contract of `Journal`.
+//! `MemoryJournal` keeps the contract of `Journal`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,6 @@
-//! The queue in memory keeps the contract of `Queue`, on a paused clock.
+//! `MemoryQueue` keeps the contracts of `Queue` and `DeadLetters`, on a paused clock.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests stop at what they cannot do")]
+#![allow(clippy::unwrap_used, reason = "a helper of tests panics when it cannot work")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ async fn the_memory_queue_keeps_the_contract() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn its_dead_letters_keep_the_contract() {
+async fn the_dead_letters_of_the_memory_queue_keep_the_contract() {
     let queues = Mutex::default();
     dead_letters::all(async |name: &str| open_in(&queues, name) as Arc<dyn QueueWithDeadLetters>).await;
 }

@@ -1,4 +1,4 @@
-//! The reporter in memory keeps the contract of its trait.
+//! `MemoryReporter` keeps the contract of `Reporter`.
 
 use std::sync::Arc;
 
@@ -25,16 +25,16 @@ impl Harness for InMemory {
         samples::job_on(self.jobs, "tempest")
     }
 
-    async fn spoken_of(&self, job: &Job) -> usize {
+    async fn report_count(&self, job: &Job) -> usize {
         self.reporter.reports().iter().filter(|report| report.job.id == job.id).count()
     }
 
-    fn remembers(&self) -> bool {
+    fn survives_restart(&self) -> bool {
         true
     }
 }
 
 #[tokio::test]
-async fn the_reporter_in_memory_keeps_the_contract() {
+async fn the_memory_reporter_keeps_the_contract() {
     report::all(async || InMemory::default()).await;
 }

@@ -1,6 +1,6 @@
-//! The source in memory keeps the contract of its trait.
+//! `MemorySource` keeps the contract of `EventSource`.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests stop at what they cannot do")]
+#![allow(clippy::unwrap_used, reason = "a helper of tests panics when it cannot work")]
 
 use async_trait::async_trait;
 use pushbutton_core::memory::MemorySource;
@@ -9,14 +9,14 @@ use pushbutton_core::{Event, EventId, EventSource};
 use pushbutton_testkit::conformance::source::{self, Harness};
 use tokio::sync::mpsc;
 
-/// Comments by bob; equal ones are counted, as a real source counts them.
+/// Comments by bob. Equal comments are counted, as in a real source, so that each has its own id.
 #[derive(Default)]
 struct Comments(Vec<String>);
 
 impl Comments {
     fn next(&mut self, text: &str) -> Event {
         self.0.push(text.to_owned());
-        let nth = self.0.iter().filter(|said| *said == text).count();
+        let nth = self.0.iter().filter(|earlier| *earlier == text).count();
         let mut event = samples::comment("bob", text);
         if let Some(author) = event.kind.actor() {
             let nth = u32::try_from(nth).unwrap();
@@ -26,7 +26,7 @@ impl Comments {
     }
 }
 
-/// What is sent before anybody has opened the source goes nowhere.
+/// A live source. Comments before it is opened are lost.
 #[derive(Default)]
 struct Live {
     comments: Comments,
@@ -35,7 +35,7 @@ struct Live {
 
 #[async_trait]
 impl Harness for Live {
-    async fn happen(&mut self, text: &str) {
+    async fn comment(&mut self, text: &str) {
         let event = self.comments.next(text);
         if let Some(upstream) = &self.upstream {
             upstream.send(event).await.unwrap();
@@ -53,6 +53,7 @@ impl Harness for Live {
     }
 }
 
+/// A source that ends after the comments that were added before it was opened.
 #[derive(Default)]
 struct Finite {
     comments: Comments,
@@ -61,7 +62,7 @@ struct Finite {
 
 #[async_trait]
 impl Harness for Finite {
-    async fn happen(&mut self, text: &str) {
+    async fn comment(&mut self, text: &str) {
         self.events.push(self.comments.next(text));
     }
 
@@ -75,11 +76,11 @@ impl Harness for Finite {
 }
 
 #[tokio::test]
-async fn a_live_source_in_memory_keeps_the_contract() {
+async fn a_live_memory_source_keeps_the_contract() {
     source::all(async || Live::default()).await;
 }
 
 #[tokio::test]
-async fn a_finite_source_in_memory_keeps_the_contract() {
+async fn a_finite_memory_source_keeps_the_contract() {
     source::all(async || Finite::default()).await;
 }

@@ -1,5 +1,5 @@
-//! A wrapper that breaks nothing is the part that it wraps: it passes the suites. One that breaks something fails them.
-#![allow(clippy::unwrap_used, reason = "helpers of tests stop at what they cannot do")]
+//! The wrappers without faults pass the conformance suites, and a part that breaks its contract fails them.
+#![allow(clippy::unwrap_used, reason = "a helper of tests panics when it cannot work")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use pushbutton_testkit::faults::{
     Fault, FaultPlan, Faulty, FaultyEventStore, FaultyJournal, FaultyQueue, Method, Rates,
 };
 
-/// The same part for the same name.
+/// Returns the same part for the same name.
 struct Named<T>(Mutex<HashMap<String, Arc<T>>>);
 
 impl<T> Named<T> {
@@ -35,77 +35,76 @@ fn short_queue() -> MemoryQueue {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_without_faults_keeps_the_contract() {
-    let (queues, schedule) = (Named::new(), FaultPlan::none());
+async fn a_faulty_queue_without_faults_passes_the_suite() {
+    let (queues, plan) = (Named::new(), FaultPlan::none());
     queue::all(async |name: &str| {
-        Arc::new(FaultyQueue::new(queues.get(name, short_queue), &schedule)) as Arc<dyn Queue>
+        Arc::new(FaultyQueue::new(queues.get(name, short_queue), &plan)) as Arc<dyn Queue>
     })
     .await;
-    assert!(schedule.calls(Method::Publish) > 0 && schedule.calls(Method::Renew) > 0);
-    assert!(schedule.injected().is_empty());
+    assert!(plan.calls(Method::Publish) > 0 && plan.calls(Method::Renew) > 0);
+    assert!(plan.injected().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_queue_keeps_the_contract() {
-    // Slower than most brokers, faster than a lease.
-    let slow = Rates { delay: 0.3, longest_delay: Duration::from_millis(20), ..Rates::default() };
-    let (queues, schedule) = (Named::new(), FaultPlan::seeded(1, slow));
+async fn a_slow_queue_passes_the_suite() {
+    // Slower than most brokers, and much faster than a lease.
+    let slow = Rates::none().with_delay(0.3, Duration::from_millis(20));
+    let (queues, plan) = (Named::new(), FaultPlan::seeded(1, slow));
     queue::all(async |name: &str| {
-        Arc::new(FaultyQueue::new(queues.get(name, short_queue), &schedule)) as Arc<dyn Queue>
+        Arc::new(FaultyQueue::new(queues.get(name, short_queue), &plan)) as Arc<dyn Queue>
     })
     .await;
-    assert!(!schedule.injected().is_empty());
+    assert!(!plan.injected().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 #[should_panic(expected = "was leased and not listed")]
-async fn the_suite_finds_a_queue_that_forgets_leased_runs() {
+async fn the_suite_fails_a_queue_that_does_not_list_all_leased_runs() {
     let queues = Named::new();
-    let open = async |name: &str| Arc::new(Forgetful(queues.get(name, short_queue))) as Arc<dyn Queue>;
-    queue::every_leased_run_is_listed_for_everyone(open).await;
+    let open = async |name: &str| Arc::new(Incomplete(queues.get(name, short_queue))) as Arc<dyn Queue>;
+    queue::every_handle_lists_every_leased_run(open).await;
 }
 
 #[tokio::test]
-async fn event_stores_and_journals_without_faults_keep_their_contracts() {
-    let (stores, journals, schedule) = (Named::new(), Named::new(), FaultPlan::none());
+async fn faulty_event_stores_and_journals_without_faults_pass_their_suites() {
+    let (stores, journals, plan) = (Named::new(), Named::new(), FaultPlan::none());
     event_store::all(async |name: &str| {
-        Arc::new(FaultyEventStore::new(stores.get(name, MemoryEventStore::default), &schedule))
+        Arc::new(FaultyEventStore::new(stores.get(name, MemoryEventStore::default), &plan))
             as Arc<dyn EventStore>
     })
     .await;
     journal::all(async |name: &str| {
-        Arc::new(FaultyJournal::new(journals.get(name, MemoryJournal::default), &schedule))
-            as Arc<dyn Journal>
+        Arc::new(FaultyJournal::new(journals.get(name, MemoryJournal::default), &plan)) as Arc<dyn Journal>
     })
     .await;
-    assert!(schedule.calls(Method::Record) > 0 && schedule.calls(Method::Intend) > 0);
+    assert!(plan.calls(Method::Record) > 0 && plan.calls(Method::Intend) > 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_whose_answer_is_lost_comes_back_after_its_lease() {
-    let schedule = FaultPlan::none();
-    let queue = Faulty::new(Arc::new(short_queue()), &schedule);
+async fn a_claim_whose_response_is_lost_can_be_claimed_again_after_its_lease() {
+    let plan = FaultPlan::none();
+    let queue = Faulty::new(Arc::new(short_queue()), &plan);
     queue.publish(&samples::job("tempest")).await.unwrap();
-    schedule.next(Method::Claim, [Some(Fault::answer_lost())]);
+    plan.next(Method::Claim, [Some(Fault::response_lost())]);
     assert!(queue.claim(&JobFilter::any()).await.is_err());
     let depth = queue.inner().depth().await.unwrap();
-    assert_eq!((depth.waiting, depth.leased), (0, 1), "it was granted, and nobody knows");
+    assert_eq!((depth.waiting, depth.leased), (0, 1), "the claim was granted, and its caller does not know");
     assert_eq!(queue.claim(&JobFilter::any()).await.unwrap().job().id, samples::job("tempest").id);
 }
 
-/// A queue whose list of leased runs lacks what other handles hold.
-struct Forgetful(Arc<MemoryQueue>);
+/// A queue whose list of leased runs is incomplete.
+struct Incomplete(Arc<MemoryQueue>);
 
 #[async_trait]
-impl Queue for Forgetful {
+impl Queue for Incomplete {
     async fn publish(&self, job: &Job) -> Result<()> {
         self.0.publish(job).await
     }
     async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>> {
         self.0.claim(filter).await
     }
-    async fn broadcast(&self, notice: &ControlMessage) -> Result<()> {
-        self.0.broadcast(notice).await
+    async fn broadcast(&self, message: &ControlMessage) -> Result<()> {
+        self.0.broadcast(message).await
     }
     async fn control_messages(&self) -> Result<ControlMessages> {
         self.0.control_messages().await

@@ -1,5 +1,5 @@
-//! The proxy breaks connections as it says, and leaves alone what it does not break.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stop at what they cannot do")]
+//! Each command of the proxy has its documented effect on connections, and no other.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper of tests panics when it cannot work")]
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
-/// What must happen happens within this time, on the busiest machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a step may take on a busy machine.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// What must not happen is waited for so long: a broken proxy does it at once.
-const MOMENT: Duration = Duration::from_millis(100);
+/// How long a test waits for what must not happen: a broken proxy does it at once.
+const SHORT_WAIT: Duration = Duration::from_millis(100);
 
 struct Harness {
     server: TcpListener,
@@ -23,98 +23,98 @@ struct Harness {
 impl Harness {
     async fn new() -> Self {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = Proxy::before(&server.local_addr().unwrap().to_string()).await.unwrap();
+        let proxy = Proxy::start(&server.local_addr().unwrap().to_string()).await.unwrap();
         Self { server, proxy }
     }
 
-    /// A connection's two ends, after a word went each way.
+    /// The two ends of a connection, after one message in each direction.
     async fn connect(&self) -> (TcpStream, TcpStream) {
         let mut client = TcpStream::connect(self.proxy.address()).await.unwrap();
-        let (mut server, _) = timeout(PATIENCE, self.server.accept()).await.unwrap().unwrap();
-        say(&mut client, "hello").await;
-        hear(&mut server, "hello").await;
-        say(&mut server, "welcome").await;
-        hear(&mut client, "welcome").await;
+        let (mut server, _) = timeout(TIME_LIMIT, self.server.accept()).await.unwrap().unwrap();
+        send(&mut client, "hello").await;
+        receive(&mut server, "hello").await;
+        send(&mut server, "welcome").await;
+        receive(&mut client, "welcome").await;
         (client, server)
     }
 }
 
-async fn say(stream: &mut TcpStream, words: &str) {
-    stream.write_all(words.as_bytes()).await.unwrap();
+async fn send(stream: &mut TcpStream, text: &str) {
+    stream.write_all(text.as_bytes()).await.unwrap();
 }
 
-async fn hear(stream: &mut TcpStream, words: &str) {
-    let mut heard = vec![0; words.len()];
-    timeout(PATIENCE, stream.read_exact(&mut heard)).await.expect("the words arrive").unwrap();
-    assert_eq!(String::from_utf8(heard).unwrap(), words);
+async fn receive(stream: &mut TcpStream, text: &str) {
+    let mut received = vec![0; text.len()];
+    timeout(TIME_LIMIT, stream.read_exact(&mut received)).await.expect("the text arrives").unwrap();
+    assert_eq!(String::from_utf8(received).unwrap(), text);
 }
 
-async fn hears_nothing(stream: &mut TcpStream) {
-    let heard = timeout(MOMENT, stream.read(&mut [0; 64])).await;
-    assert!(heard.is_err(), "nothing can arrive: {heard:?}");
+async fn receives_nothing(stream: &mut TcpStream) {
+    let received = timeout(SHORT_WAIT, stream.read(&mut [0; 64])).await;
+    assert!(received.is_err(), "nothing can arrive: {received:?}");
 }
 
-/// How the stream ends: with its end, or an error.
+/// How the stream ends: `Ok(0)` is FIN.
 async fn ending(stream: &mut TcpStream) -> Result<usize, ErrorKind> {
-    let read = timeout(PATIENCE, stream.read(&mut [0; 64])).await.expect("the connection ends");
+    let read = timeout(TIME_LIMIT, stream.read(&mut [0; 64])).await.expect("the connection ends");
     read.map_err(|error| error.kind())
 }
 
 const RESET: Result<usize, ErrorKind> = Err(ErrorKind::ConnectionReset);
 
 #[tokio::test]
-async fn bytes_pass_and_are_counted_also_of_several_connections() {
+async fn bytes_of_several_connections_are_forwarded_and_counted() {
     let harness = Harness::new().await;
     let (mut first, mut first_server) = harness.connect().await;
     let (mut second, mut second_server) = harness.connect().await;
-    say(&mut second, "two").await;
-    hear(&mut second_server, "two").await;
-    say(&mut first, "one").await;
-    hear(&mut first_server, "one").await;
+    send(&mut second, "two").await;
+    receive(&mut second_server, "two").await;
+    send(&mut first, "one").await;
+    receive(&mut first_server, "one").await;
     let counts = harness.proxy.counts();
-    assert_eq!((counts.accepted, counts.open, counts.lost), (2, 2, 0));
+    assert_eq!((counts.accepted, counts.open, counts.dropped), (2, 2, 0));
     assert_eq!((counts.to_server, counts.to_clients), (16, 14));
 
-    // Each side's end passes too.
+    // The end of each stream is forwarded too.
     first.shutdown().await.unwrap();
     assert_eq!(ending(&mut first_server).await, Ok(0));
-    say(&mut first_server, "bye").await;
-    hear(&mut first, "bye").await;
+    send(&mut first_server, "done").await;
+    receive(&mut first, "done").await;
     drop(first_server);
     assert_eq!(ending(&mut first).await, Ok(0));
 }
 
 #[tokio::test]
-async fn a_frozen_connection_holds_everything_back_and_loses_nothing() {
+async fn a_frozen_connection_holds_bytes_back_and_drops_none() {
     let harness = Harness::new().await;
     let (mut client, mut server) = harness.connect().await;
     harness.proxy.freeze();
-    say(&mut client, "anybody").await;
-    say(&mut client, " there?").await;
-    say(&mut server, "news").await;
-    hears_nothing(&mut server).await;
-    hears_nothing(&mut client).await;
+    send(&mut client, "first").await;
+    send(&mut client, " second").await;
+    send(&mut server, "news").await;
+    receives_nothing(&mut server).await;
+    receives_nothing(&mut client).await;
 
-    // A new connection is taken and hears nothing; the server does not hear of it.
+    // A new connection is accepted and gets nothing; the server does not see it.
     let mut late = TcpStream::connect(harness.proxy.address()).await.unwrap();
-    say(&mut late, "late").await;
-    assert!(timeout(MOMENT, harness.server.accept()).await.is_err());
+    send(&mut late, "late").await;
+    assert!(timeout(SHORT_WAIT, harness.server.accept()).await.is_err());
 
     harness.proxy.pass();
-    hear(&mut server, "anybody there?").await;
-    hear(&mut client, "news").await;
+    receive(&mut server, "first second").await;
+    receive(&mut client, "news").await;
     let (mut late_server, _) = harness.server.accept().await.unwrap();
-    hear(&mut late_server, "late").await;
+    receive(&mut late_server, "late").await;
 }
 
 #[tokio::test]
-async fn a_reset_ends_what_is_open_also_when_frozen_and_not_what_comes() {
+async fn a_reset_ends_open_connections_also_frozen_ones_and_no_later_ones() {
     let harness = Harness::new().await;
     for frozen in [false, true] {
         let (mut client, mut server) = harness.connect().await;
         if frozen {
             harness.proxy.freeze();
-            say(&mut client, "unheard").await;
+            send(&mut client, "held back").await;
         }
         harness.proxy.reset();
         assert_eq!((ending(&mut client).await, ending(&mut server).await), (RESET, RESET));
@@ -124,88 +124,88 @@ async fn a_reset_ends_what_is_open_also_when_frozen_and_not_what_comes() {
 }
 
 #[tokio::test]
-async fn an_end_is_a_goodbye_to_both() {
+async fn a_close_ends_both_sides_with_fin() {
     let harness = Harness::new().await;
     let (mut client, mut server) = harness.connect().await;
-    harness.proxy.end();
+    harness.proxy.close();
     assert_eq!((ending(&mut client).await, ending(&mut server).await), (Ok(0), Ok(0)));
     harness.connect().await;
 }
 
 #[tokio::test]
-async fn refused_connections_are_refused_by_the_system_and_open_ones_stay() {
+async fn new_connections_are_refused_by_the_system_and_open_ones_stay() {
     let harness = Harness::new().await;
     let (mut client, mut server) = harness.connect().await;
     for _ in 0..3 {
         harness.proxy.refuse().await.unwrap();
         let refused = TcpStream::connect(harness.proxy.address()).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-        say(&mut client, "still here").await;
-        hear(&mut server, "still here").await;
-        harness.proxy.admit().await.unwrap();
+        send(&mut client, "still open").await;
+        receive(&mut server, "still open").await;
+        harness.proxy.accept().await.unwrap();
         harness.connect().await;
     }
 }
 
 #[tokio::test]
-async fn lost_answers_are_lost_while_questions_arrive() {
+async fn responses_are_dropped_while_requests_arrive_and_the_other_way_round() {
     let harness = Harness::new().await;
     let (mut client, mut server) = harness.connect().await;
-    harness.proxy.lose_answers();
-    say(&mut client, "question").await;
-    hear(&mut server, "question").await;
-    say(&mut server, "answer").await;
-    hears_nothing(&mut client).await;
-    wait_for_lost(&harness.proxy, "answer".len() as u64).await;
-    // A stream with a hole is no TCP stream: it ends.
+    harness.proxy.drop_responses();
+    send(&mut client, "request").await;
+    receive(&mut server, "request").await;
+    send(&mut server, "response").await;
+    receives_nothing(&mut client).await;
+    wait_for_dropped(&harness.proxy, "response".len() as u64).await;
+    // A TCP stream cannot have a gap: the connection is reset.
     harness.proxy.pass();
     assert_eq!((ending(&mut client).await, ending(&mut server).await), (RESET, RESET));
 
     let (mut client, mut server) = harness.connect().await;
-    harness.proxy.lose_questions();
-    say(&mut client, "question").await;
-    say(&mut server, "news").await;
-    hear(&mut client, "news").await;
-    hears_nothing(&mut server).await;
+    harness.proxy.drop_requests();
+    send(&mut client, "request").await;
+    send(&mut server, "news").await;
+    receive(&mut client, "news").await;
+    receives_nothing(&mut server).await;
 }
 
-async fn wait_for_lost(proxy: &Proxy, bytes: u64) {
-    let lost = async {
-        while proxy.counts().lost < bytes {
+async fn wait_for_dropped(proxy: &Proxy, bytes: u64) {
+    let dropped = async {
+        while proxy.counts().dropped < bytes {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, lost).await.expect("bytes are lost and counted");
+    timeout(TIME_LIMIT, dropped).await.expect("bytes are dropped and counted");
 }
 
 #[tokio::test]
-async fn a_throttled_connection_is_as_slow_as_asked() {
+async fn a_throttled_connection_has_the_given_rate() {
     let harness = Harness::new().await;
     let (mut client, mut server) = harness.connect().await;
     harness.proxy.throttle(1000);
     let began = Instant::now();
-    let words = "x".repeat(500);
-    say(&mut client, &words).await;
-    hear(&mut server, &words).await;
-    // The pause after the last piece is not waited for.
+    let text = "x".repeat(500);
+    send(&mut client, &text).await;
+    receive(&mut server, &text).await;
+    // The test does not wait for the pause after the last piece.
     assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
     harness.proxy.pass();
-    let words = "x".repeat(1_000_000);
-    let (_, ()) = tokio::join!(say(&mut client, &words), hear(&mut server, &words));
+    let text = "x".repeat(1_000_000);
+    let (_, ()) = tokio::join!(send(&mut client, &text), receive(&mut server, &text));
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_a_reset() {
-    // A port that nobody listens on, and that nobody else can get while we hold it.
-    let nobody = TcpSocket::new_v4().unwrap();
-    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let proxy = Proxy::before(&nobody.local_addr().unwrap().to_string()).await.unwrap();
+async fn a_connection_to_a_missing_server_is_reset() {
+    // A port without a listener, reserved so that no other process gets it.
+    let reserved = TcpSocket::new_v4().unwrap();
+    reserved.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let proxy = Proxy::start(&reserved.local_addr().unwrap().to_string()).await.unwrap();
     let mut client = TcpStream::connect(proxy.address()).await.unwrap();
     assert_eq!(ending(&mut client).await, RESET);
 }
 
 #[tokio::test]
-async fn connections_end_with_the_proxy() {
+async fn connections_end_when_the_proxy_is_dropped() {
     let harness = Harness::new().await;
     let (mut client, mut server) = harness.connect().await;
     drop(harness.proxy);

@@ -1,4 +1,4 @@
-//! While no node comes up, an operator claims nothing but a single job at intervals.
+//! While no node boots, an operator claims only one job at intervals, to probe the cloud.
 
 use std::time::Duration;
 
@@ -26,41 +26,41 @@ async fn until(health: &mut tokio::sync::watch::Receiver<pushbutton_core::pipeli
 #[tokio::test(start_paused = true)]
 async fn a_full_cloud_is_tried_at_intervals_and_no_job_is_lost() {
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(full);
-    // So that a watcher sees every transition.
+    // Slow enough that a watcher of the health sees every transition.
     lab.cloud.boot_for(Duration::from_secs(1));
     let operator = lab.operator().with_breaker(BreakerPolicy::default().with_failures(5u32));
     let mut health = operator.health();
-    let script = async {
+    let steps = async {
         until(&mut health, "open").await;
         let state = health.borrow().breaker.clone();
         let BreakerState::Open { failures: 5, last, .. } = state else { panic!("{state:?}") };
         assert!(last.contains("No valid host was found"), "{last}");
-        assert_eq!(lab.cloud.asked(), 5);
-        // Nobody asks during the pause, and one job after it.
+        assert_eq!(lab.cloud.request_count(), 5);
+        // No node is requested during the pause, and one after it.
         tokio::time::sleep(MINUTE / 2 - Duration::from_secs(1)).await;
-        assert_eq!(lab.cloud.asked(), 5);
+        assert_eq!(lab.cloud.request_count(), 5);
         until(&mut health, "half-open").await;
         until(&mut health, "open").await;
-        assert_eq!(lab.cloud.asked(), 6);
+        assert_eq!(lab.cloud.request_count(), 6);
         lab.cloud.refuse(None);
         until(&mut health, "closed").await;
-        assert_eq!(lab.cloud.asked(), 7);
+        assert_eq!(lab.cloud.request_count(), 7);
     };
-    tokio::join!(lab.run_on(operator, jobs(0..20)), script);
+    tokio::join!(lab.run_on(operator, jobs(0..20)), steps);
     let reports = lab.reporter.reports();
     assert_eq!(reports.len(), 20);
     assert!(reports.iter().all(|report| report.verdict == Verdict::Success));
 }
 
 #[tokio::test(start_paused = true)]
-async fn runs_that_have_their_nodes_go_on() {
+async fn runs_that_have_nodes_continue() {
     let lab = Lab::new(|stage, context| {
         let long = stage == "tempest" && context.job.change.number.0 == 0;
         FakeStage::ends(StageStatus::Passed).after(if long { 50 * MINUTE } else { Duration::ZERO })
     });
     let operator = lab.operator().with_slots(4);
     let mut health = operator.health();
-    let script = async {
+    let steps = async {
         tokio::time::sleep(MINUTE).await;
         lab.cloud.refuse(Some(full));
         for job in jobs(1..11) {
@@ -68,12 +68,12 @@ async fn runs_that_have_their_nodes_go_on() {
         }
         until(&mut health, "open").await;
         health.wait_for(|health| health.running == 1).await.unwrap();
-        // The long run ends while the breaker is open or probing; only then does the cloud come back.
+        // The long run ends while the breaker is open or half-open; only then does the cloud recover.
         tokio::time::sleep(60 * MINUTE).await;
         assert!(lab.reporter.reports().iter().any(|report| report.job.change.number.0 == 0));
         lab.cloud.refuse(None);
     };
-    tokio::join!(lab.run_on(operator, jobs(0..1)), script);
+    tokio::join!(lab.run_on(operator, jobs(0..1)), steps);
     let reports = lab.reporter.reports();
     assert_eq!(reports.len(), 11);
     let long = reports.iter().find(|report| report.job.change.number.0 == 0).unwrap();
@@ -81,7 +81,7 @@ async fn runs_that_have_their_nodes_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_is_set_up_wrongly_stops_nobody_else() {
+async fn a_misconfigured_job_does_not_stop_other_jobs() {
     let no_flavor = || Error::permanent(ErrorKind::Config, "no flavor named m1.huge");
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(no_flavor);
     let operator = lab.operator();
@@ -97,23 +97,23 @@ async fn a_cloud_that_refuses_the_login_does_not_drain_the_queue() {
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(expired);
     let operator = lab.operator();
     let mut health = operator.health();
-    let script = async {
+    let steps = async {
         until(&mut health, "open").await;
         let depth = lab.queue.depth().await.unwrap();
         assert_eq!((depth.dead, depth.waiting), (5, 15));
         lab.cloud.refuse(None);
     };
-    tokio::join!(lab.run_on(operator, jobs(0..20)), script);
+    tokio::join!(lab.run_on(operator, jobs(0..20)), steps);
     assert_eq!((lab.queue.depth().await.unwrap().dead, lab.reporter.reports().len()), (5, 15));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_never_asks_for_a_node_makes_room_for_the_next() {
+async fn a_probe_that_requests_no_node_lets_the_next_job_probe() {
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(full);
-    // Jobs that fail come back only after all of this.
+    // Failed jobs are retried only after the end of this test.
     let operator = lab.operator().with_retry_delays(60 * MINUTE, 60 * MINUTE);
     let mut health = operator.health();
-    let script = async {
+    let steps = async {
         until(&mut health, "open").await;
         lab.cloud.refuse(None);
         for name in ["unknown", "tempest"] {
@@ -121,7 +121,7 @@ async fn a_probe_that_never_asks_for_a_node_makes_room_for_the_next() {
         }
         until(&mut health, "closed").await;
     };
-    tokio::join!(lab.run_on(operator, jobs(0..5)), script);
+    tokio::join!(lab.run_on(operator, jobs(0..5)), steps);
     assert_eq!(lab.queue.depth().await.unwrap().dead, 1);
     let updates = lab.reporter.updates();
     let ready = updates.iter().find(|update| matches!(update.kind, UpdateKind::NodeReady { .. })).unwrap();

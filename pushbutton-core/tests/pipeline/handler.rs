@@ -1,4 +1,4 @@
-//! Events become jobs exactly once, in order, and nothing is committed before it is durable.
+//! Events become jobs exactly once and in order, and a position is committed only when its jobs are durable.
 
 use std::sync::{Arc, Mutex};
 
@@ -22,7 +22,7 @@ fn triggers() -> Triggers {
     Triggers::compile(vec![recheck], vec!["acme-ci".into()]).unwrap()
 }
 
-/// The `n`th event, a second after the one before.
+/// The event with the number `n`, one second after the previous one.
 fn event(n: u64, author: &str, text: &str) -> Event {
     let mut event = samples::comment(author, text);
     event.change.number = ChangeNumber(n);
@@ -49,7 +49,7 @@ async fn handle_from(
         .unwrap()
 }
 
-/// A source whose last committed position can be read while the handler has it.
+/// A source whose committed position can be read while the handler owns it.
 struct Committing {
     inner: MemorySource,
     committed: Arc<Mutex<Option<Position>>>,
@@ -68,7 +68,7 @@ impl EventSource for Committing {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rechecks_become_jobs_in_order_and_noise_does_not() {
+async fn rechecks_become_jobs_in_order_and_other_comments_do_not() {
     let (queue, store) = Default::default();
     let events = (1..=200).map(|n| event(n, "bob", if n % 2 == 0 { "recheck" } else { "nice" })).collect();
     let committed = Arc::default();
@@ -87,7 +87,7 @@ async fn rechecks_become_jobs_in_order_and_noise_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_event_again_is_no_second_job_also_after_a_restart() {
+async fn a_duplicate_event_makes_no_second_job_also_after_a_restart() {
     let (queue, store) = Default::default();
     let recheck = event(1, "bob", "recheck");
     handle(vec![recheck.clone(), recheck.clone()], &queue, &store).await;
@@ -112,7 +112,7 @@ async fn a_new_patch_set_is_broadcast_for_tested_projects() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_halves_end_by_themselves_when_all_jobs_of_a_finite_source_are_done() {
+async fn a_pipeline_with_a_finite_source_ends_when_all_its_jobs_are_done() {
     let reporter = Arc::new(MemoryReporter::default());
     let queue = MemoryQueue::default();
     let source = MemorySource::of((1..=3).map(|n| event(n, "bob", "recheck")).collect());
@@ -130,7 +130,7 @@ fn operator(queue: MemoryQueue, job: &str) -> Operator {
 }
 
 #[tokio::test]
-async fn a_pipeline_refuses_triggers_that_call_for_undefined_jobs() {
+async fn a_pipeline_rejects_triggers_with_undefined_jobs() {
     let queue = MemoryQueue::default();
     let handler = Handler::new(MemorySource::of(vec![]), triggers(), queue.clone());
     let error = Pipeline::new(handler, operator(queue, "unit")).unwrap_err();
@@ -139,7 +139,7 @@ async fn a_pipeline_refuses_triggers_that_call_for_undefined_jobs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_carries_the_label_of_its_node_where_the_handler_knows_it() {
+async fn a_job_carries_its_node_label_when_the_handler_knows_it() {
     let queue = MemoryQueue::default();
     let operator = operator(queue.clone(), "tempest");
     Handler::new(MemorySource::of(vec![event(1, "bob", "recheck")]), triggers(), queue.clone())
@@ -152,12 +152,15 @@ async fn a_job_carries_the_label_of_its_node_where_the_handler_knows_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recheck_that_runs_nothing_is_recorded_so_that_the_next_counts_as_the_second() {
+async fn a_recheck_that_starts_no_job_is_recorded_so_that_the_next_one_is_counted_as_the_second() {
     let (queue, store): (Arc<MemoryQueue>, Arc<MemoryEventStore>) = Default::default();
-    let (mut refused, chatter) = (event(1, "bob", "recheck"), event(2, "bob", "nice"));
+    let (mut refused, other) = (event(1, "bob", "recheck"), event(2, "bob", "nice"));
     refused.change.status = pushbutton_core::ChangeStatus::Abandoned;
-    handle(vec![refused.clone(), chatter.clone()], &queue, &store).await;
+    handle(vec![refused.clone(), other.clone()], &queue, &store).await;
     assert_eq!(queue.depth().await.unwrap().waiting, 0);
     assert!(store.has_seen(&refused.id).await.unwrap());
-    assert!(!store.has_seen(&chatter.id).await.unwrap(), "what can never run need not be remembered");
+    assert!(
+        !store.has_seen(&other.id).await.unwrap(),
+        "an event that can never start a job need not be recorded"
+    );
 }

@@ -1,4 +1,4 @@
-//! A lab in memory: one operator, and parts that can be looked into afterwards.
+//! A lab in memory: an operator, and parts that tests can inspect.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,12 +13,12 @@ use pushbutton_testkit::conformance::dead_letters::QueueWithDeadLetters;
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
-/// A stage that runs on success, blames the patch, and may take an hour.
+/// A stage with the defaults: it runs after a success, its failure is the patch's, and its time limit is an hour.
 pub(crate) fn stage(name: &str) -> Stage {
     Stage::new(name.parse().unwrap(), format!("{name}.yml"))
 }
 
-/// The usual job: install (its failure is the lab's), tempest, and logs always.
+/// The usual job: install (its failure is the lab's), tempest, and always logs.
 pub(crate) fn tempest() -> JobSpec {
     JobSpec::new("devstack".parse().unwrap())
         .stage(stage("install").with_on_failure(OnFailure::Retry))
@@ -28,33 +28,33 @@ pub(crate) fn tempest() -> JobSpec {
         .with_timeout(120 * MINUTE)
 }
 
-/// A cloud that can be told to refuse or to be slow, and that counts.
+/// A cloud that refuses requests or is slow on command, and records the requests.
 #[derive(Default)]
 pub(crate) struct Cloud {
     inner: MemoryProvisioner,
     refusal: Mutex<Option<fn() -> Error>>,
     boots_for: Mutex<Duration>,
-    pub(crate) asked: Mutex<Vec<RunId>>,
+    pub(crate) requests: Mutex<Vec<RunId>>,
 }
 
 impl Cloud {
-    /// From now on, refuses with this error, or no more.
+    /// Sets the error that new requests get; none: they succeed.
     pub(crate) fn refuse(&self, error: Option<fn() -> Error>) {
         *self.refusal.lock().unwrap() = error;
     }
 
-    /// From now on, nodes take so long to come up, or not to.
+    /// Sets the time that nodes take to boot.
     pub(crate) fn boot_for(&self, time: Duration) {
         *self.boots_for.lock().unwrap() = time;
     }
 
-    /// How many nodes were asked for.
-    pub(crate) fn asked(&self) -> usize {
-        self.asked.lock().unwrap().len()
+    /// The number of nodes that were requested.
+    pub(crate) fn request_count(&self) -> usize {
+        self.requests.lock().unwrap().len()
     }
 }
 
-/// The refusal of a cloud that has no room.
+/// The error of a full cloud.
 pub(crate) fn full() -> Error {
     Error::temporary(ErrorKind::Exhausted, "No valid host was found")
 }
@@ -62,12 +62,12 @@ pub(crate) fn full() -> Error {
 #[async_trait]
 impl Provisioner for Cloud {
     async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node> {
-        self.asked.lock().unwrap().push(request.run.clone());
+        self.requests.lock().unwrap().push(request.run.clone());
         let refusal = *self.refusal.lock().unwrap();
         let boots_for = *self.boots_for.lock().unwrap();
         let node = match refusal {
             Some(error) => Err(error()),
-            // The node exists from now on, but is not up yet: a caller that gives up now leaves it behind.
+            // The node exists, but has not booted: a call that is dropped now leaves it behind.
             None => self.inner.provision(request, journal).await,
         };
         tokio::time::sleep(boots_for).await;
@@ -93,7 +93,7 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// A lab whose stages do what the function says.
+    /// A lab whose stages behave as this function says.
     pub(crate) fn new(plan: impl Fn(&str, &StageContext) -> FakeStage + Send + Sync + 'static) -> Self {
         let executor = MemoryExecutor::new(move |stage, context| plan(stage.name.as_str(), context));
         Self {
@@ -106,7 +106,7 @@ impl Lab {
         }
     }
 
-    /// A lab whose named stage ends in this way, and all others pass.
+    /// A lab in which the stage with this name ends in this way, and all others pass.
     pub(crate) fn where_stage(name: &'static str, status: StageStatus) -> Self {
         Self::new(move |stage, _| FakeStage::ends(if stage == name { status } else { StageStatus::Passed }))
     }
@@ -142,18 +142,18 @@ impl Lab {
         Operator::new(queue, cloud, executor, jobs, logs).with_retry_delays(MINUTE, 15 * MINUTE)
     }
 
-    /// Runs one job until nothing is left to do, and checks what must hold whatever happened.
+    /// Runs one job to its end, and checks that no node is left.
     pub(crate) async fn run(&self, job: &Job) {
         self.run_on(self.operator(), vec![job.clone()]).await;
     }
 
-    /// The same with this operator, for several jobs.
+    /// The same with this operator and several jobs.
     pub(crate) async fn run_on(&self, operator: Operator, jobs: Vec<Job>) {
         for job in &jobs {
             self.queue.publish(job).await.unwrap();
         }
         let end = async {
-            self.worked_off().await;
+            self.wait_until_idle().await;
             self.shutdown.begin();
         };
         let (result, ()) = tokio::join!(operator.run(&self.shutdown), end);
@@ -161,8 +161,8 @@ impl Lab {
         self.assert_clean().await;
     }
 
-    /// Waits until no job waits and none is claimed.
-    pub(crate) async fn worked_off(&self) {
+    /// Waits until no job waits and none is leased.
+    pub(crate) async fn wait_until_idle(&self) {
         loop {
             let depth = self.queue.depth().await.unwrap();
             if depth.waiting + depth.leased == 0 {
@@ -176,14 +176,14 @@ impl Lab {
         assert_eq!(self.cloud.list_owned().await.unwrap(), [], "a node was left behind");
     }
 
-    /// The one report that the people of the change got.
+    /// The only report.
     pub(crate) fn report(&self) -> Report {
         let mut reports = self.reporter.reports();
         assert_eq!(reports.len(), 1, "one report, not {reports:#?}");
         reports.remove(0)
     }
 
-    /// The stages that ran, in order, of all attempts.
+    /// The stages that ran in all attempts, in order.
     pub(crate) fn stages(&self) -> Vec<String> {
         let started = |kind: UpdateKind| match kind {
             UpdateKind::StageStarted { stage } => Some(stage.to_string()),
@@ -193,11 +193,11 @@ impl Lab {
     }
 }
 
-/// An executor whose tempest ends neither at its limit nor when it is cancelled.
-pub(crate) struct Deaf;
+/// An executor whose stage tempest ignores its time limit and its cancellation.
+pub(crate) struct Unstoppable;
 
 #[async_trait]
-impl Executor for Deaf {
+impl Executor for Unstoppable {
     async fn execute(
         &self,
         stage: &Stage,

@@ -1,4 +1,5 @@
-//! A lease is kept for hours, and a run that cannot keep it is stopped before another may begin.
+//! A run renews its lease for hours. A run that cannot renew it is stopped before the lease ends and the job runs
+//! elsewhere (fencing).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use pushbutton_core::samples;
 use pushbutton_core::{StageStatus, UpdateKind, Verdict};
 use pushbutton_testkit::faults::{Fault, FaultPlan, Faulty, Method};
 
-use crate::lab::{Deaf, Lab, MINUTE};
+use crate::lab::{Lab, MINUTE, Unstoppable};
 
 const LEASE: Duration = MINUTE;
 
@@ -20,11 +21,11 @@ fn lab(broker: &FaultPlan) -> Lab {
     .with_queue(Arc::new(Faulty::new(Arc::new(MemoryQueue::with_lease(LEASE)), broker)))
 }
 
-/// After some minutes, no lease can be renewed for a while.
-async fn broker_is_away(broker: &FaultPlan, how_long: Duration) {
+/// Prevents the renewal of leases for this time, after five minutes.
+async fn broker_outage(broker: &FaultPlan, length: Duration) {
     tokio::time::sleep(5 * MINUTE).await;
     broker.always(Method::Renew, Fault::unreachable());
-    tokio::time::sleep(how_long).await;
+    tokio::time::sleep(length).await;
     broker.repair(Method::Renew);
 }
 
@@ -32,23 +33,23 @@ async fn broker_is_away(broker: &FaultPlan, how_long: Duration) {
 async fn a_run_of_many_leases_keeps_its_job() {
     let lab = lab(&FaultPlan::none());
     lab.run(&samples::job("tempest")).await;
-    assert_eq!((lab.report().verdict, lab.cloud.asked.lock().unwrap().len()), (Verdict::Success, 1));
+    assert_eq!((lab.report().verdict, lab.cloud.request_count()), (Verdict::Success, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_shorter_than_the_lease_disturbs_no_run() {
+async fn an_outage_shorter_than_the_lease_disturbs_no_run() {
     let broker = FaultPlan::none();
     let lab = lab(&broker);
     let job = samples::job("tempest");
-    tokio::join!(lab.run(&job), broker_is_away(&broker, LEASE / 4));
-    assert_eq!((lab.report().verdict, lab.cloud.asked.lock().unwrap().len()), (Verdict::Success, 1));
-    assert!(!broker.injected().is_empty(), "a renewal fell into the cut");
+    tokio::join!(lab.run(&job), broker_outage(&broker, LEASE / 4));
+    assert_eq!((lab.report().verdict, lab.cloud.request_count()), (Verdict::Success, 1));
+    assert!(!broker.injected().is_empty(), "a renewal failed during the outage");
 }
 
-/// The job came back, and its first run had ended before the second began.
+/// Checks that the job ran again, and that its first run had ended before the second began.
 fn assert_fenced(lab: &Lab) {
-    let runs = lab.cloud.asked.lock().unwrap().clone();
-    assert!(runs.len() > 1, "the job came back");
+    let runs = lab.cloud.requests.lock().unwrap().clone();
+    assert!(runs.len() > 1, "the job ran again");
     let updates = lab.reporter.updates();
     let at = |run, wanted: fn(&UpdateKind) -> bool| {
         updates.iter().position(|update| update.run.as_ref() == Some(run) && wanted(&update.kind)).unwrap()
@@ -59,11 +60,11 @@ fn assert_fenced(lab: &Lab) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_longer_cut_fences_the_run_before_its_lease_ends_and_it_runs_once_more() {
+async fn a_longer_outage_stops_the_run_before_its_lease_ends_and_the_job_runs_again() {
     let broker = FaultPlan::none();
     let lab = lab(&broker);
     let job = samples::job("tempest");
-    tokio::join!(lab.run(&job), broker_is_away(&broker, 3 * LEASE));
+    tokio::join!(lab.run(&job), broker_outage(&broker, 3 * LEASE));
     assert_fenced(&lab);
     assert_eq!(lab.report().verdict, Verdict::Success);
 }
@@ -71,8 +72,8 @@ async fn a_longer_cut_fences_the_run_before_its_lease_ends_and_it_runs_once_more
 #[tokio::test(start_paused = true)]
 async fn an_executor_that_does_not_end_in_time_is_dropped_before_the_lease_ends() {
     let broker = FaultPlan::none();
-    let lab = lab(&broker).with_executor(Arc::new(Deaf));
+    let lab = lab(&broker).with_executor(Arc::new(Unstoppable));
     let job = samples::job("tempest");
-    tokio::join!(lab.run(&job), broker_is_away(&broker, 3 * LEASE));
+    tokio::join!(lab.run(&job), broker_outage(&broker, 3 * LEASE));
     assert_fenced(&lab);
 }

@@ -1,4 +1,4 @@
-//! Time limits and cancellation: of a stage, of a run, of what runs always, and of executors that obey neither.
+//! Time limits and cancellation: of a stage, of a run, of stages that always run, and with executors that ignore them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use pushbutton_core::memory::FakeStage;
 use pushbutton_core::samples;
 use pushbutton_core::{ControlMessage, OnFailure, Result, RunWhen, StageStatus, Update, UpdateKind, Verdict};
 
-use crate::lab::{Deaf, Lab, MINUTE, stage};
+use crate::lab::{Lab, MINUTE, Unstoppable, stage};
 
 fn named(stage: &str) -> pushbutton_core::StageName {
     stage.parse().unwrap()
 }
 
-/// A lab whose stages take so long, in the order install, tempest, logs.
+/// A lab whose stages install, tempest and logs take this many minutes.
 fn taking(minutes: [u32; 3]) -> Lab {
     Lab::new(move |stage, _| {
         let at = ["install", "tempest", "logs"].iter().position(|name| *name == stage).unwrap();
@@ -29,14 +29,14 @@ async fn cancel_after(lab: &Lab, time: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gathering_logs_has_a_limit_of_its_own_after_a_success() {
+async fn log_collection_has_its_own_time_limit_after_a_success() {
     let lab = taking([1, 30, 99]);
     lab.run(&samples::job("tempest")).await;
     assert_eq!((lab.report().verdict, lab.report().took), (Verdict::PostFailure, 41 * MINUTE));
 }
 
 #[tokio::test(start_paused = true)]
-async fn and_after_a_time_out() {
+async fn log_collection_has_its_own_time_limit_after_a_timeout() {
     let lab = taking([1, 99, 99]);
     lab.run(&samples::job("tempest")).await;
     let verdict = Verdict::TimedOut { stage: named("tempest") };
@@ -44,7 +44,7 @@ async fn and_after_a_time_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn and_after_a_cancellation() {
+async fn log_collection_has_its_own_time_limit_after_a_cancellation() {
     let lab = taking([1, 50, 99]);
     let job = samples::job("tempest");
     tokio::join!(lab.run(&job), cancel_after(&lab, 5 * MINUTE));
@@ -52,7 +52,7 @@ async fn and_after_a_cancellation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stage_for_which_no_time_is_left_does_not_begin() {
+async fn a_stage_is_not_started_when_the_run_has_no_time_left() {
     let lab = taking([30, 5, 1]).with_spec(|spec| spec.timeout = 30 * MINUTE);
     lab.run(&samples::job("tempest")).await;
     let report = lab.report();
@@ -62,7 +62,7 @@ async fn a_stage_for_which_no_time_is_left_does_not_begin() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_install_that_takes_too_long_is_the_labs_fault_and_every_attempt_gathers_its_logs() {
+async fn an_install_timeout_is_retried_and_every_attempt_collects_its_logs() {
     let lab = taking([99, 1, 1]);
     lab.run(&samples::job("tempest")).await;
     assert_eq!((lab.report().verdict, lab.report().attempts), (Verdict::RetryLimit, 3));
@@ -70,7 +70,7 @@ async fn an_install_that_takes_too_long_is_the_labs_fault_and_every_attempt_gath
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_stage_that_runs_always_gets_its_turn() {
+async fn every_stage_with_run_always_runs() {
     let lab = Lab::new(|stage, _| {
         let status = if stage == "install" { StageStatus::Passed } else { StageStatus::Failed };
         FakeStage::ends(status).after(20 * MINUTE)
@@ -92,15 +92,15 @@ async fn a_run_that_is_cancelled_while_its_node_boots_leaves_no_node() {
     let job = samples::job("tempest");
     tokio::join!(lab.run(&job), cancel_after(&lab, MINUTE));
     assert_eq!((lab.report().verdict, lab.report().took), (Verdict::Cancelled, MINUTE));
-    assert!(lab.stages().is_empty(), "there was nothing to run on");
+    assert!(lab.stages().is_empty(), "no stage ran without a node");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_never_comes_up_is_abandoned_and_leaves_nothing() {
+async fn a_node_that_never_boots_is_released() {
     let lab = taking([1, 1, 1]);
     lab.cloud.boot_for(10_000 * MINUTE);
     lab.run(&samples::job("tempest")).await;
-    assert_eq!((lab.report().verdict, lab.cloud.asked()), (Verdict::NodeFailure, 3));
+    assert_eq!((lab.report().verdict, lab.cloud.request_count()), (Verdict::NodeFailure, 3));
 }
 
 /// A reporter that takes ten minutes for the final report.
@@ -133,7 +133,7 @@ async fn a_cancellation_while_the_verdict_is_reported_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelling_once_more_after_the_end_changes_nothing() {
+async fn a_repeated_cancellation_changes_nothing() {
     let lab = taking([1, 30, 1]);
     let job = samples::job("tempest");
     tokio::join!(lab.run(&job), async {
@@ -141,31 +141,31 @@ async fn cancelling_once_more_after_the_end_changes_nothing() {
         cancel_after(&lab, Duration::ZERO).await;
     });
     cancel_after(&lab, Duration::ZERO).await;
-    // The same event again is the same job: cancelled is an end.
+    // A cancelled job has ended: published again, it does not run.
     lab.queue.publish(&job).await.unwrap();
     assert_eq!(lab.queue.depth().await.unwrap().waiting, 0);
     assert_eq!(lab.report().verdict, Verdict::Cancelled);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_executor_that_ignores_its_limit_is_abandoned() {
-    let lab = taking([0, 0, 0]).with_executor(Arc::new(Deaf));
+async fn an_executor_that_ignores_its_time_limit_is_dropped() {
+    let lab = taking([0, 0, 0]).with_executor(Arc::new(Unstoppable));
     lab.run(&samples::job("tempest")).await;
     assert_eq!(lab.report().verdict, Verdict::TimedOut { stage: named("tempest") });
-    assert_eq!(lab.report().took, 61 * MINUTE, "its limit, and a minute to end its processes");
+    assert_eq!(lab.report().took, 61 * MINUTE, "the time limit, and a minute to end its processes");
     assert_eq!(lab.stages(), ["install", "tempest", "logs"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_executor_that_ignores_cancellation_is_abandoned() {
-    let lab = taking([0, 0, 0]).with_executor(Arc::new(Deaf));
+async fn an_executor_that_ignores_cancellation_is_dropped() {
+    let lab = taking([0, 0, 0]).with_executor(Arc::new(Unstoppable));
     let job = samples::job("tempest");
     tokio::join!(lab.run(&job), cancel_after(&lab, 5 * MINUTE));
     assert_eq!((lab.report().verdict, lab.report().took), (Verdict::Cancelled, 6 * MINUTE));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stage_that_blames_the_lab_is_tried_again_when_no_time_was_left_for_it() {
+async fn a_stage_with_on_failure_retry_is_retried_when_the_run_had_no_time_left_for_it() {
     let lab = taking([30, 5, 1]).with_spec(|spec| {
         spec.timeout = 30 * MINUTE;
         spec.stages[1].on_failure = OnFailure::Retry;

@@ -1,6 +1,6 @@
-//! The two halves on in-memory parts, under tokio's paused clock.
+//! Tests of handler and operator with in-memory parts, on a paused clock.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests stop at what they cannot do")]
+#![allow(clippy::unwrap_used, reason = "a helper of tests panics when it cannot work")]
 
 mod circuit_breaker;
 mod handler;

@@ -1,4 +1,4 @@
-//! What a crash leaves behind is found once its lease has run out, and nothing else is touched.
+//! The sweep deletes what a crash has left behind once its lease has expired, and nothing else.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::lab::{Lab, MINUTE};
 
 const LEASE: Duration = MINUTE;
 
-/// A cloud with a journal and a queue, and runs of an operator that can crash.
+/// A cloud, a journal and a queue, for runs of an operator that crashes.
 struct Harness {
     cloud: Arc<MemoryProvisioner>,
     journal: Arc<MemoryJournal>,
@@ -32,7 +32,7 @@ impl Harness {
         Self { cloud: Arc::default(), journal: Arc::default(), queue, changes: 1.. }
     }
 
-    /// A run that has its node.
+    /// Starts a run that has a node.
     async fn run(&mut self) -> Box<dyn Claim> {
         let job = samples::job_on(self.changes.next().unwrap(), "tempest");
         self.queue.publish(&job).await.unwrap();
@@ -42,9 +42,9 @@ impl Harness {
         claim
     }
 
-    /// A sweeper for whom so much time has passed since all this was made.
-    fn sweeper(&self, later: Duration) -> Sweeper {
-        let now = jiff::Timestamp::now() + later;
+    /// A sweeper whose clock is ahead by this time, as if the resources were that old.
+    fn sweeper(&self, age: Duration) -> Sweeper {
+        let now = jiff::Timestamp::now() + age;
         Sweeper::new(self.cloud.clone(), self.queue.clone())
             .with_journal(self.journal.clone())
             .with_clock(FixedClock::at(now))
@@ -63,14 +63,14 @@ async fn boot(cloud: &dyn Provisioner, run: &RunId) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crashed_runs_node_is_swept_once_its_lease_has_ended_and_a_living_runs_is_not() {
+async fn the_node_of_a_crashed_run_is_swept_after_its_lease_and_the_node_of_a_live_run_is_not() {
     let mut harness = Harness::new();
     let crashed = harness.run().await.run().clone();
     assert_eq!(harness.sweeper(60 * MINUTE).plan().await.unwrap(), [], "its lease has not ended");
     tokio::time::sleep(LEASE).await;
-    // The job came back, and runs again.
-    let alive = harness.queue.claim(&pushbutton_core::JobFilter::any()).await.unwrap();
-    boot(harness.cloud.as_ref(), alive.run()).await;
+    // The job is claimed again, and runs.
+    let live = harness.queue.claim(&pushbutton_core::JobFilter::any()).await.unwrap();
+    boot(harness.cloud.as_ref(), live.run()).await;
 
     let sweeper = harness.sweeper(60 * MINUTE);
     let plan = sweeper.plan().await.unwrap();
@@ -80,13 +80,13 @@ async fn a_crashed_runs_node_is_swept_once_its_lease_has_ended_and_a_living_runs
 
     let swept = sweeper.sweep().await.unwrap();
     assert_eq!((swept.released.len(), swept.left.len()), (1, 0));
-    assert_eq!(harness.runs_in_the_cloud().await, [alive.run().clone()].into());
+    assert_eq!(harness.runs_in_the_cloud().await, [live.run().clone()].into());
     assert_eq!(harness.journal.open().await.unwrap(), []);
     assert_eq!(sweeper.plan().await.unwrap(), []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_younger_than_the_safety_age_is_left_alone() {
+async fn resources_younger_than_the_safety_age_are_kept() {
     let mut harness = Harness::new();
     drop(harness.run().await);
     tokio::time::sleep(LEASE).await;
@@ -96,7 +96,7 @@ async fn what_is_younger_than_the_safety_age_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_only_the_journal_knows_is_closed() {
+async fn journal_entries_without_a_resource_are_closed() {
     let harness = Harness::new();
     let (crashed, entry) = (RunId::generate(), ResourceKind::FloatingIp);
     harness.journal.intend(&crashed, entry, "203.0.113.7").await.unwrap();
@@ -105,7 +105,7 @@ async fn what_only_the_journal_knows_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_leases_cannot_be_seen_nothing_is_deleted() {
+async fn nothing_is_deleted_when_the_leases_cannot_be_listed() {
     let mut harness = Harness::new();
     drop(harness.run().await);
     tokio::time::sleep(LEASE).await;
@@ -118,48 +118,45 @@ async fn where_leases_cannot_be_seen_nothing_is_deleted() {
     assert_eq!(harness.runs_in_the_cloud().await.len(), 1);
 }
 
-/// A cloud that is odd in one way.
-struct Odd<F> {
+/// A cloud that calls a hook before some of its methods.
+struct Hooked<H> {
     inner: Arc<MemoryProvisioner>,
-    /// Called before each list, and before each release with its run.
-    before: F,
+    hook: H,
 }
 
 #[async_trait]
-impl<F> Provisioner for Odd<F>
-where
-    F: AsyncBefore,
-{
+impl<H: Hook> Provisioner for Hooked<H> {
     async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node> {
         self.inner.provision(request, journal).await
     }
     async fn release(&self, run: &RunId, journal: &Arc<dyn Journal>) -> Result<()> {
-        self.before.release(run).await?;
+        self.hook.before_release(run).await?;
         self.inner.release(run, journal).await
     }
     async fn list_owned(&self) -> Result<Vec<OwnedResource>> {
-        self.before.list().await;
+        self.hook.before_list().await;
         self.inner.list_owned().await
     }
 }
 
+/// Runs before a method of the cloud.
 #[async_trait]
-trait AsyncBefore: Send + Sync {
-    async fn list(&self) {}
-    async fn release(&self, _: &RunId) -> Result<()> {
+trait Hook: Send + Sync {
+    async fn before_list(&self) {}
+    async fn before_release(&self, _: &RunId) -> Result<()> {
         Ok(())
     }
 }
 
-/// Just before the cloud is listed, a job is claimed and its node booted.
-struct Busy {
+/// Claims a job and boots its node just before the cloud is listed.
+struct BootBeforeList {
     cloud: Arc<MemoryProvisioner>,
     queue: Arc<MemoryQueue>,
 }
 
 #[async_trait]
-impl AsyncBefore for Busy {
-    async fn list(&self) {
+impl Hook for BootBeforeList {
+    async fn before_list(&self) {
         self.queue.publish(&samples::job("tempest")).await.unwrap();
         let claim = self.queue.claim(&pushbutton_core::JobFilter::any()).await.unwrap();
         boot(self.cloud.as_ref(), claim.run()).await;
@@ -167,22 +164,22 @@ impl AsyncBefore for Busy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_begins_while_the_sweeper_looks_is_no_orphan() {
+async fn a_run_that_starts_during_a_sweep_is_not_an_orphan() {
     let harness = Harness::new();
-    let before = Busy { cloud: harness.cloud.clone(), queue: harness.queue.clone() };
-    let odd = Odd { inner: harness.cloud.clone(), before };
-    // Nothing but the order of the questions protects it.
-    let sweeper = Sweeper::new(odd, harness.queue.clone()).with_safety_age(Duration::ZERO);
+    let hook = BootBeforeList { cloud: harness.cloud.clone(), queue: harness.queue.clone() };
+    let cloud = Hooked { inner: harness.cloud.clone(), hook };
+    // Only the order of the queries protects the run: first the resources, then the leases.
+    let sweeper = Sweeper::new(cloud, harness.queue.clone()).with_safety_age(Duration::ZERO);
     assert_eq!(sweeper.plan().await.unwrap(), []);
     assert_eq!(harness.runs_in_the_cloud().await.len(), 1);
 }
 
-/// One run's node cannot be taken away.
+/// The node of one run cannot be deleted.
 struct Stuck(RunId);
 
 #[async_trait]
-impl AsyncBefore for Stuck {
-    async fn release(&self, run: &RunId) -> Result<()> {
+impl Hook for Stuck {
+    async fn before_release(&self, run: &RunId) -> Result<()> {
         if *run == self.0 {
             return Err(Error::temporary(ErrorKind::Remote, "the server is locked"));
         }
@@ -191,15 +188,15 @@ impl AsyncBefore for Stuck {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_released_is_listed_and_does_not_delay_the_rest() {
+async fn an_orphan_that_cannot_be_released_is_listed_and_does_not_delay_the_others() {
     let mut harness = Harness::new();
     let stuck = harness.run().await.run().clone();
     for _ in 0..6 {
         drop(harness.run().await);
     }
     tokio::time::sleep(LEASE).await;
-    let odd = Odd { inner: harness.cloud.clone(), before: Stuck(stuck.clone()) };
-    let sweeper = Sweeper::new(odd, harness.queue.clone())
+    let cloud = Hooked { inner: harness.cloud.clone(), hook: Stuck(stuck.clone()) };
+    let sweeper = Sweeper::new(cloud, harness.queue.clone())
         .with_journal(harness.journal.clone())
         .with_safety_age(Duration::ZERO);
     let swept = sweeper.sweep().await.unwrap();
@@ -210,7 +207,7 @@ async fn what_cannot_be_released_is_listed_and_does_not_delay_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_sweepers_at_once_do_no_harm() {
+async fn two_concurrent_sweepers_do_not_disturb_each_other() {
     let mut harness = Harness::new();
     for _ in 0..5 {
         drop(harness.run().await);
@@ -226,10 +223,10 @@ async fn two_sweepers_at_once_do_no_harm() {
 async fn an_operator_sweeps_at_its_start_and_at_intervals() {
     let lab = Lab::where_stage("-", StageStatus::Passed);
     let sweeper = Sweeper::new(lab.cloud.clone(), lab.queue.clone()).with_safety_age(Duration::ZERO);
-    // A crash before the start, whose run was never claimed on this queue, and one while the operator works.
+    // An orphan from before the start, whose run was never claimed on this queue, and one from while the operator runs.
     boot(lab.cloud.as_ref(), &RunId::generate()).await;
     let operator = lab.operator().with_sweeper(sweeper);
-    let script = async {
+    let steps = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         lab.assert_clean().await;
         boot(lab.cloud.as_ref(), &RunId::generate()).await;
@@ -237,11 +234,11 @@ async fn an_operator_sweeps_at_its_start_and_at_intervals() {
         lab.assert_clean().await;
         lab.shutdown.begin();
     };
-    tokio::join!(operator.run(&lab.shutdown), script).0.unwrap();
+    tokio::join!(operator.run(&lab.shutdown), steps).0.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operators_sweeps_never_disturb_a_run() {
+async fn the_sweeps_of_an_operator_never_disturb_a_run() {
     let lab =
         Lab::new(|_, _| pushbutton_core::memory::FakeStage::ends(StageStatus::Passed).after(50 * MINUTE));
     let sweeper = Sweeper::new(lab.cloud.clone(), lab.queue.clone())
@@ -251,5 +248,5 @@ async fn an_operators_sweeps_never_disturb_a_run() {
     lab.run_on(operator, (0..10).map(|change| samples::job_on(change, "tempest")).collect()).await;
     let reports = lab.reporter.reports();
     assert_eq!(reports.len(), 10);
-    assert_eq!(lab.cloud.asked(), 10, "each run had one node");
+    assert_eq!(lab.cloud.request_count(), 10, "each run had one node");
 }

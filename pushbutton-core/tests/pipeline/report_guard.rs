@@ -1,4 +1,4 @@
-//! A lab whose runs all fail stops reporting on reviews, on every operator, until a person has looked.
+//! After many failed changes in a row no operator reports on reviews until a person unmutes them.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,22 +15,22 @@ use crate::lab::{Lab, MINUTE};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A pager whose first call fails.
+/// An alerter whose first call fails.
 #[derive(Default)]
 struct Pager {
-    tries: Mutex<u32>,
-    rung: Mutex<Vec<String>>,
+    calls: Mutex<u32>,
+    alerts: Mutex<Vec<String>>,
 }
 
 #[async_trait]
 impl Alerter for Pager {
     async fn alert(&self, _: &str, text: &str) -> Result<()> {
-        let mut tries = self.tries.lock().unwrap();
-        *tries += 1;
-        if *tries == 1 {
+        let mut calls = self.calls.lock().unwrap();
+        *calls += 1;
+        if *calls == 1 {
             return Err(Error::temporary(ErrorKind::Unreachable, "no mail server"));
         }
-        self.rung.lock().unwrap().push(text.to_owned());
+        self.alerts.lock().unwrap().push(text.to_owned());
         Ok(())
     }
 }
@@ -43,8 +43,8 @@ struct Reporters {
 }
 
 impl Reporters {
-    fn new(name: &str, alarm: &Arc<Pager>) -> Self {
-        let guard = ReportGuard::new(name).with_limit(3).with_alerter(alarm.clone());
+    fn new(name: &str, pager: &Arc<Pager>) -> Self {
+        let guard = ReportGuard::new(name).with_limit(3).with_alerter(pager.clone());
         Self { guard: Arc::new(guard), review: Arc::default(), history: Arc::default() }
     }
 
@@ -56,7 +56,7 @@ impl Reporters {
             .with_report_guard(Arc::clone(&self.guard))
     }
 
-    /// Changes whose verdicts the review, and the history, got.
+    /// The changes that were reported on the review, and to the history.
     fn reported(&self) -> (Vec<u64>, Vec<u64>) {
         let changes = |reporter: &MemoryReporter| {
             reporter.reports().iter().map(|report| report.job.change.number.0).collect()
@@ -65,7 +65,7 @@ impl Reporters {
     }
 }
 
-/// A lab where all changes fail, but for those above a hundred.
+/// A lab in which all changes below one hundred fail.
 fn failing() -> Lab {
     Lab::new(|stage, context| {
         let fails = stage == "tempest" && context.job.change.number.0 < 100;
@@ -77,7 +77,7 @@ async fn run_all(lab: &Lab, changes: impl IntoIterator<Item = u64>) {
     for change in changes {
         lab.queue.publish(&samples::job_on(change, "tempest")).await.unwrap();
     }
-    lab.worked_off().await;
+    lab.wait_until_idle().await;
 }
 
 async fn unmute(queue: &dyn Queue) {
@@ -119,7 +119,7 @@ async fn after_three_failed_changes_the_review_gets_no_report_until_a_person_unm
     let reporters = Reporters::new("operator one", &pager);
     let operator = reporters.operator(&lab);
     let mut muted = reporters.guard.watch();
-    let script = async {
+    let steps = async {
         run_all(&lab, [1, 2, 3]).await;
         muted.wait_for(Option::is_some).await.unwrap();
         run_all(&lab, [4, 101]).await;
@@ -130,31 +130,31 @@ async fn after_three_failed_changes_the_review_gets_no_report_until_a_person_unm
         assert_eq!(reporters.reported().0, [1, 2, 3, 5, 6], "withheld reports are not sent later");
         lab.shutdown.begin();
     };
-    tokio::join!(operator.run(&lab.shutdown), script).0.unwrap();
+    tokio::join!(operator.run(&lab.shutdown), steps).0.unwrap();
     let mut broadcasts = Broadcasts::of(&lab.queue).await;
     let broadcasts = broadcasts.read(&lab.queue).await;
     assert_eq!((broadcasts.muted, broadcasts.unmuted), (1, 1));
-    let rung = pager.rung.lock().unwrap();
-    assert_eq!(rung.len(), 1, "one alert, although the first try failed: {rung:?}");
-    assert!(rung[0].contains("the last was tempest on 3,2: FAILURE in stage tempest"), "{rung:?}");
+    let alerts = pager.alerts.lock().unwrap();
+    assert_eq!(alerts.len(), 1, "one alert, although the first call failed: {alerts:?}");
+    assert!(alerts[0].contains("the last was tempest on 3,2: FAILURE in stage tempest"), "{alerts:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_operator_is_muted_also_one_that_starts_later_and_only_one_alerts() {
+async fn every_operator_is_muted_also_a_later_one_and_only_one_sends_an_alert() {
     let (lab, pager) = (failing(), Arc::default());
     let (one, two, late) =
         (Reporters::new("one", &pager), Reporters::new("two", &pager), Reporters::new("late", &pager));
     let first = Shutdown::new();
-    let script = async {
+    let steps = async {
         let mut muted = one.guard.watch();
         run_all(&lab, [1, 2, 3]).await;
         muted.wait_for(Option::is_some).await.unwrap();
         first.begin();
     };
-    tokio::join!(one.operator(&lab).run(&first), script).0.unwrap();
+    tokio::join!(one.operator(&lab).run(&first), steps).0.unwrap();
 
     let (second, third) = (Shutdown::new(), Shutdown::new());
-    let script = async {
+    let steps = async {
         for reporters in [&two, &late] {
             reporters.guard.watch().wait_for(Option::is_some).await.unwrap();
             assert_eq!(reporters.guard.muted().unwrap().by, "one");
@@ -164,42 +164,42 @@ async fn every_operator_is_muted_also_one_that_starts_later_and_only_one_alerts(
         third.begin();
     };
     let (two_ends, late_ends, ()) =
-        tokio::join!(two.operator(&lab).run(&second), late.operator(&lab).run(&third), script);
+        tokio::join!(two.operator(&lab).run(&second), late.operator(&lab).run(&third), steps);
     two_ends.unwrap();
     late_ends.unwrap();
     assert_eq!((two.reported().0, late.reported().0), (vec![], vec![]));
     assert_eq!(two.reported().1.len() + late.reported().1.len(), 6, "the history has them all");
-    assert_eq!(pager.rung.lock().unwrap().len(), 1);
+    assert_eq!(pager.alerts.lock().unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_that_starts_after_the_unmuting_reports() {
+async fn an_operator_that_starts_after_the_unmute_reports() {
     let (lab, pager) = (failing(), Arc::default());
     let message = ControlMessage::Muted { by: "one".into(), why: "ten in a row".into(), at: samples::AT };
     lab.queue.broadcast(&message).await.unwrap();
     unmute(lab.queue.as_ref()).await;
-    // Repeated by an operator that was disconnected meanwhile.
+    // Repeated by an operator that was disconnected during the unmute.
     lab.queue.broadcast(&message).await.unwrap();
     let reporters = Reporters::new("two", &pager);
-    let script = async {
+    let steps = async {
         run_all(&lab, [1]).await;
         lab.shutdown.begin();
     };
-    tokio::join!(reporters.operator(&lab).run(&lab.shutdown), script).0.unwrap();
+    tokio::join!(reporters.operator(&lab).run(&lab.shutdown), steps).0.unwrap();
     assert_eq!(reporters.reported().0, [1]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_muting_is_broadcast_twice_a_day_by_every_operator_that_knows_it() {
+async fn a_mute_is_broadcast_twice_a_day_by_every_operator() {
     let (lab, pager) = (failing(), Arc::default());
     let message = ControlMessage::Muted { by: "one".into(), why: "ten in a row".into(), at: samples::AT };
     lab.queue.broadcast(&message).await.unwrap();
     let reporters = Reporters::new("two", &pager);
-    let script = async {
+    let steps = async {
         let mut broadcasts = Broadcasts::of(&lab.queue).await;
         tokio::time::sleep(HOUR).await;
         let muted = broadcasts.read(&lab.queue).await.muted;
-        assert_eq!(muted, 2, "soon: the message may have been a day old");
+        assert_eq!(muted, 2, "repeated soon, because the message may be almost a day old");
         for day in 1..4 {
             let before = broadcasts.muted;
             tokio::time::sleep(24 * HOUR).await;
@@ -210,9 +210,9 @@ async fn a_muting_is_broadcast_twice_a_day_by_every_operator_that_knows_it() {
         reporters.guard.watch().wait_for(Option::is_none).await.unwrap();
         let before = broadcasts.read(&lab.queue).await.muted;
         tokio::time::sleep(48 * HOUR).await;
-        assert_eq!(broadcasts.read(&lab.queue).await.muted, before, "it is over");
+        assert_eq!(broadcasts.read(&lab.queue).await.muted, before, "no message after the unmute");
         lab.shutdown.begin();
     };
-    tokio::join!(reporters.operator(&lab).run(&lab.shutdown), script).0.unwrap();
-    assert!(pager.rung.lock().unwrap().is_empty(), "only the operator that muted alerts a person");
+    tokio::join!(reporters.operator(&lab).run(&lab.shutdown), steps).0.unwrap();
+    assert!(pager.alerts.lock().unwrap().is_empty(), "only the operator that muted sends an alert");
 }

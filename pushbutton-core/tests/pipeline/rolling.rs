@@ -1,4 +1,4 @@
-//! Operators come and go under load: every job is worked off once, and nothing is left behind.
+//! Operators stop and start under load: every job is done once, and nothing is left behind.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::lab::{Lab, MINUTE};
 
 const JOBS: u64 = 40;
 
-/// Forty jobs of 4 to 13 minutes.
+/// A lab with forty jobs of 4 to 13 minutes.
 async fn lab_under_load() -> Lab {
     let lab = Lab::new(|stage, context| {
         let minutes = 4 + u32::try_from(context.job.change.number.0 % 10).unwrap();
@@ -27,13 +27,13 @@ async fn lab_under_load() -> Lab {
     lab
 }
 
-/// An operator with three slots, until this shutdown.
+/// Runs an operator with three slots until this shutdown.
 async fn operate(lab: &Lab, deadline: Duration, shutdown: &Shutdown) {
     let operator = lab.operator().with_slots(3).with_shutdown_deadline(deadline);
     operator.run(shutdown).await.unwrap();
 }
 
-/// What must hold however operators came and went.
+/// Checks what must hold however the operators were stopped.
 async fn assert_each_once(lab: &Lab) {
     lab.assert_clean().await;
     assert_eq!(lab.queue.depth().await.unwrap(), Default::default());
@@ -48,7 +48,7 @@ async fn assert_each_once(lab: &Lab) {
     }
     let expected = (0..JOBS).map(|change| (ChangeNumber(change), 1)).collect();
     assert_eq!(reported, expected);
-    // Of each job, one run began at a time: it ended, or was handed back, before the next began.
+    // No two runs of a job at the same time: one ended, or was handed back, before the next began.
     let mut running: BTreeMap<ChangeNumber, bool> = BTreeMap::new();
     for update in lab.reporter.updates() {
         let running = running.entry(update.job.change.number).or_default();
@@ -60,7 +60,7 @@ async fn assert_each_once(lab: &Lab) {
     }
 }
 
-/// Restarts two operators in turn, each ending in this way, until all is worked off.
+/// Restarts two operators in turn, each stopped in this way, until all jobs are done.
 async fn rolling_restart(lab: &Lab, deadline: Duration, end: impl AsyncFn(&Shutdown)) {
     let done = Shutdown::new();
     let restarts = async |first: Duration| {
@@ -75,31 +75,31 @@ async fn rolling_restart(lab: &Lab, deadline: Duration, end: impl AsyncFn(&Shutd
             up_for = 14 * MINUTE;
         }
     };
-    let worked_off = async {
-        lab.worked_off().await;
+    let idle = async {
+        lab.wait_until_idle().await;
         done.begin();
     };
-    tokio::join!(restarts(14 * MINUTE), restarts(7 * MINUTE), worked_off);
+    tokio::join!(restarts(14 * MINUTE), restarts(7 * MINUTE), idle);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_patient_rolling_restart_lets_every_run_finish() {
+async fn a_rolling_restart_with_a_long_deadline_lets_every_run_finish() {
     let lab = lab_under_load().await;
     rolling_restart(&lab, 30 * MINUTE, async |shutdown| shutdown.begin()).await;
     assert_each_once(&lab).await;
-    assert_eq!(lab.cloud.asked(), usize::try_from(JOBS).unwrap(), "no run was begun in vain");
+    assert_eq!(lab.cloud.request_count(), usize::try_from(JOBS).unwrap(), "no run was started twice");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_impatient_one_hands_back_what_still_runs() {
+async fn a_rolling_restart_with_a_short_deadline_hands_back_what_still_runs() {
     let lab = lab_under_load().await;
     rolling_restart(&lab, MINUTE, async |shutdown| shutdown.begin()).await;
     assert_each_once(&lab).await;
-    assert!(lab.cloud.asked() > usize::try_from(JOBS).unwrap(), "some runs were begun twice");
+    assert!(lab.cloud.request_count() > usize::try_from(JOBS).unwrap(), "some runs were started twice");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rough_one_hands_back_at_once() {
+async fn a_rolling_restart_with_forced_shutdowns_hands_back_at_once() {
     let lab = lab_under_load().await;
     rolling_restart(&lab, 30 * MINUTE, async |shutdown| {
         shutdown.begin();
@@ -111,15 +111,15 @@ async fn a_rough_one_hands_back_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_that_dies_loses_nothing_but_its_runs() {
+async fn a_crashed_operator_loses_only_its_runs() {
     let lab = lab_under_load().await;
     let never = Shutdown::new();
-    // It dies with its runs under way: no release, no word, leases that run out.
-    let death = tokio::time::timeout(10 * MINUTE, operate(&lab, MINUTE, &never)).await;
-    assert!(death.is_err());
+    // It crashes while jobs run: nodes are not released, nothing is reported, and the leases expire.
+    let crash = tokio::time::timeout(10 * MINUTE, operate(&lab, MINUTE, &never)).await;
+    assert!(crash.is_err());
     assert_eq!(lab.queue.depth().await.unwrap().leased, 3);
     let left_behind = lab.queue.leased_runs().await.unwrap();
-    let (shutdown, end) = (Shutdown::new(), async { lab.worked_off().await });
+    let (shutdown, end) = (Shutdown::new(), async { lab.wait_until_idle().await });
     tokio::join!(operate(&lab, MINUTE, &shutdown), async {
         end.await;
         shutdown.begin();
@@ -132,5 +132,5 @@ async fn an_operator_that_dies_loses_nothing_but_its_runs() {
     let mut expected = left_behind;
     left.sort();
     expected.sort();
-    assert_eq!(left, expected, "for the sweep to find");
+    assert_eq!(left, expected, "the nodes of the crashed runs are left for the sweep");
 }

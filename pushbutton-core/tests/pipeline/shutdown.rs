@@ -1,4 +1,5 @@
-//! A graceful end finishes or hands back; a forced one hands back at once; neither reports anything false.
+//! A graceful shutdown finishes runs or hands them back, a forced one hands them back at once, and neither reports a
+//! false verdict.
 
 use std::time::Duration;
 
@@ -14,15 +15,15 @@ fn lab_whose_tests_take(takes: Duration) -> Lab {
     })
 }
 
-/// Starts the operator on one job and, when that has run for a minute, does this.
+/// Runs an operator with one job, and does this after the job has run for a minute.
 async fn after_a_minute(lab: &Lab, deadline: Duration, then: impl AsyncFnOnce()) {
     lab.queue.publish(&samples::job("tempest")).await.unwrap();
     let operator = lab.operator().with_shutdown_deadline(deadline);
-    let script = async {
+    let steps = async {
         tokio::time::sleep(MINUTE).await;
         then().await;
     };
-    tokio::join!(operator.run(&lab.shutdown), script).0.unwrap();
+    tokio::join!(operator.run(&lab.shutdown), steps).0.unwrap();
     lab.assert_clean().await;
 }
 
@@ -31,7 +32,7 @@ fn handed_back() -> QueueDepth {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_ends_within_the_deadline_is_finished() {
+async fn a_run_that_ends_before_the_deadline_is_finished() {
     let lab = lab_whose_tests_take(5 * MINUTE);
     after_a_minute(&lab, 10 * MINUTE, async || lab.shutdown.begin()).await;
     assert_eq!(lab.report().verdict, Verdict::Success);
@@ -39,21 +40,17 @@ async fn what_ends_within_the_deadline_is_finished() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_is_handed_back_without_report_and_without_counting() {
+async fn a_run_that_does_not_end_in_time_is_handed_back_unreported_and_uncounted() {
     let lab = lab_whose_tests_take(50 * MINUTE);
     after_a_minute(&lab, 10 * MINUTE, async || lab.shutdown.begin()).await;
     assert!(lab.reporter.reports().is_empty());
     assert_eq!(lab.queue.depth().await.unwrap(), handed_back());
     assert_eq!(lab.queue.claim(&pushbutton_core::JobFilter::any()).await.unwrap().job().failed_attempts, 0);
-    assert_eq!(
-        lab.stages(),
-        ["install", "tempest"],
-        "logs of a run that another will repeat are not gathered"
-    );
+    assert_eq!(lab.stages(), ["install", "tempest"], "no logs are collected for a run that will be repeated");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_signal_waits_for_nothing() {
+async fn a_forced_shutdown_waits_for_no_run() {
     let lab = lab_whose_tests_take(50 * MINUTE);
     let began = tokio::time::Instant::now();
     after_a_minute(&lab, 30 * MINUTE, async || {
@@ -67,7 +64,7 @@ async fn a_second_signal_waits_for_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_new_is_claimed_once_the_end_has_begun() {
+async fn no_job_is_claimed_after_the_shutdown_has_begun() {
     let lab = lab_whose_tests_take(5 * MINUTE);
     after_a_minute(&lab, 10 * MINUTE, async || {
         lab.shutdown.begin();

@@ -1,4 +1,4 @@
-//! Before a node is booted, upstream is asked whether the patch set is still current.
+//! Before a node is booted, the operator looks up whether the patch set is still current.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,35 +18,35 @@ use crate::lab::Lab;
 
 const NEWER: PatchsetStatus = PatchsetStatus::Superseded { by: PatchsetNumber(3) };
 
-/// An upstream that gives this answer, or fails, or never answers.
+/// An upstream with this response; none: it never responds.
 struct Upstream {
-    answer: fn() -> Option<Result<PatchsetStatus>>,
-    asked: AtomicUsize,
+    response: fn() -> Option<Result<PatchsetStatus>>,
+    lookups: AtomicUsize,
 }
 
 #[async_trait]
 impl ChangeStatusLookup for Upstream {
     async fn status(&self, _: &Job) -> Result<PatchsetStatus> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        match (self.answer)() {
-            Some(answer) => answer,
+        self.lookups.fetch_add(1, Ordering::Relaxed);
+        match (self.response)() {
+            Some(response) => response,
             None => std::future::pending().await,
         }
     }
 }
 
-/// Runs a job where upstream answers so, and says how it ended, how many nodes were booted, and how often upstream
-/// was asked.
+/// Runs a job with this response of upstream. Returns the verdict, the number of requested nodes and the number of
+/// lookups.
 async fn run(
     job: &Job,
     policy: SupersedePolicy,
-    answer: fn() -> Option<Result<PatchsetStatus>>,
+    response: fn() -> Option<Result<PatchsetStatus>>,
 ) -> (Verdict, usize, usize) {
-    let upstream = Arc::new(Upstream { answer, asked: AtomicUsize::new(0) });
+    let upstream = Arc::new(Upstream { response, lookups: AtomicUsize::new(0) });
     let lab = Lab::where_stage("-", StageStatus::Passed);
     let operator = lab.operator().with_change_status(upstream.clone()).with_supersede(policy);
     lab.run_on(operator, vec![job.clone()]).await;
-    (lab.report().verdict, lab.cloud.asked(), upstream.asked.load(Ordering::Relaxed))
+    (lab.report().verdict, lab.cloud.request_count(), upstream.lookups.load(Ordering::Relaxed))
 }
 
 fn all() -> SupersedePolicy {
@@ -62,15 +62,15 @@ async fn only_a_current_patch_set_gets_a_node() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_half_of_the_policy_decides_on_its_own_answer() {
+async fn each_part_of_the_policy_applies_to_its_own_status() {
     let job = samples::job("tempest");
     let newer = SupersedePolicy::default().with_closed(false);
     let closed = SupersedePolicy::default().with_newer_patchset(false);
     assert_eq!(run(&job, newer, || Some(Ok(PatchsetStatus::Closed))).await.0, Verdict::Success);
     assert_eq!(run(&job, newer, || Some(Ok(NEWER))).await.0, Verdict::Superseded);
     assert_eq!(run(&job, closed, || Some(Ok(NEWER))).await.0, Verdict::Success);
-    let (verdict, _, asked) = run(&job, SupersedePolicy::NEVER, || Some(Ok(NEWER))).await;
-    assert_eq!((verdict, asked), (Verdict::Success, 0), "nothing depends on the answer");
+    let (verdict, _, lookups) = run(&job, SupersedePolicy::NEVER, || Some(Ok(NEWER))).await;
+    assert_eq!((verdict, lookups), (Verdict::Success, 0), "no lookup when the policy ignores its result");
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,16 +81,16 @@ async fn a_manual_job_for_an_old_patch_set_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_answer_the_job_runs() {
+async fn the_job_runs_when_the_lookup_fails_or_times_out() {
     let job = samples::job("tempest");
-    let away = || Some(Err(Error::temporary(ErrorKind::Unreachable, "connection refused")));
-    assert_eq!(run(&job, all(), away).await, (Verdict::Success, 1, 1));
+    let unreachable = || Some(Err(Error::temporary(ErrorKind::Unreachable, "connection refused")));
+    assert_eq!(run(&job, all(), unreachable).await, (Verdict::Success, 1, 1));
     let began = tokio::time::Instant::now();
     assert_eq!(run(&job, all(), || None).await, (Verdict::Success, 1, 1));
     assert!(began.elapsed() >= Duration::from_secs(30));
 }
 
-/// What a handler with this policy broadcasts about a newer patch set of change 1 and of a merge of change 2.
+/// The changes of which a handler with this policy broadcasts a newer patch set (change 1) and a merge (change 2).
 async fn broadcast_by(policy: SupersedePolicy) -> Vec<ChangeNumber> {
     let event = |change: u64, kind| {
         let mut event: Event = samples::patchset_created();

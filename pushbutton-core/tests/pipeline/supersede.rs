@@ -1,4 +1,4 @@
-//! A stale job is stopped, cleaned up, and not reported.
+//! A superseded job is stopped, cleaned up, and not reported.
 
 use std::time::Duration;
 
@@ -27,20 +27,20 @@ async fn a_queued_job_of_an_older_patch_set_boots_no_node() {
     let lab = long_lab();
     lab.queue.broadcast(&newer()).await.unwrap();
     let operator = lab.operator();
-    // The operator has got the message before the job comes.
-    let script = async {
+    // The operator has received the message before the job is published.
+    let steps = async {
         tokio::time::sleep(MINUTE).await;
         lab.queue.publish(&samples::job("tempest")).await.unwrap();
         tokio::time::sleep(MINUTE).await;
         lab.shutdown.begin();
     };
-    tokio::join!(operator.run(&lab.shutdown), script).0.unwrap();
+    tokio::join!(operator.run(&lab.shutdown), steps).0.unwrap();
     assert_eq!(lab.report().verdict, Verdict::Superseded);
-    assert!(lab.cloud.asked.lock().unwrap().is_empty());
+    assert!(lab.cloud.requests.lock().unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_running_job_is_stopped_its_logs_gathered_and_its_node_released() {
+async fn a_running_job_is_stopped_its_logs_are_collected_and_its_node_is_released() {
     let lab = long_lab();
     let job = samples::job("tempest");
     let broadcast = async {
@@ -50,7 +50,7 @@ async fn a_running_job_is_stopped_its_logs_gathered_and_its_node_released() {
     tokio::join!(lab.run(&job), broadcast);
     let report = lab.report();
     assert_eq!((report.verdict.is_reported(), report.verdict), (false, Verdict::Superseded));
-    assert!(report.took < 2 * MINUTE, "it did not run on: {:?}", report.took);
+    assert!(report.took < 2 * MINUTE, "it was stopped soon: {:?}", report.took);
     assert_eq!(lab.stages(), ["install", "tempest", "logs"]);
 }
 

@@ -1,4 +1,4 @@
-//! What happens on the node decides the verdict, and the node is always released.
+//! The results of the stages decide the verdict, and the node is always released.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn all_stages_pass_and_one_report_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failing_tests_are_a_failure_and_the_logs_are_still_gathered() {
+async fn failing_tests_are_a_failure_and_the_logs_are_still_collected() {
     let lab = Lab::where_stage("tempest", StageStatus::Failed);
     lab.run(&samples::job("tempest")).await;
     assert_eq!(lab.report().verdict, Verdict::Failure { stage: named("tempest") });
@@ -42,7 +42,7 @@ async fn failing_tests_are_a_failure_and_the_logs_are_still_gathered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tests_never_run_on_a_failed_install_and_the_lab_tries_again() {
+async fn tests_never_run_after_a_failed_install_and_the_job_is_retried() {
     let lab = Lab::where_stage("install", StageStatus::Failed);
     lab.run(&samples::job("tempest")).await;
     let report = lab.report();
@@ -51,7 +51,7 @@ async fn tests_never_run_on_a_failed_install_and_the_lab_tries_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_node_is_tried_again_and_a_later_success_counts() {
+async fn a_lost_node_is_retried_and_a_later_success_counts() {
     let lab = Lab::new(|stage, context| {
         let lost = stage == "tempest" && context.attempt < 3;
         FakeStage::ends(if lost { StageStatus::Unreachable } else { StageStatus::Passed })
@@ -62,7 +62,7 @@ async fn a_lost_node_is_tried_again_and_a_later_success_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_never_comes_up_is_a_node_failure_after_all_attempts() {
+async fn a_node_that_never_boots_is_a_node_failure_after_all_attempts() {
     let full = || Error::temporary(ErrorKind::Exhausted, "No valid host was found");
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(full);
     lab.run(&samples::job("tempest")).await;
@@ -70,12 +70,12 @@ async fn a_node_that_never_comes_up_is_a_node_failure_after_all_attempts() {
     assert_eq!((&report.verdict, report.attempts, report.verdict.vote()), (&Verdict::NodeFailure, 3, None));
     assert_eq!(report.log_url, None, "nothing ran, so there are no logs");
     assert!(report.reason.unwrap().contains("No valid host was found"));
-    assert_eq!(lab.cloud.asked.lock().unwrap().len(), 3);
+    assert_eq!(lab.cloud.request_count(), 3);
     assert!(lab.stages().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lab_that_is_not_set_up_reports_nothing_upstream() {
+async fn a_misconfigured_lab_reports_nothing_upstream() {
     let no_flavor = || Error::permanent(ErrorKind::Config, "no flavor named m1.huge");
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(no_flavor);
     lab.run(&samples::job("tempest")).await;
@@ -86,7 +86,7 @@ async fn a_lab_that_is_not_set_up_reports_nothing_upstream() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stage_that_takes_too_long_is_timed_out_and_the_logs_are_gathered() {
+async fn a_stage_that_exceeds_its_time_limit_is_timed_out_and_the_logs_are_collected() {
     let lab = Lab::new(|stage, _| {
         let takes = if stage == "tempest" { 61 * MINUTE } else { Duration::ZERO };
         FakeStage::ends(StageStatus::Passed).after(takes)
@@ -99,7 +99,7 @@ async fn a_stage_that_takes_too_long_is_timed_out_and_the_logs_are_gathered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_runs_limit_cuts_its_stages_but_not_the_logs() {
+async fn the_time_limit_of_a_run_applies_to_its_stages_but_not_to_log_collection() {
     let lab = Lab::new(|stage, _| {
         let takes = if stage == "logs" { 9 * MINUTE } else { 50 * MINUTE };
         FakeStage::ends(StageStatus::Passed).after(takes)
@@ -112,7 +112,7 @@ async fn the_runs_limit_cuts_its_stages_but_not_the_logs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn logs_that_cannot_be_published_spoil_a_success_but_not_a_failure() {
+async fn a_failed_log_collection_changes_a_success_but_not_a_failure() {
     let lab = Lab::where_stage("logs", StageStatus::Failed);
     lab.run(&samples::job("tempest")).await;
     assert_eq!(lab.report().verdict, Verdict::PostFailure);
@@ -125,7 +125,7 @@ async fn logs_that_cannot_be_published_spoil_a_success_but_not_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_job_is_kept_for_its_people() {
+async fn an_undefined_job_becomes_a_dead_letter() {
     let lab = Lab::where_stage("-", StageStatus::Passed);
     lab.run(&samples::job("unknown")).await;
     let dead = lab.queue.list(10).await.unwrap();

@@ -1,7 +1,8 @@
-//! The contract of [`DeadLetters`], as checks.
+//! Checks of the contract of [`DeadLetters`].
 //!
-//! Each check opens queues through `open`, as in [`queue`](super::queue): the same name gives another handle to the same queue.
-//! A letter whose job cannot be read cannot be made through the traits: the backend's own tests cover it.
+//! Each check opens queues through `open`, as in [`queue`](super::queue): the same name gives another handle to the
+//! same queue. A dead letter whose job cannot be read cannot be made through the traits: the backend's own tests must
+//! cover it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,20 +19,20 @@ pub trait QueueWithDeadLetters: Queue + DeadLetters {}
 
 impl<T: Queue + DeadLetters + ?Sized> QueueWithDeadLetters for T {}
 
-/// Runs every check, side by side: each has a queue of its own.
+/// Runs all checks concurrently, each on its own queue.
 pub async fn all(open: impl AsyncFn(&str) -> Arc<dyn QueueWithDeadLetters>) {
     let open = &open;
     tokio::join!(
         Box::pin(a_rejected_job_is_kept_with_the_reason(open)),
-        Box::pin(dead_letters_have_names_that_stay(open)),
+        Box::pin(dead_letter_ids_are_stable(open)),
         Box::pin(a_requeued_dead_letter_runs_again(open)),
-        Box::pin(a_dead_letter_is_taken_once(open)),
-        Box::pin(a_dropped_dead_letter_never_runs(open)),
-        Box::pin(unknown_dead_letters_are_no_errors(open)),
+        Box::pin(only_one_caller_takes_a_dead_letter(open)),
+        Box::pin(a_removed_dead_letter_never_runs(open)),
+        Box::pin(an_unknown_id_is_not_an_error(open)),
     );
 }
 
-/// A rejected job is not run, but listed with the reason, oldest first, by every handle, and listing changes nothing.
+/// A rejected job is not run again. Every handle lists it with the reason, oldest first, and listing changes nothing.
 pub async fn a_rejected_job_is_kept_with_the_reason(
     open: impl AsyncFn(&str) -> Arc<dyn QueueWithDeadLetters>,
 ) {
@@ -42,29 +43,29 @@ pub async fn a_rejected_job_is_kept_with_the_reason(
         publish(&*operator, &job(n)).await;
         let held = claim(&*operator).await;
         lease = held.lease();
-        held.reject(why).await.expect("a held job is rejected");
+        held.reject(why).await.expect("a claimed job is rejected");
     }
     publish(&*other, &job(0)).await;
     nothing_for(&*other, lease + lease / 2, "all jobs were rejected, also the one that was published again")
         .await;
     for (queue, limit) in [(&operator, 10), (&other, 10), (&other, 2), (&operator, 0), (&operator, 10)] {
-        // What is being listed by one is put back for the next.
+        // A backend may list by taking letters and returning them: give it the time to return them.
         sleep(Duration::from_millis(50)).await;
         let listed = queue.list(limit).await.expect("listing works");
-        let seen: Vec<_> = listed.iter().map(|letter| (letter.job.clone(), letter.why.as_str())).collect();
+        let found: Vec<_> = listed.iter().map(|letter| (letter.job.clone(), letter.why.as_str())).collect();
         let wanted: Vec<_> = (0..).zip(reasons).take(limit).map(|(n, why)| (Some(job(n)), why)).collect();
         assert_eq!(
-            seen, wanted,
+            found, wanted,
             "dead letters are listed oldest first, at most {limit}, with job and reason"
         );
     }
     drop((operator, other));
     let later = open("reject").await;
-    assert_eq!(later.list(10).await.expect("listing works").len(), 3, "dead letters outlive the handle");
+    assert_eq!(later.list(10).await.expect("listing works").len(), 3, "dead letters survive a restart");
 }
 
-/// Each letter has a name of its own, the job's id, which is the same for everyone who lists it, every time.
-pub async fn dead_letters_have_names_that_stay(open: impl AsyncFn(&str) -> Arc<dyn QueueWithDeadLetters>) {
+/// The id of a dead letter is the id of its job, in every list of every handle.
+pub async fn dead_letter_ids_are_stable(open: impl AsyncFn(&str) -> Arc<dyn QueueWithDeadLetters>) {
     let (operator, other) = (open("letters").await, open("letters").await);
     for n in 0..3 {
         reject(&*operator, n).await;
@@ -72,49 +73,50 @@ pub async fn dead_letters_have_names_that_stay(open: impl AsyncFn(&str) -> Arc<d
     let wanted: Vec<_> = (0..3).map(|n| job(n).id.to_string()).collect();
     assert_eq!(wanted.iter().collect::<BTreeSet<_>>().len(), 3);
     for queue in [&operator, &other, &other, &open("letters").await] {
-        let names: Vec<_> = letters(&**queue).await.into_iter().map(|letter| letter.id).collect();
-        assert_eq!(names, wanted, "a dead letter is named by the id of its job, whoever lists it");
+        let ids: Vec<_> = letters(&**queue).await.into_iter().map(|letter| letter.id).collect();
+        assert_eq!(ids, wanted, "the id of a dead letter is the id of its job, for every handle");
     }
 }
 
-/// A letter put back on the queue is gone from the list, and its job runs again as if it had never failed.
+/// A requeued letter is gone from the list, and its job runs again with no failed attempt counted.
 pub async fn a_requeued_dead_letter_runs_again(open: impl AsyncFn(&str) -> Arc<dyn QueueWithDeadLetters>) {
     let (operator, person) = (open("requeue").await, open("requeue").await);
     publish(&*operator, &job(0)).await;
-    claim(&*operator).await.retry(Duration::ZERO, "no node").await.expect("a held job is given back");
+    claim(&*operator).await.retry(Duration::ZERO, "no node").await.expect("a claimed job is returned");
     let failed = claim(&*operator).await;
     assert_eq!(failed.job().failed_attempts, 1);
-    failed.reject("no such flavor").await.expect("a held job is rejected");
+    failed.reject("no such flavor").await.expect("a claimed job is rejected");
     reject(&*operator, 1).await;
 
     let [first, second] = [0, 1].map(|n| job(n).id.to_string());
-    assert!(requeue(&*person, &first).await, "a letter that is listed is put back");
+    assert!(requeue(&*person, &first).await, "a listed letter is requeued");
     let left: Vec<_> = letters(&*operator).await.into_iter().map(|letter| letter.id).collect();
-    assert_eq!(left, [second], "the letter is gone, and no other");
-    assert!(!requeue(&*person, &first).await, "a letter that was put back is there no more");
-    assert!(!drop_letter(&*person, &first).await, "a letter that was put back is there no more");
+    assert_eq!(left, [second], "the letter is gone, and no other letter");
+    assert!(!requeue(&*person, &first).await, "a requeued letter is gone");
+    assert!(!remove(&*person, &first).await, "a requeued letter is gone");
     drop(person);
 
     publish(&*operator, &job(0)).await;
     let again = claim(&*operator).await;
     let lease = again.lease();
-    assert_eq!(*again.job(), job(0), "the job has all its attempts before it again");
-    // It can die again, and be put back again.
-    again.reject("still no such flavor").await.expect("a held job is rejected");
+    assert_eq!(*again.job(), job(0), "all attempts of the job are available again");
+    // It can be rejected and requeued again.
+    again.reject("still no such flavor").await.expect("a claimed job is rejected");
     let why: Vec<_> = letters(&*operator).await.into_iter().map(|letter| (letter.id, letter.why)).collect();
     assert_eq!(
         why.last(),
         Some(&(first.clone(), "still no such flavor".to_owned())),
         "the newest letter is the last"
     );
-    assert!(requeue(&*operator, &first).await, "a letter that is listed is put back");
-    claim(&*operator).await.complete().await.expect("a held job is completed");
+    assert!(requeue(&*operator, &first).await, "a listed letter is requeued");
+    claim(&*operator).await.complete().await.expect("a claimed job is completed");
     publish(&*operator, &job(0)).await;
-    nothing_for(&*operator, lease + lease / 2, "the job that was put back is completed").await;
+    nothing_for(&*operator, lease + lease / 2, "the requeued job is completed").await;
 }
 
-/// Of several who take the same letter, exactly one does, and the job runs as that one asked.
-pub async fn a_dead_letter_is_taken_once(open: impl AsyncFn(&str) -> Arc<dyn QueueWithDeadLetters>) {
+/// Of several callers that requeue or remove the same letter, exactly one succeeds, and the job runs only if that one
+/// was a requeue.
+pub async fn only_one_caller_takes_a_dead_letter(open: impl AsyncFn(&str) -> Arc<dyn QueueWithDeadLetters>) {
     const LETTERS: u64 = 4;
     let (one, other) = (open("take").await, open("take").await);
     for n in 0..LETTERS {
@@ -127,16 +129,16 @@ pub async fn a_dead_letter_is_taken_once(open: impl AsyncFn(&str) -> Arc<dyn Que
             let (mine, theirs) = tokio::join!(requeue(&*one, &id), requeue(&*other, &id));
             assert!(
                 mine != theirs,
-                "two put one letter back, and {} did",
+                "of two callers that requeued one letter, {} succeeded",
                 if mine { "both" } else { "none" }
             );
             to_run.insert(job(n).id);
         } else {
-            let (requeued, dropped) = tokio::join!(requeue(&*one, &id), drop_letter(&*other, &id));
+            let (requeued, removed) = tokio::join!(requeue(&*one, &id), remove(&*other, &id));
             assert!(
-                requeued != dropped,
-                "one put a letter back, one dropped it, and {} did",
-                if dropped { "both" } else { "none" }
+                requeued != removed,
+                "one caller requeued a letter, another removed it, and {} succeeded",
+                if removed { "both" } else { "none" }
             );
             if requeued {
                 to_run.insert(job(n).id);
@@ -149,48 +151,48 @@ pub async fn a_dead_letter_is_taken_once(open: impl AsyncFn(&str) -> Arc<dyn Que
         let held = claim(&*one).await;
         lease = held.lease();
         let id = held.job().id.clone();
-        held.complete().await.expect("a held job is completed");
-        assert!(to_run.remove(&id), "a letter's job ran twice, or although it was dropped");
+        held.complete().await.expect("a claimed job is completed");
+        assert!(to_run.remove(&id), "the job of a letter ran twice, or ran after it was removed");
     }
-    nothing_for(&*other, lease + lease / 2, "every job that was put back is completed").await;
+    nothing_for(&*other, lease + lease / 2, "all requeued jobs are completed").await;
 }
 
-/// A letter that is dropped is gone, and its job never runs, also when it is published again.
-pub async fn a_dropped_dead_letter_never_runs(open: impl AsyncFn(&str) -> Arc<dyn QueueWithDeadLetters>) {
-    let (operator, person) = (open("drop").await, open("drop").await);
+/// A removed letter is gone, and its job never runs, also when it is published again.
+pub async fn a_removed_dead_letter_never_runs(open: impl AsyncFn(&str) -> Arc<dyn QueueWithDeadLetters>) {
+    let (operator, person) = (open("remove").await, open("remove").await);
     let lease = reject(&*operator, 0).await;
     let id = job(0).id.to_string();
-    assert!(drop_letter(&*person, &id).await, "a letter that is listed is dropped");
+    assert!(remove(&*person, &id).await, "a listed letter is removed");
     assert_eq!(letters(&*operator).await, [], "the letter is gone");
-    assert!(!drop_letter(&*operator, &id).await, "a letter that was dropped is there no more");
-    assert!(!requeue(&*person, &id).await, "a letter that was dropped is there no more");
+    assert!(!remove(&*operator, &id).await, "a removed letter is gone");
+    assert!(!requeue(&*person, &id).await, "a removed letter is gone");
     publish(&*operator, &job(0)).await;
-    nothing_for(&*operator, lease / 2, "the job was dropped").await;
-    let later = open("drop").await;
+    nothing_for(&*operator, lease / 2, "the job was removed").await;
+    let later = open("remove").await;
     publish(&*later, &job(0)).await;
-    nothing_for(&*later, lease / 2, "the job was dropped before this handle").await;
+    nothing_for(&*later, lease / 2, "the job was removed before the restart").await;
 }
 
-/// What is no letter is neither put back nor dropped.
-pub async fn unknown_dead_letters_are_no_errors(open: impl AsyncFn(&str) -> Arc<dyn QueueWithDeadLetters>) {
+/// An id that no letter has is neither requeued nor removed, and is not an error.
+pub async fn an_unknown_id_is_not_an_error(open: impl AsyncFn(&str) -> Arc<dyn QueueWithDeadLetters>) {
     let queue = open("unknown").await;
     reject(&*queue, 0).await;
     publish(&*queue, &job(1)).await;
-    // A job that was never heard of, one that waits, and text that is no name at all.
+    // An unknown job, a waiting one, and text that is not an id.
     for id in [job(7).id.as_str(), job(1).id.as_str(), "", "no such letter", "'; --"] {
-        assert!(!requeue(&*queue, id).await, "{id:?} is no letter");
-        assert!(!drop_letter(&*queue, id).await, "{id:?} is no letter");
+        assert!(!requeue(&*queue, id).await, "no letter has the id {id:?}");
+        assert!(!remove(&*queue, id).await, "no letter has the id {id:?}");
     }
-    assert_eq!(letters(&*queue).await.len(), 1, "the one letter is still there");
-    assert_eq!(claim(&*queue).await.job().id, job(1).id, "the job that waits is still there");
+    assert_eq!(letters(&*queue).await.len(), 1, "the letter is still listed");
+    assert_eq!(claim(&*queue).await.job().id, job(1).id, "the waiting job is still there");
 }
 
-/// Publishes a job and rejects what is claimed then; says how long its lease was.
+/// Publishes a job, claims and rejects it. Returns the length of the lease.
 async fn reject(queue: &dyn Queue, n: u64) -> Duration {
     publish(queue, &job(n)).await;
     let held = claim(queue).await;
     let lease = held.lease();
-    held.reject("malformed").await.expect("a held job is rejected");
+    held.reject("malformed").await.expect("a claimed job is rejected");
     lease
 }
 
@@ -199,9 +201,9 @@ async fn letters(queue: &dyn DeadLetters) -> Vec<DeadLetter> {
 }
 
 async fn requeue(queue: &dyn DeadLetters, letter: &str) -> bool {
-    queue.requeue(letter).await.expect("putting a letter back works")
+    queue.requeue(letter).await.expect("requeueing a letter works")
 }
 
-async fn drop_letter(queue: &dyn DeadLetters, letter: &str) -> bool {
-    queue.remove(letter).await.expect("dropping a letter works")
+async fn remove(queue: &dyn DeadLetters, letter: &str) -> bool {
+    queue.remove(letter).await.expect("removing a letter works")
 }

@@ -1,7 +1,8 @@
-//! The contract of [`Executor`], as checks.
+//! Checks of the contract of [`Executor`].
 //!
-//! Each executor has a language of its own for what a stage does, so the suite asks a [`ExecutorHarness`] for stages that behave in the ways of
-//! [`StageBehavior`]. Where the implementation waits on tokio's clock, a paused clock works.
+//! Each executor describes stages in its own way (playbooks, scripts), so the suite gets stages that behave as a
+//! [`StageBehavior`] says from an [`ExecutorHarness`]. An executor that waits only on tokio's clock can run with a
+//! paused clock.
 
 use std::time::Duration;
 
@@ -12,65 +13,69 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How a stage of the suite behaves.
+/// How a stage of the suite behaves. Exhaustive on purpose: a harness must not skip a new behavior without noticing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StageBehavior {
-    /// Prints nothing of interest and passes.
+    /// Passes.
     Passes,
-    /// Fails by itself.
+    /// Fails.
     Fails,
-    /// Prints so many lines, each holding `printed N.` with N from 1, and passes.
+    /// Prints this many lines, each of which contains `printed N.` with N from 1, and passes.
     Prints(u32),
-    /// Prints a line that holds `lasting`, and then lasts for ten minutes; where it has processes, one of them leaves its process group.
-    Lasts,
-    /// Needs a node that nothing answers for.
-    MeetsNobody,
-    /// Cannot be run at all, as a playbook that does not exist.
+    /// Prints a line that contains `lasting`, then runs for ten minutes. If it has processes, one of them leaves the
+    /// process group.
+    RunsForMinutes,
+    /// Runs on a node that cannot be reached.
+    NodeUnreachable,
+    /// Cannot be run at all: a playbook that does not exist.
     CannotRun,
 }
 
-/// What an executor under test is surrounded by.
+/// The executor under test, and what the suite needs to test it.
 pub trait ExecutorHarness {
     /// The executor.
     fn executor(&self) -> &dyn Executor;
 
-    /// A stage that behaves so, and nodes to run it on; none where the executor knows no such case. The suite sets the time limit.
+    /// A stage with this behavior, and nodes to run it on; none when the executor has no such case. The suite sets the
+    /// time limit.
     fn stage(&self, behavior: StageBehavior) -> Option<(Stage, Vec<Node>)>;
 
-    /// A context whose log folder exists and was not used before.
+    /// A context whose log folder exists and is empty.
     fn context(&self) -> StageContext;
 
-    /// What the console log in that folder holds; none where the executor writes none.
+    /// The console log in that folder; none when the executor writes none.
     fn console(&self, context: &StageContext) -> Option<String>;
 
-    /// Processes of stages that are alive now, for the message; always none where stages have no processes.
+    /// The processes of stages that run now, as text for an error message; empty when stages have no processes.
     fn processes(&self) -> Vec<String>;
 }
 
-/// A context for the sample job, with these logs. For harnesses.
+/// A context for the sample job with this log folder. For harnesses.
 pub fn context_at(log_dir: impl Into<std::path::PathBuf>) -> StageContext {
     StageContext::new(RunId::generate(), samples::job("conformance"), log_dir)
 }
 
-/// Long enough for a slow machine to do a small thing.
+/// How long a short step may take on a busy machine.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// A time limit that a stage which lasts runs into, after it began to last.
-const SHORT: Duration = Duration::from_secs(8);
 
-/// Runs every check, one after the other.
+/// A time limit that a long stage exceeds, and long enough for the stage to start.
+const SHORT_LIMIT: Duration = Duration::from_secs(8);
+
+/// Runs all checks, one after the other.
 pub async fn all(harness: &(dyn ExecutorHarness + Sync)) {
-    output_comes_in_order_and_to_the_console_log(harness).await;
-    a_reader_that_is_slow_or_gone_blocks_nothing(harness).await;
-    a_failure_is_an_outcome_that_says_what_failed(harness).await;
+    output_arrives_in_order_and_in_the_console_log(harness).await;
+    a_slow_or_closed_reader_does_not_block_the_stage(harness).await;
+    a_failure_is_an_outcome_with_a_detail(harness).await;
     an_unreachable_node_is_not_a_failure(harness).await;
-    what_cannot_be_run_is_an_error(harness).await;
+    a_stage_that_cannot_run_is_an_error(harness).await;
     a_stage_ends_at_its_time_limit_with_all_its_processes(harness).await;
     a_cancelled_stage_ends_with_all_its_processes(harness).await;
-    a_stage_that_is_cancelled_already_does_not_last(harness).await;
+    a_stage_that_is_cancelled_before_it_starts_ends_soon(harness).await;
     a_dropped_call_leaves_no_process(harness).await;
 }
 
-struct Begun<'a> {
+/// A stage with its context, ready to be executed.
+struct Prepared<'a> {
     harness: &'a (dyn ExecutorHarness + Sync),
     stage: Stage,
     nodes: Vec<Node>,
@@ -78,8 +83,8 @@ struct Begun<'a> {
     cancel: CancellationToken,
 }
 
-impl<'a> Begun<'a> {
-    fn with(
+impl<'a> Prepared<'a> {
+    fn new(
         harness: &'a (dyn ExecutorHarness + Sync),
         behavior: StageBehavior,
         limit: Duration,
@@ -93,154 +98,145 @@ impl<'a> Begun<'a> {
         self.harness.executor().execute(&self.stage, &self.nodes, &self.context, sink, &self.cancel).await
     }
 
-    async fn ends(&self, sink: &LineSink) -> StageOutcome {
+    async fn outcome(&self, sink: &LineSink) -> StageOutcome {
         let ended = timeout(self.stage.timeout + TIME_LIMIT, self.execute(sink)).await;
         ended
-            .expect("broken: a stage ends within its time limit")
-            .expect("broken: what a stage does is an outcome")
+            .expect("a stage ends within its time limit")
+            .expect("the result of a stage is an outcome, not an error")
     }
 }
 
-async fn hear(lines: &mut Receiver<String>, word: &str) {
-    let heard = async {
+async fn wait_for_line(lines: &mut Receiver<String>, text: &str) {
+    let found = async {
         while let Some(line) = lines.recv().await {
-            if line.contains(word) {
+            if line.contains(text) {
                 return;
             }
         }
-        panic!("broken: output goes to the lines: {word:?} never came");
+        panic!("output goes to the lines, but no line contained {text:?}");
     };
-    timeout(TIME_LIMIT, heard).await.expect("broken: output goes to the lines as it comes, not at the end");
+    timeout(TIME_LIMIT, found).await.expect("output goes to the lines while it is written, not at the end");
 }
 
-async fn assert_none_left(harness: &dyn ExecutorHarness) {
-    // The kernel takes a moment to end what was killed.
+async fn assert_no_process_left(harness: &dyn ExecutorHarness) {
+    // The kernel needs a moment to end killed processes.
     let end = Instant::now() + Duration::from_secs(5);
     while !harness.processes().is_empty() {
         let left = harness.processes();
-        assert!(Instant::now() < end, "broken: no process of a stage outlives the call: {left:?}");
+        assert!(Instant::now() < end, "processes of a stage are left after the call: {left:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 /// Output goes to the lines in order, and to the console log.
-pub async fn output_comes_in_order_and_to_the_console_log(harness: &(dyn ExecutorHarness + Sync)) {
-    let Some(begun) = Begun::with(harness, StageBehavior::Prints(50), TIME_LIMIT) else { return };
+pub async fn output_arrives_in_order_and_in_the_console_log(harness: &(dyn ExecutorHarness + Sync)) {
+    let Some(prepared) = Prepared::new(harness, StageBehavior::Prints(50), TIME_LIMIT) else { return };
     let (sink, mut lines) = LineSink::bounded(10_000);
-    assert_eq!(
-        begun.ends(&sink).await.status,
-        StageStatus::Passed,
-        "broken: a stage that goes well has passed"
-    );
+    assert_eq!(prepared.outcome(&sink).await.status, StageStatus::Passed, "a stage that succeeds has passed");
     drop(sink);
     let mut printed = Vec::new();
     while let Some(line) = lines.recv().await {
         printed.extend((1..=50).filter(|n| line.contains(&format!("printed {n}."))));
     }
     printed.dedup();
-    assert_eq!(printed, (1..=50).collect::<Vec<u32>>(), "broken: output goes to the lines in order");
-    if let Some(console) = harness.console(&begun.context) {
+    assert_eq!(printed, (1..=50).collect::<Vec<u32>>(), "output goes to the lines in order");
+    if let Some(console) = harness.console(&prepared.context) {
         let all = (1..=50).all(|n| console.contains(&format!("printed {n}.")));
-        assert!(all, "broken: output goes to the console log in the log folder:\n{console}");
+        assert!(all, "output goes to the console log in the log folder, which is:\n{console}");
     }
 }
 
-/// A reader that does not read, and one that is gone, hold no stage up, and the console log is whole all the same.
-pub async fn a_reader_that_is_slow_or_gone_blocks_nothing(harness: &(dyn ExecutorHarness + Sync)) {
-    for gone in [false, true] {
-        let Some(begun) = Begun::with(harness, StageBehavior::Prints(300), TIME_LIMIT) else { return };
+/// A slow or closed reader does not block the stage, and the console log is complete in both cases.
+pub async fn a_slow_or_closed_reader_does_not_block_the_stage(harness: &(dyn ExecutorHarness + Sync)) {
+    for closed in [false, true] {
+        let Some(prepared) = Prepared::new(harness, StageBehavior::Prints(300), TIME_LIMIT) else { return };
         let (sink, lines) = LineSink::bounded(2);
-        let lines = (!gone).then_some(lines);
-        let status = begun.ends(&sink).await.status;
-        assert_eq!(status, StageStatus::Passed, "broken: a slow or closed reader never blocks the stage");
-        if let Some(console) = harness.console(&begun.context) {
-            assert!(
-                console.contains("printed 300."),
-                "broken: the console log gets what a slow reader misses"
-            );
+        let lines = (!closed).then_some(lines);
+        let status = prepared.outcome(&sink).await.status;
+        assert_eq!(status, StageStatus::Passed, "a slow or closed reader never blocks the stage");
+        if let Some(console) = harness.console(&prepared.context) {
+            assert!(console.contains("printed 300."), "the console log contains what a slow reader misses");
         }
         drop(lines);
     }
 }
 
-/// What the stage does wrong is an outcome, with a word on what it was.
-pub async fn a_failure_is_an_outcome_that_says_what_failed(harness: &(dyn ExecutorHarness + Sync)) {
-    let Some(begun) = Begun::with(harness, StageBehavior::Fails, TIME_LIMIT) else { return };
-    let outcome = begun.ends(&LineSink::bounded(2).0).await;
-    assert_eq!(outcome.status, StageStatus::Failed, "broken: what the stage does wrong is `Failed`");
+/// A failure of the stage is an outcome, with a detail in one line.
+pub async fn a_failure_is_an_outcome_with_a_detail(harness: &(dyn ExecutorHarness + Sync)) {
+    let Some(prepared) = Prepared::new(harness, StageBehavior::Fails, TIME_LIMIT) else { return };
+    let outcome = prepared.outcome(&LineSink::bounded(2).0).await;
+    assert_eq!(outcome.status, StageStatus::Failed, "a failure of the stage is `Failed`");
     assert!(
         outcome.detail.is_some_and(|detail| !detail.contains('\n')),
-        "broken: the detail says in a line what failed"
+        "the detail says in one line what failed"
     );
 }
 
-/// An unreachable node is told from a failure.
+/// An unreachable node is not a failure of the stage.
 pub async fn an_unreachable_node_is_not_a_failure(harness: &(dyn ExecutorHarness + Sync)) {
-    let Some(begun) = Begun::with(harness, StageBehavior::MeetsNobody, TIME_LIMIT) else { return };
-    let outcome = begun.ends(&LineSink::bounded(2).0).await;
-    assert_eq!(
-        outcome.status,
-        StageStatus::Unreachable,
-        "broken: an unreachable node is `Unreachable`: {outcome:?}"
-    );
+    let Some(prepared) = Prepared::new(harness, StageBehavior::NodeUnreachable, TIME_LIMIT) else { return };
+    let outcome = prepared.outcome(&LineSink::bounded(2).0).await;
+    assert_eq!(outcome.status, StageStatus::Unreachable, "an unreachable node is `Unreachable`: {outcome:?}");
 }
 
-/// What cannot be run at all is an error, never a verdict on the patch.
-pub async fn what_cannot_be_run_is_an_error(harness: &(dyn ExecutorHarness + Sync)) {
-    let Some(begun) = Begun::with(harness, StageBehavior::CannotRun, TIME_LIMIT) else { return };
-    let result = timeout(TIME_LIMIT, begun.execute(&LineSink::bounded(2).0)).await.expect("broken: it ends");
-    assert!(result.is_err(), "broken: an error means that the stage could not be run at all: {result:?}");
+/// A stage that cannot be run at all is an error, not an outcome: it says nothing about the patch.
+pub async fn a_stage_that_cannot_run_is_an_error(harness: &(dyn ExecutorHarness + Sync)) {
+    let Some(prepared) = Prepared::new(harness, StageBehavior::CannotRun, TIME_LIMIT) else { return };
+    let result = timeout(TIME_LIMIT, prepared.execute(&LineSink::bounded(2).0)).await.expect("the call ends");
+    assert!(result.is_err(), "a stage that cannot be run is an error: {result:?}");
 }
 
-/// The time limit ends a stage and everything that it started.
+/// At the time limit the stage ends, with all processes that it started.
 pub async fn a_stage_ends_at_its_time_limit_with_all_its_processes(harness: &(dyn ExecutorHarness + Sync)) {
-    let Some(begun) = Begun::with(harness, StageBehavior::Lasts, SHORT) else { return };
+    let Some(prepared) = Prepared::new(harness, StageBehavior::RunsForMinutes, SHORT_LIMIT) else { return };
     let (began, (sink, _lines)) = (Instant::now(), LineSink::bounded(100));
-    let outcome = begun.ends(&sink).await;
-    assert_eq!(outcome.status, StageStatus::TimedOut, "broken: a stage ends at its time limit: {outcome:?}");
-    assert!(began.elapsed() >= SHORT, "broken: a stage has all the time that it is given");
-    assert_none_left(harness).await;
+    let outcome = prepared.outcome(&sink).await;
+    assert_eq!(outcome.status, StageStatus::TimedOut, "a stage ends at its time limit: {outcome:?}");
+    assert!(began.elapsed() >= SHORT_LIMIT, "a stage does not end before its time limit");
+    assert_no_process_left(harness).await;
 }
 
-/// A cancellation ends a stage and everything that it started.
+/// After a cancellation the stage ends, with all processes that it started.
 pub async fn a_cancelled_stage_ends_with_all_its_processes(harness: &(dyn ExecutorHarness + Sync)) {
-    let Some(begun) = Begun::with(harness, StageBehavior::Lasts, TIME_LIMIT * 10) else { return };
+    let Some(prepared) = Prepared::new(harness, StageBehavior::RunsForMinutes, TIME_LIMIT * 10) else {
+        return;
+    };
     let (sink, mut lines) = LineSink::bounded(1000);
     let cancelling = async {
-        hear(&mut lines, "lasting").await;
-        begun.cancel.cancel();
+        wait_for_line(&mut lines, "lasting").await;
+        prepared.cancel.cancel();
         Instant::now()
     };
-    let (outcome, cancelled) = tokio::join!(begun.ends(&sink), cancelling);
-    assert_eq!(
-        outcome.status,
-        StageStatus::Cancelled,
-        "broken: a cancelled stage is `Cancelled`: {outcome:?}"
-    );
-    assert!(cancelled.elapsed() < TIME_LIMIT, "broken: a stage ends soon after its cancellation");
-    assert_none_left(harness).await;
+    let (outcome, cancelled) = tokio::join!(prepared.outcome(&sink), cancelling);
+    assert_eq!(outcome.status, StageStatus::Cancelled, "a cancelled stage is `Cancelled`: {outcome:?}");
+    assert!(cancelled.elapsed() < TIME_LIMIT, "a stage ends soon after its cancellation");
+    assert_no_process_left(harness).await;
 }
 
-/// A cancellation that came first is heeded too.
-pub async fn a_stage_that_is_cancelled_already_does_not_last(harness: &(dyn ExecutorHarness + Sync)) {
-    let Some(begun) = Begun::with(harness, StageBehavior::Lasts, TIME_LIMIT * 10) else { return };
-    begun.cancel.cancel();
+/// A cancellation before the call also ends the stage.
+pub async fn a_stage_that_is_cancelled_before_it_starts_ends_soon(harness: &(dyn ExecutorHarness + Sync)) {
+    let Some(prepared) = Prepared::new(harness, StageBehavior::RunsForMinutes, TIME_LIMIT * 10) else {
+        return;
+    };
+    prepared.cancel.cancel();
     let began = Instant::now();
     assert_eq!(
-        begun.ends(&LineSink::bounded(2).0).await.status,
+        prepared.outcome(&LineSink::bounded(2).0).await.status,
         StageStatus::Cancelled,
-        "broken: it is `Cancelled`"
+        "a cancelled stage is `Cancelled`"
     );
-    assert!(began.elapsed() < TIME_LIMIT, "broken: a stage ends soon after its cancellation");
+    assert!(began.elapsed() < TIME_LIMIT, "a stage ends soon after its cancellation");
 }
 
-/// Who drops the call drops its processes.
+/// Dropping the call ends all processes of the stage.
 pub async fn a_dropped_call_leaves_no_process(harness: &(dyn ExecutorHarness + Sync)) {
-    let Some(begun) = Begun::with(harness, StageBehavior::Lasts, TIME_LIMIT * 10) else { return };
+    let Some(prepared) = Prepared::new(harness, StageBehavior::RunsForMinutes, TIME_LIMIT * 10) else {
+        return;
+    };
     let (sink, mut lines) = LineSink::bounded(1000);
     tokio::select! {
-        outcome = begun.execute(&sink) => panic!("broken: the stage should have lasted: {outcome:?}"),
-        () = hear(&mut lines, "lasting") => {}
+        outcome = prepared.execute(&sink) => panic!("the stage runs for minutes, but ended: {outcome:?}"),
+        () = wait_for_line(&mut lines, "lasting") => {}
     }
-    assert_none_left(harness).await;
+    assert_no_process_left(harness).await;
 }

@@ -1,4 +1,5 @@
-//! One suite per trait: public async functions that any implementation can be passed to. Each panics with what was broken.
+//! One suite for each trait: public async functions that take any implementation. Each panics with the bullet of the
+//! contract that is broken.
 
 pub mod dead_letters;
 pub mod event_store;

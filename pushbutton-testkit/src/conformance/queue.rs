@@ -1,9 +1,9 @@
-//! The contract of [`Queue`], as checks.
+//! Checks of the contract of [`Queue`].
 //!
-//! Each check opens queues through `open`: the same name gives another handle to the same queue, as a second operator
-//! on another machine would have it; a name that was not used before gives an empty one. Take a lease of a few seconds (two in
-//! a file or in memory, four across a network): the checks wait for leases to run out, and hold others by renewing them in time,
-//! which a busy machine must be able to. Where the implementation waits on tokio's clock, a paused clock works.
+//! Each check opens queues through `open`: the same name gives another handle to the same queue, as on another machine;
+//! a new name gives an empty queue. Use a lease of a few seconds (two in memory or in a file, four over a network): the
+//! checks wait for leases to expire, and must also be able to renew them in time on a busy machine. An implementation
+//! that waits only on tokio's clock can run with a paused clock.
 //!
 //! ```
 //! use std::collections::HashMap;
@@ -14,16 +14,17 @@
 //! use pushbutton_core::memory::MemoryQueue;
 //! use pushbutton_testkit::conformance::queue;
 //!
-//! // As the body of a `#[tokio::test]`.
-//! async fn the_queue_keeps_its_contract() {
-//!     let queues = Mutex::new(HashMap::new());
-//!     queue::all(async |name: &str| {
-//!         let mut queues = queues.lock().unwrap();
-//!         let queue = queues.entry(name.to_owned()).or_insert_with(|| MemoryQueue::with_lease(Duration::from_secs(1)));
-//!         Arc::new(queue.clone()) as Arc<dyn Queue>
-//!     })
-//!     .await;
-//! }
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! // In the body of a `#[tokio::test(start_paused = true)]`:
+//! let queues = Mutex::new(HashMap::new());
+//! queue::all(async |name: &str| {
+//!     let mut queues = queues.lock().unwrap();
+//!     let queue = queues.entry(name.to_owned()).or_insert_with(|| MemoryQueue::with_lease(Duration::from_secs(2)));
+//!     Arc::new(queue.clone()) as Arc<dyn Queue>
+//! })
+//! .await;
+//! # }
 //! ```
 
 use std::sync::Arc;
@@ -37,64 +38,61 @@ mod claims;
 mod control_messages;
 mod endings;
 mod leases;
-
 mod publishing;
 mod runs;
 
 pub use claims::{
-    a_dropped_claim_call_loses_nothing, a_filter_leaves_other_jobs_in_their_place, claims_wait_for_a_job,
+    a_dropped_claim_call_loses_no_job, a_filter_leaves_other_jobs_in_their_place, claims_wait_for_a_job,
     exactly_one_claim_gets_a_job,
 };
-pub use control_messages::{a_manual_job_is_known_as_such, every_subscriber_gets_every_control_message};
+pub use control_messages::{a_manual_job_keeps_its_cause, every_subscriber_gets_every_control_message};
 pub use endings::{
-    a_delay_survives_the_handle_and_blocks_no_other_job, a_job_handed_back_is_not_counted,
-    a_retry_waits_and_is_counted, completing_is_final,
+    a_job_that_is_handed_back_is_not_counted, a_retry_delay_survives_a_restart_and_blocks_no_other_job,
+    a_retry_is_delayed_and_counted, completing_is_final,
 };
 pub use leases::{
-    a_lease_that_runs_out_gives_the_job_to_another, a_lost_claim_can_end_nothing, renewing_keeps_the_lease,
+    a_lost_claim_cannot_end_the_job, an_expired_lease_returns_the_job, renewing_keeps_the_lease,
 };
-
 pub use publishing::{
-    a_job_known_already_is_not_run_again, depth_counts_jobs_where_they_are,
-    jobs_come_in_the_order_of_publishing, published_jobs_outlive_the_handle,
+    a_known_job_does_not_run_again, depth_counts_jobs_by_state, jobs_are_claimed_in_the_order_of_publishing,
+    published_jobs_survive_a_restart,
 };
 pub use runs::{
-    a_run_that_ended_is_listed_no_more, each_claim_has_a_run_of_its_own,
-    every_leased_run_is_listed_for_everyone,
+    a_run_that_ended_is_no_longer_listed, each_claim_starts_a_new_run, every_handle_lists_every_leased_run,
 };
 
-/// Runs every check, side by side: each has a queue of its own.
+/// Runs all checks concurrently, each on its own queue.
 pub async fn all(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let open = &open;
     tokio::join!(
-        Box::pin(published_jobs_outlive_the_handle(open)),
-        Box::pin(jobs_come_in_the_order_of_publishing(open)),
-        Box::pin(a_job_known_already_is_not_run_again(open)),
-        Box::pin(depth_counts_jobs_where_they_are(open)),
+        Box::pin(published_jobs_survive_a_restart(open)),
+        Box::pin(jobs_are_claimed_in_the_order_of_publishing(open)),
+        Box::pin(a_known_job_does_not_run_again(open)),
+        Box::pin(depth_counts_jobs_by_state(open)),
         Box::pin(claims_wait_for_a_job(open)),
         Box::pin(exactly_one_claim_gets_a_job(open)),
-        Box::pin(a_dropped_claim_call_loses_nothing(open)),
+        Box::pin(a_dropped_claim_call_loses_no_job(open)),
         Box::pin(a_filter_leaves_other_jobs_in_their_place(open)),
         Box::pin(renewing_keeps_the_lease(open)),
-        Box::pin(a_lease_that_runs_out_gives_the_job_to_another(open)),
-        Box::pin(a_lost_claim_can_end_nothing(open)),
+        Box::pin(an_expired_lease_returns_the_job(open)),
+        Box::pin(a_lost_claim_cannot_end_the_job(open)),
         Box::pin(completing_is_final(open)),
-        Box::pin(a_retry_waits_and_is_counted(open)),
-        Box::pin(a_delay_survives_the_handle_and_blocks_no_other_job(open)),
-        Box::pin(a_job_handed_back_is_not_counted(open)),
-        Box::pin(each_claim_has_a_run_of_its_own(open)),
-        Box::pin(every_leased_run_is_listed_for_everyone(open)),
-        Box::pin(a_run_that_ended_is_listed_no_more(open)),
+        Box::pin(a_retry_is_delayed_and_counted(open)),
+        Box::pin(a_retry_delay_survives_a_restart_and_blocks_no_other_job(open)),
+        Box::pin(a_job_that_is_handed_back_is_not_counted(open)),
+        Box::pin(each_claim_starts_a_new_run(open)),
+        Box::pin(every_handle_lists_every_leased_run(open)),
+        Box::pin(a_run_that_ended_is_no_longer_listed(open)),
         Box::pin(every_subscriber_gets_every_control_message(open)),
-        Box::pin(a_manual_job_is_known_as_such(open)),
+        Box::pin(a_manual_job_keeps_its_cause(open)),
     );
 }
 
-/// How long a step that must happen may take beyond what the contract makes it wait. No test waits so long where all is well;
-/// a busy machine is not a broken contract.
+/// How long a step may take beyond the time in the contract. It is long because a busy machine breaks no contract; a
+/// correct queue never needs it.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// The `n`th of jobs that differ.
+/// A job with the number `n`; different numbers are different jobs.
 pub(super) fn job(n: u64) -> Job {
     samples::job_on(n, "tempest")
 }
@@ -103,41 +101,37 @@ pub(super) async fn publish(queue: &dyn Queue, job: &Job) {
     queue.publish(job).await.expect("publishing a job works");
 }
 
-/// Claims what must be there by now.
+/// Claims the job that must be available.
 pub(super) async fn claim(queue: &dyn Queue) -> Box<dyn Claim> {
-    claim_within(queue, TIME_LIMIT).await.expect("a job that may be claimed is claimed")
+    claim_within(queue, TIME_LIMIT).await.expect("an available job is claimed")
 }
 
-/// Claims what comes within this time, if anything does.
+/// Claims a job if one is available within this time.
 pub(super) async fn claim_within(queue: &dyn Queue, time: Duration) -> Option<Box<dyn Claim>> {
     timeout(time, queue.claim(&JobFilter::any()))
         .await
         .ok()
-        .map(|claim| claim.expect("waiting for a job ends in no error"))
+        .map(|claim| claim.expect("waiting for a job returns no error"))
 }
 
-/// Nothing can be claimed for this time.
+/// Checks that no job can be claimed for this time.
 pub(super) async fn nothing_for(queue: &dyn Queue, time: Duration, because: &str) {
     if let Some(claim) = claim_within(queue, time).await {
-        panic!(
-            "{because}, and yet job {} of change {} was claimed",
-            claim.job().id,
-            claim.job().change.number
-        );
+        panic!("{because}, but job {} of change {} was claimed", claim.job().id, claim.job().change.number);
     }
 }
 
-/// The error that tells a holder to stop at once.
+/// Checks that a call on a lost claim fails with the error that makes its operator stop at once.
 pub(super) fn assert_lost(result: Result<(), Error>, what: &str) {
     match result {
-        Ok(()) => panic!("{what} worked although the lease had run out and another holds the job"),
+        Ok(()) => panic!("{what} worked although the lease had expired and another operator holds the job"),
         Err(error) => {
             assert_eq!(
                 error.kind(),
                 ErrorKind::LeaseLost,
-                "{what} on a lost lease failed otherwise: {error:?}"
+                "{what} on a lost claim failed with another error: {error:?}"
             );
-            assert_eq!(error.retry_class(), RetryClass::Permanent, "{what}: a lost lease does not come back");
+            assert_eq!(error.retry_class(), RetryClass::Permanent, "{what}: a lost lease is permanent");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The contract of [`Reporter`], as checks.
+//! Checks of the contract of [`Reporter`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,32 +10,32 @@ use pushbutton_core::{
     Verdict,
 };
 
-/// Where a reporter under test speaks.
+/// The reporter under test, and the place where its reports can be counted.
 #[async_trait]
 pub trait Harness: Send + Sync {
-    /// A reporter, as a process makes it at its start.
+    /// Opens a reporter, as a process does at its start.
     async fn open(&mut self) -> Arc<dyn Reporter>;
 
-    /// A job that nobody has spoken of yet; another at each call.
+    /// A job without reports; a different one at each call.
     async fn job(&mut self) -> Job;
 
-    /// How often this job has been spoken of, as those see it who are told.
-    async fn spoken_of(&self, job: &Job) -> usize;
+    /// The number of reports on this job, as its readers see them.
+    async fn report_count(&self, job: &Job) -> usize;
 
-    /// Whether what was said is still known after a restart.
-    fn remembers(&self) -> bool;
+    /// Whether the reporter still knows after a restart what it has reported.
+    fn survives_restart(&self) -> bool;
 }
 
 /// Runs all checks; `fresh` makes a new harness for each.
-pub async fn all<W: Harness>(mut fresh: impl AsyncFnMut() -> W) {
-    a_finished_run_is_spoken_of_once(&mut fresh().await).await;
-    a_restart_does_not_repeat_it(&mut fresh().await).await;
-    steps_without_a_verdict_are_taken_quietly(&mut fresh().await).await;
-    runs_may_mix(&mut fresh().await).await;
-    it_has_a_name(&mut fresh().await).await;
+pub async fn all<H: Harness>(mut fresh: impl AsyncFnMut() -> H) {
+    a_finished_run_is_reported_once(&mut fresh().await).await;
+    a_restart_does_not_repeat_a_report(&mut fresh().await).await;
+    steps_without_a_verdict_are_accepted_and_not_reported(&mut fresh().await).await;
+    mixed_runs_are_each_reported(&mut fresh().await).await;
+    the_name_is_short(&mut fresh().await).await;
 }
 
-/// A finished run of this job.
+/// The update at the end of a run of this job.
 pub fn finished(job: &Job, run: &RunId, verdict: Verdict) -> Update {
     let passed = StageOutcome::new(StageStatus::Passed, Duration::from_secs(60));
     let report = Report::new(run.clone(), job.clone(), verdict, samples::AT, Duration::from_secs(90))
@@ -49,28 +49,28 @@ fn update(job: &Job, run: &RunId, kind: UpdateKind) -> Update {
 }
 
 fn stage() -> StageName {
-    StageName::new("tempest").expect("a good name")
+    StageName::new("tempest").expect("a valid name")
 }
 
 async fn send(reporter: &dyn Reporter, update: &Update) {
     if let Err(error) = reporter.report(update).await {
-        panic!("a reporter must take {:?}: {error}", update.kind);
+        panic!("a reporter must accept {:?}: {error}", update.kind);
     }
 }
 
-/// Idempotent: told the same `Finished` twice, it speaks once.
-pub async fn a_finished_run_is_spoken_of_once(harness: &mut dyn Harness) {
+/// Idempotent: given the same `Finished` several times, it reports once.
+pub async fn a_finished_run_is_reported_once(harness: &mut dyn Harness) {
     let (reporter, job, run) = (harness.open().await, harness.job().await, RunId::generate());
-    assert_eq!(harness.spoken_of(&job).await, 0, "the harness must give jobs that nobody has spoken of");
+    assert_eq!(harness.report_count(&job).await, 0, "the harness must return a job without reports");
     for _ in 0..3 {
         send(&*reporter, &finished(&job, &run, Verdict::Success)).await;
-        assert_eq!(harness.spoken_of(&job).await, 1, "told again, it must not speak again");
+        assert_eq!(harness.report_count(&job).await, 1, "a repeated `Finished` must not be reported again");
     }
 }
 
-/// ... also after a restart.
-pub async fn a_restart_does_not_repeat_it(harness: &mut dyn Harness) {
-    if !harness.remembers() {
+/// Idempotent also after a restart.
+pub async fn a_restart_does_not_repeat_a_report(harness: &mut dyn Harness) {
+    if !harness.survives_restart() {
         return;
     }
     let (job, run) = (harness.job().await, RunId::generate());
@@ -78,11 +78,15 @@ pub async fn a_restart_does_not_repeat_it(harness: &mut dyn Harness) {
         let reporter = harness.open().await;
         send(&*reporter, &finished(&job, &run, Verdict::Success)).await;
     }
-    assert_eq!(harness.spoken_of(&job).await, 1, "told again after a restart, it must not speak again");
+    assert_eq!(
+        harness.report_count(&job).await,
+        1,
+        "a repeated `Finished` must not be reported again after a restart"
+    );
 }
 
-/// What it does not care for is `Ok`; before the verdict there is nothing to say to people.
-pub async fn steps_without_a_verdict_are_taken_quietly(harness: &mut dyn Harness) {
+/// Updates before the verdict are `Ok`, and cause no report.
+pub async fn steps_without_a_verdict_are_accepted_and_not_reported(harness: &mut dyn Harness) {
     let (reporter, job, run) = (harness.open().await, harness.job().await, RunId::generate());
     for kind in [
         UpdateKind::Queued,
@@ -101,14 +105,14 @@ pub async fn steps_without_a_verdict_are_taken_quietly(harness: &mut dyn Harness
         send(&*reporter, &update(&job, &run, kind)).await;
     }
     assert_eq!(
-        harness.spoken_of(&job).await,
+        harness.report_count(&job).await,
         0,
-        "at most one comment a patch set: no step but the last may speak"
+        "one report for each run: no step before the end is reported"
     );
 }
 
-/// Updates of several runs may mix; each is spoken of.
-pub async fn runs_may_mix(harness: &mut dyn Harness) {
+/// Updates of several runs may mix; each run is reported.
+pub async fn mixed_runs_are_each_reported(harness: &mut dyn Harness) {
     let (reporter, one, two) = (harness.open().await, harness.job().await, harness.job().await);
     let (first, second) = (RunId::generate(), RunId::generate());
     send(&*reporter, &update(&one, &first, UpdateKind::Started)).await;
@@ -116,16 +120,16 @@ pub async fn runs_may_mix(harness: &mut dyn Harness) {
     send(&*reporter, &finished(&two, &second, Verdict::Success)).await;
     send(&*reporter, &finished(&one, &first, Verdict::Failure { stage: stage() })).await;
     for job in [&one, &two] {
-        assert_eq!(harness.spoken_of(job).await, 1, "each run must be spoken of");
+        assert_eq!(harness.report_count(job).await, 1, "each run must be reported");
     }
 }
 
-/// A short name for logs.
-pub async fn it_has_a_name(harness: &mut dyn Harness) {
+/// The name for logs is short.
+pub async fn the_name_is_short(harness: &mut dyn Harness) {
     let reporter = harness.open().await;
     let name = reporter.name();
     assert!(
         !name.is_empty() && name.len() <= 32 && !name.contains(char::is_whitespace),
-        "{name:?} is no short name"
+        "{name:?} is not a short name"
     );
 }

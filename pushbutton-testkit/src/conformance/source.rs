@@ -1,7 +1,8 @@
-//! The contract of [`EventSource`], as checks.
+//! Checks of the contract of [`EventSource`].
 //!
-//! A check acts upstream through a [`Harness`] and looks at what the source yields. The harness says what it can do: a finite source (a
-//! recorded stream) has all its events before it is opened, and a source in memory forgets with its process.
+//! A check adds comments upstream through a [`Harness`], and looks at what the source yields. The methods of the
+//! harness say what does not apply: a finite source (a recorded stream) has all its events before it is opened, and a
+//! source in memory has no state after a restart.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,78 +11,79 @@ use async_trait::async_trait;
 use pushbutton_core::{Event, EventKind, EventSource, Position};
 use tokio::time::{Instant, timeout};
 
-/// How long a source may take to tell of something.
+/// How long a source may take to yield an event.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// What is upstream of a source under test.
+/// The source under test, and its upstream.
 #[async_trait]
 pub trait Harness: Send + Sync {
-    /// Somebody comments with this text; returns when it has happened.
-    async fn happen(&mut self, text: &str);
+    /// Adds a comment with this text upstream. Returns when upstream has accepted it.
+    async fn comment(&mut self, text: &str);
 
-    /// A source as a handler opens it at start, with the memory that the last one left.
+    /// Opens a source as a handler does at its start, with the state that the last one has stored.
     async fn open(&mut self) -> Box<dyn EventSource>;
 
-    /// Whether the source ends after what happened before it was opened.
+    /// Whether the source ends after the events that happened before it was opened.
     fn is_finite(&self) -> bool;
 
-    /// Something comes that cannot be understood. False: here it cannot come.
-    async fn nonsense(&mut self) -> bool {
+    /// Sends the source something that cannot be parsed. False when that is not possible.
+    async fn send_invalid(&mut self) -> bool {
         false
     }
 
-    /// Breaks the source's connection, and lets none be made until [`repair`](Self::repair). False: there is none.
-    async fn cut(&mut self) -> bool {
+    /// Breaks the connection of the source, and prevents a new one until [`repair`](Self::repair). False when there is
+    /// no connection.
+    async fn disconnect(&mut self) -> bool {
         false
     }
 
-    /// Ends [`cut`](Self::cut).
+    /// Ends [`disconnect`](Self::disconnect): the source can connect again.
     async fn repair(&mut self) {}
 
-    /// What the memory that survives a restart holds as committed. None: nothing survives.
+    /// The committed position in the state that survives a restart. None when nothing survives.
     async fn committed(&self) -> Option<Position> {
         None
     }
 }
 
 /// Runs all checks; `fresh` makes a new harness for each.
-pub async fn all<W: Harness>(mut fresh: impl AsyncFnMut() -> W) {
-    every_event_comes_and_each_is_another(&mut fresh().await).await;
+pub async fn all<H: Harness>(mut fresh: impl AsyncFnMut() -> H) {
+    every_event_arrives_with_its_own_id(&mut fresh().await).await;
     equal_comments_are_two_events(&mut fresh().await).await;
-    nonsense_is_passed_by(&mut fresh().await).await;
-    a_dropped_call_loses_nothing(&mut fresh().await).await;
+    invalid_input_is_skipped(&mut fresh().await).await;
+    a_dropped_call_loses_no_event(&mut fresh().await).await;
     a_finite_source_ends_and_a_live_one_waits(&mut fresh().await).await;
-    nothing_from_before_the_first_start_comes(&mut fresh().await).await;
-    a_broken_connection_loses_nothing(&mut fresh().await).await;
-    a_restart_goes_on_with_the_same_ids(&mut fresh().await).await;
+    nothing_older_than_the_first_start_arrives(&mut fresh().await).await;
+    a_broken_connection_loses_no_event(&mut fresh().await).await;
+    a_restart_continues_with_the_same_ids(&mut fresh().await).await;
     an_older_commit_changes_nothing(&mut fresh().await).await;
 }
 
-/// A source that tells of what happens from now on; with these texts to come, or already there when it is finite.
+/// Opens a source that will yield comments with these texts. For a finite source they are added before it is opened.
 async fn opened(harness: &mut dyn Harness, texts: &[&str]) -> Box<dyn EventSource> {
     if harness.is_finite() {
         for text in texts {
-            harness.happen(text).await;
+            harness.comment(text).await;
         }
         return harness.open().await;
     }
     let mut source = harness.open().await;
     warm_up(harness, &mut *source).await;
     for text in texts {
-        harness.happen(text).await;
+        harness.comment(text).await;
     }
     source
 }
 
-/// A live source may need a moment until it hears; only what happens then is promised to come.
+/// Waits until a live source yields events. It may need a moment to connect, and yields nothing older than that.
 async fn warm_up(harness: &mut dyn Harness, source: &mut dyn EventSource) {
     let end = Instant::now() + TIME_LIMIT;
     for round in 0.. {
-        harness.happen(&format!("warm-up {round}")).await;
+        harness.comment(&format!("warm-up {round}")).await;
         if timeout(Duration::from_secs(1), source.next()).await.is_ok() {
             return;
         }
-        assert!(Instant::now() < end, "a live source must tell of what happens");
+        assert!(Instant::now() < end, "a live source must yield what happens");
     }
 }
 
@@ -92,26 +94,26 @@ fn text(event: &Event) -> &str {
     }
 }
 
-/// The next event whose text is one of these; others (a warm-up, what came again) are let pass.
+/// The next event whose text is one of these. Others are skipped: warm-up comments, and events that arrive again.
 async fn next_of(source: &mut dyn EventSource, texts: &[&str]) -> Event {
     let wanted = async {
         loop {
             match source.next().await {
                 Ok(Some(event)) if texts.contains(&text(&event)) => return event,
                 Ok(Some(_)) => {}
-                Ok(None) => panic!("the source ended before it told of {texts:?}"),
-                Err(error) => panic!("the source failed where it must go on: {error}"),
+                Ok(None) => panic!("the source ended before it yielded {texts:?}"),
+                Err(error) => panic!("the source failed where it must continue: {error}"),
             }
         }
     };
     match timeout(TIME_LIMIT, wanted).await {
         Ok(event) => event,
-        Err(_) => panic!("the source did not tell of any of {texts:?} within {TIME_LIMIT:?}"),
+        Err(_) => panic!("the source yielded none of {texts:?} within {TIME_LIMIT:?}"),
     }
 }
 
-/// At least once: whatever happens comes, and different happenings have different ids.
-pub async fn every_event_comes_and_each_is_another(harness: &mut dyn Harness) {
+/// At least once: every event arrives, and different events have different ids.
+pub async fn every_event_arrives_with_its_own_id(harness: &mut dyn Harness) {
     let texts = ["one", "two", "three"];
     let mut source = opened(harness, &texts).await;
     let (mut seen, mut ids) = (HashSet::new(), HashSet::new());
@@ -120,7 +122,11 @@ pub async fn every_event_comes_and_each_is_another(harness: &mut dyn Harness) {
         ids.insert(event.id.clone());
         seen.insert(text(&event).to_owned());
     }
-    assert_eq!(ids.len(), texts.len(), "different happenings must have different ids, and one has one");
+    assert_eq!(
+        ids.len(),
+        texts.len(),
+        "different events must have different ids, and the same event the same id"
+    );
 }
 
 /// Two equal comments are two events.
@@ -131,34 +137,34 @@ pub async fn equal_comments_are_two_events(harness: &mut dyn Harness) {
     assert_ne!(first.id, second.id, "two equal comments must be two events");
 }
 
-/// What cannot be understood is passed by; it never ends the source.
-pub async fn nonsense_is_passed_by(harness: &mut dyn Harness) {
+/// Input that cannot be parsed is skipped; it never ends the source.
+pub async fn invalid_input_is_skipped(harness: &mut dyn Harness) {
     let mut source = if harness.is_finite() {
-        if !harness.nonsense().await {
+        if !harness.send_invalid().await {
             return;
         }
         opened(harness, &["after"]).await
     } else {
         let source = opened(harness, &[]).await;
-        if !harness.nonsense().await {
+        if !harness.send_invalid().await {
             return;
         }
-        harness.happen("after").await;
+        harness.comment("after").await;
         source
     };
     next_of(&mut *source, &["after"]).await;
 }
 
 /// Cancel-safe: a dropped call loses no event.
-pub async fn a_dropped_call_loses_nothing(harness: &mut dyn Harness) {
+pub async fn a_dropped_call_loses_no_event(harness: &mut dyn Harness) {
     let texts = ["one", "two", "three", "four", "five"];
     let mut source = opened(harness, &texts).await;
     let (mut seen, end) = (HashSet::new(), Instant::now() + TIME_LIMIT);
     while seen.len() < texts.len() {
-        assert!(Instant::now() < end, "dropped calls have lost events: only {seen:?} came");
-        // Polled once and dropped, or a little later.
-        for patience in [Duration::ZERO, Duration::from_millis(1)] {
-            if let Ok(event) = timeout(patience, source.next()).await {
+        assert!(Instant::now() < end, "dropped calls have lost events: only {seen:?} arrived");
+        // Polled once and dropped, or dropped a little later.
+        for wait in [Duration::ZERO, Duration::from_millis(1)] {
+            if let Ok(event) = timeout(wait, source.next()).await {
                 match event {
                     Ok(Some(event)) if texts.contains(&text(&event)) => {
                         _ = seen.insert(text(&event).to_owned())
@@ -167,9 +173,9 @@ pub async fn a_dropped_call_loses_nothing(harness: &mut dyn Harness) {
                     Ok(None) => assert_eq!(
                         seen.len(),
                         texts.len(),
-                        "dropped calls have lost events: only {seen:?} came"
+                        "dropped calls have lost events: only {seen:?} arrived"
                     ),
-                    Err(error) => panic!("the source failed where it must go on: {error}"),
+                    Err(error) => panic!("the source failed where it must continue: {error}"),
                 }
             }
         }
@@ -183,59 +189,59 @@ pub async fn a_finite_source_ends_and_a_live_one_waits(harness: &mut dyn Harness
     let after = timeout(Duration::from_millis(500), source.next()).await;
     match after {
         Ok(Ok(None)) => assert!(harness.is_finite(), "a live source must not end"),
-        Ok(Ok(Some(event))) => panic!("nothing happened, but the source told of {:?}", text(&event)),
+        Ok(Ok(Some(event))) => panic!("nothing happened, but the source yielded {:?}", text(&event)),
         Ok(Err(error)) => panic!("the source failed where it must wait or end: {error}"),
         Err(_) => assert!(!harness.is_finite(), "a finite source must end"),
     }
 }
 
-/// On a first start nothing comes that is older than the start.
-pub async fn nothing_from_before_the_first_start_comes(harness: &mut dyn Harness) {
+/// On a first start nothing arrives that is older than the start.
+pub async fn nothing_older_than_the_first_start_arrives(harness: &mut dyn Harness) {
     if harness.is_finite() {
         return;
     }
-    harness.happen("before the first start").await;
+    harness.comment("before the first start").await;
     let mut source = harness.open().await;
     warm_up(harness, &mut *source).await;
-    harness.happen("after it").await;
+    harness.comment("after it").await;
     let event = next_of(&mut *source, &["before the first start", "after it"]).await;
-    assert_eq!(text(&event), "after it", "what is older than the first start was never ours");
+    assert_eq!(text(&event), "after it", "an event older than the first start must not arrive");
 }
 
-/// Reconnects by itself, and after any gap fetches what it missed.
-pub async fn a_broken_connection_loses_nothing(harness: &mut dyn Harness) {
+/// The source reconnects by itself, and fetches the events of the gap.
+pub async fn a_broken_connection_loses_no_event(harness: &mut dyn Harness) {
     if harness.is_finite() {
         return;
     }
-    let mut source = opened(harness, &["before the cut"]).await;
-    let first = next_of(&mut *source, &["before the cut"]).await;
-    if !harness.cut().await {
+    let mut source = opened(harness, &["before the gap"]).await;
+    let first = next_of(&mut *source, &["before the gap"]).await;
+    if !harness.disconnect().await {
         return;
     }
-    harness.happen("in the gap").await;
+    harness.comment("in the gap").await;
     harness.repair().await;
     let missed = next_of(&mut *source, &["in the gap"]).await;
-    harness.happen("after the gap").await;
+    harness.comment("after the gap").await;
     let later = next_of(&mut *source, &["after the gap"]).await;
-    assert_eq!(HashSet::from([first.id, missed.id, later.id]).len(), 3);
+    assert_eq!(HashSet::from([first.id, missed.id, later.id]).len(), 3, "three events have three ids");
 }
 
-/// After a restart the source goes on from the last committed position; what was not committed comes again, with the same id.
-pub async fn a_restart_goes_on_with_the_same_ids(harness: &mut dyn Harness) {
-    if harness.is_finite() || harness.committed().await.is_none() && !remembers(harness).await {
+/// After a restart the source continues from the last committed position: later events arrive again, with the same ids.
+pub async fn a_restart_continues_with_the_same_ids(harness: &mut dyn Harness) {
+    if harness.is_finite() || harness.committed().await.is_none() && !keeps_position(harness).await {
         return;
     }
     let mut source = opened(harness, &["committed"]).await;
     let event = next_of(&mut *source, &["committed"]).await;
     source.commit(&event.position).await.expect("a commit succeeds");
-    harness.happen("not committed").await;
+    harness.comment("not committed").await;
     let before = next_of(&mut *source, &["not committed"]).await;
     drop(source);
-    harness.happen("while nobody listened").await;
+    harness.comment("during the restart").await;
     let mut source = harness.open().await;
     let mut found = std::collections::HashMap::new();
     while found.len() < 2 {
-        let event = next_of(&mut *source, &["not committed", "while nobody listened"]).await;
+        let event = next_of(&mut *source, &["not committed", "during the restart"]).await;
         found.insert(text(&event).to_owned(), event.id);
     }
     assert_eq!(
@@ -245,8 +251,8 @@ pub async fn a_restart_goes_on_with_the_same_ids(harness: &mut dyn Harness) {
     );
 }
 
-/// Whether anything survives a restart: a source that was opened has left a position.
-async fn remembers(harness: &mut dyn Harness) -> bool {
+/// Whether a position survives a restart, once a source was opened.
+async fn keeps_position(harness: &mut dyn Harness) -> bool {
     let mut source = harness.open().await;
     warm_up(harness, &mut *source).await;
     harness.committed().await.is_some()

@@ -5,17 +5,19 @@ use pushbutton_core::{Error, ErrorKind};
 
 /// What goes wrong with one call.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub enum Fault {
-    /// The caller hears this error; the part never hears of the call.
+    /// The caller gets this error; the part is not called.
     Fail(fn() -> Error),
-    /// The part does what it was asked; the caller hears this error, unless the part had one of its own.
-    LoseAnswer(fn() -> Error),
-    /// The part hears of the call so much later.
+    /// The part is called; the caller gets this error, unless the part returned one itself.
+    LoseResponse(fn() -> Error),
+    /// The part is called after this time.
     Delay(Duration),
-    /// The part hears of the call once [`FaultPlan::release`](super::FaultPlan::release) is called, or never.
+    /// The part is called after [`FaultPlan::release`](super::FaultPlan::release), or never.
     Hang,
-    /// The part does what it was asked; the caller hears of it once [`FaultPlan::release`](super::FaultPlan::release) is called, or never.
-    NoAnswer,
+    /// The part is called; the caller gets its response after [`FaultPlan::release`](super::FaultPlan::release), or
+    /// never.
+    NoResponse,
 }
 
 impl Fault {
@@ -24,10 +26,10 @@ impl Fault {
         Self::Fail(|| Error::temporary(ErrorKind::Unreachable, "the connection was refused"))
     }
 
-    /// The connection breaks after the part has done what it was asked; temporary.
-    pub fn answer_lost() -> Self {
-        Self::LoseAnswer(|| {
-            Error::temporary(ErrorKind::Unreachable, "the connection broke before the answer came")
+    /// The connection breaks after the part has carried out the call; temporary.
+    pub fn response_lost() -> Self {
+        Self::LoseResponse(|| {
+            Error::temporary(ErrorKind::Unreachable, "the connection broke before the response arrived")
         })
     }
 }
@@ -36,10 +38,10 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fail(error) => write!(f, "fails: {}", error()),
-            Self::LoseAnswer(_) => f.write_str("the answer is lost"),
-            Self::Delay(time) => write!(f, "comes {time:?} later"),
+            Self::LoseResponse(_) => f.write_str("the response is lost"),
+            Self::Delay(time) => write!(f, "is delayed by {time:?}"),
             Self::Hang => f.write_str("hangs"),
-            Self::NoAnswer => f.write_str("is carried out, and hangs"),
+            Self::NoResponse => f.write_str("is carried out, then hangs"),
         }
     }
 }
@@ -50,27 +52,66 @@ impl fmt::Debug for Fault {
     }
 }
 
-/// How often calls go wrong by chance: parts of 1, together at most 1. Default: never.
-#[derive(Debug, Clone, Copy, Default)]
+/// How often calls go wrong at random: probabilities from 0 to 1, whose sum is at most 1. Default: never.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use pushbutton_testkit::faults::Rates;
+///
+/// let flaky = Rates::none().with_fail(0.1).with_delay(0.2, Duration::from_secs(3));
+/// assert_eq!((flaky.fail, flaky.lose_response), (0.1, 0.0));
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Rates {
-    /// Of calls that fail as [`Fault::unreachable`].
+    /// Calls that fail as [`Fault::unreachable`].
     pub fail: f64,
-    /// Of calls whose answer is lost as [`Fault::answer_lost`].
-    pub lose_answer: f64,
-    /// Of calls that are delayed.
+    /// Calls whose response is lost as [`Fault::response_lost`].
+    pub lose_response: f64,
+    /// Calls that are delayed.
     pub delay: f64,
-    /// Of calls that hang.
-    pub hang: f64,
-    /// Delays are drawn between nothing and this.
+    /// The longest delay; each delay is a random part of it.
     pub longest_delay: Duration,
+    /// Calls that hang.
+    pub hang: f64,
 }
 
 impl Rates {
-    /// The fault for these two draws, each at least 0 and below 1.
+    /// No faults.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`fail`](Self::fail).
+    #[must_use]
+    pub fn with_fail(self, fail: f64) -> Self {
+        Self { fail, ..self }
+    }
+
+    /// Sets [`lose_response`](Self::lose_response).
+    #[must_use]
+    pub fn with_lose_response(self, lose_response: f64) -> Self {
+        Self { lose_response, ..self }
+    }
+
+    /// Sets [`delay`](Self::delay) and [`longest_delay`](Self::longest_delay).
+    #[must_use]
+    pub fn with_delay(self, delay: f64, longest_delay: Duration) -> Self {
+        Self { delay, longest_delay, ..self }
+    }
+
+    /// Sets [`hang`](Self::hang).
+    #[must_use]
+    pub fn with_hang(self, hang: f64) -> Self {
+        Self { hang, ..self }
+    }
+
+    /// The fault for two random numbers, each from 0 to below 1: the first chooses the fault, the second its delay.
     pub(super) fn draw(&self, which: f64, how_long: f64) -> Option<Fault> {
         let faults = [
             (self.fail, Fault::unreachable()),
-            (self.lose_answer, Fault::answer_lost()),
+            (self.lose_response, Fault::response_lost()),
             (self.delay, Fault::Delay(self.longest_delay.mul_f64(how_long))),
             (self.hang, Fault::Hang),
         ];

@@ -1,48 +1,187 @@
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
 use pushbutton_core::{
-    Alerter, ChangeStatusLookup, EventStore, Executor, Journal, Provisioner, Queue, Reporter,
+    Alerter, CancellationToken, ChangeStatusLookup, Claim, ControlMessage, ControlMessages, DeadLetter,
+    DeadLetters, EventId, EventStore, Executor, Job, JobFilter, Journal, JournalEntry, LineSink, Node,
+    NodeRequest, OwnedResource, PatchsetStatus, Position, Provisioner, Queue, QueueDepth, Reporter,
+    ResourceKind, Result, RunId, Stage, StageContext, StageOutcome, Update,
 };
 
-use super::fault_plan::FaultPlan;
+use super::{FaultPlan, Method};
 
-/// A part whose calls go wrong as a schedule says. It is the part that it wraps: a queue around a queue, a reporter around a reporter.
+/// Wraps a part and injects the faults of a [`FaultPlan`] into its calls. It implements the traits of the part that it
+/// wraps.
 #[derive(Debug)]
 pub struct Faulty<T: ?Sized> {
-    pub(super) inner: Arc<T>,
-    pub(super) schedule: FaultPlan,
+    inner: Arc<T>,
+    plan: FaultPlan,
 }
 
 impl<T: ?Sized> Faulty<T> {
-    /// Wraps a part. Several may share a schedule, as when one cable breaks for all.
-    pub fn new(inner: Arc<T>, schedule: &FaultPlan) -> Self {
-        Self { inner, schedule: schedule.clone() }
+    /// Wraps a part. Several parts may share a plan.
+    pub fn new(inner: Arc<T>, plan: &FaultPlan) -> Self {
+        Self { inner, plan: plan.clone() }
     }
 
-    /// The part itself, where nothing goes wrong.
+    /// The wrapped part, without faults.
     pub fn inner(&self) -> &Arc<T> {
         &self.inner
     }
 
-    /// The schedule.
-    pub fn schedule(&self) -> &FaultPlan {
-        &self.schedule
+    /// The plan.
+    pub fn plan(&self) -> &FaultPlan {
+        &self.plan
     }
 }
 
-/// Any queue; its claims and its streams of notices go wrong too.
+/// Any queue; its claims and streams of control messages are faulty too.
 pub type FaultyQueue = Faulty<dyn Queue>;
-/// Any provisioner. A lost answer of `provision` is a machine that nobody knows of.
+/// Any provisioner. A lost response of `provision` leaves a node that the caller does not know of.
 pub type FaultyProvisioner = Faulty<dyn Provisioner>;
-/// Any executor. A stage that hangs is deaf to its cancellation, as a defective executor's is.
+/// Any executor. A stage that hangs ignores its cancellation.
 pub type FaultyExecutor = Faulty<dyn Executor>;
 /// Any reporter.
 pub type FaultyReporter = Faulty<dyn Reporter>;
-/// Any ledger.
+/// Any event store.
 pub type FaultyEventStore = Faulty<dyn EventStore>;
 /// Any journal.
 pub type FaultyJournal = Faulty<dyn Journal>;
-/// Any source of answers about changes.
+/// Any lookup of change status.
 pub type FaultyChangeStatus = Faulty<dyn ChangeStatusLookup>;
-/// Any alarm.
+/// Any alerter.
 pub type FaultyAlerter = Faulty<dyn Alerter>;
+
+/// Implements a trait for `Faulty`: each method makes its call through the plan, as the [`Method`] given behind it.
+macro_rules! faulty {
+    ($trait:ident {
+        $($method:ident($($argument:ident: $type:ty),*) -> $output:ty, $name:ident;)*
+    } $(, $plain:ident() -> $plain_output:ty)?) => {
+        #[async_trait]
+        impl<T: $trait + ?Sized> $trait for Faulty<T> {
+            $(async fn $method(&self $(, $argument: $type)*) -> Result<$output> {
+                self.plan.call(Method::$name, self.inner.$method($($argument),*)).await
+            })*
+            $(fn $plain(&self) -> $plain_output {
+                self.inner.$plain()
+            })?
+        }
+    };
+}
+
+faulty!(DeadLetters {
+    list(limit: usize) -> Vec<DeadLetter>, ListDeadLetters;
+    requeue(letter: &str) -> bool, RequeueDeadLetter;
+    remove(letter: &str) -> bool, RemoveDeadLetter;
+});
+faulty!(Provisioner {
+    provision(request: &NodeRequest, journal: &Arc<dyn Journal>) -> Node, Provision;
+    release(run: &RunId, journal: &Arc<dyn Journal>) -> (), Release;
+    list_owned() -> Vec<OwnedResource>, ListOwned;
+});
+faulty!(Executor {
+    execute(
+        stage: &Stage,
+        nodes: &[Node],
+        context: &StageContext,
+        lines: &LineSink,
+        cancel: &CancellationToken
+    ) -> StageOutcome, Execute;
+});
+faulty!(Reporter {
+    report(update: &Update) -> (), Report;
+}, name() -> &str);
+faulty!(EventStore {
+    has_seen(event: &EventId) -> bool, HasSeen;
+    record(event: &EventId) -> bool, Record;
+    position() -> Option<Position>, Position;
+    commit(position: &Position) -> (), CommitEventStore;
+});
+faulty!(Journal {
+    intend(run: &RunId, kind: ResourceKind, name: &str) -> u64, Intend;
+    made(entry: u64, id: &str) -> (), Made;
+    gone(entry: u64) -> (), Gone;
+    open() -> Vec<JournalEntry>, OpenEntries;
+});
+faulty!(ChangeStatusLookup {
+    status(job: &Job) -> PatchsetStatus, ChangeStatus;
+});
+faulty!(Alerter {
+    alert(subject: &str, text: &str) -> (), Alert;
+});
+
+#[async_trait]
+impl<T: Queue + ?Sized> Queue for Faulty<T> {
+    async fn publish(&self, job: &Job) -> Result<()> {
+        self.plan.call(Method::Publish, self.inner.publish(job)).await
+    }
+
+    async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>> {
+        let inner = self.plan.call(Method::Claim, self.inner.claim(filter)).await?;
+        Ok(Box::new(FaultyClaim { inner, plan: self.plan.clone() }))
+    }
+
+    async fn broadcast(&self, message: &ControlMessage) -> Result<()> {
+        self.plan.call(Method::Broadcast, self.inner.broadcast(message)).await
+    }
+
+    async fn control_messages(&self) -> Result<ControlMessages> {
+        let inner = self.plan.call(Method::ControlMessages, self.inner.control_messages()).await?;
+        let next = |(mut inner, plan): (ControlMessages, FaultPlan)| async move {
+            let next = async { inner.next().await.transpose() };
+            let item = plan.call(Method::NextControlMessage, next).await.transpose()?;
+            Some((item, (inner, plan)))
+        };
+        Ok(Box::pin(futures_util::stream::unfold((inner, self.plan.clone()), next)))
+    }
+
+    async fn depth(&self) -> Result<QueueDepth> {
+        self.plan.call(Method::Depth, self.inner.depth()).await
+    }
+
+    async fn leased_runs(&self) -> Result<Vec<RunId>> {
+        self.plan.call(Method::LeasedRuns, self.inner.leased_runs()).await
+    }
+}
+
+struct FaultyClaim {
+    inner: Box<dyn Claim>,
+    plan: FaultPlan,
+}
+
+#[async_trait]
+impl Claim for FaultyClaim {
+    fn job(&self) -> &Job {
+        self.inner.job()
+    }
+
+    fn run(&self) -> &RunId {
+        self.inner.run()
+    }
+
+    fn lease(&self) -> Duration {
+        self.inner.lease()
+    }
+
+    async fn renew(&self) -> Result<()> {
+        self.plan.call(Method::Renew, self.inner.renew()).await
+    }
+
+    async fn complete(self: Box<Self>) -> Result<()> {
+        self.plan.call(Method::Complete, self.inner.complete()).await
+    }
+
+    async fn retry(self: Box<Self>, after: Duration, why: &str) -> Result<()> {
+        self.plan.call(Method::Retry, self.inner.retry(after, why)).await
+    }
+
+    async fn hand_back(self: Box<Self>) -> Result<()> {
+        self.plan.call(Method::HandBack, self.inner.hand_back()).await
+    }
+
+    async fn reject(self: Box<Self>, why: &str) -> Result<()> {
+        self.plan.call(Method::Reject, self.inner.reject(why)).await
+    }
+}

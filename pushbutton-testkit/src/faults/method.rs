@@ -2,7 +2,7 @@ use std::fmt;
 
 macro_rules! methods {
     ($($name:ident = $text:literal,)*) => {
-        /// A method of a part, as a schedule names it.
+        /// A method of a part, as a fault plan names it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum Method {
@@ -10,15 +10,15 @@ macro_rules! methods {
         }
 
         impl Method {
-            /// All of them.
+            /// All methods.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// Its name as errors have it: `part::verb`.
+            /// Its name, as in errors: `part::verb`.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// The part that has it, as `queue`.
+            /// The part that it belongs to, such as `queue`.
             pub fn part(self) -> &'static str {
                 self.as_str().split(':').next().unwrap_or_default()
             }
@@ -32,7 +32,7 @@ methods! {
     Broadcast = "queue::broadcast",
     ControlMessages = "queue::control_messages",
     Depth = "queue::depth",
-    DeadLetters = "dead_letters::list",
+    ListDeadLetters = "dead_letters::list",
     RequeueDeadLetter = "dead_letters::requeue",
     RemoveDeadLetter = "dead_letters::remove",
     LeasedRuns = "queue::leased_runs",

@@ -1,23 +1,23 @@
-//! Things that go wrong, on a schedule: what networks, clouds and servers do to a pipeline sooner or later.
+//! Fault injection: what networks, clouds and servers do to a pipeline sooner or later.
 //!
-//! [`Faulty`] wraps any part and breaks its calls as a [`FaultPlan`] says; [`Proxy`] stands before any server and breaks its connections.
+//! [`Faulty`] wraps a part and injects the faults of a [`FaultPlan`] into its calls. [`Proxy`] runs in front of a TCP
+//! server and breaks its connections.
 //!
 //! ```
 //! use std::sync::Arc;
 //!
-//! use pushbutton_core::Queue;
-//! use pushbutton_core::memory::{MemoryQueue};
-//! use pushbutton_core::samples;
-//! use pushbutton_testkit::faults::{Fault, FaultyQueue, Method, FaultPlan};
+//! use pushbutton_core::memory::MemoryQueue;
+//! use pushbutton_core::{Queue, samples};
+//! use pushbutton_testkit::faults::{Fault, FaultPlan, FaultyQueue, Method};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let schedule = FaultPlan::none();
-//! let queue = FaultyQueue::new(Arc::new(MemoryQueue::default()), &schedule);
+//! let plan = FaultPlan::none();
+//! let queue = FaultyQueue::new(Arc::new(MemoryQueue::default()), &plan);
 //! let job = samples::job("tempest");
 //!
-//! // The first call fails, the second is carried out although its caller hears an error, the third goes well.
-//! schedule.next(Method::Publish, [Some(Fault::unreachable()), Some(Fault::answer_lost()), None]);
+//! // The first call fails. The second is carried out, but its caller gets an error. The third succeeds.
+//! plan.next(Method::Publish, [Some(Fault::unreachable()), Some(Fault::response_lost()), None]);
 //! queue.publish(&job).await.unwrap_err();
 //! assert_eq!(queue.depth().await.unwrap().waiting, 0);
 //! queue.publish(&job).await.unwrap_err();
@@ -25,27 +25,21 @@
 //! queue.publish(&job).await.unwrap();
 //! assert_eq!(queue.depth().await.unwrap().waiting, 1);
 //!
-//! let injected: Vec<_> = schedule.injected().iter().map(ToString::to_string).collect();
-//! assert_eq!(injected[1], "queue::publish, call 2: the answer is lost");
+//! let injected: Vec<_> = plan.injected().iter().map(ToString::to_string).collect();
+//! assert_eq!(injected[1], "queue::publish, call 2: the response is lost");
 //! # }
 //! ```
 
-// What goes wrong, and when.
+// What goes wrong, and with which calls.
 mod fault;
 mod fault_plan;
 mod method;
 
-// Around each part.
-mod executor;
+// Wrappers for parts.
 mod faulty;
-mod memory;
-mod provisioner;
-mod queue;
-mod reporter;
-mod source;
-mod upstream;
+mod faulty_source;
 
-// Before each server.
+// In front of servers.
 pub mod proxy;
 
 pub use fault::{Fault, Rates};
@@ -54,6 +48,6 @@ pub use faulty::{
     Faulty, FaultyAlerter, FaultyChangeStatus, FaultyEventStore, FaultyExecutor, FaultyJournal,
     FaultyProvisioner, FaultyQueue, FaultyReporter,
 };
+pub use faulty_source::FaultySource;
 pub use method::Method;
 pub use proxy::Proxy;
-pub use source::FaultySource;

@@ -1,4 +1,4 @@
-//! A TCP proxy that breaks connections on command: what cables, firewalls and servers under load do.
+//! A TCP proxy that breaks connections on command: what cables, firewalls and overloaded servers do.
 //!
 //! ```
 //! use pushbutton_testkit::faults::Proxy;
@@ -7,7 +7,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> std::io::Result<()> {
-//! // Any server; here one that answers whatever it hears.
+//! // Any server; this one echoes what it reads.
 //! let server = TcpListener::bind("127.0.0.1:0").await?;
 //! let address = server.local_addr()?.to_string();
 //! tokio::spawn(async move {
@@ -17,22 +17,22 @@
 //!     }
 //! });
 //!
-//! let proxy = Proxy::before(&address).await?;
+//! let proxy = Proxy::start(&address).await?;
 //! let mut client = TcpStream::connect(proxy.address()).await?;
 //! client.write_all(b"ping").await?;
-//! let mut answer = [0; 4];
-//! client.read_exact(&mut answer).await?;
-//! assert_eq!((&answer, proxy.counts().open), (b"ping", 1));
+//! let mut response = [0; 4];
+//! client.read_exact(&mut response).await?;
+//! assert_eq!((&response, proxy.counts().open), (b"ping", 1));
 //!
-//! // Half-open: the client's system still believes in the connection, and nothing answers.
+//! // Half-open: for the client's system the connection is open, and nothing arrives.
 //! proxy.freeze();
-//! client.write_all(b"anybody there?").await?;
+//! client.write_all(b"ping").await?;
 //! assert_eq!((proxy.counts().to_server, proxy.counts().open), (4, 1));
 //!
-//! // Broken for good, and nobody may come back for now.
+//! // The connection is reset, and new ones are refused.
 //! proxy.refuse().await?;
 //! proxy.reset();
-//! assert!(client.read_exact(&mut answer).await.is_err());
+//! assert!(client.read_exact(&mut response).await.is_err());
 //! assert!(TcpStream::connect(proxy.address()).await.is_err());
 //! # Ok(())
 //! # }
@@ -49,113 +49,118 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use self::control::{Control, Counters, Cut};
+use self::control::{Control, Counters, Disconnect};
 use self::listener::ProxyListener;
 
-/// A TCP proxy on a free port of the loopback, in front of one server. All that it does ends when it is dropped.
+/// A TCP proxy on a free port of the loopback interface, in front of one server. Dropping it ends the listener and all
+/// connections.
 ///
-/// What a method says holds for every connection, those that come later included, until another method says otherwise.
+/// A command applies to every connection, also to later ones, until another command changes it.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     control: watch::Sender<Control>,
     counters: Arc<Counters>,
-    /// Whether the door is open or closed, once it has done as it was told.
-    is_open: watch::Receiver<bool>,
-    door: JoinHandle<io::Result<()>>,
+    /// Whether the listener accepts connections now.
+    accepting: watch::Receiver<bool>,
+    listener: JoinHandle<io::Result<()>>,
 }
 
-/// What has passed a [`Proxy`].
+/// What a [`Proxy`] has forwarded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Counts {
-    /// Connections that came, since the start.
+    /// Connections accepted since the start.
     pub accepted: u64,
     /// Connections that are open now.
     pub open: u64,
-    /// Bytes handed to the server.
+    /// Bytes forwarded to the server.
     pub to_server: u64,
-    /// Bytes handed to clients.
+    /// Bytes forwarded to clients.
     pub to_clients: u64,
-    /// Bytes thrown away.
-    pub lost: u64,
+    /// Bytes dropped.
+    pub dropped: u64,
 }
 
 impl Proxy {
-    /// Starts one in front of `host:port`. The server need not be there yet: a connection that finds none is reset.
+    /// Starts a proxy in front of `host:port`. The server may start later: until then the proxy resets each connection.
     ///
     /// # Errors
-    /// When no port of the loopback can be had.
-    pub async fn before(server: &str) -> io::Result<Self> {
-        let (door, address) = ProxyListener::new()?;
+    /// When there is no free port on the loopback interface.
+    pub async fn start(server: &str) -> io::Result<Self> {
+        let (listener, address) = ProxyListener::new()?;
         let (control, controlled) = watch::channel(Control::default());
         let counters = Arc::<Counters>::default();
-        let (opened, mut is_open) = watch::channel(false);
-        let door = tokio::spawn(door.attend(server.to_owned(), controlled, Arc::clone(&counters), opened));
-        let proxy = Self { address, control, counters, is_open: is_open.clone(), door };
-        is_open.wait_for(|open| *open).await.map_err(|_| gone())?;
+        let (accepts, mut accepting) = watch::channel(false);
+        let task = listener.run(server.to_owned(), controlled, Arc::clone(&counters), accepts);
+        let listener = tokio::spawn(task);
+        let proxy = Self { address, control, counters, accepting: accepting.clone(), listener };
+        accepting.wait_for(|accepting| *accepting).await.map_err(|_| listener_failed())?;
         Ok(proxy)
     }
 
-    /// Where clients connect to.
+    /// The address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Lets bytes pass again, as fast as they come. A connection that bytes were lost from is reset: TCP shows no holes.
+    /// Forwards all bytes again, at full speed. Connections whose bytes were dropped are reset: TCP allows no gaps.
     pub fn pass(&self) {
         self.set(|control| {
-            *control = Control { closed: control.closed, cut: control.cut, ..Control::default() }
+            *control =
+                Control { refusing: control.refusing, disconnect: control.disconnect, ..Control::default() }
         });
     }
 
-    /// Holds all bytes back, in both directions, and all ends of connections: nobody can tell this from a peer that is slow.
-    /// New connections are accepted, as a server's system does, and hear nothing.
+    /// Holds back all bytes and ends of streams, in both directions: no peer can tell this from a slow peer.
+    /// New connections are accepted, as a server's system does, and get nothing.
     pub fn freeze(&self) {
         self.set(|control| control.frozen = true);
     }
 
-    /// Throws away what the server answers; what clients ask still reaches it.
-    pub fn lose_answers(&self) {
-        self.set(|control| control.lose_answers = true);
+    /// Drops what the server sends; what clients send still reaches it.
+    pub fn drop_responses(&self) {
+        self.set(|control| control.drop_responses = true);
     }
 
-    /// Throws away what clients ask; what the server says by itself still reaches them.
-    pub fn lose_questions(&self) {
-        self.set(|control| control.lose_questions = true);
+    /// Drops what clients send; what the server sends still reaches them.
+    pub fn drop_requests(&self) {
+        self.set(|control| control.drop_requests = true);
     }
 
-    /// Lets so many bytes pass in a second, in each direction of each connection.
+    /// Limits the bytes per second, for each direction of each connection.
     pub fn throttle(&self, bytes_per_second: u32) {
         self.set(|control| control.bytes_per_second = Some(bytes_per_second.max(1)));
     }
 
-    /// Resets all connections that are open now (RST), on both sides: as a router that has forgotten them, or a server that was killed.
+    /// Resets all connections that are open now (RST), on both sides: as a firewall that has forgotten them, or a
+    /// server that was killed.
     pub fn reset(&self) {
-        self.set(|control| control.cut = (control.cut.0 + 1, Cut::Reset));
+        self.set(|control| control.disconnect = (control.disconnect.0 + 1, Disconnect::Reset));
     }
 
-    /// Ends all connections that are open now (FIN), on both sides: as a server that shuts down.
-    pub fn end(&self) {
-        self.set(|control| control.cut = (control.cut.0 + 1, Cut::End));
+    /// Closes all connections that are open now (FIN), on both sides: as a server that shuts down.
+    pub fn close(&self) {
+        self.set(|control| control.disconnect = (control.disconnect.0 + 1, Disconnect::Close));
     }
 
-    /// Refuses new connections from the moment that this returns; those that are open stay. The port stays ours.
+    /// Refuses new connections once this returns; open ones stay. The port stays reserved.
     ///
     /// # Errors
-    /// When the proxy has failed.
+    /// When the listener has failed.
     pub async fn refuse(&self) -> io::Result<()> {
-        self.open_door(false).await
+        self.set_accepting(false).await
     }
 
-    /// Takes new connections again.
+    /// Accepts new connections again.
     ///
     /// # Errors
-    /// When the proxy has failed.
-    pub async fn admit(&self) -> io::Result<()> {
-        self.open_door(true).await
+    /// When the listener has failed.
+    pub async fn accept(&self) -> io::Result<()> {
+        self.set_accepting(true).await
     }
 
-    /// What has passed so far.
+    /// What was forwarded so far.
     pub fn counts(&self) -> Counts {
         self.counters.now()
     }
@@ -164,18 +169,19 @@ impl Proxy {
         self.control.send_modify(change);
     }
 
-    async fn open_door(&self, open: bool) -> io::Result<()> {
-        self.set(|control| control.closed = !open);
-        self.is_open.clone().wait_for(|now| *now == open).await.map(|_| ()).map_err(|_| gone())
+    async fn set_accepting(&self, accept: bool) -> io::Result<()> {
+        self.set(|control| control.refusing = !accept);
+        let mut accepting = self.accepting.clone();
+        accepting.wait_for(|now| *now == accept).await.map(|_| ()).map_err(|_| listener_failed())
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.door.abort();
+        self.listener.abort();
     }
 }
 
-fn gone() -> io::Error {
+fn listener_failed() -> io::Error {
     io::Error::other("the proxy could not listen")
 }

@@ -1,4 +1,4 @@
-//! A cloud that goes on with what it was asked when nobody waits for the answer any more, and that stops half-way now and then.
+//! A cloud that completes a request also when its client is gone, and sometimes fails half-way.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -14,25 +14,25 @@ use crate::rng::Rng;
 
 pub(crate) struct Cloud {
     rng: Mutex<Rng>,
-    things: Arc<Mutex<BTreeSet<(RunId, ResourceKind)>>>,
+    resources: Arc<Mutex<BTreeSet<(RunId, ResourceKind)>>>,
 }
 
 impl Cloud {
     pub(crate) fn new(rng: Rng) -> Self {
-        Self { rng: Mutex::new(rng), things: Arc::default() }
+        Self { rng: Mutex::new(rng), resources: Arc::default() }
     }
 
-    /// Whether the run's machine is there.
+    /// Whether the server of this run exists.
     pub(crate) fn has(&self, run: &RunId) -> bool {
-        self.things.lock().unwrap().contains(&(run.clone(), ResourceKind::Server))
+        self.resources.lock().unwrap().contains(&(run.clone(), ResourceKind::Server))
     }
 
-    /// Makes a thing. What was asked of a cloud happens, also when its client is killed meanwhile.
+    /// Makes a resource. A cloud completes a request also when its client is killed meanwhile.
     async fn make(&self, run: &RunId, kind: ResourceKind, takes: Duration) {
-        let (things, thing) = (Arc::clone(&self.things), (run.clone(), kind));
+        let (resources, resource) = (Arc::clone(&self.resources), (run.clone(), kind));
         let made = tokio::spawn(async move {
             tokio::time::sleep(takes).await;
-            things.lock().unwrap().insert(thing);
+            resources.lock().unwrap().insert(resource);
         });
         made.await.unwrap();
     }
@@ -49,7 +49,7 @@ impl Provisioner for Cloud {
         self.make(&request.run, ResourceKind::Server, accepts).await;
         tokio::time::sleep(boots).await;
         if half_made {
-            return Err(Error::temporary(ErrorKind::Exhausted, "no address is left"));
+            return Err(Error::temporary(ErrorKind::Exhausted, "no address is available"));
         }
         self.make(&request.run, ResourceKind::FloatingIp, accepts).await;
         let id = format!("server-{}", request.run);
@@ -58,13 +58,13 @@ impl Provisioner for Cloud {
 
     async fn release(&self, run: &RunId, _: &Arc<dyn Journal>) -> Result<()> {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        self.things.lock().unwrap().retain(|(owner, _)| owner != run);
+        self.resources.lock().unwrap().retain(|(owner, _)| owner != run);
         Ok(())
     }
 
     async fn list_owned(&self) -> Result<Vec<OwnedResource>> {
-        let things = self.things.lock().unwrap();
-        let owned = things.iter().map(|(run, kind)| {
+        let resources = self.resources.lock().unwrap();
+        let owned = resources.iter().map(|(run, kind)| {
             OwnedResource::new(*kind, format!("{}-{run}", kind.as_str()), kind.as_str())
                 .with_run(run.clone())
                 .with_created(Timestamp::now())

@@ -1,4 +1,4 @@
-//! What all share, when it is done, and what must hold then.
+//! What all processes share, when the work is done, and what must hold then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -30,33 +30,33 @@ pub(crate) struct Lab {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) queue: Arc<MemoryQueue>,
     pub(crate) cloud: Arc<Cloud>,
-    pub(crate) bench: Arc<Bench>,
+    pub(crate) executor: Arc<CheckedExecutor>,
     pub(crate) review: Arc<Review>,
-    /// The handler's, and each operator's.
-    pub(crate) schedules: [FaultPlan; 3],
-    /// Begun once every job has ended.
+    /// The plan of the handler, and of each operator.
+    pub(crate) plans: [FaultPlan; 3],
+    /// Begins when every job has ended.
     pub(crate) done: Shutdown,
-    faults: Mutex<Vec<String>>,
+    errors: Mutex<Vec<String>>,
 }
 
-/// What became of it all.
+/// What has happened in all, and what was wrong.
 pub(crate) struct Outcome {
-    pub(crate) faults: Vec<String>,
+    pub(crate) errors: Vec<String>,
     commented: usize,
     superseded: usize,
-    on_the_lab: usize,
+    infrastructure: usize,
     runs: usize,
     injected: usize,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { faults, commented, superseded, on_the_lab, runs, injected } = self;
+        let Self { errors, commented, superseded, infrastructure, runs, injected } = self;
         write!(
             f,
-            "triggered {JOBS}, commented {commented} ({on_the_lab} on the lab), superseded {superseded}, \
-             runs {runs}, faults injected {injected}, broken {}",
-            faults.len()
+            "triggered {JOBS}, commented {commented} ({infrastructure} infrastructure failures), \
+             superseded {superseded}, runs {runs}, faults injected {injected}, errors {}",
+            errors.len()
         )
     }
 }
@@ -68,27 +68,27 @@ impl Lab {
             seed,
             upstream: Arc::new(Upstream::new(Rng::new(seed, 1))),
             queue: Arc::new(MemoryQueue::with_lease(LEASE)),
-            bench: Arc::new(Bench::new(Rng::new(seed, 3), Arc::clone(&cloud))),
+            executor: Arc::new(CheckedExecutor::new(Rng::new(seed, 3), Arc::clone(&cloud))),
             cloud,
             review: Arc::default(),
-            schedules: [0, 1, 2].map(|n| processes::schedule(seed.wrapping_mul(3).wrapping_add(n))),
+            plans: [0, 1, 2].map(|n| processes::fault_plan(seed.wrapping_mul(3).wrapping_add(n))),
             done: Shutdown::new(),
-            faults: Mutex::default(),
+            errors: Mutex::default(),
         }
     }
 
-    pub(crate) fn fault(&self, what: String) {
-        self.faults.lock().unwrap().push(what);
+    pub(crate) fn error(&self, what: String) {
+        self.errors.lock().unwrap().push(what);
     }
 
-    /// Runs until every job has had its say, mends everything, and ends.
+    /// Runs until every job was reported, then repairs everything and shuts down.
     pub(crate) async fn run(&self) {
         let end = async {
             if timeout(TIME_LIMIT, self.until_all_is_reported()).await.is_err() {
-                self.fault(format!("not done within {TIME_LIMIT:?}: {:?}", self.queue.depth().await));
+                self.error(format!("not done within {TIME_LIMIT:?}: {:?}", self.queue.depth().await));
             }
-            for schedule in &self.schedules {
-                schedule.repair_all();
+            for plan in &self.plans {
+                plan.repair_all();
             }
             self.done.begin();
         };
@@ -100,64 +100,64 @@ impl Lab {
         );
     }
 
-    /// Every job has ended by what the review shows, and nothing waits or runs that would add to it.
+    /// Waits until every job has a report, and no job waits or runs.
     async fn until_all_is_reported(&self) {
         loop {
             let depth = self.queue.depth().await.unwrap();
-            let said = (1..=JOBS).all(|n| {
+            let reported = (1..=JOBS).all(|n| {
                 let job = Upstream::job_of(n);
                 !self.review.comments_on(&job).is_empty() || self.review.unreported_of(&job).is_some()
             });
-            if said && depth.waiting + depth.leased == 0 {
+            if reported && depth.waiting + depth.leased == 0 {
                 return;
             }
             sleep(LEASE).await;
         }
     }
 
-    /// Looks at what must hold.
+    /// Checks what must hold.
     pub(crate) async fn outcome(&self) -> Outcome {
         self.queue_is_empty().await;
         self.nothing_is_left().await;
-        let (mut superseded, mut on_the_lab) = (0, 0);
+        let (mut superseded, mut infrastructure) = (0, 0);
         for n in 1..=JOBS {
             let job = Upstream::job_of(n);
-            let (said, untold) = (self.review.comments_on(&job), self.review.unreported_of(&job));
-            match (&said[..], untold) {
+            let (comments, unreported) = (self.review.comments_on(&job), self.review.unreported_of(&job));
+            match (&comments[..], unreported) {
                 ([verdict], _) => match verdict {
                     Verdict::Success if !fails(n) => {}
                     Verdict::Failure { stage } if fails(n) && stage.as_str() == "tempest" => {}
-                    // The lab's own troubles, a stage that hangs among them: none of these carries a vote.
+                    // Failures of the lab, such as a stage that hangs: none of these carries a vote.
                     Verdict::NodeFailure
                     | Verdict::RetryLimit
                     | Verdict::PostFailure
-                    | Verdict::TimedOut { .. } => on_the_lab += 1,
-                    other => self.fault(format!("change {n} was told {other:?}, which is false")),
+                    | Verdict::TimedOut { .. } => infrastructure += 1,
+                    other => self.error(format!("change {n} has the false verdict {other:?}")),
                 },
                 ([], Some(Verdict::Superseded)) if is_superseded(n) => superseded += 1,
-                ([], verdict) => self.fault(format!("change {n} was told nothing: {verdict:?}")),
-                (many, _) => self.fault(format!("change {n} was told {} times: {many:?}", many.len())),
+                ([], verdict) => self.error(format!("change {n} has no comment: {verdict:?}")),
+                (many, _) => self.error(format!("change {n} has {} comments: {many:?}", many.len())),
             }
         }
-        let mut faults = self.faults.lock().unwrap().clone();
-        faults.extend(self.bench.seen().broken.iter().cloned());
+        let mut errors = self.errors.lock().unwrap().clone();
+        errors.extend(self.executor.seen().errors.iter().cloned());
         Outcome {
-            faults,
+            errors,
             commented: self.review.count(),
             superseded,
-            on_the_lab,
-            runs: self.bench.seen().runs.len(),
-            injected: self.schedules.iter().map(|schedule| schedule.injected().len()).sum(),
+            infrastructure,
+            runs: self.executor.seen().runs.len(),
+            injected: self.plans.iter().map(|plan| plan.injected().len()).sum(),
         }
     }
 
     async fn queue_is_empty(&self) {
         let depth = self.queue.depth().await.unwrap();
         if depth != pushbutton_core::QueueDepth::default() {
-            self.fault(format!("the queue is not empty: {depth:?}, {:?}", self.queue.list(10).await));
+            self.error(format!("the queue is not empty: {depth:?}, {:?}", self.queue.list(10).await));
         }
         for event in self.upstream.events() {
-            // Published again, as after a lost ledger: nothing may run again. The queue remembers.
+            // Published again, as after the loss of the event store: the queue knows the jobs, and none may run again.
             if event.kind.name() == "comment-added" {
                 let job = pushbutton_core::Job::new(job_name(), event, "recheck", jiff::Timestamp::now());
                 self.queue.publish(&job).await.unwrap();
@@ -165,24 +165,24 @@ impl Lab {
         }
         let depth = self.queue.depth().await.unwrap();
         if depth.waiting != 0 {
-            self.fault(format!("{} jobs would run again", depth.waiting));
+            self.error(format!("{} jobs would run again", depth.waiting));
         }
     }
 
-    /// A sweep clears away all that crashes have left.
+    /// A sweep deletes everything that crashes have left behind.
     async fn nothing_is_left(&self) {
-        // What the cloud was asked by those who have gone is there by now.
+        // Requests of processes that have ended are complete by then.
         sleep(LEASE).await;
         let sweeper = Sweeper::new(self.cloud.clone(), self.queue.clone()).with_safety_age(Duration::ZERO);
         let swept = sweeper.sweep().await.unwrap();
         let left = self.cloud.list_owned().await.unwrap();
         if !left.is_empty() || !swept.left.is_empty() {
-            self.fault(format!("left behind: {left:?}, {:?}", swept.left));
+            self.error(format!("left behind: {left:?}, {:?}", swept.left));
         }
     }
 }
 
-/// The job of every change: install (a failure is the lab's), tempest, and logs always.
+/// The job of every change: install (a failure of the lab is retried), tempest, and always logs.
 pub(crate) fn spec() -> JobSpec {
     let stage = |name: &str| {
         let timeout = Duration::from_secs(1800);
@@ -197,8 +197,8 @@ pub(crate) fn spec() -> JobSpec {
         .with_timeout(Duration::from_secs(3600))
 }
 
-/// An executor that knows who runs: no two runs of a job may, at once, and none without its machine.
-pub(crate) struct Bench {
+/// An executor that records two runs of one job at the same time, and a run whose node was deleted, as errors.
+pub(crate) struct CheckedExecutor {
     inner: MemoryExecutor,
     cloud: Arc<Cloud>,
     seen: Arc<Mutex<Seen>>,
@@ -208,10 +208,10 @@ pub(crate) struct Bench {
 pub(crate) struct Seen {
     running: BTreeMap<String, RunId>,
     runs: BTreeSet<RunId>,
-    broken: Vec<String>,
+    errors: Vec<String>,
 }
 
-impl Bench {
+impl CheckedExecutor {
     fn new(rng: Rng, cloud: Arc<Cloud>) -> Self {
         let rng = Mutex::new(rng);
         let inner = MemoryExecutor::new(move |stage, context| {
@@ -238,7 +238,7 @@ impl Bench {
     }
 }
 
-/// Ends with the stage, also when that is dropped.
+/// Removes the run from the running ones when the stage ends, also when it is dropped.
 struct Running(Arc<Mutex<Seen>>, String);
 
 impl Drop for Running {
@@ -248,7 +248,7 @@ impl Drop for Running {
 }
 
 #[async_trait]
-impl Executor for Bench {
+impl Executor for CheckedExecutor {
     async fn execute(
         &self,
         stage: &Stage,
@@ -266,7 +266,8 @@ impl Executor for Bench {
             seen.runs.insert(context.run.clone());
             if let Some(other) = seen.running.insert(job.clone(), context.run.clone()) {
                 let change = context.job.change.number;
-                seen.broken.push(format!("change {change}: runs {other} and {} at once", context.run));
+                seen.errors
+                    .push(format!("change {change}: runs {other} and {} at the same time", context.run));
             }
         }
         let _running = Running(Arc::clone(&self.seen), job);
@@ -274,8 +275,8 @@ impl Executor for Bench {
         if !self.cloud.has(&context.run) {
             let change = context.job.change.number;
             self.seen()
-                .broken
-                .push(format!("change {change}: the machine of {} was taken away", context.run));
+                .errors
+                .push(format!("change {change}: the node of {} was deleted while it ran", context.run));
         }
         outcome
     }

@@ -1,12 +1,13 @@
-//! A whole installation in memory, broken in every way that the testkit knows, by chance and for days of its own time.
+//! A whole installation in memory, with random faults of every kind that the testkit has, for days of paused time.
 //!
-//! A handler and two operators share one queue. Every part of theirs fails, loses answers, is slow or hangs; each of them is killed, ended
-//! and started again; the queue, the cloud and the review are away for a while, now and then. Then all is repaired, and what must hold is
-//! counted: every job was reported exactly once, nothing says a patch failed that did not, no job ran twice at once, nothing is left.
+//! A handler and two operators share one queue. Calls of all their parts fail, lose responses, are delayed or hang; the
+//! processes are killed, shut down and started again; the queue, the cloud and the review are unreachable for a while.
+//! Then everything is repaired, and these must hold: every job is reported exactly once, no patch gets a false failure,
+//! no job ran twice at the same time, and no resource is left behind.
 //!
-//! `CHAOS_SEEDS=500` runs more of them, `CHAOS_SEED=7` that one alone. Retries have jitter of their own, so that a seed leads to the same
-//! faults and not to the same order of everything.
-#![allow(clippy::unwrap_used, reason = "helpers of tests stop at what they cannot do")]
+//! `CHAOS_SEEDS=500` runs more seeds, `CHAOS_SEED=7` runs only that seed. Retries have random jitter, so a seed repeats
+//! the faults but not the exact order of all events.
+#![allow(clippy::unwrap_used, reason = "a helper of tests panics when it cannot work")]
 
 mod cloud;
 mod lab;
@@ -23,13 +24,13 @@ use crate::lab::Lab;
 const SEEDS: u64 = 6;
 
 #[test]
-fn nothing_is_lost_nothing_doubled_nothing_leaked() {
-    let asked = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let seeds = match asked("CHAOS_SEED") {
+fn every_job_is_reported_once_and_nothing_is_left_behind() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let seeds = match number("CHAOS_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 1..asked("CHAOS_SEEDS").unwrap_or(SEEDS) + 1,
+        None => 1..number("CHAOS_SEEDS").unwrap_or(SEEDS) + 1,
     };
-    let mut broken = Vec::new();
+    let mut failed = Vec::new();
     for seed in seeds {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
@@ -39,12 +40,12 @@ fn nothing_is_lost_nothing_doubled_nothing_leaked() {
             lab.outcome().await
         });
         println!("seed {seed}: {outcome}");
-        if !outcome.faults.is_empty() {
-            broken.push((seed, outcome.faults));
+        if !outcome.errors.is_empty() {
+            failed.push((seed, outcome.errors));
         }
     }
-    assert!(broken.is_empty(), "seeds and what they broke: {broken:#?}");
+    assert!(failed.is_empty(), "seeds and their errors: {failed:#?}");
 }
 
-/// Longer than any of it may take, in the lab's own time: a few hours are usual.
+/// How long one seed may take, in paused time. A few hours are usual.
 const TIME_LIMIT: Duration = Duration::from_secs(2 * 24 * 3600);

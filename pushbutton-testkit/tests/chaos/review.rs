@@ -1,4 +1,5 @@
-//! The review, with a reporter like Gerrit's: it looks for the job's mark before it posts, and what was sent arrives.
+//! The review, with a reporter like Gerrit's: it looks for an earlier comment before it posts, and a comment that was
+//! sent arrives.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,13 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pushbutton_core::{JobId, Reporter, Result, Update, UpdateKind, Verdict};
 
-/// How long a look takes, and how long a comment is on its way.
+/// How long a query takes, and how long a comment takes to arrive.
 const ROUND_TRIP: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub(crate) struct Review {
     comments: Arc<Mutex<BTreeMap<JobId, Vec<Verdict>>>>,
-    /// Verdicts that are nobody's business upstream.
+    /// Verdicts that are not reported upstream.
     unreported: Mutex<BTreeMap<JobId, Verdict>>,
 }
 

@@ -1,4 +1,4 @@
-//! Numbers that look like chance and are the same for the same seed.
+//! Pseudo-random numbers, the same for the same seed.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use std::time::Duration;
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    /// Each purpose of a seed has rng of its own, so that one does not disturb another.
+    /// Each purpose has its own numbers for a seed, so that one purpose does not change another.
     pub(crate) fn new(seed: u64, purpose: u64) -> Self {
         Self(seed.wrapping_mul(1000).wrapping_add(purpose))
     }
 
-    /// From 0 to below `sides`: splitmix64.
-    pub(crate) fn below(&mut self, sides: u64) -> u64 {
+    /// A number from 0 to below `limit`: splitmix64.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
+        (z ^ (z >> 31)) % limit
     }
 
-    pub(crate) fn percent(&mut self, chance: u64) -> bool {
-        self.below(100) < chance
+    pub(crate) fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
     }
 
     pub(crate) fn between(&mut self, least: Duration, most: Duration) -> Duration {

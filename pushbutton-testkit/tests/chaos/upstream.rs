@@ -1,4 +1,5 @@
-//! What happens upstream, and a source that has all of it: a handler that starts again goes on from its committed position.
+//! The events upstream, and a source that yields all of them: a handler that starts again continues from its committed
+//! position.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +19,7 @@ pub(crate) const JOBS: u64 = 200;
 
 pub(crate) struct Upstream {
     began: Instant,
-    /// Events, and when they happen.
+    /// Events with the time at which they happen.
     events: Vec<(Duration, Event)>,
     committed: Mutex<Option<Position>>,
 }
@@ -33,7 +34,7 @@ fn recheck(n: u64) -> Event {
 }
 
 /// A newer patch set of change `n`.
-fn newer(n: u64) -> Event {
+fn newer_patchset(n: u64) -> Event {
     let mut event = samples::patchset_created();
     event.change.number = ChangeNumber(n);
     event.patchset.number = PatchsetNumber(3);
@@ -41,7 +42,7 @@ fn newer(n: u64) -> Event {
     event
 }
 
-/// Whether the tests of change `n` fail, whoever runs them.
+/// Whether the tests of change `n` fail, on every run.
 pub(crate) fn fails(n: u64) -> bool {
     n.is_multiple_of(5)
 }
@@ -59,7 +60,7 @@ impl Upstream {
             at += rng.between(Duration::ZERO, Duration::from_secs(60));
             events.push((at, recheck(n)));
             if is_superseded(n) {
-                events.push((at + rng.between(Duration::ZERO, Duration::from_secs(1800)), newer(n)));
+                events.push((at + rng.between(Duration::ZERO, Duration::from_secs(1800)), newer_patchset(n)));
             }
         }
         events.sort_by_key(|(at, _)| *at);

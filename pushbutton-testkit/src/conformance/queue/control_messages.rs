@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{TIME_LIMIT, claim, job, publish};
 
-/// Each subscriber gets every message in the order of the broadcasts: those before it subscribed, and those after.
+/// Each subscriber gets every message in the order of the broadcasts, also those sent before it subscribed.
 pub async fn every_subscriber_gets_every_control_message(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let (handler, operator) = (open("messages").await, open("messages").await);
     let at = Timestamp::from_second(Timestamp::now().as_second()).expect("now is a time");
@@ -37,9 +37,9 @@ pub async fn every_subscriber_gets_every_control_message(open: impl AsyncFn(&str
             assert_eq!(next(subscriber).await, *message, "each subscriber gets every message, in order");
         }
         let quiet = timeout(Duration::from_millis(100), subscriber.next()).await;
-        assert!(quiet.is_err(), "a message came that nobody sent: {quiet:?}");
+        assert!(quiet.is_err(), "a message arrived that was not sent: {quiet:?}");
     }
-    // The calls dropped above lose no message.
+    // The calls to `next` that timed out above lose no message.
     handler.broadcast(&late).await.expect("broadcasting works");
     let mut third = open("messages").await.control_messages().await.expect("subscribing works");
     assert_eq!(next(&mut first).await, late, "a dropped call loses no message");
@@ -49,22 +49,22 @@ pub async fn every_subscriber_gets_every_control_message(open: impl AsyncFn(&str
     }
 }
 
-/// A job that a person started is still known as such when it is claimed: a newer patch set does not cancel it.
-pub async fn a_manual_job_is_known_as_such(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+/// A manual job keeps its cause: a newer patch set does not cancel it.
+pub async fn a_manual_job_keeps_its_cause(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let (person, operator) = (open("manual").await, open("manual").await);
-    let mut asked = job(1);
-    asked.cause.kind = Cause::MANUAL.to_owned();
-    asked.cause.by = Some("ops".into());
-    publish(&*person, &asked).await;
+    let mut manual = job(1);
+    manual.cause.kind = Cause::MANUAL.to_owned();
+    manual.cause.by = Some("ops".into());
+    publish(&*person, &manual).await;
     let held = claim(&*operator).await;
-    assert_eq!(*held.job(), asked, "the job comes as it was published");
-    let by = PatchsetNumber(asked.patchset.number.0 + 1);
-    let newer = ControlMessage::Superseded { change: asked.change.number, by, at: Timestamp::now() };
-    assert!(newer.affects(&job(1)), "a newer patch set cancels a job that an event called for");
-    assert!(!newer.affects(held.job()), "a newer patch set cancelled a job that a person started");
+    assert_eq!(*held.job(), manual, "the job is as it was published");
+    let by = PatchsetNumber(manual.patchset.number.0 + 1);
+    let newer = ControlMessage::Superseded { change: manual.change.number, by, at: Timestamp::now() };
+    assert!(newer.affects(&job(1)), "a newer patch set cancels a job that an event started");
+    assert!(!newer.affects(held.job()), "a newer patch set cancels a manual job");
 }
 
 async fn next(subscriber: &mut ControlMessages) -> ControlMessage {
     let message = timeout(TIME_LIMIT, subscriber.next()).await.expect("a message reaches every subscriber");
-    message.expect("the stream goes on").expect("the stream has no error")
+    message.expect("the stream does not end").expect("the stream has no error")
 }

@@ -7,17 +7,17 @@ use pushbutton_core::{Queue, QueueDepth};
 
 use super::{TIME_LIMIT, claim, job, nothing_for, publish};
 
-/// `Ok` means durable: the job is there for who comes after the publisher has gone.
-pub async fn published_jobs_outlive_the_handle(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+/// `Ok` means durable: the job is still there after the publisher has ended.
+pub async fn published_jobs_survive_a_restart(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let publisher = open("durable").await;
     publish(&*publisher, &job(1)).await;
     drop(publisher);
     let operator = open("durable").await;
-    assert_eq!(*claim(&*operator).await.job(), job(1), "the job comes as it was published");
+    assert_eq!(*claim(&*operator).await.job(), job(1), "the job is as it was published");
 }
 
 /// Jobs are claimed in the order in which they were published.
-pub async fn jobs_come_in_the_order_of_publishing(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+pub async fn jobs_are_claimed_in_the_order_of_publishing(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let (handler, operator) = (open("order").await, open("order").await);
     for n in 0..20 {
         publish(&*handler, &job(n)).await;
@@ -25,12 +25,12 @@ pub async fn jobs_come_in_the_order_of_publishing(open: impl AsyncFn(&str) -> Ar
     for n in 0..20 {
         let claim = claim(&*operator).await;
         assert_eq!(claim.job().change.number.0, n, "jobs are claimed in the order of publishing");
-        claim.complete().await.expect("a held job is completed");
+        claim.complete().await.expect("a claimed job is completed");
     }
 }
 
-/// A job that is queued, leased, waiting for a retry or completed is not run a second time.
-pub async fn a_job_known_already_is_not_run_again(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+/// A job that is queued, leased, waiting for a retry or completed does not run a second time.
+pub async fn a_known_job_does_not_run_again(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let (handler, other, operator) = (open("once").await, open("once").await, open("once").await);
     publish(&*handler, &job(1)).await;
     publish(&*other, &job(1)).await;
@@ -38,24 +38,24 @@ pub async fn a_job_known_already_is_not_run_again(open: impl AsyncFn(&str) -> Ar
     let short = claimed.lease() / 4;
     nothing_for(&*operator, short, "a queued job was published again").await;
 
-    claimed.renew().await.expect("a lease that has not run out is renewed");
+    claimed.renew().await.expect("a lease that has not expired is renewed");
     publish(&*handler, &job(1)).await;
     publish(&*other, &job(1)).await;
     nothing_for(&*operator, short, "a leased job was published again").await;
 
-    claimed.retry(short * 8, "the node did not boot").await.expect("a held job is given back");
+    claimed.retry(short * 8, "the node did not boot").await.expect("a claimed job is returned");
     publish(&*handler, &job(1)).await;
     nothing_for(&*operator, short, "a job that waits for its retry was published again").await;
 
     let claimed = claim(&*operator).await;
-    claimed.complete().await.expect("a held job is completed");
+    claimed.complete().await.expect("a claimed job is completed");
     publish(&*handler, &job(1)).await;
     publish(&*other, &job(1)).await;
     nothing_for(&*operator, short * 6, "a completed job was published again").await;
 }
 
-/// Waiting, leased and dead jobs are counted as such, by every handle.
-pub async fn depth_counts_jobs_where_they_are(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+/// Every handle counts the jobs that wait, are leased and are dead letters.
+pub async fn depth_counts_jobs_by_state(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let (handler, operator) = (open("depth").await, open("depth").await);
     depth_is(&*handler, QueueDepth::default()).await;
     for n in 0..4 {
@@ -64,17 +64,17 @@ pub async fn depth_counts_jobs_where_they_are(open: impl AsyncFn(&str) -> Arc<dy
     depth_is(&*operator, QueueDepth::new(4, 0, 0)).await;
     let (held, rejected, retried) =
         (claim(&*operator).await, claim(&*operator).await, claim(&*operator).await);
-    rejected.reject("malformed").await.expect("a held job is rejected");
-    retried.retry(Duration::from_secs(60), "no node").await.expect("a held job is given back");
-    held.renew().await.expect("a lease that has not run out is renewed");
+    rejected.reject("malformed").await.expect("a claimed job is rejected");
+    retried.retry(Duration::from_secs(60), "no node").await.expect("a claimed job is returned");
+    held.renew().await.expect("a lease that has not expired is renewed");
     let settled = QueueDepth::new(2, 1, 1);
     depth_is(&*handler, settled).await;
     depth_is(&*operator, settled).await;
-    held.complete().await.expect("a held job is completed");
+    held.complete().await.expect("a claimed job is completed");
     depth_is(&*handler, QueueDepth::new(2, 0, 1)).await;
 }
 
-/// Counts may lag behind by moments where several machines look at one queue.
+/// Counts of a distributed queue may be late by a moment.
 async fn depth_is(queue: &dyn Queue, wanted: QueueDepth) {
     let mut seen = None;
     let settled = async {
@@ -88,5 +88,5 @@ async fn depth_is(queue: &dyn Queue, wanted: QueueDepth) {
         }
     };
     let settled = tokio::time::timeout(TIME_LIMIT, settled).await;
-    assert!(settled.is_ok(), "depth is {wanted:?} in the end; it stayed {seen:?}");
+    assert!(settled.is_ok(), "the depth must become {wanted:?}; it stayed {seen:?}");
 }

@@ -9,37 +9,37 @@ use tokio::time::{sleep, timeout};
 
 use super::{TIME_LIMIT, claim, job, publish};
 
-/// However a job comes back, its next claim is for another run.
-pub async fn each_claim_has_a_run_of_its_own(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+/// The next claim of a job starts another run, however the last claim ended.
+pub async fn each_claim_starts_a_new_run(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let (operator, other) = (open("runs").await, open("runs").await);
     publish(&*operator, &job(1)).await;
     let mut seen = BTreeSet::new();
-    for ending in ["handed back", "retried", "left to run out", "claimed last"] {
+    for ending in ["handed back", "retried", "expired", "completed"] {
         let held = claim(if seen.len() % 2 == 0 { &*operator } else { &*other }).await;
-        assert_eq!(held.job().id, job(1).id, "the one job comes back");
+        assert_eq!(held.job().id, job(1).id, "the job is claimed again");
         assert!(seen.insert(held.run().clone()), "a claim has the run of an earlier one: {:?}", held.run());
         match ending {
             "handed back" => ended_or_lost(held.hand_back().await),
             "retried" => ended_or_lost(held.retry(Duration::ZERO, "no node").await),
-            "left to run out" => drop(held),
+            "expired" => drop(held),
             _ => ended_or_lost(held.complete().await),
         }
     }
 }
 
-/// Every participant sees the runs of all claims that were granted before it asked, also one that comes later.
-pub async fn every_leased_run_is_listed_for_everyone(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+/// Every handle lists the runs of all claims that were granted before the call, also a handle that is opened later.
+pub async fn every_handle_lists_every_leased_run(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let (holder, other) = (open("leased").await, open("leased").await);
-    assert_eq!(listed(&*other).await, BTreeSet::new(), "nothing is claimed, so no run is listed");
+    assert_eq!(listed(&*other).await, BTreeSet::new(), "no job is claimed, so no run is listed");
     let mut jobs = 0..;
     held_and_listed(&[&*holder, &*other, &*holder], &open, "leased", &mut jobs).await;
 }
 
-/// A run that ended, in whatever way, is listed no more.
-pub async fn a_run_that_ended_is_listed_no_more(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
+/// A run that has ended, in whatever way, is no longer listed.
+pub async fn a_run_that_ended_is_no_longer_listed(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let (holder, other) = (open("unleased").await, open("unleased").await);
     let mut jobs = 0..;
-    for ending in ["complete", "retry", "hand back", "reject", "run out"] {
+    for ending in ["complete", "retry", "hand back", "reject", "expire"] {
         let held = held_and_listed(&[&*holder], &open, "unleased", &mut jobs).await.remove(0);
         let run = held.run().clone();
         match ending {
@@ -64,14 +64,15 @@ pub async fn a_run_that_ended_is_listed_no_more(open: impl AsyncFn(&str) -> Arc<
     }
 }
 
-/// Claims a job with each of these handles; all runs must be listed by all of them, and by one that is opened after the claims.
+/// Claims a job with each of these handles. All of them, and a handle that is opened after the claims, must list all
+/// runs.
 async fn held_and_listed(
     holders: &[&dyn Queue],
     open: &impl AsyncFn(&str) -> Arc<dyn Queue>,
     name: &str,
     jobs: &mut impl Iterator<Item = u64>,
 ) -> Vec<Box<dyn Claim>> {
-    // A busy machine may take longer than the lease; such a round shows nothing, and is tried again.
+    // On a busy machine the leases may expire meanwhile: that round proves nothing, and is repeated.
     for _ in 0..20 {
         let mut held = Vec::new();
         for holder in holders {
@@ -95,7 +96,7 @@ async fn held_and_listed(
             return held;
         }
     }
-    panic!("no lease of twenty lasted for the moments that listing takes: take a longer one");
+    panic!("in twenty rounds the leases expired before all handles had listed them: use a longer lease");
 }
 
 async fn listed(queue: &dyn Queue) -> BTreeSet<RunId> {
@@ -105,9 +106,9 @@ async fn listed(queue: &dyn Queue) -> BTreeSet<RunId> {
     listed
 }
 
-/// The claim is over either way.
+/// Accepts that the lease was lost: the claim has ended in both cases.
 fn ended_or_lost(result: Result<()>) {
     if let Err(error) = result {
-        assert_eq!(error.kind(), ErrorKind::LeaseLost, "a held job was not let go: {error:?}");
+        assert_eq!(error.kind(), ErrorKind::LeaseLost, "a claim could not be ended: {error:?}");
     }
 }

@@ -10,55 +10,55 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 
-use super::control::{Control, Counters, Cut, Way};
+use super::control::{Control, Counters, Direction, Disconnect};
 
-/// After it was ended, a connection waits so long for both peers to end their side too.
-const LINGER: Duration = Duration::from_secs(10);
+/// How long a closed connection waits for both peers to close their side.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Connection {
     control: watch::Receiver<Control>,
     counters: Arc<Counters>,
-    /// How often connections had been cut when this one came.
-    cuts: u64,
+    /// How often connections had been disconnected when this one was accepted.
+    disconnects: u64,
 }
 
-/// Why carrying ended.
+/// Why forwarding ended.
 enum End {
-    /// Both peers have ended their side.
-    Both,
-    /// The proxy was told to.
-    Told(Cut),
-    /// A peer has gone, or bytes were lost.
+    /// Both peers have closed their side.
+    Closed,
+    /// The proxy was commanded to disconnect.
+    Commanded(Disconnect),
+    /// A peer has failed, or bytes were dropped.
     Broken,
 }
 
 impl Connection {
     pub(super) fn new(control: watch::Receiver<Control>, counters: Arc<Counters>) -> Self {
         counters.open.fetch_add(1, Relaxed);
-        let cuts = control.borrow().cut.0;
-        Self { control, counters, cuts }
+        let disconnects = control.borrow().disconnect.0;
+        Self { control, counters, disconnects }
     }
 
-    /// Carries bytes between the two until either ends or the proxy is told to cut.
-    pub(super) async fn carry(self, mut client: TcpStream, server: Arc<str>) {
+    /// Forwards bytes until a peer ends the connection or the proxy is commanded to.
+    pub(super) async fn run(self, mut client: TcpStream, server: Arc<str>) {
         let connected = tokio::select! {
             biased;
-            cut = self.told_to_cut() => Err(End::Told(cut)),
+            disconnect = self.disconnect() => Err(End::Commanded(disconnect)),
             stream = self.connect(&server) => stream.map_err(|_| End::Broken),
         };
         let mut server = match connected {
             Ok(stream) => stream,
-            Err(End::Told(Cut::End)) => return,
+            Err(End::Commanded(Disconnect::Close)) => return,
             Err(_) => return reset(&client),
         };
-        // What is held back is held back here, and not by waiting for fuller packets.
+        // The proxy alone delays bytes, not the system (which would wait for fuller packets).
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        match self.pump(&mut client, &mut server).await {
-            End::Both => {}
-            End::Told(Cut::End) => {
-                let _ = tokio::time::timeout(LINGER, end(&mut client, &mut server)).await;
+        match self.forward(&mut client, &mut server).await {
+            End::Closed => {}
+            End::Commanded(Disconnect::Close) => {
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, close_both(&mut client, &mut server)).await;
             }
-            End::Told(Cut::Reset) | End::Broken => {
+            End::Commanded(Disconnect::Reset) | End::Broken => {
                 reset(&client);
                 reset(&server);
             }
@@ -66,63 +66,68 @@ impl Connection {
     }
 
     async fn connect(&self, server: &str) -> io::Result<TcpStream> {
-        let mut told = self.control.clone();
-        told.wait_for(|control| !control.frozen).await.map_err(io::Error::other)?;
+        let mut commands = self.control.clone();
+        commands.wait_for(|control| !control.frozen).await.map_err(io::Error::other)?;
         TcpStream::connect(server).await
     }
 
-    async fn pump(&self, client: &mut TcpStream, server: &mut TcpStream) -> End {
+    async fn forward(&self, client: &mut TcpStream, server: &mut TcpStream) -> End {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         let both = async {
             tokio::try_join!(
-                self.one_way(Way::ToServer, from_client, to_server),
-                self.one_way(Way::ToClient, from_server, to_client)
+                self.forward_one(Direction::ToServer, from_client, to_server),
+                self.forward_one(Direction::ToClient, from_server, to_client)
             )
         };
         tokio::select! {
             biased;
-            cut = self.told_to_cut() => End::Told(cut),
-            result = both => if result.is_ok() { End::Both } else { End::Broken },
+            disconnect = self.disconnect() => End::Commanded(disconnect),
+            result = both => if result.is_ok() { End::Closed } else { End::Broken },
         }
     }
 
-    async fn one_way(&self, way: Way, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
-        let mut told = self.control.clone();
+    async fn forward_one(
+        &self,
+        direction: Direction,
+        mut from: ReadHalf<'_>,
+        mut to: WriteHalf<'_>,
+    ) -> io::Result<()> {
+        let mut commands = self.control.clone();
         let mut buffer = vec![0; 16 * 1024];
-        let mut has_hole = false;
+        let mut has_gap = false;
         loop {
-            let now = *told.wait_for(|control| !control.frozen).await.map_err(io::Error::other)?;
-            if has_hole && !now.loses(way) {
+            let now = *commands.wait_for(|control| !control.frozen).await.map_err(io::Error::other)?;
+            if has_gap && !now.drops(direction) {
                 return Err(io::ErrorKind::ConnectionReset.into());
             }
-            // In a tenth of a second at most, so that a slow line is slow and not jerky.
-            let most = now.bytes_per_second.map_or(buffer.len(), |rate| rate as usize / 10);
-            let most = most.clamp(1, buffer.len());
+            // At most the bytes of a tenth of a second, so that a throttled connection is slow and even.
+            let limit = now.bytes_per_second.map_or(buffer.len(), |rate| rate as usize / 10);
+            let limit = limit.clamp(1, buffer.len());
             let length = tokio::select! {
                 biased;
-                changed = told.changed() => {
+                changed = commands.changed() => {
                     changed.map_err(io::Error::other)?;
                     continue;
                 }
-                length = from.read(&mut buffer[..most]) => length?,
+                length = from.read(&mut buffer[..limit]) => length?,
             };
-            // What came just when the line was frozen is held back too.
-            let now = *told.wait_for(|control| !control.frozen).await.map_err(io::Error::other)?;
-            if now.loses(way) {
-                has_hole = true;
-                self.counters.lost(length);
+            // Bytes that were read just when the connection was frozen are held back too.
+            let now = *commands.wait_for(|control| !control.frozen).await.map_err(io::Error::other)?;
+            if now.drops(direction) {
+                has_gap = true;
+                self.counters.dropped(length);
                 if length == 0 {
-                    // The end of the stream is lost as well: the other side waits.
-                    told.wait_for(|control| !control.loses(way)).await.map_err(io::Error::other)?;
+                    // The end of the stream is dropped as well: the other peer waits.
+                    commands.wait_for(|control| !control.drops(direction)).await.map_err(io::Error::other)?;
                 }
                 continue;
             }
             if length == 0 {
                 return to.shutdown().await;
             }
-            // Counted first: who has received a byte finds it counted.
-            self.counters.passed(way, length);
+            // Counted before they are sent: a peer that has received a byte finds it counted.
+            self.counters.forwarded(direction, length);
             to.write_all(&buffer[..length]).await?;
             if let Some(rate) = now.bytes_per_second {
                 tokio::time::sleep(Duration::from_secs_f64(length as f64 / f64::from(rate))).await;
@@ -130,13 +135,14 @@ impl Connection {
         }
     }
 
-    async fn told_to_cut(&self) -> Cut {
+    /// Waits for a command to disconnect.
+    async fn disconnect(&self) -> Disconnect {
         let mut control = self.control.clone();
-        // The proxy has gone: so do its connections.
         control
-            .wait_for(|control| control.cut.0 != self.cuts)
+            .wait_for(|control| control.disconnect.0 != self.disconnects)
             .await
-            .map_or(Cut::Reset, |control| control.cut.1)
+            // The proxy was dropped: its connections are reset.
+            .map_or(Disconnect::Reset, |control| control.disconnect.1)
     }
 }
 
@@ -146,17 +152,17 @@ impl Drop for Connection {
     }
 }
 
-/// Makes the coming close an RST.
+/// Makes the stream end with RST when it is dropped.
 fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-/// Says goodbye to both, and listens until they have done so too: unread bytes would turn the goodbye into an RST.
-async fn end(client: &mut TcpStream, server: &mut TcpStream) {
-    let _ = tokio::join!(goodbye(client), goodbye(server));
+async fn close_both(client: &mut TcpStream, server: &mut TcpStream) {
+    let _ = tokio::join!(close(client), close(server));
 }
 
-async fn goodbye(stream: &mut TcpStream) -> io::Result<u64> {
+/// Sends FIN, then reads until the peer has sent its FIN: unread bytes would make the system send RST instead.
+async fn close(stream: &mut TcpStream) -> io::Result<u64> {
     stream.shutdown().await?;
     tokio::io::copy(&mut stream.take(u64::MAX), &mut tokio::io::sink()).await
 }

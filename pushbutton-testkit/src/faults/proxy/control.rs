@@ -1,43 +1,43 @@
-//! What a proxy was told to do, and what it has done.
+//! The commands given to a proxy, and its counters.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Counts;
 
-/// What it was told.
+/// The commands in force.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Control {
-    pub(super) closed: bool,
+    pub(super) refusing: bool,
     pub(super) frozen: bool,
-    pub(super) lose_answers: bool,
-    pub(super) lose_questions: bool,
+    pub(super) drop_responses: bool,
+    pub(super) drop_requests: bool,
     pub(super) bytes_per_second: Option<u32>,
-    /// How often connections were cut, and how the last time.
-    pub(super) cut: (u64, Cut),
+    /// How often all connections were to be disconnected, and how the last time.
+    pub(super) disconnect: (u64, Disconnect),
 }
 
-/// How a connection ends.
+/// How connections are disconnected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(super) enum Disconnect {
     /// RST.
     #[default]
     Reset,
     /// FIN.
-    End,
+    Close,
 }
 
-/// One way of a connection.
+/// One direction of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Direction {
     ToServer,
     ToClient,
 }
 
 impl Control {
-    pub(super) fn loses(&self, way: Way) -> bool {
-        match way {
-            Way::ToServer => self.lose_questions,
-            Way::ToClient => self.lose_answers,
+    pub(super) fn drops(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::ToServer => self.drop_requests,
+            Direction::ToClient => self.drop_responses,
         }
     }
 }
@@ -48,17 +48,17 @@ pub(super) struct Counters {
     pub(super) open: AtomicU64,
     to_server: AtomicU64,
     to_clients: AtomicU64,
-    lost: AtomicU64,
+    dropped: AtomicU64,
 }
 
 impl Counters {
-    pub(super) fn passed(&self, way: Way, bytes: usize) {
-        let counter = if way == Way::ToServer { &self.to_server } else { &self.to_clients };
+    pub(super) fn forwarded(&self, direction: Direction, bytes: usize) {
+        let counter = if direction == Direction::ToServer { &self.to_server } else { &self.to_clients };
         counter.fetch_add(bytes as u64, Relaxed);
     }
 
-    pub(super) fn lost(&self, bytes: usize) {
-        self.lost.fetch_add(bytes as u64, Relaxed);
+    pub(super) fn dropped(&self, bytes: usize) {
+        self.dropped.fetch_add(bytes as u64, Relaxed);
     }
 
     pub(super) fn now(&self) -> Counts {
@@ -67,7 +67,7 @@ impl Counters {
             open: self.open.load(Relaxed),
             to_server: self.to_server.load(Relaxed),
             to_clients: self.to_clients.load(Relaxed),
-            lost: self.lost.load(Relaxed),
+            dropped: self.dropped.load(Relaxed),
         }
     }
 }

@@ -1,0 +1,195 @@
+//! A queue of your own needs the methods of `Queue` and `Claim` and nothing else: this one passes the whole suite.
+
+#![allow(clippy::unwrap_used, reason = "a helper of tests panics when it cannot work")]
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pushbutton_core::{
+    Claim, ControlMessage, ControlMessages, Error, ErrorKind, Job, JobFilter, Queue, QueueDepth, Result,
+    RunId, Stream, async_trait,
+};
+use pushbutton_testkit::conformance::queue;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+const LEASE: Duration = Duration::from_secs(2);
+
+/// All jobs that were ever published, in order, with their states.
+#[derive(Clone, Default)]
+struct SmallQueue(Arc<Mutex<Contents>>);
+
+#[derive(Default)]
+struct Contents {
+    jobs: VecDeque<(Job, State)>,
+    messages: Vec<ControlMessage>,
+    subscribers: Vec<mpsc::UnboundedSender<ControlMessage>>,
+}
+
+enum State {
+    /// Not to be claimed before this time.
+    Waiting(Instant),
+    Leased(RunId, Instant),
+    Completed,
+    Dead,
+}
+
+impl SmallQueue {
+    /// Locks the contents, and returns jobs whose leases have expired.
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        let (mut contents, now) = (self.0.lock().unwrap(), Instant::now());
+        for (_, state) in &mut contents.jobs {
+            if matches!(state, State::Leased(_, end) if *end <= now) {
+                *state = State::Waiting(now);
+            }
+        }
+        contents
+    }
+
+    fn try_claim(&self, filter: &JobFilter) -> Option<SmallClaim> {
+        let (mut contents, now) = (self.lock(), Instant::now());
+        let is_due = |state: &State| matches!(state, State::Waiting(due) if *due <= now);
+        let (job, state) =
+            contents.jobs.iter_mut().find(|(job, state)| is_due(state) && filter.matches(job))?;
+        let run = RunId::generate();
+        *state = State::Leased(run.clone(), now + LEASE);
+        Some(SmallClaim { queue: self.clone(), job: job.clone(), run })
+    }
+}
+
+#[async_trait]
+impl Queue for SmallQueue {
+    async fn publish(&self, job: &Job) -> Result<()> {
+        let mut contents = self.lock();
+        if contents.jobs.iter().all(|(known, _)| known.id != job.id) {
+            contents.jobs.push_back((job.clone(), State::Waiting(Instant::now())));
+        }
+        Ok(())
+    }
+
+    async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>> {
+        loop {
+            if let Some(claim) = self.try_claim(filter) {
+                return Ok(Box::new(claim));
+            }
+            // Short code instead of a notification. `MemoryQueue` shows how to wait without polling.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn broadcast(&self, message: &ControlMessage) -> Result<()> {
+        let mut contents = self.lock();
+        contents.messages.push(message.clone());
+        contents.subscribers.retain(|subscriber| subscriber.send(message.clone()).is_ok());
+        Ok(())
+    }
+
+    async fn control_messages(&self) -> Result<ControlMessages> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut contents = self.lock();
+        for message in &contents.messages {
+            let _ = sender.send(message.clone());
+        }
+        contents.subscribers.push(sender);
+        Ok(Box::pin(Messages(receiver)))
+    }
+
+    async fn depth(&self) -> Result<QueueDepth> {
+        let mut depth = QueueDepth::default();
+        for (_, state) in &self.lock().jobs {
+            match state {
+                State::Waiting(_) => depth.waiting += 1,
+                State::Leased(..) => depth.leased += 1,
+                State::Dead => depth.dead += 1,
+                State::Completed => {}
+            }
+        }
+        Ok(depth)
+    }
+
+    async fn leased_runs(&self) -> Result<Vec<RunId>> {
+        let run = |state: &State| match state {
+            State::Leased(run, _) => Some(run.clone()),
+            _ => None,
+        };
+        Ok(self.lock().jobs.iter().filter_map(|(_, state)| run(state)).collect())
+    }
+}
+
+struct Messages(mpsc::UnboundedReceiver<ControlMessage>);
+
+impl Stream for Messages {
+    type Item = Result<ControlMessage>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context).map(|message| message.map(Ok))
+    }
+}
+
+struct SmallClaim {
+    queue: SmallQueue,
+    job: Job,
+    run: RunId,
+}
+
+impl SmallClaim {
+    /// Changes the state of the job, unless the lease is lost.
+    fn set(&self, state: State, failed_attempts: u32) -> Result<()> {
+        let mut contents = self.queue.lock();
+        let is_mine = |state: &State| matches!(state, State::Leased(run, _) if *run == self.run);
+        let Some(entry) = contents.jobs.iter_mut().find(|(_, state)| is_mine(state)) else {
+            return Err(Error::permanent(ErrorKind::LeaseLost, "another operator may hold the job"));
+        };
+        entry.0.failed_attempts += failed_attempts;
+        entry.1 = state;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Claim for SmallClaim {
+    fn job(&self) -> &Job {
+        &self.job
+    }
+
+    fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    fn lease(&self) -> Duration {
+        LEASE
+    }
+
+    async fn renew(&self) -> Result<()> {
+        self.set(State::Leased(self.run.clone(), Instant::now() + LEASE), 0)
+    }
+
+    async fn complete(self: Box<Self>) -> Result<()> {
+        self.set(State::Completed, 0)
+    }
+
+    async fn retry(self: Box<Self>, after: Duration, _why: &str) -> Result<()> {
+        self.set(State::Waiting(Instant::now() + after), 1)
+    }
+
+    async fn hand_back(self: Box<Self>) -> Result<()> {
+        self.set(State::Waiting(Instant::now()), 0)
+    }
+
+    async fn reject(self: Box<Self>, _why: &str) -> Result<()> {
+        self.set(State::Dead, 0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_custom_queue_keeps_the_contract() {
+    let queues = Mutex::new(HashMap::<String, SmallQueue>::new());
+    queue::all(async |name: &str| {
+        let queue = queues.lock().unwrap().entry(name.to_owned()).or_default().clone();
+        Arc::new(queue) as Arc<dyn Queue>
+    })
+    .await;
+}
