@@ -51,17 +51,17 @@ install_gerrit() {
 gerrit_make_template() {
   local who making
   say "gerrit: making and seeding a site"
-  rm -rf "$CACHE"/gerrit-site-* "$CACHE"/gerrit-making.*
+  old_templates "$CACHE"/gerrit-{site-*,making.*}
   making=$(mktemp -d "$CACHE/gerrit-making.XXXXXX")
   mkdir "$making/gerrit" "$making/gerrit/keys"
   gerrit_command
   "${GERRIT[@]}" Init -d "$making/gerrit/site" --batch --dev --no-auto-start --skip-plugins >"$making/init.log" 2>&1 9>&- ||
-    die "gerrit init failed: $(tail -20 "$making/init.log")"
+    die "gerrit init failed$(last_lines "$making/init.log")"
   for who in admin alice bob zuul acme-ci; do ssh-keygen -q -t ed25519 -N '' -C "$who" -f "$making/gerrit/keys/$who"; done
   (
     STATE=$making
     gerrit_start
-    trap 'stop 20 "$STATE/gerrit/daemon.pid"' EXIT
+    trap 'ended gerrit; stop 20 "$STATE/gerrit/daemon.pid"' EXIT
     "$PYTHON" "$HERE/gerrit/seed.py" "http://127.0.0.1:$(remembered_port "$STATE/gerrit/ports" http)" "$STATE/gerrit/keys"
   )
   rm -f "$making"/gerrit/{ports,env,known_hosts,daemon.log,daemon.pid}
@@ -85,8 +85,8 @@ gerrit_start() {
   spawn "$d/daemon.pid" "$d/daemon.log" "${GERRIT[@]}" Daemon -d "$site" --headless --enable-sshd --console-log
   end=$((SECONDS + 180))
   until curl -fso /dev/null -u admin:secret "$url/a/config/server/version" && connects "$ssh"; do
-    alive "$d/daemon.pid" >/dev/null || die "gerrit ended: $(tail -20 "$d/daemon.log")"
-    [ $SECONDS -lt $end ] || die "gerrit does not answer at $url: see $d/daemon.log"
+    alive "$d/daemon.pid" >/dev/null || die "gerrit ended"
+    [ $SECONDS -lt $end ] || die "gerrit does not answer at $url$(last_lines "$d/daemon.log")"
     sleep 0.1
   done
   cat >"$d/env" <<ENV

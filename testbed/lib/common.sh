@@ -15,6 +15,10 @@ say() { # message... : what happens, with the seconds since the start, on stderr
   printf '[%4d.%d s] %s\n' $((t / 1000000)) $((t / 100000 % 10)) "$*" >&2
 }
 die() { printf 'testbed: %s\n' "$*" >&2; exit 1; }
+last_lines() { # log... : what stands at the end of each, below its name
+  local log
+  for log in "$@"; do [ ! -s "$log" ] || printf '\n%s ends with:\n%s' "$log" "$(tail -20 "$log" | sed 's/^/    /')"; done
+}
 
 # ---- one at a time
 lock() { # file : wait until nobody else holds it; it is ours until this (sub)shell ends. Servers must not inherit it: see spawn
@@ -70,6 +74,19 @@ stop() { # seconds pid-file... : TERM to each with its whole group, wait, KILL w
     pid=$(alive "$file") && kill -KILL -- "-$pid" 2>/dev/null
     gone 10 "$file" || true
     rm -f "$file"
+  done
+}
+
+ended() { # part : reports each of its servers that ended by itself (only `stop` removes a pid file), now and in STATE/ended.log for `status`
+  local file name when
+  local -a logs
+  for file in "$STATE/$1"/{,pid/}*.pid; do
+    { read -r _ when <"$file"; } 2>/dev/null && [ -n "$when" ] || continue         # not written by keep_pid
+    if alive "$file" >/dev/null; then continue; fi
+    name=$(basename "$file" .pid)
+    logs=("$STATE/$1"/{,log/}"$name".{out,log})
+    case $name in broker | rabbit) logs+=("$STATE/$1/log/rabbitmq.log") ;; esac
+    say "$1: $name ended$(last_lines "${logs[@]}")" 2>&1 | tee -a "$STATE/ended.log" >&2
   done
 }
 
@@ -130,3 +147,7 @@ virtualenv() { # folder pip-argument... : a Python environment of its own, by uv
 }
 # A stamp says that a folder of CACHE was finished, by these very scripts: when they change, it is made again.
 fingerprint() { cat "$@" | sha256sum | cut -c1-12; }
+old_templates() { # folder... : remove those of more than two days ago; a newer one may be that of another checkout which shares CACHE
+  local folder
+  for folder in "$@"; do [ ! -e "$folder" ] || find "$folder" -maxdepth 0 -mtime +2 -exec rm -rf --one-file-system {} +; done
+}

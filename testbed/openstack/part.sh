@@ -52,13 +52,13 @@ openstack_patch_rpc() {
 openstack_make_template() {
   local making
   say "openstack: making and seeding a cloud"
-  rm -rf "$CACHE"/openstack/{template-*,making.*}
+  old_templates "$CACHE"/openstack/{template-*,making.*}
   making=$(mktemp -d "$CACHE/openstack/making.XXXXXX")
   (
     STATE=$making
     openstack_settings
     openstack_addresses 0
-    trap 'openstack_stop 40' EXIT
+    trap 'ended openstack; openstack_stop 40' EXIT
     openstack_configure
     openstack_cold_start
   )

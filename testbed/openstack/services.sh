@@ -6,8 +6,8 @@ openstack_spawn() { # name command...
 openstack_wait_http() { # name port : until it answers, whatever it says
   local end=$((SECONDS + 120))
   until curl -s -o /dev/null --max-time 5 "http://127.0.0.1:$2/"; do
-    alive "$D/pid/$1.pid" >/dev/null || die "$1 ended: $(tail -20 "$D/log/$1.out" "$D/log/$1.log" 2>/dev/null)"
-    [ $SECONDS -lt $end ] || die "$1 does not answer on port $2: see $D/log"
+    alive "$D/pid/$1.pid" >/dev/null || die "$1 ended"
+    [ $SECONDS -lt $end ] || die "$1 does not answer on port $2$(last_lines "$D/log/$1".{out,log})"
     sleep 0.1
   done
 }
@@ -23,8 +23,8 @@ start_mariadb() {
     --innodb-doublewrite=0 --sync-binlog=0 --max-connections=300 --performance-schema=OFF --character-set-server=utf8mb4 \
     --aria-pagecache-buffer-size=8M --key-buffer-size=1M
   until openstack_sql -e 'select 1' >/dev/null 2>&1; do
-    alive "$D/pid/mariadb.pid" >/dev/null || die "mariadb ended: $(tail -20 "$D/log/mariadb.out")"
-    [ $SECONDS -lt $end ] || die "mariadb does not answer: see $D/log/mariadb.out"
+    alive "$D/pid/mariadb.pid" >/dev/null || die "mariadb ended"
+    [ $SECONDS -lt $end ] || die "mariadb does not answer$(last_lines "$D/log/mariadb.out")"
     sleep 0.1
   done
 }
@@ -34,12 +34,12 @@ start_rabbit() { # Debian's wrapper would su and use fixed folders: the server i
     RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_PID_FILE="$D/rabbit/pid" ERL_EPMD_PORT="$OPENSTACK_PORT_EPMD" ERL_EPMD_ADDRESS=127.0.0.1
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none" RABBITMQ_IO_THREAD_POOL_SIZE=4 RABBITMQ_ALLOW_INPUT=1)
   openstack_spawn epmd "${environment[@]}" epmd -address 127.0.0.1 -port "$OPENSTACK_PORT_EPMD"
-  until connects "$OPENSTACK_PORT_EPMD"; do alive "$D/pid/epmd.pid" >/dev/null || die "epmd ended"; sleep 0.02; done
+  until connects "$OPENSTACK_PORT_EPMD"; do alive "$D/pid/epmd.pid" >/dev/null || die "OpenStack's epmd ended"; sleep 0.02; done
   openstack_spawn rabbit "${environment[@]}" /usr/lib/rabbitmq/bin/rabbitmq-server -noinput
 }
 wait_rabbit() {
   until connects "$OPENSTACK_PORT_RABBIT"; do
-    alive "$D/pid/rabbit.pid" >/dev/null || die "OpenStack's RabbitMQ ended: $(tail -20 "$D/log/rabbit.out")"
+    alive "$D/pid/rabbit.pid" >/dev/null || die "OpenStack's RabbitMQ ended"
     sleep 0.1
   done
 }
@@ -71,7 +71,7 @@ manage() { # name "modules" call, then the arguments of each command after a -- 
     [ ${#words[@]} = 0 ] || jobs="$jobs${jobs:+, }{\"name\": \"$name\", \"out\": \"$name.out\", \"call\": \"$call\", \"argv\": $(json_list "$name" "${words[@]}")}"
     words=()
   done
-  forkrun "$name" seq "$modules" "$jobs" || die "$name failed: $(tail -20 "$D/log/$name.out" "$D/log/forkrun.out")"
+  forkrun "$name" seq "$modules" "$jobs" || die "$name failed$(last_lines "$D/log/$name.out" "$D/log/forkrun.out")"
 }
 daemon_job() { # service module configuration [queue to wait for]
   local wait=""
@@ -93,12 +93,12 @@ start_nova() { # name service... : from one import
   for service in "$@"; do jobs="$jobs${jobs:+, }$(nova_job "$service")"; done
   forkrun "$name" daemon "nova.cmd.conductor nova.cmd.compute nova.cmd.scheduler nova.cmd.api_os_compute nova.objects.instance nova.db.main.api
     testbed_nova openstack neutronclient.v2_0.client glanceclient kombu oslo_messaging._drivers.impl_rabbit" "$jobs" ||
-    die "nova does not start: $(tail -20 "$D/log/forkrun.out")"
+    die "nova does not start$(last_lines "$D/log/forkrun.out")"
 }
 start_cinder() {
   forkrun cinder daemon "cinder.cmd.scheduler cinder.cmd.volume cinder.db.sqlalchemy.api kombu oslo_messaging._drivers.impl_rabbit" \
     "$(daemon_job cinder-scheduler cinder.cmd.scheduler cinder.conf), $(daemon_job cinder-volume cinder.cmd.volume cinder.conf cinder-scheduler)" ||
-    die "cinder does not start: $(tail -20 "$D/log/forkrun.out")"
+    die "cinder does not start$(last_lines "$D/log/forkrun.out")"
 }
 wait_services() {
   openstack_wait_http placement "$OPENSTACK_PORT_PLACEMENT"
@@ -128,7 +128,7 @@ openstack_cold_start() { # from empty databases to a seeded cloud
   wait $waiting
   start_keystone
   manage placement-manage placement.cmd.manage placement.cmd.manage:main --config-file "$D/etc/placement/placement.conf" db sync
-  "$BIN/python" "$HERE/openstack/neutron_create_all.py" "$(database_url neutron)" >"$D/log/neutron-manage.out" 2>&1 || die "no tables for Neutron: $(tail -20 "$D/log/neutron-manage.out")"
+  "$BIN/python" "$HERE/openstack/neutron_create_all.py" "$(database_url neutron)" >"$D/log/neutron-manage.out" 2>&1 || die "no tables for Neutron$(last_lines "$D/log/neutron-manage.out")"
   manage glance-manage glance.cmd.manage glance.cmd.manage:main --config-file "$D/etc/glance-api.conf" db_sync
   manage cinder-manage "cinder.cmd.manage cinder.db.migration" cinder.cmd.manage:main --config-file "$D/etc/cinder.conf" db sync
   openstack_wait_http keystone "$OPENSTACK_PORT_KEYSTONE"
@@ -141,7 +141,7 @@ openstack_cold_start() { # from empty databases to a seeded cloud
   "$BIN/python" "$HERE/openstack/seed.py" resources
   "$BIN/python" "$HERE/openstack/wait_compute.py"
 }
-openstack_warm_start() { # from the template; what it says about ports, paths and addresses is mended first
+openstack_warm_start() { # from the template; what it says about ports, paths and addresses is corrected first
   start_rabbit
   start_mariadb
   openstack_relocate

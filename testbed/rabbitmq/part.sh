@@ -83,12 +83,12 @@ CONF
   echo '[].' >"$D/enabled_plugins"
   rabbitmq_inside
   alive "$D/epmd.pid" >/dev/null || spawn "$D/epmd.pid" "$D/log/epmd.out" "${INSIDE[@]}" epmd -address 127.0.0.1 -port "$epmd"
-  until connects "$epmd"; do alive "$D/epmd.pid" >/dev/null || die "epmd ended: $(tail -5 "$D/log/epmd.out")"; sleep 0.02; done
+  until connects "$epmd"; do alive "$D/epmd.pid" >/dev/null || die "rabbitmq$1's epmd ended"; sleep 0.02; done
   spawn "$D/broker.pid" "$D/log/broker.out" "${INSIDE[@]}" /usr/lib/rabbitmq/bin/rabbitmq-server -noinput
   end=$((SECONDS + 120))
   until rabbitmq_answers "$port"; do
-    alive "$D/broker.pid" >/dev/null || die "rabbitmq$1 ended: $(tail -20 "$D/log/broker.out" "$D/log/rabbitmq.log" 2>/dev/null)"
-    [ $SECONDS -lt $end ] || die "rabbitmq$1 does not answer on port $port: see $D/log"
+    alive "$D/broker.pid" >/dev/null || die "rabbitmq$1 ended"
+    [ $SECONDS -lt $end ] || die "rabbitmq$1 does not answer on port $port$(last_lines "$D/log/broker.out" "$D/log/rabbitmq.log")"
     sleep 0.1
   done
   cat >"$D/env" <<ENV
