@@ -29,8 +29,8 @@ impl ExecutorHarness for Ansible {
             StageBehavior::Fails => (stage("fails.yml"), local_node()),
             StageBehavior::Prints(50) => (stage("prints_50.yml"), local_node()),
             StageBehavior::Prints(_) => (stage("prints_300.yml"), local_node()),
-            StageBehavior::Lasts => (stage("runs_for_minutes.yml"), local_node()),
-            StageBehavior::MeetsNobody => (stage("passes.yml"), nobody()),
+            StageBehavior::RunsForMinutes => (stage("runs_for_minutes.yml"), local_node()),
+            StageBehavior::NodeUnreachable => (stage("passes.yml"), nobody()),
             StageBehavior::CannotRun => (stage("no_such_playbook.yml"), local_node()),
         })
     }

@@ -45,7 +45,7 @@ impl RealGerrit {
 #[async_trait]
 impl source::Harness for RealGerrit {
     /// In turn as `gerrit review` and as the web UI comments: the two look different in a query.
-    async fn happen(&mut self, text: &str) {
+    async fn comment(&mut self, text: &str) {
         self.said += 1;
         let (number, patchset) = (self.change.number, self.change.patchset);
         if self.in_web_ui && self.said.is_multiple_of(2) {
@@ -65,7 +65,7 @@ impl source::Harness for RealGerrit {
         false
     }
 
-    async fn cut(&mut self) -> bool {
+    async fn disconnect(&mut self) -> bool {
         self.proxy.refuse(true);
         self.proxy.cut();
         true
@@ -98,7 +98,7 @@ const RECORDED: &str = include_str!("payloads/stream-3.10.jsonl");
 
 #[async_trait]
 impl source::Harness for Recorded {
-    async fn happen(&mut self, text: &str) {
+    async fn comment(&mut self, text: &str) {
         let line = RECORDED.lines().find(|line| line.contains("\"Patch Set 1:\\n\\nrecheck\"")).unwrap();
         self.0.extend_from_slice(line.replace("\\n\\nrecheck\"", &format!("\\n\\n{text}\"")).as_bytes());
         self.0.push(b'\n');
@@ -116,7 +116,7 @@ impl source::Harness for Recorded {
         true
     }
 
-    async fn nonsense(&mut self) -> bool {
+    async fn send_invalid(&mut self) -> bool {
         for line in ["{\"type\":\"comment-added\"}\n", "{\"type\":\"comm\n", "\u{0}\u{1}\n", "[]\n", "\n"] {
             self.0.extend_from_slice(line.as_bytes());
         }
@@ -145,12 +145,12 @@ impl report::Harness for Reviews {
         job_on(&self.server.push_change(&self.project, "master", &[("a.txt", "a\n")]))
     }
 
-    async fn spoken_of(&self, job: &Job) -> usize {
+    async fn report_count(&self, job: &Job) -> usize {
         let messages = self.server.messages(job.change.number.0);
         messages.iter().filter(|message| message.author == "acme-ci").count()
     }
 
-    fn remembers(&self) -> bool {
+    fn survives_restart(&self) -> bool {
         true
     }
 }
@@ -191,12 +191,12 @@ impl report::Harness for DryRun {
         samples::job_on(self.jobs, "cinder-tempest-acme")
     }
 
-    async fn spoken_of(&self, job: &Job) -> usize {
+    async fn report_count(&self, job: &Job) -> usize {
         let text = std::fs::read_to_string(self.folder.path().join("comments")).unwrap_or_default();
         text.matches(&pushbutton_gerrit::message::dedup_footer(&job.id)).count()
     }
 
-    fn remembers(&self) -> bool {
+    fn survives_restart(&self) -> bool {
         true
     }
 }

@@ -58,7 +58,7 @@ impl Proxies {
     pub(crate) fn before(servers: &Servers, processes: &[Target]) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let proxy = |server: String| Arc::new(runtime.block_on(Proxy::before(&server)).unwrap());
+        let proxy = |server: String| Arc::new(runtime.block_on(Proxy::start(&server)).unwrap());
         let proxies =
             |server: String| processes.iter().map(|target| (*target, proxy(server.clone()))).collect();
         let gerrit = proxies(format!("127.0.0.1:{}", servers.gerrit.read().unwrap().ssh_port));
