@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::control_messages::MessageRecord;
 use super::dead_letters::Letter;
-use super::jobs::{JobRecord, JobStatus};
 use super::ids::{EventKey, JobKey};
+use super::jobs::{JobRecord, JobStatus};
 use super::state_machine::{Arrival, Leader, State};
 
 /// All that later entries are judged by. Lists are in order, oldest first.
