@@ -28,7 +28,12 @@ impl Check for AmqpConfig {
     async fn check(&self) -> Vec<Finding> {
         let uris = match self.validate().and_then(|()| self.uris()) {
             Ok(uris) => uris,
-            Err(error) => return vec![Finding::fail(error.to_string(), "fix the rabbitmq section of the configuration")],
+            Err(error) => {
+                return vec![Finding::fail(
+                    error.to_string(),
+                    "fix the rabbitmq section of the configuration",
+                )];
+            }
         };
         let mut findings = Vec::new();
         let mut first = None;
@@ -111,8 +116,7 @@ fn property(frame: &[u8], key: &str) -> Option<String> {
 }
 
 fn judge(address: &str, frame: &[u8]) -> Finding {
-    let (Some(product), Some(version)) = (property(frame, "product"), property(frame, "version"))
-    else {
+    let (Some(product), Some(version)) = (property(frame, "product"), property(frame, "version")) else {
         return Finding::fail(
             format!("RabbitMQ: the server at {address} is not an AMQP 0-9-1 broker"),
             "check host and port of rabbitmq.url",

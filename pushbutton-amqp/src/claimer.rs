@@ -116,7 +116,8 @@ impl Claimer {
             run: run.clone(),
             lease_ms: lease_ms(&self.shared),
         };
-        let mut granted = GrantedClaim { job, run, end: start + lease, unused: Some(self.unused_sender.clone()) };
+        let mut granted =
+            GrantedClaim { job, run, end: start + lease, unused: Some(self.unused_sender.clone()) };
         match commit(&self.shared, claim, granted.end).await {
             Ok(Outcome::Accepted) => {}
             // Another participant was faster.

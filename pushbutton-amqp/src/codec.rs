@@ -21,7 +21,9 @@ const PERSISTENT: u8 = 2;
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum Unreadable {
     /// It was written by a newer version of this crate.
-    #[error("its format version is {0}, and this program reads versions up to {FORMAT}: upgrade this program")]
+    #[error(
+        "its format version is {0}, and this program reads versions up to {FORMAT}: upgrade this program"
+    )]
     Newer(i64),
     /// It was not written by this crate, or was damaged.
     #[error("{0}")]

@@ -156,10 +156,16 @@ impl AmqpConfig {
         }
         // A request that times out must fail, and the connection be replaced, while the holder's lease still lasts.
         if self.holder_lease() <= self.timeout.0 * 2 {
-            return Err(wrong("lease", "is too short: four fifths of it must be more than twice rabbitmq.timeout"));
+            return Err(wrong(
+                "lease",
+                "is too short: four fifths of it must be more than twice rabbitmq.timeout",
+            ));
         }
         if self.holder_leader_lease() <= self.timeout.0 {
-            return Err(wrong("leader_lease", "is too short: four fifths of it must be more than rabbitmq.timeout"));
+            return Err(wrong(
+                "leader_lease",
+                "is too short: four fifths of it must be more than rabbitmq.timeout",
+            ));
         }
         if self.max_lost_leases == 0 {
             return Err(wrong("max_lost_leases", "must be at least 1"));
@@ -167,7 +173,10 @@ impl AmqpConfig {
         let encrypted = uris.iter().all(|uri| uri.scheme == AMQPScheme::AMQPS);
         for (key, file) in [("ca", &self.ca), ("client_cert", &self.client_cert)] {
             if file.is_some() && !encrypted {
-                return Err(wrong(key, "has no effect with amqp://: use amqps:// in rabbitmq.url, or leave it out"));
+                return Err(wrong(
+                    key,
+                    "has no effect with amqp://: use amqps:// in rabbitmq.url, or leave it out",
+                ));
             }
         }
         if self.client_cert.is_some() != self.client_key.is_some() {
@@ -179,7 +188,10 @@ impl AmqpConfig {
         if let Some(management) = &self.management {
             let is_http = management.expose_secret().parse::<reqwest::Url>();
             if !is_http.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some()) {
-                return Err(wrong("management", "must look like http://HOST:15672 or https://USER:PASSWORD@HOST:15671"));
+                return Err(wrong(
+                    "management",
+                    "must look like http://HOST:15672 or https://USER:PASSWORD@HOST:15671",
+                ));
             }
         }
         Ok(())
@@ -207,7 +219,9 @@ impl AmqpConfig {
         let password = |url: &SecretString| {
             let url = url.expose_secret();
             let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next();
-            authority.and_then(|authority| authority.rsplit_once('@')).is_some_and(|(user, _)| user.contains(':'))
+            authority
+                .and_then(|authority| authority.rsplit_once('@'))
+                .is_some_and(|(user, _)| user.contains(':'))
         };
         match self.auth {
             Some(auth) => auth == AmqpAuth::External,

@@ -71,7 +71,9 @@ fn an_invalid_value_is_named() {
     assert!(with(|c| c.timeout = HumanDuration::secs(0)).contains("rabbitmq.timeout"));
     assert!(with(|c| c.max_lost_leases = 0).contains("rabbitmq.max_lost_leases"));
     assert!(with(|c| c.ca = Some("ca.pem".into())).contains("rabbitmq.ca has no effect with amqp://"));
-    assert!(with(|c| c.management = Some(SecretString::from("rabbit:15672"))).contains("rabbitmq.management"));
+    assert!(
+        with(|c| c.management = Some(SecretString::from("rabbit:15672"))).contains("rabbitmq.management")
+    );
     assert!(parse(r#"{"url": "amqp://x", "leese": "1m"}"#).unwrap_err().to_string().contains("leese"));
 }
 

@@ -14,7 +14,8 @@ use crate::supervise::{ConnectionState, closed};
 /// Control messages of the last day, then all that come.
 pub(crate) fn listen(tasks: Arc<Tasks>) -> ControlMessages {
     let changes = tasks.shared().changes();
-    let listener = Listener { tasks, changes, delivered: HashSet::new(), newest: None, pending: VecDeque::new() };
+    let listener =
+        Listener { tasks, changes, delivered: HashSet::new(), newest: None, pending: VecDeque::new() };
     Box::pin(stream::unfold(Some(listener), |listener| async {
         let mut listener = listener?;
         let next = listener.next().await;
@@ -42,7 +43,9 @@ impl Listener {
             while let Some(text) = self.pending.pop_front() {
                 match serde_json::from_str(&text) {
                     Ok(message) => return Ok(message),
-                    Err(error) => tracing::warn!("skipping a control message that is not understood: {error}"),
+                    Err(error) => {
+                        tracing::warn!("skipping a control message that is not understood: {error}")
+                    }
                 }
             }
             self.changes.mark_unchanged();

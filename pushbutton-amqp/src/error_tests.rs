@@ -16,8 +16,7 @@ fn refusals_are_permanent_and_say_what_to_do() {
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED),
         "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile.",
     );
-    let vhost =
-        answer(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED), "NOT_ALLOWED - vhost nope not found");
+    let vhost = answer(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED), "NOT_ALLOWED - vhost nope not found");
     let tls = io("invalid peer certificate: UnknownIssuer");
     for (error, remedy) in [(login, "password"), (vhost, "list_vhosts"), (tls, "rabbitmq.ca")] {
         let error = from_lapin(error);

@@ -90,13 +90,21 @@ impl LeaderElection {
             leadership.cancel();
         }
         let stop = self.tasks.stopping();
-        let acquired = stop.run_until_cancelled(acquire(&mut self.candidate)).await.unwrap_or_else(|| Err(closed()));
+        let acquired =
+            stop.run_until_cancelled(acquire(&mut self.candidate)).await.unwrap_or_else(|| Err(closed()));
         let end = acquired.map_err(|error| error.during("leader_election::lead"))?;
-        let candidate = std::mem::replace(&mut self.candidate, Candidate::new(Arc::clone(self.tasks.shared())));
+        let candidate =
+            std::mem::replace(&mut self.candidate, Candidate::new(Arc::clone(self.tasks.shared())));
         self.leadership = Some(stop.clone());
         let (lease, renewed) = watch::channel(end);
         self.tasks.shared().spawn_background(renew(candidate, lease, stop.clone()));
-        Ok(Leadership { renewed, end, stop: stop.clone(), _step_down: stop.drop_guard(), _tasks: Arc::clone(&self.tasks) })
+        Ok(Leadership {
+            renewed,
+            end,
+            stop: stop.clone(),
+            _step_down: stop.drop_guard(),
+            _tasks: Arc::clone(&self.tasks),
+        })
     }
 }
 
@@ -183,5 +191,6 @@ impl Leadership {
 /// Waits until then. The timer may fire late, so each poll looks at the clock.
 async fn reached(end: Instant) {
     let mut timer = std::pin::pin!(sleep_until(end));
-    poll_fn(|context| if Instant::now() >= end { Poll::Ready(()) } else { timer.as_mut().poll(context) }).await;
+    poll_fn(|context| if Instant::now() >= end { Poll::Ready(()) } else { timer.as_mut().poll(context) })
+        .await;
 }

@@ -4,12 +4,12 @@ mod config;
 mod error;
 
 // The job queue: inbox -> log -> claim.
-mod queue;
-mod publish;
-mod ingest;
-mod claimer;
 mod claim;
+mod claimer;
 mod control_messages;
+mod ingest;
+mod publish;
+mod queue;
 
 // What handlers share.
 mod event_store;

@@ -128,29 +128,38 @@ fn judge(object: Object, name: &str, policy: &Map<String, Value>) -> Vec<Finding
         }
     }
     if findings.is_empty() {
-        let which = if harmless.is_empty() { "none".to_owned() } else { harmless.join(", ") + ", harmless here" };
+        let which =
+            if harmless.is_empty() { "none".to_owned() } else { harmless.join(", ") + ", harmless here" };
         findings.push(Finding::ok(format!("RabbitMQ policies of {name}: {which}")));
     }
     findings
 }
 
 /// Whether a key of a policy does harm to an object: whether it can lose open jobs of a running installation, and why.
-fn harm(object: Object, key: &str, value: &Value, policy: &Map<String, Value>) -> Option<(bool, &'static str)> {
+fn harm(
+    object: Object,
+    key: &str,
+    value: &Value,
+    policy: &Map<String, Value>,
+) -> Option<(bool, &'static str)> {
     let number = value.as_i64().unwrap_or_default();
-    let refuses = policy.get("overflow").and_then(Value::as_str).is_some_and(|word| word.starts_with("reject"));
+    let refuses =
+        policy.get("overflow").and_then(Value::as_str).is_some_and(|word| word.starts_with("reject"));
     match (object, key) {
         (Object::Inbox, "message-ttl") => Some((
             false,
             "drops jobs that wait in the inbox for longer (ms). Running handlers and operators move jobs to the log at once, so this \
              happens while none of them runs, or while more than 4 MiB of jobs wait",
         )),
-        (Object::Inbox, "expires") => {
-            Some((false, "deletes the inbox and its jobs when no handler or operator has run for so long (ms)"))
-        }
+        (Object::Inbox, "expires") => Some((
+            false,
+            "deletes the inbox and its jobs when no handler or operator has run for so long (ms)",
+        )),
         // A refused job is published again by the handler.
-        (Object::Inbox, "max-length" | "max-length-bytes") if !refuses => {
-            Some((false, "drops the oldest jobs of a full inbox; with overflow=reject-publish handlers would wait instead"))
-        }
+        (Object::Inbox, "max-length" | "max-length-bytes") if !refuses => Some((
+            false,
+            "drops the oldest jobs of a full inbox; with overflow=reject-publish handlers would wait instead",
+        )),
         (Object::Inbox, "delivery-limit") if number < MIN_DELIVERIES => {
             Some((false, "drops a job whose import was interrupted so often by broken connections"))
         }

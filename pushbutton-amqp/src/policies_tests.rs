@@ -39,7 +39,9 @@ fn a_policy_that_can_drop_waiting_jobs_is_named() {
 
 #[test]
 fn a_policy_that_drops_the_log_too_early_is_a_failure() {
-    for policy in [json!({"max-age": "1h"}), json!({"max-age": "90m"}), json!({"max-length-bytes": 1_000_000})] {
+    for policy in
+        [json!({"max-age": "1h"}), json!({"max-age": "90m"}), json!({"max-length-bytes": 1_000_000})]
+    {
         assert_eq!(only(Object::Log, policy.clone()), Level::Fail, "{policy}");
     }
     for policy in [

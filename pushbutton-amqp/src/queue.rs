@@ -173,8 +173,9 @@ impl Queue for AmqpQueue {
 
     async fn broadcast(&self, message: &ControlMessage) -> Result<()> {
         let broadcasting = async {
-            let text = serde_json::to_string(message)
-                .map_err(|error| Error::permanent(ErrorKind::Unexpected, "cannot be written as JSON").because(error))?;
+            let text = serde_json::to_string(message).map_err(|error| {
+                Error::permanent(ErrorKind::Unexpected, "cannot be written as JSON").because(error)
+            })?;
             let shared = &self.tasks.shared;
             commit(shared, Op::Broadcast { message: text }, shared.deadline()).await.map(drop)
         };
@@ -221,7 +222,9 @@ impl DeadLetters for AmqpQueue {
             let replica = shared.replica();
             let letters = replica.state().ok_or_else(not_ready)?.dead.iter().take(limit);
             let letter = |letter: &Letter| {
-                DeadLetter::new(letter.id(), letter.why.clone()).with_job(letter.job.clone()).with_at(letter.at)
+                DeadLetter::new(letter.id(), letter.why.clone())
+                    .with_job(letter.job.clone())
+                    .with_at(letter.at)
             };
             Ok(letters.map(letter).collect())
         };
@@ -239,7 +242,9 @@ impl DeadLetters for AmqpQueue {
             let op = Op::Requeue { letter: letter.id(), at: letter.at };
             Ok(commit(&self.tasks.shared, op, until).await? == Outcome::Accepted)
         };
-        requeuing.await.map_err(|error: Error| error.during("dead_letters::requeue").with("letter", shortened(id)))
+        requeuing
+            .await
+            .map_err(|error: Error| error.during("dead_letters::requeue").with("letter", shortened(id)))
     }
 
     async fn remove(&self, id: &str) -> Result<bool> {
@@ -249,6 +254,8 @@ impl DeadLetters for AmqpQueue {
             let op = Op::RemoveLetter { letter: letter.id(), at: letter.at };
             Ok(commit(&self.tasks.shared, op, until).await? == Outcome::Accepted)
         };
-        removing.await.map_err(|error: Error| error.during("dead_letters::remove").with("letter", shortened(id)))
+        removing
+            .await
+            .map_err(|error: Error| error.during("dead_letters::remove").with("letter", shortened(id)))
     }
 }

@@ -215,5 +215,8 @@ pub(crate) async fn channel(connection: &Connection) -> Result<Channel> {
 
 pub(crate) async fn send(channel: &Channel, queue: &ShortString, body: &[u8]) -> Result<PublisherConfirm> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    channel.basic_publish("".into(), queue.clone(), options, body, codec::properties()).await.map_err(from_lapin)
+    channel
+        .basic_publish("".into(), queue.clone(), options, body, codec::properties())
+        .await
+        .map_err(from_lapin)
 }

@@ -300,7 +300,10 @@ async fn read_entry(shared: &Shared, delivery: &Delivery) -> Result<()> {
     let (entry, offset) = match (entry, offset) {
         (Ok(entry), Some(offset)) => (entry, offset),
         (Err(newer @ Unreadable::Newer(_)), _) => {
-            return Err(Error::permanent(ErrorKind::Protocol, format!("an entry of the log cannot be read: {newer}")));
+            return Err(Error::permanent(
+                ErrorKind::Protocol,
+                format!("an entry of the log cannot be read: {newer}"),
+            ));
         }
         (Err(Unreadable::Malformed(why)), _) => {
             tracing::warn!("skipping a message in the log that is not an entry: {why}");

@@ -30,7 +30,9 @@ struct Queues {
 
 impl Queues {
     async fn new(version: Version, suite: &str) -> Self {
-        let url = tokio::task::spawn_blocking(move || rabbitmq(version).url.clone()).await.expect("the broker is up");
+        let url = tokio::task::spawn_blocking(move || rabbitmq(version).url.clone())
+            .await
+            .expect("the broker is up");
         Self { url, prefix: common::prefix(suite), prefixes: Mutex::default() }
     }
 
@@ -59,7 +61,10 @@ async fn dead_letter_suite(version: Version) {
 
 async fn event_store_suite(version: Version) {
     let queues = Queues::new(version, "events").await;
-    event_store::all(async |name: &str| Arc::new(queues.open(name).await.event_store()) as Arc<dyn EventStore>).await;
+    event_store::all(async |name: &str| {
+        Arc::new(queues.open(name).await.event_store()) as Arc<dyn EventStore>
+    })
+    .await;
     queues.delete().await;
 }
 

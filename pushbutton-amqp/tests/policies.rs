@@ -43,7 +43,8 @@ async fn policies(config: &AmqpConfig, wanted: impl Fn(&[Finding]) -> bool) -> V
 
 async fn policies_are_read(version: Version) {
     let port = common::free_port();
-    let advanced = format!("{{rabbitmq_management, [{{tcp_config, [{{port, {port}}}, {{ip, \"127.0.0.1\"}}]}}]}}");
+    let advanced =
+        format!("{{rabbitmq_management, [{{tcp_config, [{{port, {port}}}, {{ip, \"127.0.0.1\"}}]}}]}}");
     let broker = block_in_place(|| Broker::private_with(version, "", &advanced));
     let mut config = common::config(&broker.url, "ci", Duration::from_secs(30));
     config.management = Some(SecretString::from(format!("http://127.0.0.1:{port}")));
@@ -60,16 +61,23 @@ async fn policies_are_read(version: Version) {
     assert!(none[0].what.ends_with("policies of ci.jobs: none"), "{none:?}");
     assert!(none[1].what.ends_with("policies of ci.log: none"), "{none:?}");
 
-    set_policy(&broker, "short", "^ci", r#"{"message-ttl": 60000, "max-length": 1000000, "overflow": "reject-publish"}"#);
+    set_policy(
+        &broker,
+        "short",
+        "^ci",
+        r#"{"message-ttl": 60000, "max-length": 1000000, "overflow": "reject-publish"}"#,
+    );
     let short = policies(&config, |findings| findings[0].level == Level::Warn).await;
     assert!(short[0].what.contains("ci.jobs: message-ttl=60000 drops jobs"), "{short:?}");
     assert_eq!(short.len(), 2, "max-length refuses jobs and loses none: {short:?}");
     assert_eq!(short[1].level, Level::Ok, "a stream has no message-ttl: {short:?}");
 
     set_policy(&broker, "short", "^ci", r#"{"max-age": "1h"}"#);
-    let aged = policies(&config, |findings| findings[0].level == Level::Ok && findings[1].level == Level::Fail).await;
+    let aged =
+        policies(&config, |findings| findings[0].level == Level::Ok && findings[1].level == Level::Fail)
+            .await;
     assert!(aged[1].what.contains(r#"ci.log: max-age="1h" drops entries of the log"#), "{aged:?}");
-    assert!(aged[0].what.contains("max-age=\"1h\", harmless here"), "a quorum queue has no max-age: {aged:?}");
+    assert!(aged[0].what.ends_with("policies of ci.jobs: none"), "a quorum queue has no max-age: {aged:?}");
     assert!(!format!("{aged:?}").contains("guest"), "no login is shown");
     queue.close().await;
 }

@@ -67,7 +67,10 @@ impl DeadLetters {
 
     /// Whether this letter is there, or another one of the same job.
     pub(super) fn holds(&self, letter: &Letter) -> bool {
-        letter.job.as_ref().map_or_else(|| self.kept.contains(letter), |job| self.has_job(JobKey::of(&job.id)))
+        letter
+            .job
+            .as_ref()
+            .map_or_else(|| self.kept.contains(letter), |job| self.has_job(JobKey::of(&job.id)))
     }
 
     pub(super) fn has_job(&self, key: JobKey) -> bool {

@@ -218,11 +218,8 @@ fn an_unreadable_message_has_an_id_and_no_job_to_requeue() {
 
     let first = (ids[0].clone(), AT);
     assert!(state.dead.find(&first.0).is_some_and(|letter| letter.why == "a"));
-    let taking = script([
-        (10, requeue(first.clone())),
-        (20, remove((ids[0].clone(), second()))),
-        (30, remove(first)),
-    ]);
+    let taking =
+        script([(10, requeue(first.clone())), (20, remove((ids[0].clone(), second()))), (30, remove(first))]);
     assert_eq!(play(&mut state, &taking), [Rejected, Rejected, Accepted]);
     assert_eq!(state.dead.len(), 2);
 }

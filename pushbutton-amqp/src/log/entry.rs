@@ -42,26 +42,68 @@ pub(crate) enum Op {
         unreadable: Vec<Letter>,
     },
     /// Claims a job that waits or whose lease ran out. Accepted if nothing happened to the job since that version.
-    Claim { job: JobId, expected_version: Version, run: RunId, lease_ms: u64 },
+    Claim {
+        job: JobId,
+        expected_version: Version,
+        run: RunId,
+        lease_ms: u64,
+    },
     /// Accepted while this run holds the job, as are the next four.
-    Renew { job: JobId, run: RunId },
+    Renew {
+        job: JobId,
+        run: RunId,
+    },
     /// Also accepted for a job that the state does not know.
-    Complete { job: JobId, run: RunId },
+    Complete {
+        job: JobId,
+        run: RunId,
+    },
     /// Counts a failed attempt. The job can be claimed at `due`, and at the latest `after_ms` after this was read.
-    Retry { job: JobId, run: RunId, due: Timestamp, after_ms: u64 },
-    HandBack { job: JobId, run: RunId },
-    Reject { job: JobId, run: RunId, why: String, at: Timestamp },
+    Retry {
+        job: JobId,
+        run: RunId,
+        due: Timestamp,
+        after_ms: u64,
+    },
+    HandBack {
+        job: JobId,
+        run: RunId,
+    },
+    Reject {
+        job: JobId,
+        run: RunId,
+        why: String,
+        at: Timestamp,
+    },
     /// Makes a dead letter of a job whose leases ran out too often. Accepted if nothing happened to it since that version.
-    DeadLetter { job: JobId, expected_version: Version, why: String, at: Timestamp },
+    DeadLetter {
+        job: JobId,
+        expected_version: Version,
+        why: String,
+        at: Timestamp,
+    },
     /// Makes a job of a dead letter again. Accepted if the letter of that time is still there, as is the next.
-    Requeue { letter: String, at: Timestamp },
+    Requeue {
+        letter: String,
+        at: Timestamp,
+    },
     /// Removes a dead letter; its job, if it has one, counts as completed.
-    RemoveLetter { letter: String, at: Timestamp },
+    RemoveLetter {
+        letter: String,
+        at: Timestamp,
+    },
     /// Acquires or renews the leader's lease. Accepted if there is no leader, if the candidate is the leader, or if the
     /// leader has not renewed since `expected_version`: its lease ran out.
-    Lead { candidate: EntryId, #[serde(default)] expected_version: Option<Version>, lease_ms: u64 },
+    Lead {
+        candidate: EntryId,
+        #[serde(default)]
+        expected_version: Option<Version>,
+        lease_ms: u64,
+    },
     /// The leader ends its lease.
-    StepDown { candidate: EntryId },
+    StepDown {
+        candidate: EntryId,
+    },
     /// Events that a handler has seen, and its position in the event stream. Always accepted; says which were new.
     Seen {
         #[serde(default)]
@@ -70,11 +112,18 @@ pub(crate) enum Op {
         position: Option<Position>,
     },
     /// A control message, as JSON text: participants that do not know its kind keep it all the same.
-    Broadcast { message: String },
+    Broadcast {
+        message: String,
+    },
     /// What its writer knew and the broker has lost with the end of the log. Adds what the state does not know.
-    Restore { lost: Box<Snapshot> },
+    Restore {
+        lost: Box<Snapshot>,
+    },
     /// The state before all entries after offset `as_of`, so that the broker can drop the beginning of the log.
-    Snapshot { as_of: u64, state: Box<Snapshot> },
+    Snapshot {
+        as_of: u64,
+        state: Box<Snapshot>,
+    },
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::ids::{JobKey, Version};
-use super::state_machine::{Arrival, lease_end, later};
+use super::state_machine::{Arrival, later, lease_end};
 
 /// How many completed jobs are remembered, so that they are not run again.
 pub(super) const MAX_COMPLETED: usize = 10_000;

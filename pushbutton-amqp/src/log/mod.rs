@@ -11,19 +11,19 @@ mod ids;
 /// What an entry does: the state, and the rules by which it changes.
 mod state_machine;
 
-/// Jobs: waiting, leased, completed.
-mod jobs;
-/// Jobs that nobody will run.
-mod dead_letters;
-/// What handlers have seen.
-mod seen_events;
 /// Control messages of the last day.
 mod control_messages;
+/// Jobs that nobody will run.
+mod dead_letters;
+/// Jobs: waiting, leased, completed.
+mod jobs;
+/// What handlers have seen.
+mod seen_events;
 
-/// The state in serialized form.
-mod snapshot;
 /// One participant's copy of the state.
 mod replica;
+/// The state in serialized form.
+mod snapshot;
 
 pub(crate) use control_messages::StoredMessage;
 pub(crate) use dead_letters::Letter;

@@ -83,7 +83,8 @@ fn a_snapshot_is_due_after_an_hour_whoever_wrote_the_entries() {
 #[test]
 fn a_writer_gets_the_outcome_of_its_entry() {
     let mut replica = caught_up(&[import(1)]);
-    let lead = |_| Entry::new(Op::Lead { candidate: EntryId::new(), expected_version: None, lease_ms: 9_000 });
+    let lead =
+        |_| Entry::new(Op::Lead { candidate: EntryId::new(), expected_version: None, lease_ms: 9_000 });
     let [entry, rival] = [0, 1].map(lead);
     let (mut mine, mut theirs) = (replica.expect(entry.id), replica.expect(rival.id));
     read(&mut replica, 1, &entry);

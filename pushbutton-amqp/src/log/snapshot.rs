@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::control_messages::MessageRecord;
 use super::dead_letters::Letter;
-use super::jobs::{JobRecord, JobStatus};
 use super::ids::{EventKey, JobKey};
+use super::jobs::{JobRecord, JobStatus};
 use super::state_machine::{Arrival, Leader, State};
 
 /// All that later entries are judged by. Lists are in order, oldest first.
@@ -88,7 +88,7 @@ impl State {
             };
             let is_leased = matches!(record.status, JobStatus::Leased { .. });
             let restores = is_leased && matches!(known.status, JobStatus::Waiting { .. });
-            restores.then(|| JobRecord { version: known.version, ..record })
+            restores.then_some(JobRecord { version: known.version, ..record })
         };
         let lost = Snapshot {
             jobs: mine.jobs.into_iter().filter_map(job).collect(),

@@ -99,7 +99,9 @@ impl State {
                 };
                 self.jobs.change(job, version, now, claim).into()
             }
-            Op::Renew { job, run } => self.jobs.change(job, version, now, |record| record.is_held_by(run)).into(),
+            Op::Renew { job, run } => {
+                self.jobs.change(job, version, now, |record| record.is_held_by(run)).into()
+            }
             Op::Retry { job, run, due, after_ms } => {
                 let retry = |record: &mut JobRecord| {
                     let held = record.is_held_by(run);

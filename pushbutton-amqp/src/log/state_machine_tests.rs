@@ -307,7 +307,11 @@ fn a_leader_renews_and_a_second_candidate_waits_for_the_end_of_its_lease() {
     assert_eq!((log.lead(other), log.leader()), (Rejected, Some(one)), "the renewal counts");
     log.pass(LEASE / 2);
     assert_eq!((log.lead(other), log.leader()), (Accepted, Some(other)));
-    assert_eq!(log.write(Op::Lead { candidate: one, expected_version: None, lease_ms: 1 }), Rejected, "too late");
+    assert_eq!(
+        log.write(Op::Lead { candidate: one, expected_version: None, lease_ms: 1 }),
+        Rejected,
+        "too late"
+    );
     assert_eq!(log.reread().leader().map(|(leader, _)| leader.candidate), Some(other));
 }
 
@@ -402,7 +406,10 @@ fn a_flood_of_control_messages_is_bounded() {
 fn what_the_broker_has_lost_is_restored() {
     let (mut log, mut short) = (Log::new(), Log::new());
     let prefix = [
-        Entry::new(Op::Import { jobs: vec![job_on(1, "tempest"), job_on(2, "tempest")], unreadable: Vec::new() }),
+        Entry::new(Op::Import {
+            jobs: vec![job_on(1, "tempest"), job_on(2, "tempest")],
+            unreadable: Vec::new(),
+        }),
         Entry::new(seen([1], Some(1))),
         Entry::new(Op::Broadcast { message: "1".into() }),
     ];

@@ -113,7 +113,8 @@ pub(crate) async fn publish_raw(channel: &Channel, queue: &str, format: Option<i
         headers.insert("pushbutton-format".into(), format.into());
     }
     let properties = BasicProperties::default().with_headers(headers);
-    let sent = channel.basic_publish("".into(), queue.into(), BasicPublishOptions::default(), body, properties);
+    let sent =
+        channel.basic_publish("".into(), queue.into(), BasicPublishOptions::default(), body, properties);
     assert!(sent.await.expect("it is sent").await.expect("it is answered").is_ack());
 }
 

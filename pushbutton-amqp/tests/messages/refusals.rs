@@ -43,7 +43,10 @@ async fn refusals_are_reported_at_once() {
         let (policies, others) = findings.split_last().unwrap();
         assert!(others.iter().all(|finding| finding.level == Level::Ok), "{findings:?}");
         let policies = policies.to_string();
-        assert!(policies.contains("rabbitmqctl list_policies -p /"), "the policies were not read: {policies}");
+        assert!(
+            policies.contains("rabbitmqctl list_policies -p /"),
+            "the policies were not read: {policies}"
+        );
         assert!(
             findings[0].what.contains("RabbitMQ 3.10.") || findings[0].what.contains("RabbitMQ 4."),
             "{findings:?}"

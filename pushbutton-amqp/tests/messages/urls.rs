@@ -26,7 +26,10 @@ async fn the_next_url_is_tried_when_one_fails() {
             closed.open();
         }
         let findings = config.check().await;
-        assert!(findings[0].level == Level::Fail && findings[0].to_string().contains("127.0.0.1:1/"), "{findings:?}");
+        assert!(
+            findings[0].level == Level::Fail && findings[0].to_string().contains("127.0.0.1:1/"),
+            "{findings:?}"
+        );
         assert_eq!(findings.iter().filter(|finding| finding.what.contains("login: accepted")).count(), 2);
         common::delete(&url, [&config.prefix]).await;
     }
