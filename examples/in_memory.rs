@@ -1,5 +1,5 @@
-//! A whole CI in one process and no server: two events go in, one of them is a recheck, one report comes out.
-//! Run it with `cargo run -p pushbutton-core --example in_memory`.
+//! A whole CI in one process without any server: two comments go in, one of them is a recheck, and one report comes out.
+//! Run it with `cargo run -p pushbutton-core --example in_memory`. It needs no other crate but tokio.
 
 #![expect(clippy::print_stdout, reason = "an example has something to show")]
 
@@ -7,73 +7,55 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pushbutton_core::memory::{
-    FakeStage, MemoryExecutor, MemoryProvisioner, MemoryReporter, MemorySource, sample,
+    FakeStage, MemoryExecutor, MemoryProvisioner, MemoryQueue, MemoryReporter, MemorySource,
 };
 use pushbutton_core::{
-    JobSpec, LogLocation, OnFailure, Pipeline, RunWhen, Shutdown, Stage, StageStatus, TestCounts, Triggers,
+    Account, Change, ChangeNumber, Event, EventId, EventKind, EventMatch, Handler, JobSpec, LogLocation,
+    Operator, Patchset, PatchsetNumber, Pipeline, Position, Result, Shutdown, Stage, StageStatus, TestCounts,
+    Timestamp, Trigger, Triggers,
 };
 
-/// Rules are data (`pushbutton_core::Trigger`). A configuration file would hold this one; here it is JSON.
-const RULE: &str = r#"{"name": "recheck", "on": {"comment": {"pattern": "^recheck"}}, "projects": ["openstack/*"], "jobs": ["unit"]}"#;
-
-/// What a job's name means: a kind of node, and stages on it.
-fn unit_job() -> pushbutton_core::Result<JobSpec> {
-    let stage = Stage {
-        name: "test".parse()?,
-        playbook: "test.yml".into(),
-        on_failure: OnFailure::Fail,
-        run: RunWhen::OnSuccess,
-        timeout: Duration::from_secs(60),
-        vars: Default::default(),
-    };
-    Ok(JobSpec {
-        name: "unit".parse()?,
-        node: "small".parse()?,
-        stages: vec![stage],
-        vars: Default::default(),
-        attempts: 3,
-        boot_timeout: Duration::from_secs(60),
-        timeout: Duration::from_secs(3600),
-    })
+/// A comment on patch set 2 of change 12345, as pushbutton-gerrit would yield it.
+fn comment(author: &str, text: &str) -> Result<Event> {
+    let (number, author) = (ChangeNumber(12345), Account::of(author));
+    let change = Change::new("openstack/cinder".parse()?, "master".parse()?, number);
+    let revision = "0123456789abcdef0123456789abcdef01234567".parse()?;
+    let patchset = Patchset::new(PatchsetNumber(2), revision, "refs/changes/45/12345/2".parse()?);
+    let id = EventId::comment(number, patchset.number, &author, text, 1);
+    let kind = EventKind::CommentAdded { author, text: text.into(), approvals: vec![] };
+    Ok(Event::new(id, Position::at(Timestamp::now()), kind, change, patchset))
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let triggers = Triggers::compile(vec![serde_json::from_str(RULE)?], vec!["acme-ci".into()])?;
-    // A finite source: the pipeline ends once these are done. A live one would be pushbutton-gerrit's.
-    let source =
-        MemorySource::of(vec![samples::comment("alice", "looks good"), samples::comment("bob", "recheck")]);
-    // An executor that runs no process: this function says what each stage does.
+async fn main() -> Result<()> {
+    // Whoever comments "recheck" on a change of OpenStack gets a run of the job "unit".
+    let recheck = EventMatch::Comment { pattern: "^recheck".into(), from: vec![] };
+    let trigger = Trigger::new("recheck", recheck, ["unit".parse()?]).with_projects(["openstack/*".into()]);
+    let triggers = Triggers::compile(vec![trigger], vec!["acme-ci".into()])?;
+    // The job: one stage on a small node.
+    let unit = JobSpec::new("small".parse()?).stage(Stage::new("test".parse()?, "test.yml"));
+    // A finite source: the pipeline ends once its jobs are done. A live one would be pushbutton-gerrit's.
+    let source = MemorySource::of(vec![comment("alice", "looks good")?, comment("bob", "recheck")?]);
+    // An executor that starts no process: this function says what each stage does.
     let executor = MemoryExecutor::new(|_stage, context| {
-        let mut script = FakeStage::ends(StageStatus::Passed).after(Duration::from_millis(20));
-        script.lines = vec![format!("testing {} at {}", context.job.target(), context.job.patchset.revision)];
-        script.outcome.tests = Some(TestCounts { passed: 212, failed: 0, skipped: 3 });
-        script
+        let mut fake = FakeStage::ends(StageStatus::Passed).after(Duration::from_millis(20));
+        fake.lines = vec![format!("testing {} at {}", context.job.target(), context.job.patchset.revision)];
+        fake.outcome.tests = Some(TestCounts::new(212, 0, 3));
+        fake
     });
-    let told = Arc::new(MemoryReporter::default());
 
-    let pipeline = Pipeline::builder()
-        .source(source)
-        .triggers(triggers)
-        .provisioner(Arc::new(MemoryProvisioner::default()))
-        .executor(Arc::new(executor))
-        .reporter(told.clone())
-        .job(unit_job()?)
-        .logs(LogLocation { dir: std::env::temp_dir(), url: None })
-        .build()?;
-    let (intake, tally) = pipeline.run(&Shutdown::new()).await?;
+    let (queue, reporter) = (MemoryQueue::default(), Arc::new(MemoryReporter::default()));
+    let handler = Handler::new(source, triggers, queue.clone());
+    let (cloud, logs) = (MemoryProvisioner::default(), LogLocation::new(std::env::temp_dir()));
+    let operator = Operator::new(queue, cloud, executor, [("unit".parse()?, unit)], logs)
+        .with_reporter(reporter.clone());
+    let (handled, worked) = Pipeline::new(handler, operator)?.run(&Shutdown::new()).await?;
 
-    println!("{} events called for {} job; {} run finished", intake.events, intake.jobs, tally.finished);
-    for report in told.reports() {
-        let tests = report.tests.ok_or("the run counted no tests")?;
-        println!(
-            "{} on {}: {}, {} tests passed",
-            report.job.name,
-            report.job.target(),
-            report.verdict,
-            tests.passed
-        );
+    println!("{} events called for {} job; {} run finished", handled.events, handled.jobs, worked.finished);
+    for report in reporter.reports() {
+        let passed = report.tests.map_or(0, |tests| tests.passed);
+        println!("{} on {}: {}, {passed} tests passed", report.job.name, report.job.target(), report.verdict);
     }
-    assert_eq!((intake.events, intake.jobs, tally.finished, told.reports().len()), (2, 1, 1, 1));
+    assert_eq!((handled.events, handled.jobs, worked.finished, reporter.reports().len()), (2, 1, 1, 1));
     Ok(())
 }

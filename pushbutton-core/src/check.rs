@@ -5,7 +5,8 @@ use std::fmt;
 use async_trait::async_trait;
 use serde::Serialize;
 
-/// A part that can check its configuration and its connections before it is used. `pushbutton-bin check` runs every part's.
+/// A part that can check its configuration and its connections before it is used. `pushbutton-bin check` runs every
+/// part's.
 ///
 /// ```
 /// use pushbutton_core::check::{Check, Finding};

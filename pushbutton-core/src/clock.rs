@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
 
-/// Tells the time of day.
+/// Reads the time of day.
 pub trait Clock: Send + Sync + 'static {
     /// The time now, in UTC.
     fn now(&self) -> Timestamp;
@@ -21,19 +21,19 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands where it was put, for tests and replays.
+/// A clock that shows the time it was set to, for tests and replays.
 #[derive(Debug, Clone, Default)]
 pub struct FixedClock(Arc<AtomicI64>);
 
 impl FixedClock {
-    /// A clock that stands at this time.
+    /// A clock that always shows this time.
     pub fn at(time: Timestamp) -> Self {
         let clock = Self::default();
         clock.set(time);
         clock
     }
 
-    /// Moves it, to the millisecond.
+    /// Sets it, to the millisecond.
     pub fn set(&self, time: Timestamp) {
         self.0.store(time.as_millisecond(), Ordering::SeqCst);
     }

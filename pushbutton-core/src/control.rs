@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::job::Job;
 use crate::names::{ChangeNumber, JobId, JobName, PatchsetNumber};
 
-/// What a control message says. Acting on the same message twice does no harm.
+/// The content of a control message. Acting on the same message twice does no harm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "message")]
 #[non_exhaustive]

@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind};
 
-/// A duration that a configuration writes as `90s`, `45m`, `2h 30m` (jiff's friendly format), and people read as `2h 30m 00s`.
+/// A duration that a configuration writes as `90s`, `45m`, `2h 30m` (jiff's friendly format), and people read as `2h
+/// 30m 00s`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanDuration(pub Duration);
 

@@ -11,11 +11,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The configuration cannot work as it stands.
+    /// The configuration cannot work as it is.
     Config,
     /// The peer refused who we are: login, token, key or host key.
     Denied,
-    /// The thing asked for is not there.
+    /// The requested thing does not exist.
     NotFound,
     /// The peer has no room for it: quota, capacity, size limit.
     Exhausted,
@@ -113,8 +113,8 @@ impl Error {
         self
     }
 
-    /// Sets what people on the review may read about it, such as the cloud's own words. The innermost text wins. It must hold no
-    /// address or name of the lab that is not public.
+    /// Sets what people on the review may read about it, such as the cloud's own words. The innermost text wins. It
+    /// must hold no address or name of the lab that is not public.
     ///
     /// ```
     /// use pushbutton_core::{Error, ErrorKind};

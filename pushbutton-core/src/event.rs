@@ -1,4 +1,4 @@
-//! What happened upstream: events, and the changes and patch sets they speak of.
+//! What happened upstream: events, and the changes and patch sets that they concern.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 use crate::names::{BranchName, ChangeNumber, GitRef, PatchsetNumber, ProjectName, Revision, digest};
 use crate::setters::setters;
 
-/// One thing that happened upstream. The same happening always has the same [`EventId`], streamed or recovered by query.
+/// One thing that happened upstream. It always has the same [`EventId`], whether it came by the stream or by a query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Event {
     /// Identity, made of the event's content: Gerrit's events carry none of their own.
     pub id: EventId,
-    /// Where in the source this event lies; committed once all that it calls for is durable.
+    /// The event's position in the source; committed once all that it calls for is durable.
     pub position: Position,
-    /// The change it speaks of.
+    /// The change that it concerns.
     pub change: Change,
-    /// The patch set it speaks of.
+    /// The patch set that it concerns.
     pub patchset: Patchset,
     /// What happened.
     pub kind: EventKind,
@@ -41,7 +41,7 @@ pub enum EventKind {
         /// Who uploaded it.
         uploader: Account,
     },
-    /// Somebody commented, voted, or both.
+    /// A comment, a vote, or both.
     CommentAdded {
         /// Who commented.
         author: Account,
@@ -73,7 +73,7 @@ impl EventKind {
         }
     }
 
-    /// Who did it, where the event tells.
+    /// Who did it, where the event has it.
     pub fn actor(&self) -> Option<&Account> {
         match self {
             Self::PatchsetCreated { uploader } => Some(uploader),
@@ -145,7 +145,7 @@ setters!(Change {
     private / with_private: bool,
 });
 
-/// Where a change stands.
+/// The state of a change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[non_exhaustive]
@@ -155,7 +155,7 @@ pub enum ChangeStatus {
     New,
     /// In the branch.
     Merged,
-    /// Given up.
+    /// Abandoned.
     Abandoned,
 }
 
@@ -296,7 +296,8 @@ impl EventId {
         Self::of("patchset", change, patchset.number, &[patchset.revision.as_str()])
     }
 
-    /// A comment is known by its patch set, author and text, and by being the `nth` such (from 1): Gerrit gives it no id.
+    /// A comment is known by its patch set, author and text, and by being the `nth` such (from 1): Gerrit gives it no
+    /// id.
     pub fn comment(
         change: ChangeNumber,
         patchset: PatchsetNumber,

@@ -1,4 +1,4 @@
-//! A job: what the queue carries. And the filter by which an operator says which jobs it can run.
+//! A job, which is what the queue carries; and the filter that selects the jobs an operator can run.
 
 use std::collections::BTreeSet;
 
@@ -80,7 +80,7 @@ impl Job {
         Self { id, name, label: None, change, patchset, cause, created, failed_attempts: 0 }
     }
 
-    /// Whether a person asked for exactly this patch set on the command line.
+    /// Whether a person started it for exactly this patch set, on the command line.
     pub fn is_manual(&self) -> bool {
         self.cause.kind == Cause::MANUAL
     }

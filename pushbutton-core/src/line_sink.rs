@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 
 use crate::text::cut;
 
-/// Where a stage's lines go. Never blocks: when the reader is too slow, lines are dropped and counted, and the next one that fits
-/// is preceded by their number. The console log has all of them.
+/// Where a stage's lines go. Never blocks: when the reader is too slow, lines are dropped and counted, and the next
+/// one that fits is preceded by their number. The console log has all of them.
 #[derive(Debug, Clone)]
 pub struct LineSink {
     sender: mpsc::Sender<String>,

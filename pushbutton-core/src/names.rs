@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind};
 
-/// The longest name of any kind. Git itself allows a ref of 4,096 bytes; no honest project, branch or job comes near this.
+/// The longest name of any kind. Git itself allows a ref of 4,096 bytes; no honest project, branch or job comes near
+/// this.
 pub const MAX_NAME: usize = 255;
 
 macro_rules! checked_name {
@@ -68,7 +69,8 @@ macro_rules! checked_name {
     };
 }
 
-/// Letters, digits and a few marks; starts with a letter or digit. Safe as a path segment, a host name part and a metadata value.
+/// Letters, digits and a few marks; starts with a letter or digit. Safe as a path segment, a host name part and a
+/// metadata value.
 fn is_word(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
@@ -167,7 +169,8 @@ impl fmt::Display for PatchsetNumber {
     }
 }
 
-/// Hashes parts to 32 hexadecimal digits (half of SHA-256). Each part is prefixed by its length, so that parts cannot run together.
+/// Hashes parts to 32 hexadecimal digits (half of SHA-256). Each part is prefixed by its length, so that parts cannot
+/// run together.
 pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
     for part in parts {

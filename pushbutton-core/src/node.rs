@@ -49,7 +49,7 @@ pub struct Node {
     pub id: String,
     /// Its name, for people and inventories.
     pub name: String,
-    /// The label it was asked for by.
+    /// The label of the request.
     pub label: NodeLabel,
     /// Where SSH answers: an address or a host name.
     pub address: String,
@@ -60,8 +60,8 @@ pub struct Node {
     /// The private key file to log in with; none leaves it to the executor's defaults.
     #[serde(default)]
     pub key_file: Option<PathBuf>,
-    /// The node's host keys in OpenSSH's form (`ssh-ed25519 AAAA...`), learnt over a channel that the network cannot forge, or at first
-    /// contact. Pinned for the run.
+    /// The node's host keys in OpenSSH's form (`ssh-ed25519 AAAA...`), learnt over a channel that the network cannot
+    /// forge, or at first contact. Pinned for the run.
     #[serde(default)]
     pub host_keys: Vec<String>,
     /// Reached without SSH: the local machine, for demonstrations.

@@ -12,8 +12,8 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Growing delays with jitter and a cap.
 ///
-/// The delay before try *n* is drawn between half and the whole of `first * 2^(n-1)`, never above `cap`: clients that lost the
-/// same server do not reconnect at the same moment.
+/// The delay before try *n* is drawn between half and the whole of `first * 2^(n-1)`, never above `cap`: clients that
+/// lost the same server do not reconnect at the same moment.
 #[derive(Debug)]
 pub struct Backoff {
     first: Duration,
@@ -67,7 +67,8 @@ impl RetryPolicy {
     pub const UNTIL_SUCCESS: Self =
         Self { tries: 0, first: Duration::from_millis(500), cap: Duration::from_secs(60) };
 
-    /// Calls until it succeeds, fails permanently, or the tries are used up; the last error is then [`retried_out`](Error::retried_out).
+    /// Calls until it succeeds, fails permanently, or the tries are used up; the last error is then
+    /// [`retried_out`](Error::retried_out).
     ///
     /// # Cancel safety
     /// As cancel-safe as the call itself.

@@ -50,14 +50,14 @@ fn event(id: EventId, kind: EventKind) -> Event {
     Event { id, position: Position::at(AT), change: change(), patchset: patchset(), kind }
 }
 
-/// Somebody comments on it.
+/// A comment on it.
 pub fn comment(author: &str, text: &str) -> Event {
     let author = Account::of(author);
     let id = EventId::comment(change().number, patchset().number, &author, text, 1);
     event(id, EventKind::CommentAdded { author, text: text.into(), approvals: Vec::new() })
 }
 
-/// Somebody votes on it.
+/// A vote on it.
 pub fn vote(author: &str, vote: Approval) -> Event {
     let author = Account::of(author);
     let id = EventId::vote(change().number, patchset().number, &author, &vote, AT);

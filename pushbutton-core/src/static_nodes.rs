@@ -70,8 +70,8 @@ impl StaticNodeConfig {
 
 /// A fixed list of machines, each assigned to one run at a time.
 ///
-/// It changes nothing on a machine, and does not test whether it answers: an executor that cannot reach it reports that. Only this
-/// process knows which machines are assigned, so no two operators may list the same machine.
+/// It changes nothing on a machine, and does not test whether it answers: an executor that cannot reach it reports
+/// that. Only this process knows which machines are assigned, so no two operators may list the same machine.
 pub struct StaticNodes {
     machines: Vec<StaticNodeConfig>,
     assigned: Mutex<BTreeMap<RunId, (usize, Timestamp)>>,
@@ -82,7 +82,8 @@ impl StaticNodes {
     /// A pool of these machines.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], permanent: no machine at all, two of one name, or one that is neither local nor has an address.
+    /// [`ErrorKind::Config`], permanent: no machine at all, two of one name, or one that is neither local nor has an
+    /// address.
     pub fn new(machines: Vec<StaticNodeConfig>) -> Result<Self> {
         let refuse = |message: String| Err(Error::permanent(ErrorKind::Config, message).during("machines"));
         if machines.is_empty() {
@@ -235,9 +236,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_machine_serves_one_run_and_a_full_pool_is_a_temporary_matter() {
         let pool = StaticNodes::new(vec![machine("one"), machine("two")]).unwrap();
-        let first = pool.provision(&request(1)).await.unwrap();
-        assert_ne!(first.name, pool.provision(&request(1)).await.unwrap().name);
-        let error = pool.provision(&request(1)).await.unwrap_err();
+        let first = pool.provision(&request(1), &journal()).await.unwrap();
+        assert_ne!(first.name, pool.provision(&request(1), &journal()).await.unwrap().name);
+        let error = pool.provision(&request(1), &journal()).await.unwrap_err();
         assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::Exhausted, true));
     }
 }

@@ -18,8 +18,8 @@ pub fn cut_start(text: &str, max: usize) -> &str {
     &text[start..]
 }
 
-/// Whether a character changes how the text around it is shown: control characters, and marks that change the direction of text,
-/// with which hostile text can make a line read as something else (Unicode Technical Report 36).
+/// Whether a character changes how the text around it is shown: control characters, and marks that change the
+/// direction of text, with which hostile text can make a line read as something else (Unicode Technical Report 36).
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')

@@ -1,4 +1,5 @@
-//! The traits that backends implement: the five parts of a pipeline in the order in which the data flows, then the small ones.
+//! The traits that backends implement: the five parts of a pipeline in the order in which the data flows, then the
+//! small ones.
 //!
 //! | trait | its part | small traits beside it |
 //! |---|---|---|
@@ -8,9 +9,9 @@
 //! | [`Executor`] | runs stages on nodes | [`ChangeStatusLookup`]: is the patch set still current? |
 //! | [`Reporter`] | reports on the review, to the history, to chat | [`Alerter`]: calls the lab's own people |
 //!
-//! The documentation of a method is its contract. The suites of `pushbutton-testkit` check each bullet, on the in-memory parts of
-//! this crate, on the embedded SQLite parts and on the real backends alike. All traits are object-safe, and `Box<T>` and `Arc<T>`
-//! implement whatever `T` implements.
+//! The documentation of a method is its contract. The suites of `pushbutton-testkit` check each bullet, on the
+//! in-memory parts of this crate, on the embedded SQLite parts and on the real backends alike. All traits are
+//! object-safe, and `Box<T>` and `Arc<T>` implement whatever `T` implements.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,9 +23,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::check::{Check, Finding};
 use crate::control::ControlMessage;
 use crate::error::Result;
 use crate::event::{Event, EventId, Position};
+use crate::history::{RunHistory, RunRecord};
 use crate::job::{Job, JobFilter};
 use crate::line_sink::LineSink;
 use crate::names::{PatchsetNumber, RunId};
@@ -132,7 +135,8 @@ pub trait Queue: Send + Sync {
     /// # Contract
     /// - `Ok` means durable: the job survives the end of this process and of the broker.
     /// - Jobs are claimed in the order in which they were published, apart from retries and lost leases.
-    /// - Idempotent: a job that is queued, leased, completed or rejected already (by [`Job::id`]) is not run a second time.
+    /// - Idempotent: a job that is queued, leased, completed or rejected already (by [`Job::id`]) is not run a second
+    ///   time.
     /// - After an error the job may or may not be on the queue. Publishing it again is safe.
     async fn publish(&self, job: &Job) -> Result<()>;
 
@@ -166,7 +170,8 @@ pub trait Queue: Send + Sync {
     /// Lists the runs whose leases have not ended: what the orphan sweep must not touch.
     ///
     /// # Contract
-    /// - Complete: it holds every run whose claim was granted, on any machine, before this call began and has not ended since.
+    /// - Complete: it holds every run whose claim was granted, on any machine, before this call began and has not
+    ///   ended since.
     async fn leased_runs(&self) -> Result<Vec<RunId>>;
 }
 
@@ -180,7 +185,8 @@ pub trait Claim: Send + Sync {
     /// The claimed job.
     fn job(&self) -> &Job;
 
-    /// The run that the claim begins: a new id for each claim, known to the queue, so that leases protect nodes from the sweep.
+    /// The run that the claim begins: a new id for each claim, known to the queue, so that leases protect nodes from
+    /// the sweep.
     fn run(&self) -> &RunId;
 
     /// How long the lease lasts from the claim or the last renewal.
@@ -190,7 +196,8 @@ pub trait Claim: Send + Sync {
     ///
     /// # Contract
     /// - After `Ok` the lease lasts [`Claim::lease`] from the start of the call.
-    /// - [`ErrorKind::LeaseLost`](crate::ErrorKind::LeaseLost), permanent, once another operator may hold the job: stop the run at once.
+    /// - [`ErrorKind::LeaseLost`](crate::ErrorKind::LeaseLost), permanent, once another operator may hold the job:
+    ///   stop the run at once.
     /// - A temporary error leaves the lease as it is: try again before it ends.
     /// - Cancel-safe.
     async fn renew(&self) -> Result<()>;
@@ -241,7 +248,8 @@ impl QueueDepth {
     }
 }
 
-/// Lists and ends dead letters: jobs that were rejected, or could not be read. For people; the pipeline itself does not need it.
+/// Lists and ends dead letters: jobs that were rejected, or could not be read. For people; the pipeline itself does
+/// not need it.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
@@ -251,12 +259,14 @@ pub trait DeadLetters: Send + Sync {
     /// - Listing changes nothing.
     async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>>;
 
-    /// Puts a dead letter's job back on the queue with all its attempts available again. Returns whether there was such a letter.
+    /// Puts a dead letter's job back on the queue with all its attempts available again. Returns whether there was
+    /// such a letter.
     ///
     /// # Contract
     /// - `Ok(true)` means durable: the letter is gone, and the job waits to be claimed.
     /// - `Ok(false)` when no letter has this [`DeadLetter::id`]: another caller may have taken it.
-    /// - A letter whose job could not be read stays, with a permanent [`ErrorKind::Invalid`](crate::ErrorKind::Invalid).
+    /// - A letter whose job could not be read stays, with a permanent
+    ///   [`ErrorKind::Invalid`](crate::ErrorKind::Invalid).
     async fn requeue(&self, letter: &str) -> Result<bool>;
 
     /// Deletes a dead letter. Returns whether there was one.
@@ -326,13 +336,13 @@ setters!(DeadLetter { job / with_job: Option<Job>, at / with_at: Option<Timestam
 pub trait Provisioner: Send + Sync {
     /// Makes a node and waits until it accepts SSH connections.
     ///
-    /// A provisioner that makes something which outlives the process records it in `journal` first, so that a crash between the
-    /// request and the answer leaks nothing.
+    /// A provisioner that makes something which outlives the process records it in `journal` first, so that a crash
+    /// between the request and the answer leaks nothing.
     ///
     /// # Contract
     /// - Whatever it makes carries the owner and the run, from the first request on.
-    /// - Fails fast once the node cannot come up, with the cloud's own words ([`Error::for_people`](crate::Error::for_people)), and at
-    ///   the latest at the request's deadline.
+    /// - Fails fast once the node cannot come up, with the cloud's own words
+    ///   ([`Error::for_people`](crate::Error::for_people)), and at the latest at the request's deadline.
     /// - May fail or be dropped half-way: [`release`](Self::release) then deletes what was made.
     /// - Permanent errors are those that another attempt cannot fix (no such flavor). A full cloud is temporary.
     async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node>;
@@ -440,10 +450,11 @@ pub trait Executor: Send + Sync {
     /// Runs one stage to its end.
     ///
     /// # Contract
-    /// - Output goes to `lines` while it is written, in order, and to the console log in [`StageContext::log_dir`]. A slow or closed
-    ///   reader never blocks the stage.
-    /// - Ends within the stage's time limit (`TimedOut`), or soon after `cancel` (`Cancelled`): TERM to every process of the stage,
-    ///   output still read, KILL after a grace time. No process of the stage outlives the call, also when the call is dropped.
+    /// - Output goes to `lines` while it is written, in order, and to the console log in [`StageContext::log_dir`]. A
+    ///   slow or closed reader never blocks the stage.
+    /// - Ends within the stage's time limit (`TimedOut`), or soon after `cancel` (`Cancelled`): TERM to every process
+    ///   of the stage, output still read, KILL after a grace time. No process of the stage outlives the call, also
+    ///   when the call is dropped.
     /// - An unreachable node is `Unreachable`, whatever else failed.
     /// - What the stage does wrong is an outcome. An error means that the stage could not be run at all.
     async fn execute(
@@ -619,4 +630,12 @@ forward!(Reporter {
 });
 forward!(Alerter {
     async fn alert(&self, subject: &str, text: &str) -> Result<()>;
+});
+forward!(RunHistory {
+    async fn recent(&self, limit: usize) -> Result<Vec<RunRecord>>;
+    async fn verdicts(&self) -> Result<Vec<(String, u64)>>;
+    async fn last_success(&self) -> Result<Option<Timestamp>>;
+});
+forward!(Check {
+    async fn check(&self) -> Vec<Finding>;
 });

@@ -66,7 +66,8 @@ setters!(Trigger {
 pub enum EventMatch {
     /// A comment whose text matches.
     Comment {
-        /// A regular expression (the `regex` crate's syntax), searched in the text after Gerrit's header. Anchor it with `^`.
+        /// A regular expression (the `regex` crate's syntax), searched in the text after Gerrit's header. Anchor it
+        /// with `^`.
         pattern: String,
         /// Only from these accounts (login, address or full name); anybody when empty.
         #[serde(default)]
@@ -134,8 +135,8 @@ struct Rule {
 }
 
 impl Triggers {
-    /// Compiles the triggers. `own_accounts` are the names of our own account: its comments never trigger anything, since a CI that
-    /// reacts to its own comments loops.
+    /// Compiles the triggers. `own_accounts` are the names of our own account: its comments never trigger anything,
+    /// since a CI that reacts to its own comments loops.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for each pattern that does not compile: all of them, in one message.
@@ -175,8 +176,9 @@ impl Triggers {
         if jobs.is_empty() { Decision::Ignore(reasons) } else { Decision::Run(jobs) }
     }
 
-    /// Whether a comment matches the pattern of some trigger, whatever its other conditions. Such comments are counted even when they run
-    /// nothing: the next comment with the same text must be known as the second (see [`EventId::comment`](crate::EventId::comment)).
+    /// Whether a comment matches the pattern of some trigger, whatever its other conditions. Such comments are
+    /// counted even when they run nothing: the next comment with the same text must be known as the second (see
+    /// [`EventId::comment`](crate::EventId::comment)).
     pub fn matches_comment(&self, text: &str) -> bool {
         self.rules.iter().any(|rule| rule.pattern.as_ref().is_some_and(|pattern| pattern.is_match(text)))
     }
@@ -189,7 +191,8 @@ impl Triggers {
         })
     }
 
-    /// Whether any trigger could apply to this project and branch: to drop early what cannot matter, and for superseding.
+    /// Whether any trigger could apply to this project and branch: to drop early what cannot matter, and for
+    /// superseding.
     pub fn matches_project(&self, project: &str, branch: &str) -> bool {
         self.rules.iter().any(|rule| {
             (rule.trigger.projects.is_empty() || rule.projects.is_match(project))
@@ -197,7 +200,8 @@ impl Triggers {
         })
     }
 
-    /// Gerrit's names of the event types that the triggers need, for the server-side filter of `gerrit stream-events -s`.
+    /// Gerrit's names of the event types that the triggers need, for the server-side filter of `gerrit stream-events
+    /// -s`.
     pub fn event_types(&self) -> Vec<&'static str> {
         // Always needed: they supersede or cancel what runs.
         let mut types = vec!["patchset-created", "change-merged", "change-abandoned"];
@@ -253,7 +257,7 @@ impl Rule {
         match (&trigger.on, &event.kind) {
             (EventMatch::Comment { from, .. }, EventKind::CommentAdded { author, text, .. }) => {
                 if !from.is_empty() && !from.iter().any(|who| author.is(who)) {
-                    return Some(format!("{author} is none of {}", from.join(", ")));
+                    return Some(format!("{author} is not one of {}", from.join(", ")));
                 }
                 if !self.pattern.as_ref().is_some_and(|pattern| pattern.is_match(text)) {
                     return Some("the comment does not match".into());
@@ -264,7 +268,7 @@ impl Rule {
                 EventKind::CommentAdded { author, approvals, .. },
             ) => {
                 if !by.iter().any(|who| author.is(who)) {
-                    return Some(format!("{author} is none of {}", by.join(", ")));
+                    return Some(format!("{author} is not one of {}", by.join(", ")));
                 }
                 if !approvals.iter().any(|vote| vote.label == *label && vote.value >= *at_least) {
                     return Some(format!("no new {label} vote of {at_least:+} or more"));
@@ -276,10 +280,10 @@ impl Rule {
         }
         let change = &event.change;
         if !trigger.projects.is_empty() && !self.projects.is_match(change.project.as_str()) {
-            return Some(format!("project {} is none of {}", change.project, trigger.projects.join(", ")));
+            return Some(format!("project {} is not one of {}", change.project, trigger.projects.join(", ")));
         }
         if !trigger.branches.is_empty() && !self.branches.is_match(change.branch.as_str()) {
-            return Some(format!("branch {} is none of {}", change.branch, trigger.branches.join(", ")));
+            return Some(format!("branch {} is not one of {}", change.branch, trigger.branches.join(", ")));
         }
         if change.status != ChangeStatus::New {
             return Some(format!("change {} is closed", change.number));

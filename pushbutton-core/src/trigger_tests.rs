@@ -5,31 +5,26 @@ use crate::samples;
 /// Upstream Zuul's own recheck pattern (peers: openstack/project-config).
 const RECHECK: &str = r"(?i)^(Patch Set [0-9]+:)?( [\w\\+-]*)*(\n\n)?\s*recheck";
 
-fn trigger(on: On) -> Trigger {
-    Trigger {
-        name: "rule".into(),
-        on,
-        projects: vec!["openstack/cinder".into()],
-        branches: vec!["master".into(), "stable/*".into()],
-        skip_kinds: vec![PatchsetKind::NoCodeChange],
-        wip: false,
-        jobs: vec![JobName::new("tempest").unwrap()],
-    }
+fn trigger(on: EventMatch) -> Trigger {
+    Trigger::new("rule", on, [JobName::new("tempest").unwrap()])
+        .with_projects(["openstack/cinder".into()])
+        .with_branches(["master".into(), "stable/*".into()])
+        .with_skip_kinds([PatchsetKind::NoCodeChange])
 }
 
-fn decide(on: On, event: &Event) -> Decision {
+fn decide(on: EventMatch, event: &Event) -> Decision {
     Triggers::compile(vec![trigger(on)], vec!["acme-ci".into()]).unwrap().decide(event)
 }
 
-fn runs(on: On, event: &Event) -> bool {
+fn runs(on: EventMatch, event: &Event) -> bool {
     matches!(decide(on, event), Decision::Run(_))
 }
 
-fn recheck() -> On {
+fn recheck() -> EventMatch {
     EventMatch::Comment { pattern: RECHECK.into(), from: vec![] }
 }
 
-fn verified() -> On {
+fn verified() -> EventMatch {
     EventMatch::Approval { label: "Verified".into(), at_least: 1, by: vec!["zuul".into()] }
 }
 
@@ -111,7 +106,7 @@ fn two_rules_for_the_same_job_run_it_once_and_the_first_is_named() {
     let Decision::Run(jobs) = triggers.decide(&samples::comment("bob", "recheck")) else {
         panic!("must run")
     };
-    let jobs: Vec<_> = jobs.iter().map(|(job, rule)| (job.as_str(), rule.as_str())).collect();
+    let jobs: Vec<_> = jobs.iter().map(|job| (job.name.as_str(), job.trigger.as_str())).collect();
     assert_eq!(jobs, [("tempest", "rule"), ("unit", "other")]);
 }
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::StageName;
 
-/// How a run ended. Only [`Verdict::Failure`] blames the patch; all others but `Success` are about the lab or the change.
+/// How a run ended. Only [`Verdict::Failure`] blames the patch; all others but `Success` are about the lab or the
+/// change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict")]
 #[non_exhaustive]
@@ -37,7 +38,8 @@ pub enum Verdict {
     Skipped,
 }
 
-/// A vote on a review. Made only by [`Verdict::vote`], so that an infrastructure verdict can never become a negative one.
+/// A vote on a review. Made only by [`Verdict::vote`], so that an infrastructure verdict can never become a negative
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vote(i8);
 

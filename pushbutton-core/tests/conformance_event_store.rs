@@ -1,4 +1,4 @@
-//! The ledger in memory keeps the contract of `EventStore`.
+//! The event store in memory keeps the contract of `EventStore`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -10,9 +10,9 @@ use pushbutton_testkit::conformance::event_store;
 #[tokio::test]
 async fn the_memory_ledger_keeps_the_contract() {
     let all = Mutex::new(HashMap::<String, Arc<MemoryEventStore>>::new());
-    ledger::all(async |name: &str| {
-        let ledger = all.lock().unwrap().entry(name.to_owned()).or_default().clone();
-        ledger as Arc<dyn EventStore>
+    event_store::all(async |name: &str| {
+        let store = all.lock().unwrap().entry(name.to_owned()).or_default().clone();
+        store as Arc<dyn EventStore>
     })
     .await;
 }

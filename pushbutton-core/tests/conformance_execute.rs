@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use pushbutton_core::memory::{FakeStage, MemoryExecutor};
-use pushbutton_core::{Executor, Node, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus};
+use pushbutton_core::{Executor, Node, Stage, StageContext, StageOutcome, StageStatus};
 use pushbutton_testkit::conformance::execute::{self, ExecutorHarness, StageBehavior, context_at};
 
 struct Memory(MemoryExecutor);
@@ -18,19 +18,12 @@ impl ExecutorHarness for Memory {
         &self.0
     }
 
-    fn stage(&self, does: StageBehavior) -> Option<(Stage, Vec<Node>)> {
-        // There is nothing that a script cannot do.
-        if does == StageBehavior::CannotRun {
+    fn stage(&self, behavior: StageBehavior) -> Option<(Stage, Vec<Node>)> {
+        // A fake stage can always be run.
+        if behavior == StageBehavior::CannotRun {
             return None;
         }
-        let stage = Stage {
-            name: "conformance".parse().unwrap(),
-            playbook: format!("{does:?}"),
-            on_failure: OnFailure::Fail,
-            run: RunWhen::OnSuccess,
-            timeout: Duration::ZERO,
-            vars: Default::default(),
-        };
+        let stage = Stage::new("conformance".parse().unwrap(), format!("{behavior:?}"));
         Some((stage, Vec::new()))
     }
 
@@ -52,14 +45,14 @@ fn script(stage: &Stage) -> FakeStage {
     match stage.playbook.as_str() {
         "Fails" => {
             let detail = Some("task \"Test\": exit 1".to_owned());
-            let outcome = StageOutcome { detail, ..StageOutcome::new(StageStatus::Failed, Duration::ZERO) };
-            FakeStage { outcome, ..passes }
+            let outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO).with_detail(detail);
+            passes.with_outcome(outcome)
         }
         "MeetsNobody" => FakeStage::ends(StageStatus::Unreachable),
-        "Lasts" => FakeStage { lines: vec!["lasting".into()], ..passes.after(Duration::from_secs(600)) },
+        "Lasts" => passes.after(Duration::from_secs(600)).with_lines(["lasting".into()]),
         printing => {
             let count = printing.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
-            FakeStage { lines: (1..=count).map(|n: u32| format!("printed {n}.")).collect(), ..passes }
+            passes.with_lines((1..=count).map(|n: u32| format!("printed {n}.")).collect::<Vec<_>>())
         }
     }
 }

@@ -1,24 +1,16 @@
-//! The provisioners that need no cloud keep the contract that the real ones keep.
+//! The provisioner in memory and the static nodes keep the contract of `Provisioner`.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests stop at what they cannot do")]
 
 use std::time::Duration;
 
-use pushbutton_core::NodeLabel;
-use pushbutton_core::memory::{MemoryProvisioner, StaticNodeConfig, StaticNodes};
+use pushbutton_core::memory::MemoryProvisioner;
+use pushbutton_core::{NodeLabel, StaticNodeConfig, StaticNodes, serde_json};
 use pushbutton_testkit::conformance::provision::{self, ProvisionerSetup};
 
-fn pool() -> StaticNodes {
-    let machine = |name: &str| StaticNodeConfig {
-        label: NodeLabel::new("any").unwrap(),
-        name: name.into(),
-        address: None,
-        port: 22,
-        user: "root".into(),
-        key_file: None,
-        host_keys: Vec::new(),
-        local: true,
-        vars: Default::default(),
+fn two_static_nodes() -> StaticNodes {
+    let machine = |name: &str| -> StaticNodeConfig {
+        serde_json::from_str(&format!(r#"{{"label": "any", "name": "{name}", "local": true}}"#)).unwrap()
     };
     StaticNodes::new(vec![machine("one"), machine("two")]).unwrap()
 }
@@ -31,10 +23,10 @@ async fn the_one_in_memory() {
 }
 
 #[tokio::test]
-async fn the_fixed_pool() {
-    let setting =
-        ProvisionerSetup { unknown: Some(NodeLabel::new("none").unwrap()), ..ProvisionerSetup::of("any") };
-    provision::all(&pool(), &setting).await;
-    let hasty = ProvisionerSetup { deadline: Duration::from_millis(50), ..setting };
-    provision::a_full_cloud_is_temporary(&pool(), &hasty, 2).await;
+async fn the_static_nodes() {
+    let mut setup = ProvisionerSetup::of("any");
+    setup.unknown = Some(NodeLabel::new("none").unwrap());
+    provision::all(&two_static_nodes(), &setup).await;
+    setup.deadline = Duration::from_millis(50);
+    provision::a_full_cloud_is_temporary(&two_static_nodes(), &setup, 2).await;
 }

@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use pushbutton_core::memory::{MemoryEventStore, MemoryJournal, MemoryQueue};
 use pushbutton_core::samples;
 use pushbutton_core::{
-    Claim, ControlMessage, ControlMessages, DeadLetter, EventStore, Job, Journal, Queue, QueueDepth, Result,
+    Claim, ControlMessage, ControlMessages, EventStore, Job, JobFilter, Journal, Queue, QueueDepth, Result,
     RunId,
 };
-use pushbutton_testkit::conformance::{journal, ledger, queue};
+use pushbutton_testkit::conformance::{event_store, journal, queue};
 use pushbutton_testkit::faults::{
     Fault, FaultPlan, Faulty, FaultyEventStore, FaultyJournal, FaultyQueue, Method, Rates,
 };
@@ -35,7 +35,7 @@ fn short_queue() -> MemoryQueue {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_calm_queue_keeps_the_contract() {
+async fn a_queue_without_faults_keeps_the_contract() {
     let (queues, schedule) = (Named::new(), FaultPlan::none());
     queue::all(async |name: &str| {
         Arc::new(FaultyQueue::new(queues.get(name, short_queue), &schedule)) as Arc<dyn Queue>
@@ -66,10 +66,10 @@ async fn the_suite_finds_a_queue_that_forgets_leased_runs() {
 }
 
 #[tokio::test]
-async fn calm_ledgers_and_journals_keep_their_contracts() {
-    let (ledgers, journals, schedule) = (Named::new(), Named::new(), FaultPlan::none());
-    ledger::all(async |name: &str| {
-        Arc::new(FaultyEventStore::new(ledgers.get(name, MemoryEventStore::default), &schedule))
+async fn event_stores_and_journals_without_faults_keep_their_contracts() {
+    let (stores, journals, schedule) = (Named::new(), Named::new(), FaultPlan::none());
+    event_store::all(async |name: &str| {
+        Arc::new(FaultyEventStore::new(stores.get(name, MemoryEventStore::default), &schedule))
             as Arc<dyn EventStore>
     })
     .await;
@@ -87,10 +87,10 @@ async fn a_claim_whose_answer_is_lost_comes_back_after_its_lease() {
     let queue = Faulty::new(Arc::new(short_queue()), &schedule);
     queue.publish(&samples::job("tempest")).await.unwrap();
     schedule.next(Method::Claim, [Some(Fault::answer_lost())]);
-    assert!(queue.claim().await.is_err());
+    assert!(queue.claim(&JobFilter::any()).await.is_err());
     let depth = queue.inner().depth().await.unwrap();
     assert_eq!((depth.waiting, depth.leased), (0, 1), "it was granted, and nobody knows");
-    assert_eq!(queue.claim().await.unwrap().job().id, samples::job("tempest").id);
+    assert_eq!(queue.claim(&JobFilter::any()).await.unwrap().job().id, samples::job("tempest").id);
 }
 
 /// A queue whose list of leased runs lacks what other handles hold.
@@ -101,26 +101,17 @@ impl Queue for Forgetful {
     async fn publish(&self, job: &Job) -> Result<()> {
         self.0.publish(job).await
     }
-    async fn claim(&self) -> Result<Box<dyn Claim>> {
-        self.0.claim().await
+    async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>> {
+        self.0.claim(filter).await
     }
     async fn broadcast(&self, notice: &ControlMessage) -> Result<()> {
         self.0.broadcast(notice).await
     }
-    async fn control_messages(&self) -> Result<Box<dyn ControlMessages>> {
+    async fn control_messages(&self) -> Result<ControlMessages> {
         self.0.control_messages().await
     }
     async fn depth(&self) -> Result<QueueDepth> {
         self.0.depth().await
-    }
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>> {
-        self.0.dead_letters(limit).await
-    }
-    async fn requeue_dead_letter(&self, letter: &str) -> Result<bool> {
-        self.0.requeue_dead_letter(letter).await
-    }
-    async fn drop_dead_letter(&self, letter: &str) -> Result<bool> {
-        self.0.drop_dead_letter(letter).await
     }
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
         Ok(self.0.leased_runs().await?.into_iter().skip(1).collect())

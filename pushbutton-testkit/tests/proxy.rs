@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What must not happen is waited for so long: a broken proxy does it at once.
 const MOMENT: Duration = Duration::from_millis(100);
 
-struct World {
+struct Harness {
     server: TcpListener,
     proxy: Proxy,
 }
@@ -64,14 +64,14 @@ const RESET: Result<usize, ErrorKind> = Err(ErrorKind::ConnectionReset);
 
 #[tokio::test]
 async fn bytes_pass_and_are_counted_also_of_several_connections() {
-    let world = World::new().await;
-    let (mut first, mut first_server) = world.connect().await;
-    let (mut second, mut second_server) = world.connect().await;
+    let harness = Harness::new().await;
+    let (mut first, mut first_server) = harness.connect().await;
+    let (mut second, mut second_server) = harness.connect().await;
     say(&mut second, "two").await;
     hear(&mut second_server, "two").await;
     say(&mut first, "one").await;
     hear(&mut first_server, "one").await;
-    let counts = world.proxy.counts();
+    let counts = harness.proxy.counts();
     assert_eq!((counts.accepted, counts.open, counts.lost), (2, 2, 0));
     assert_eq!((counts.to_server, counts.to_clients), (16, 14));
 
@@ -86,9 +86,9 @@ async fn bytes_pass_and_are_counted_also_of_several_connections() {
 
 #[tokio::test]
 async fn a_frozen_connection_holds_everything_back_and_loses_nothing() {
-    let world = World::new().await;
-    let (mut client, mut server) = world.connect().await;
-    world.proxy.freeze();
+    let harness = Harness::new().await;
+    let (mut client, mut server) = harness.connect().await;
+    harness.proxy.freeze();
     say(&mut client, "anybody").await;
     say(&mut client, " there?").await;
     say(&mut server, "news").await;
@@ -96,73 +96,73 @@ async fn a_frozen_connection_holds_everything_back_and_loses_nothing() {
     hears_nothing(&mut client).await;
 
     // A new connection is taken and hears nothing; the server does not hear of it.
-    let mut late = TcpStream::connect(world.proxy.address()).await.unwrap();
+    let mut late = TcpStream::connect(harness.proxy.address()).await.unwrap();
     say(&mut late, "late").await;
-    assert!(timeout(MOMENT, world.server.accept()).await.is_err());
+    assert!(timeout(MOMENT, harness.server.accept()).await.is_err());
 
-    world.proxy.pass();
+    harness.proxy.pass();
     hear(&mut server, "anybody there?").await;
     hear(&mut client, "news").await;
-    let (mut late_server, _) = world.server.accept().await.unwrap();
+    let (mut late_server, _) = harness.server.accept().await.unwrap();
     hear(&mut late_server, "late").await;
 }
 
 #[tokio::test]
 async fn a_reset_ends_what_is_open_also_when_frozen_and_not_what_comes() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     for frozen in [false, true] {
-        let (mut client, mut server) = world.connect().await;
+        let (mut client, mut server) = harness.connect().await;
         if frozen {
-            world.proxy.freeze();
+            harness.proxy.freeze();
             say(&mut client, "unheard").await;
         }
-        world.proxy.reset();
+        harness.proxy.reset();
         assert_eq!((ending(&mut client).await, ending(&mut server).await), (RESET, RESET));
-        world.proxy.pass();
+        harness.proxy.pass();
     }
-    world.connect().await;
+    harness.connect().await;
 }
 
 #[tokio::test]
 async fn an_end_is_a_goodbye_to_both() {
-    let world = World::new().await;
-    let (mut client, mut server) = world.connect().await;
-    world.proxy.end();
+    let harness = Harness::new().await;
+    let (mut client, mut server) = harness.connect().await;
+    harness.proxy.end();
     assert_eq!((ending(&mut client).await, ending(&mut server).await), (Ok(0), Ok(0)));
-    world.connect().await;
+    harness.connect().await;
 }
 
 #[tokio::test]
 async fn refused_connections_are_refused_by_the_system_and_open_ones_stay() {
-    let world = World::new().await;
-    let (mut client, mut server) = world.connect().await;
+    let harness = Harness::new().await;
+    let (mut client, mut server) = harness.connect().await;
     for _ in 0..3 {
-        world.proxy.refuse().await.unwrap();
-        let refused = TcpStream::connect(world.proxy.address()).await.unwrap_err();
+        harness.proxy.refuse().await.unwrap();
+        let refused = TcpStream::connect(harness.proxy.address()).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
         say(&mut client, "still here").await;
         hear(&mut server, "still here").await;
-        world.proxy.admit().await.unwrap();
-        world.connect().await;
+        harness.proxy.admit().await.unwrap();
+        harness.connect().await;
     }
 }
 
 #[tokio::test]
 async fn lost_answers_are_lost_while_questions_arrive() {
-    let world = World::new().await;
-    let (mut client, mut server) = world.connect().await;
-    world.proxy.lose_answers();
+    let harness = Harness::new().await;
+    let (mut client, mut server) = harness.connect().await;
+    harness.proxy.lose_answers();
     say(&mut client, "question").await;
     hear(&mut server, "question").await;
     say(&mut server, "answer").await;
     hears_nothing(&mut client).await;
-    wait_for_lost(&world.proxy, "answer".len() as u64).await;
+    wait_for_lost(&harness.proxy, "answer".len() as u64).await;
     // A stream with a hole is no TCP stream: it ends.
-    world.proxy.pass();
+    harness.proxy.pass();
     assert_eq!((ending(&mut client).await, ending(&mut server).await), (RESET, RESET));
 
-    let (mut client, mut server) = world.connect().await;
-    world.proxy.lose_questions();
+    let (mut client, mut server) = harness.connect().await;
+    harness.proxy.lose_questions();
     say(&mut client, "question").await;
     say(&mut server, "news").await;
     hear(&mut client, "news").await;
@@ -180,16 +180,16 @@ async fn wait_for_lost(proxy: &Proxy, bytes: u64) {
 
 #[tokio::test]
 async fn a_throttled_connection_is_as_slow_as_asked() {
-    let world = World::new().await;
-    let (mut client, mut server) = world.connect().await;
-    world.proxy.throttle(1000);
+    let harness = Harness::new().await;
+    let (mut client, mut server) = harness.connect().await;
+    harness.proxy.throttle(1000);
     let began = Instant::now();
     let words = "x".repeat(500);
     say(&mut client, &words).await;
     hear(&mut server, &words).await;
     // The pause after the last piece is not waited for.
     assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
-    world.proxy.pass();
+    harness.proxy.pass();
     let words = "x".repeat(1_000_000);
     let (_, ()) = tokio::join!(say(&mut client, &words), hear(&mut server, &words));
 }
@@ -206,9 +206,9 @@ async fn a_server_that_is_not_there_is_a_reset() {
 
 #[tokio::test]
 async fn connections_end_with_the_proxy() {
-    let world = World::new().await;
-    let (mut client, mut server) = world.connect().await;
-    drop(world.proxy);
+    let harness = Harness::new().await;
+    let (mut client, mut server) = harness.connect().await;
+    drop(harness.proxy);
     assert!(matches!(ending(&mut client).await, Ok(0) | RESET));
     assert!(matches!(ending(&mut server).await, Ok(0) | RESET));
 }

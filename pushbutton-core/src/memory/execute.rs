@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::line_sink::LineSink;
 use crate::node::Node;
 use crate::run::{Stage, StageContext, StageOutcome, StageStatus};
+use crate::setters::setters;
 use crate::traits::Executor;
 
 /// What a stage of [`MemoryExecutor`] does.
@@ -35,6 +36,8 @@ impl FakeStage {
         self
     }
 }
+
+setters!(FakeStage { lines / with_lines: Vec<String>, outcome / with_outcome: StageOutcome });
 
 type Plan = dyn Fn(&Stage, &StageContext) -> FakeStage + Send + Sync;
 

@@ -1,5 +1,5 @@
-//! Parts that work in memory: for embedding, examples and tests. They keep the same contracts as the real ones, but lose everything
-//! when the process ends.
+//! Parts that work in memory: for embedding, examples and tests. They keep the same contracts as the real ones, but
+//! lose everything when the process ends.
 
 mod event_store;
 mod execute;

@@ -66,7 +66,8 @@ impl MemoryQueue {
         Self { lease, shared: Arc::default() }
     }
 
-    /// The control message of this number, or the oldest one that is kept; and the number of the one after it. Waits if there is none.
+    /// The control message of this number, or the oldest one that is kept; and the number of the one after it. Waits
+    /// if there is none.
     async fn message(&self, number: usize) -> (ControlMessage, usize) {
         loop {
             let changed = self.shared.changed.notified();

@@ -79,7 +79,8 @@ impl Pipeline {
     /// The first permanent error of either half, once the other has ended.
     ///
     /// # Cancel safety
-    /// Dropping it leaves nodes behind, until the leases have run out and an orphan sweep has found them. Use the shutdown.
+    /// Dropping it leaves nodes behind, until the leases have run out and an orphan sweep has found them. Use the
+    /// shutdown.
     pub async fn run(self, shutdown: &Shutdown) -> Result<(HandlerStats, OperatorStats)> {
         let Self { handler, operator } = self;
         let (queue, run_ended) = (handler.queue(), operator.run_ended());
@@ -119,7 +120,8 @@ impl Pipeline {
     }
 }
 
-/// Waits until nothing waits and nothing runs. Looks after each run that ends here, and each second for what other operators do.
+/// Waits until nothing waits and nothing runs. Looks after each run that ends here, and each second for what other
+/// operators do.
 async fn drained(queue: &dyn Queue, run_ended: &Arc<Notify>, shutdown: &Shutdown) {
     loop {
         match queue.depth().await {

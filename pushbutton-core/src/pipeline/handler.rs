@@ -1,4 +1,5 @@
-//! The ingest half: events in, jobs out. No position is committed before everything that earlier events called for is durable.
+//! The ingest half: events in, jobs out. No position is committed before everything that earlier events called for is
+//! durable.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,10 +27,12 @@ use crate::retry::RetryPolicy;
 use crate::traits::{EventSource, EventStore, Queue, Reporter};
 use crate::trigger::{Decision, PlannedJob, Triggers};
 
-/// Events whose jobs may be published at once. Measured on RabbitMQ 3.10: a window of 32 to 128 publishes ten times as fast as one.
+/// Events whose jobs may be published at once. Measured on RabbitMQ 3.10: a window of 32 to 128 publishes ten times
+/// as fast as one.
 const WINDOW: usize = 64;
 
-/// The shortest time between two commits of the position: a commit costs a write, and events after it are recorded one by one anyway.
+/// The shortest time between two commits of the position: a commit costs a write, and events after it are recorded
+/// one by one anyway.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The ingest half: yields the source's events to the triggers, and publishes the jobs that they call for.
@@ -85,7 +88,8 @@ impl Handler {
         self
     }
 
-    /// The label of the node that each job needs, so that only operators with such nodes claim it. Default: none is known.
+    /// The label of the node that each job needs, so that only operators with such nodes claim it. Default: none is
+    /// known.
     #[must_use]
     pub fn with_labels(mut self, labels: impl IntoIterator<Item = (JobName, NodeLabel)>) -> Self {
         self.labels = labels.into_iter().collect();
@@ -116,8 +120,8 @@ impl Handler {
 
     /// Runs until the source ends or a shutdown begins.
     ///
-    /// A graceful shutdown takes no new event and waits until the jobs of those taken are durable. A forced one leaves them: their
-    /// positions are not committed, and they come again at the next start.
+    /// A graceful shutdown takes no new event and waits until the jobs of those taken are durable. A forced one
+    /// leaves them: their positions are not committed, and they come again at the next start.
     ///
     /// # Errors
     /// Permanent errors of the source, the queue or the event store: a person must act.
@@ -196,8 +200,8 @@ struct Processed {
 }
 
 impl IngestContext {
-    /// Broadcasts what an event supersedes, publishes its jobs, records it. While the broker is away this retries without a limit: a
-    /// source must not move on before its events are durable.
+    /// Broadcasts what an event supersedes, publishes its jobs, records it. While the broker is away this retries
+    /// without a limit: a source must not move on before its events are durable.
     async fn process(
         &self,
         event: Event,
@@ -265,7 +269,8 @@ impl InFlight {
         self.events.push_back(Box::pin(async move { ingest.process(event, jobs, message, now).await }));
     }
 
-    /// Notes the position of an event that calls for nothing. It may be committed once all events before it are durable.
+    /// Notes the position of an event that calls for nothing. It may be committed once all events before it are
+    /// durable.
     fn skip(&mut self, position: Position) {
         if self.events.is_empty() {
             self.to_commit = Some(position);
@@ -285,7 +290,8 @@ impl InFlight {
         self.committed_at.map_or_else(Instant::now, |at| at + COMMIT_INTERVAL)
     }
 
-    /// Commits the position up to which everything is durable. A failure loses nothing: events come again, and are known as duplicates.
+    /// Commits the position up to which everything is durable. A failure loses nothing: events come again, and are
+    /// known as duplicates.
     async fn commit(&mut self, source: &mut dyn EventSource) {
         let Some(position) = self.to_commit.take() else { return };
         self.committed_at = Some(Instant::now());
@@ -295,8 +301,8 @@ impl InFlight {
     }
 }
 
-/// A comment that matches a trigger's pattern is recorded even when it runs nothing: the next comment with the same text is then known
-/// as the second.
+/// A comment that matches a trigger's pattern is recorded even when it runs nothing: the next comment with the same
+/// text is then known as the second.
 fn must_be_recorded(triggers: &Triggers, kind: &EventKind) -> bool {
     matches!(kind, EventKind::CommentAdded { text, .. } if triggers.matches_comment(text))
 }

@@ -1,7 +1,8 @@
 //! The two halves, and both of them in one process.
 //!
-//! [`Handler`] is the ingest half: events in, jobs out. [`Operator`] is the work half: jobs in, reports out. They meet only at the
-//! [`Queue`](crate::Queue), so that each can run alone, on machines of its own. [`Pipeline`] runs both.
+//! [`Handler`] is the ingest half: events in, jobs out. [`Operator`] is the work half: jobs in, reports out. They
+//! meet only at the [`Queue`](crate::Queue), so that each can run alone, on machines of its own. [`Pipeline`] runs
+//! both.
 
 // The ingest half.
 mod handler;

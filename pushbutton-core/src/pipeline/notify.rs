@@ -8,7 +8,8 @@ use crate::report::{Update, UpdateKind};
 use crate::retry::RetryPolicy;
 use crate::traits::Reporter;
 
-/// Sends an update to all reporters. A `Finished` is retried while the error is temporary, without a limit: the caller bounds it.
+/// Sends an update to all reporters. A `Finished` is retried while the error is temporary, without a limit: the
+/// caller bounds it.
 pub(super) async fn notify(reporters: &[Arc<dyn Reporter>], update: &Update) {
     if matches!(update.kind, UpdateKind::Finished { .. }) {
         join_all(reporters.iter().map(|reporter| report_until_success(reporter.as_ref(), update))).await;

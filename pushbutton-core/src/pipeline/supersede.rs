@@ -9,8 +9,9 @@ use crate::names::PatchsetNumber;
 use crate::setters::setters;
 use crate::trigger::Triggers;
 
-/// What makes the jobs of a patch set stale. The [`Handler`](crate::Handler) goes by it when it broadcasts to operators, the
-/// [`Operator`](crate::Operator) when it looks up a change before it boots a node. In a configuration this is `supersede:`.
+/// What makes the jobs of a patch set stale. The [`Handler`](crate::Handler) goes by it when it broadcasts to
+/// operators, the [`Operator`](crate::Operator) when it looks up a change before it boots a node. In a configuration
+/// this is `supersede:`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]

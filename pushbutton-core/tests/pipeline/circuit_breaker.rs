@@ -1,10 +1,10 @@
-//! While no node comes up, an operator claims nothing but one job now and again.
+//! While no node comes up, an operator claims nothing but a single job at intervals.
 
 use std::time::Duration;
 
-use pushbutton_core::memory::{FakeStage};
-use pushbutton_core::samples;
+use pushbutton_core::memory::FakeStage;
 use pushbutton_core::pipeline::BreakerState;
+use pushbutton_core::samples;
 use pushbutton_core::{BreakerPolicy, Error, ErrorKind, Job, StageStatus, UpdateKind, Verdict};
 
 use crate::lab::{Lab, MINUTE, full};
@@ -14,35 +14,36 @@ fn jobs(changes: std::ops::Range<u64>) -> Vec<Job> {
 }
 
 async fn until(health: &mut tokio::sync::watch::Receiver<pushbutton_core::pipeline::Health>, wanted: &str) {
-    let is_wanted = |claiming: &Claiming| match claiming {
-        BreakerState::Closed => wanted == "freely",
-        BreakerState::Open { .. } => wanted == "stopped",
-        BreakerState::HalfOpen { .. } => wanted == "probing",
+    let is_wanted = |state: &BreakerState| match state {
+        BreakerState::Closed => wanted == "closed",
+        BreakerState::Open { .. } => wanted == "open",
+        BreakerState::HalfOpen { .. } => wanted == "half-open",
+        _ => false,
     };
-    health.wait_for(|health| is_wanted(&health.claiming)).await.unwrap();
+    health.wait_for(|health| is_wanted(&health.breaker)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cloud_that_is_full_is_asked_now_and_again_and_nothing_is_lost() {
+async fn a_full_cloud_is_tried_at_intervals_and_no_job_is_lost() {
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(full);
-    // So that somebody who watches sees every turn.
+    // So that a watcher sees every transition.
     lab.cloud.boot_for(Duration::from_secs(1));
-    let operator = lab.operator().with_breaker(BreakerPolicy { failures: 5, ..BreakerPolicy::default() });
+    let operator = lab.operator().with_breaker(BreakerPolicy::default().with_failures(5u32));
     let mut health = operator.health();
     let script = async {
-        until(&mut health, "stopped").await;
-        let claiming = health.borrow().claiming.clone();
-        let BreakerState::Open { failures: 5, last, .. } = claiming else { panic!("{claiming:?}") };
+        until(&mut health, "open").await;
+        let state = health.borrow().breaker.clone();
+        let BreakerState::Open { failures: 5, last, .. } = state else { panic!("{state:?}") };
         assert!(last.contains("No valid host was found"), "{last}");
         assert_eq!(lab.cloud.asked(), 5);
         // Nobody asks during the pause, and one job after it.
         tokio::time::sleep(MINUTE / 2 - Duration::from_secs(1)).await;
         assert_eq!(lab.cloud.asked(), 5);
-        until(&mut health, "probing").await;
-        until(&mut health, "stopped").await;
+        until(&mut health, "half-open").await;
+        until(&mut health, "open").await;
         assert_eq!(lab.cloud.asked(), 6);
         lab.cloud.refuse(None);
-        until(&mut health, "freely").await;
+        until(&mut health, "closed").await;
         assert_eq!(lab.cloud.asked(), 7);
     };
     tokio::join!(lab.run_on(operator, jobs(0..20)), script);
@@ -65,7 +66,7 @@ async fn runs_that_have_their_nodes_go_on() {
         for job in jobs(1..11) {
             lab.queue.publish(&job).await.unwrap();
         }
-        until(&mut health, "stopped").await;
+        until(&mut health, "open").await;
         health.wait_for(|health| health.running == 1).await.unwrap();
         // The long run ends while the breaker is open or probing; only then does the cloud come back.
         tokio::time::sleep(60 * MINUTE).await;
@@ -87,17 +88,17 @@ async fn a_job_that_is_set_up_wrongly_stops_nobody_else() {
     let health = operator.health();
     lab.run_on(operator, jobs(0..20)).await;
     assert_eq!(lab.queue.depth().await.unwrap().dead, 20);
-    assert_eq!(health.borrow().claiming, BreakerState::Closed);
+    assert_eq!(health.borrow().breaker, BreakerState::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cloud_that_lets_nobody_in_does_not_drain_the_queue() {
+async fn a_cloud_that_refuses_the_login_does_not_drain_the_queue() {
     let expired = || Error::permanent(ErrorKind::Denied, "the password has expired");
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(expired);
     let operator = lab.operator();
     let mut health = operator.health();
     let script = async {
-        until(&mut health, "stopped").await;
+        until(&mut health, "open").await;
         let depth = lab.queue.depth().await.unwrap();
         assert_eq!((depth.dead, depth.waiting), (5, 15));
         lab.cloud.refuse(None);
@@ -113,12 +114,12 @@ async fn a_probe_that_never_asks_for_a_node_makes_room_for_the_next() {
     let operator = lab.operator().with_retry_delays(60 * MINUTE, 60 * MINUTE);
     let mut health = operator.health();
     let script = async {
-        until(&mut health, "stopped").await;
+        until(&mut health, "open").await;
         lab.cloud.refuse(None);
-        for name in ["unheard-of", "tempest"] {
+        for name in ["unknown", "tempest"] {
             lab.queue.publish(&samples::job_on(100, name)).await.unwrap();
         }
-        until(&mut health, "freely").await;
+        until(&mut health, "closed").await;
     };
     tokio::join!(lab.run_on(operator, jobs(0..5)), script);
     assert_eq!(lab.queue.depth().await.unwrap().dead, 1);

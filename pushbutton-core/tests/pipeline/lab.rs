@@ -1,46 +1,31 @@
 //! A lab in memory: one operator, and parts that can be looked into afterwards.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use pushbutton_core::memory::{MemoryExecutor, MemoryProvisioner, MemoryQueue, MemoryReporter, FakeStage};
-use pushbutton_core::LineSink;
+use pushbutton_core::memory::{FakeStage, MemoryExecutor, MemoryProvisioner, MemoryQueue, MemoryReporter};
 use pushbutton_core::{
-    Error, ErrorKind, Executor, Job, JobSpec, LogLocation, Node, NodeRequest, OnFailure, Operator,
-    OwnedResource, Provisioner, Queue, Report, Result, RunId, RunWhen, Shutdown, Stage, StageContext,
-    StageOutcome, StageStatus, UpdateKind,
+    CancellationToken, Error, ErrorKind, Executor, Job, JobSpec, Journal, LineSink, LogLocation, Node,
+    NodeRequest, OnFailure, Operator, OwnedResource, Provisioner, Report, Result, RunId, RunWhen, Shutdown,
+    Stage, StageContext, StageOutcome, StageStatus, UpdateKind, async_trait,
 };
-use tokio_util::sync::CancellationToken;
+use pushbutton_testkit::conformance::dead_letters::QueueWithDeadLetters;
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// A stage that runs on success, blames the patch, and may take an hour.
 pub(crate) fn stage(name: &str) -> Stage {
-    Stage {
-        name: name.parse().unwrap(),
-        playbook: format!("{name}.yml"),
-        on_failure: OnFailure::Fail,
-        run: RunWhen::OnSuccess,
-        timeout: 60 * MINUTE,
-        vars: BTreeMap::new(),
-    }
+    Stage::new(name.parse().unwrap(), format!("{name}.yml"))
 }
 
-/// The usual job: install (a failure is the lab's), tempest, and logs always.
+/// The usual job: install (its failure is the lab's), tempest, and logs always.
 pub(crate) fn tempest() -> JobSpec {
-    let install = Stage { on_failure: OnFailure::Retry, ..stage("install") };
-    let logs = Stage { run: RunWhen::Always, timeout: 10 * MINUTE, ..stage("logs") };
-    JobSpec {
-        name: "tempest".parse().unwrap(),
-        node: "devstack".parse().unwrap(),
-        stages: vec![install, stage("tempest"), logs],
-        vars: BTreeMap::new(),
-        attempts: 3,
-        boot_timeout: 5 * MINUTE,
-        timeout: 120 * MINUTE,
-    }
+    JobSpec::new("devstack".parse().unwrap())
+        .stage(stage("install").with_on_failure(OnFailure::Retry))
+        .stage(stage("tempest"))
+        .stage(stage("logs").with_run(RunWhen::Always).with_timeout(10 * MINUTE))
+        .with_boot_timeout(5 * MINUTE)
+        .with_timeout(120 * MINUTE)
 }
 
 /// A cloud that can be told to refuse or to be slow, and that counts.
@@ -76,21 +61,21 @@ pub(crate) fn full() -> Error {
 
 #[async_trait]
 impl Provisioner for Cloud {
-    async fn provision(&self, request: &NodeRequest) -> Result<Node> {
+    async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node> {
         self.asked.lock().unwrap().push(request.run.clone());
         let refusal = *self.refusal.lock().unwrap();
         let boots_for = *self.boots_for.lock().unwrap();
         let node = match refusal {
             Some(error) => Err(error()),
-            // It is there from now on, and of no use yet: who gives up in this time leaves it behind.
-            None => self.inner.provision(request).await,
+            // The node exists from now on, but is not up yet: a caller that gives up now leaves it behind.
+            None => self.inner.provision(request, journal).await,
         };
         tokio::time::sleep(boots_for).await;
         node
     }
 
-    async fn release(&self, run: &RunId) -> Result<()> {
-        self.inner.release(run).await
+    async fn release(&self, run: &RunId, journal: &Arc<dyn Journal>) -> Result<()> {
+        self.inner.release(run, journal).await
     }
 
     async fn list_owned(&self) -> Result<Vec<OwnedResource>> {
@@ -99,7 +84,7 @@ impl Provisioner for Cloud {
 }
 
 pub(crate) struct Lab {
-    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) queue: Arc<dyn QueueWithDeadLetters>,
     pub(crate) cloud: Arc<Cloud>,
     pub(crate) reporter: Arc<MemoryReporter>,
     pub(crate) shutdown: Shutdown,
@@ -109,7 +94,7 @@ pub(crate) struct Lab {
 
 impl Lab {
     /// A lab whose stages do what the function says.
-    pub(crate) fn new(plan: impl Fn(&str, &StageContext) -> Script + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(plan: impl Fn(&str, &StageContext) -> FakeStage + Send + Sync + 'static) -> Self {
         let executor = MemoryExecutor::new(move |stage, context| plan(stage.name.as_str(), context));
         Self {
             queue: Arc::new(MemoryQueue::default()),
@@ -126,7 +111,7 @@ impl Lab {
         Self::new(move |stage, _| FakeStage::ends(if stage == name { status } else { StageStatus::Passed }))
     }
 
-    pub(crate) fn with_queue(mut self, queue: Arc<dyn Queue>) -> Self {
+    pub(crate) fn with_queue(mut self, queue: Arc<dyn QueueWithDeadLetters>) -> Self {
         self.queue = queue;
         self
     }
@@ -147,16 +132,14 @@ impl Lab {
     }
 
     pub(crate) fn operator(&self) -> Operator {
-        let logs = LogLocation { dir: "logs".into(), url: Some("https://logs.example.org".into()) };
-        Operator::new(
-            Arc::clone(&self.queue),
-            self.cloud.clone(),
-            Arc::clone(&self.executor),
-            vec![self.spec.clone()],
-            logs,
-        )
-        .with_reporters(vec![self.reporter.clone()])
-        .with_retry_delays(MINUTE, 15 * MINUTE)
+        self.operator_without_reporter().with_reporter(self.reporter.clone())
+    }
+
+    pub(crate) fn operator_without_reporter(&self) -> Operator {
+        let logs = LogLocation::new("logs").with_url("https://logs.example.org".to_owned());
+        let (queue, cloud, executor) = (self.queue.clone(), self.cloud.clone(), self.executor.clone());
+        let jobs = [("tempest".parse().unwrap(), self.spec.clone())];
+        Operator::new(queue, cloud, executor, jobs, logs).with_retry_delays(MINUTE, 15 * MINUTE)
     }
 
     /// Runs one job until nothing is left to do, and checks what must hold whatever happened.

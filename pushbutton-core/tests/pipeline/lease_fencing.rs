@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pushbutton_core::memory::{MemoryQueue, FakeStage};
+use pushbutton_core::memory::{FakeStage, MemoryQueue};
 use pushbutton_core::samples;
 use pushbutton_core::{StageStatus, UpdateKind, Verdict};
-use pushbutton_testkit::faults::{Fault, FaultyQueue, Method, FaultPlan};
+use pushbutton_testkit::faults::{Fault, FaultPlan, Faulty, Method};
 
 use crate::lab::{Deaf, Lab, MINUTE};
 
@@ -17,7 +17,7 @@ fn lab(broker: &FaultPlan) -> Lab {
         let first = stage == "tempest" && context.job.failed_attempts == 0;
         FakeStage::ends(StageStatus::Passed).after(if first { 50 * MINUTE } else { Duration::ZERO })
     })
-    .with_queue(Arc::new(FaultyQueue::new(Arc::new(MemoryQueue::with_lease(LEASE)), broker)))
+    .with_queue(Arc::new(Faulty::new(Arc::new(MemoryQueue::with_lease(LEASE)), broker)))
 }
 
 /// After some minutes, no lease can be renewed for a while.
@@ -25,7 +25,7 @@ async fn broker_is_away(broker: &FaultPlan, how_long: Duration) {
     tokio::time::sleep(5 * MINUTE).await;
     broker.always(Method::Renew, Fault::unreachable());
     tokio::time::sleep(how_long).await;
-    broker.mend(Method::Renew);
+    broker.repair(Method::Renew);
 }
 
 #[tokio::test(start_paused = true)]

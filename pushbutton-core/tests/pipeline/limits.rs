@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_core::memory::{FakeStage};
+use pushbutton_core::memory::FakeStage;
 use pushbutton_core::samples;
-use pushbutton_core::{ControlMessage, OnFailure, Result, RunWhen, Stage, StageStatus, Update, UpdateKind, Verdict};
+use pushbutton_core::{ControlMessage, OnFailure, Result, RunWhen, StageStatus, Update, UpdateKind, Verdict};
 
 use crate::lab::{Deaf, Lab, MINUTE, stage};
 
@@ -57,7 +57,7 @@ async fn a_stage_for_which_no_time_is_left_does_not_begin() {
     lab.run(&samples::job("tempest")).await;
     let report = lab.report();
     assert_eq!(report.verdict, Verdict::TimedOut { stage: named("tempest") });
-    assert_eq!(report.reason.as_deref(), Some("no time was left for it"));
+    assert_eq!(report.reason.as_deref(), Some("the job's time limit had passed before it began"));
     assert_eq!(lab.stages(), ["install", "logs"]);
 }
 
@@ -76,7 +76,7 @@ async fn every_stage_that_runs_always_gets_its_turn() {
         FakeStage::ends(status).after(20 * MINUTE)
     })
     .with_spec(|spec| {
-        spec.stages.push(Stage { run: RunWhen::Always, timeout: 5 * MINUTE, ..stage("publish") });
+        spec.stages.push(stage("publish").with_run(RunWhen::Always).with_timeout(5 * MINUTE));
     });
     lab.run(&samples::job("tempest")).await;
     let report = lab.report();
@@ -96,14 +96,14 @@ async fn a_run_that_is_cancelled_while_its_node_boots_leaves_no_node() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_boots_for_ever_is_given_up_and_leaves_nothing() {
+async fn a_node_that_never_comes_up_is_abandoned_and_leaves_nothing() {
     let lab = taking([1, 1, 1]);
     lab.cloud.boot_for(10_000 * MINUTE);
     lab.run(&samples::job("tempest")).await;
     assert_eq!((lab.report().verdict, lab.cloud.asked()), (Verdict::NodeFailure, 3));
 }
 
-/// A reporter that needs ten minutes for its last word.
+/// A reporter that takes ten minutes for the final report.
 struct Slow(Arc<pushbutton_core::memory::MemoryReporter>);
 
 #[async_trait]
@@ -115,21 +115,21 @@ impl pushbutton_core::Reporter for Slow {
         self.0.report(update).await
     }
 
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "slow"
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancellation_that_comes_while_the_verdict_is_told_changes_nothing() {
+async fn a_cancellation_while_the_verdict_is_reported_changes_nothing() {
     let lab = taking([1, 30, 1]);
     let slow = Arc::new(Slow(lab.reporter.clone()));
-    let operator = lab.operator().with_reporters(vec![slow]);
+    let operator = lab.operator_without_reporter().with_reporter(slow);
     let jobs = vec![samples::job("tempest")];
     tokio::join!(lab.run_on(operator, jobs), cancel_after(&lab, 35 * MINUTE));
     assert_eq!(lab.report().verdict, Verdict::Success);
-    let last_words = |update: &Update| matches!(update.kind, UpdateKind::Finished { .. });
-    assert_eq!(lab.reporter.updates().iter().filter(|update| last_words(update)).count(), 1);
+    let final_report = |update: &Update| matches!(update.kind, UpdateKind::Finished { .. });
+    assert_eq!(lab.reporter.updates().iter().filter(|update| final_report(update)).count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +148,7 @@ async fn cancelling_once_more_after_the_end_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_executor_that_keeps_no_limit_is_given_up() {
+async fn an_executor_that_ignores_its_limit_is_abandoned() {
     let lab = taking([0, 0, 0]).with_executor(Arc::new(Deaf));
     lab.run(&samples::job("tempest")).await;
     assert_eq!(lab.report().verdict, Verdict::TimedOut { stage: named("tempest") });
@@ -157,7 +157,7 @@ async fn an_executor_that_keeps_no_limit_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_executor_that_hears_no_cancellation_is_given_up() {
+async fn an_executor_that_ignores_cancellation_is_abandoned() {
     let lab = taking([0, 0, 0]).with_executor(Arc::new(Deaf));
     let job = samples::job("tempest");
     tokio::join!(lab.run(&job), cancel_after(&lab, 5 * MINUTE));

@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests stop at what they cannot do")]
 
-mod breaker;
-mod currency;
-mod ingest;
+mod circuit_breaker;
+mod handler;
 mod lab;
-mod lease;
+mod lease_fencing;
 mod limits;
-mod mute;
+mod orphan_sweep;
+mod report_guard;
 mod rolling;
 mod shutdown;
+mod staleness;
 mod supersede;
-mod sweep;
 mod verdicts;

@@ -12,14 +12,14 @@ use pushbutton_core::{
     Claim, Error, ErrorKind, Journal, Node, NodeRequest, OwnedResource, Provisioner, Queue, ResourceKind,
     Result, RunId, StageStatus, Sweeper,
 };
-use pushbutton_testkit::faults::{Fault, FaultyQueue, Method, FaultPlan};
+use pushbutton_testkit::faults::{Fault, FaultPlan, FaultyQueue, Method};
 
 use crate::lab::{Lab, MINUTE};
 
 const LEASE: Duration = MINUTE;
 
 /// A cloud with a journal and a queue, and runs of an operator that can crash.
-struct World {
+struct Harness {
     cloud: Arc<MemoryProvisioner>,
     journal: Arc<MemoryJournal>,
     queue: Arc<MemoryQueue>,
@@ -36,7 +36,7 @@ impl Harness {
     async fn run(&mut self) -> Box<dyn Claim> {
         let job = samples::job_on(self.changes.next().unwrap(), "tempest");
         self.queue.publish(&job).await.unwrap();
-        let claim = self.queue.claim().await.unwrap();
+        let claim = self.queue.claim(&pushbutton_core::JobFilter::any()).await.unwrap();
         boot(self.cloud.as_ref(), claim.run()).await;
         self.journal.intend(claim.run(), ResourceKind::Server, "pushbutton-x").await.unwrap();
         claim
@@ -47,7 +47,7 @@ impl Harness {
         let now = jiff::Timestamp::now() + later;
         Sweeper::new(self.cloud.clone(), self.queue.clone())
             .with_journal(self.journal.clone())
-            .with_clock(Arc::new(FixedClock::at(now)))
+            .with_clock(FixedClock::at(now))
     }
 
     async fn runs_in_the_cloud(&self) -> BTreeSet<RunId> {
@@ -56,70 +56,66 @@ impl Harness {
 }
 
 async fn boot(cloud: &dyn Provisioner, run: &RunId) {
-    let request = NodeRequest {
-        run: run.clone(),
-        job: samples::job("tempest").id,
-        label: "devstack".parse().unwrap(),
-        name: "pushbutton-x".into(),
-        deadline: MINUTE,
-    };
-    cloud.provision(&request).await.unwrap();
+    let (job, label) = (samples::job("tempest").id, "devstack".parse().unwrap());
+    let request = NodeRequest::new(run.clone(), job, label, "pushbutton-x", MINUTE);
+    let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
+    cloud.provision(&request, &journal).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crashed_runs_node_is_swept_once_its_lease_has_ended_and_a_living_runs_is_not() {
-    let mut world = World::new();
-    let crashed = world.run().await.run().clone();
-    assert_eq!(world.sweeper(60 * MINUTE).plan().await.unwrap(), [], "its lease has not ended");
+    let mut harness = Harness::new();
+    let crashed = harness.run().await.run().clone();
+    assert_eq!(harness.sweeper(60 * MINUTE).plan().await.unwrap(), [], "its lease has not ended");
     tokio::time::sleep(LEASE).await;
     // The job came back, and runs again.
-    let alive = world.queue.claim().await.unwrap();
-    boot(world.cloud.as_ref(), alive.run()).await;
+    let alive = harness.queue.claim(&pushbutton_core::JobFilter::any()).await.unwrap();
+    boot(harness.cloud.as_ref(), alive.run()).await;
 
-    let sweeper = world.sweeper(60 * MINUTE);
+    let sweeper = harness.sweeper(60 * MINUTE);
     let plan = sweeper.plan().await.unwrap();
     assert_eq!(plan.iter().map(|orphan| &orphan.run).collect::<Vec<_>>(), [&crashed]);
     assert_eq!((plan[0].resources.len(), plan[0].entries.len()), (1, 1));
-    assert_eq!(world.runs_in_the_cloud().await.len(), 2, "a plan changes nothing");
+    assert_eq!(harness.runs_in_the_cloud().await.len(), 2, "a plan changes nothing");
 
     let swept = sweeper.sweep().await.unwrap();
     assert_eq!((swept.released.len(), swept.left.len()), (1, 0));
-    assert_eq!(world.runs_in_the_cloud().await, [alive.run().clone()].into());
-    assert_eq!(world.journal.open().await.unwrap(), []);
+    assert_eq!(harness.runs_in_the_cloud().await, [alive.run().clone()].into());
+    assert_eq!(harness.journal.open().await.unwrap(), []);
     assert_eq!(sweeper.plan().await.unwrap(), []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_younger_than_the_safety_age_is_left_alone() {
-    let mut world = World::new();
-    drop(world.run().await);
+    let mut harness = Harness::new();
+    drop(harness.run().await);
     tokio::time::sleep(LEASE).await;
-    assert_eq!(world.sweeper(9 * MINUTE).plan().await.unwrap(), []);
-    assert_eq!(world.sweeper(11 * MINUTE).plan().await.unwrap().len(), 1);
-    assert_eq!(world.sweeper(11 * MINUTE).with_safety_age(20 * MINUTE).plan().await.unwrap(), []);
+    assert_eq!(harness.sweeper(9 * MINUTE).plan().await.unwrap(), []);
+    assert_eq!(harness.sweeper(11 * MINUTE).plan().await.unwrap().len(), 1);
+    assert_eq!(harness.sweeper(11 * MINUTE).with_safety_age(20 * MINUTE).plan().await.unwrap(), []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_only_the_journal_knows_is_closed() {
-    let world = World::new();
+    let harness = Harness::new();
     let (crashed, entry) = (RunId::generate(), ResourceKind::FloatingIp);
-    world.journal.intend(&crashed, entry, "203.0.113.7").await.unwrap();
-    assert_eq!(world.sweeper(60 * MINUTE).sweep().await.unwrap().released[0].run, crashed);
-    assert_eq!(world.journal.open().await.unwrap(), []);
+    harness.journal.intend(&crashed, entry, "203.0.113.7").await.unwrap();
+    assert_eq!(harness.sweeper(60 * MINUTE).sweep().await.unwrap().released[0].run, crashed);
+    assert_eq!(harness.journal.open().await.unwrap(), []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn where_leases_cannot_be_seen_nothing_is_deleted() {
-    let mut world = World::new();
-    drop(world.run().await);
+    let mut harness = Harness::new();
+    drop(harness.run().await);
     tokio::time::sleep(LEASE).await;
     let broker = FaultPlan::none();
     broker.always(Method::LeasedRuns, Fault::unreachable());
-    let queue = FaultyQueue::new(world.queue.clone(), &broker);
-    let sweeper = Sweeper::new(world.cloud.clone(), Arc::new(queue)).with_safety_age(Duration::ZERO);
+    let queue = FaultyQueue::new(harness.queue.clone(), &broker);
+    let sweeper = Sweeper::new(harness.cloud.clone(), queue).with_safety_age(Duration::ZERO);
     let error = sweeper.sweep().await.unwrap_err();
     assert_eq!(error.operation(), Some("queue::leased_runs"));
-    assert_eq!(world.runs_in_the_cloud().await.len(), 1);
+    assert_eq!(harness.runs_in_the_cloud().await.len(), 1);
 }
 
 /// A cloud that is odd in one way.
@@ -134,12 +130,12 @@ impl<F> Provisioner for Odd<F>
 where
     F: AsyncBefore,
 {
-    async fn provision(&self, request: &NodeRequest) -> Result<Node> {
-        self.inner.provision(request).await
+    async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node> {
+        self.inner.provision(request, journal).await
     }
-    async fn release(&self, run: &RunId) -> Result<()> {
+    async fn release(&self, run: &RunId, journal: &Arc<dyn Journal>) -> Result<()> {
         self.before.release(run).await?;
-        self.inner.release(run).await
+        self.inner.release(run, journal).await
     }
     async fn list_owned(&self) -> Result<Vec<OwnedResource>> {
         self.before.list().await;
@@ -165,20 +161,20 @@ struct Busy {
 impl AsyncBefore for Busy {
     async fn list(&self) {
         self.queue.publish(&samples::job("tempest")).await.unwrap();
-        let claim = self.queue.claim().await.unwrap();
+        let claim = self.queue.claim(&pushbutton_core::JobFilter::any()).await.unwrap();
         boot(self.cloud.as_ref(), claim.run()).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_begins_while_the_sweeper_looks_is_no_orphan() {
-    let world = World::new();
-    let before = Busy { cloud: world.cloud.clone(), queue: world.queue.clone() };
-    let odd = Odd { inner: world.cloud.clone(), before };
+    let harness = Harness::new();
+    let before = Busy { cloud: harness.cloud.clone(), queue: harness.queue.clone() };
+    let odd = Odd { inner: harness.cloud.clone(), before };
     // Nothing but the order of the questions protects it.
-    let sweeper = Sweeper::new(Arc::new(odd), world.queue.clone()).with_safety_age(Duration::ZERO);
+    let sweeper = Sweeper::new(odd, harness.queue.clone()).with_safety_age(Duration::ZERO);
     assert_eq!(sweeper.plan().await.unwrap(), []);
-    assert_eq!(world.runs_in_the_cloud().await.len(), 1);
+    assert_eq!(harness.runs_in_the_cloud().await.len(), 1);
 }
 
 /// One run's node cannot be taken away.
@@ -195,39 +191,39 @@ impl AsyncBefore for Stuck {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_taken_away_is_told_and_does_not_hold_up_the_rest() {
-    let mut world = World::new();
-    let stuck = world.run().await.run().clone();
+async fn what_cannot_be_released_is_listed_and_does_not_delay_the_rest() {
+    let mut harness = Harness::new();
+    let stuck = harness.run().await.run().clone();
     for _ in 0..6 {
-        drop(world.run().await);
+        drop(harness.run().await);
     }
     tokio::time::sleep(LEASE).await;
-    let odd = Odd { inner: world.cloud.clone(), before: Stuck(stuck.clone()) };
-    let sweeper = Sweeper::new(Arc::new(odd), world.queue.clone())
-        .with_journal(world.journal.clone())
+    let odd = Odd { inner: harness.cloud.clone(), before: Stuck(stuck.clone()) };
+    let sweeper = Sweeper::new(odd, harness.queue.clone())
+        .with_journal(harness.journal.clone())
         .with_safety_age(Duration::ZERO);
     let swept = sweeper.sweep().await.unwrap();
     assert_eq!(swept.released.len(), 6);
-    assert_eq!(swept.left.iter().map(|(orphan, _)| &orphan.run).collect::<Vec<_>>(), [&stuck]);
-    assert!(swept.left[0].1.to_string().contains("the server is locked"));
-    assert_eq!(world.journal.open().await.unwrap().len(), 1, "its entry stays open");
+    assert_eq!(swept.left.iter().map(|left| &left.orphan.run).collect::<Vec<_>>(), [&stuck]);
+    assert!(swept.left[0].error.to_string().contains("the server is locked"));
+    assert_eq!(harness.journal.open().await.unwrap().len(), 1, "its entry stays open");
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_sweepers_at_once_do_no_harm() {
-    let mut world = World::new();
+    let mut harness = Harness::new();
     for _ in 0..5 {
-        drop(world.run().await);
+        drop(harness.run().await);
     }
     tokio::time::sleep(LEASE).await;
-    let (one, two) = (world.sweeper(60 * MINUTE), world.sweeper(60 * MINUTE));
+    let (one, two) = (harness.sweeper(60 * MINUTE), harness.sweeper(60 * MINUTE));
     let (one, two) = tokio::join!(one.sweep(), two.sweep());
     assert!(one.unwrap().left.is_empty() && two.unwrap().left.is_empty());
-    assert!(world.runs_in_the_cloud().await.is_empty());
+    assert!(harness.runs_in_the_cloud().await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_sweeps_at_its_start_and_now_and_again() {
+async fn an_operator_sweeps_at_its_start_and_at_intervals() {
     let lab = Lab::where_stage("-", StageStatus::Passed);
     let sweeper = Sweeper::new(lab.cloud.clone(), lab.queue.clone()).with_safety_age(Duration::ZERO);
     // A crash before the start, whose run was never claimed on this queue, and one while the operator works.
@@ -246,7 +242,8 @@ async fn an_operator_sweeps_at_its_start_and_now_and_again() {
 
 #[tokio::test(start_paused = true)]
 async fn an_operators_sweeps_never_disturb_a_run() {
-    let lab = Lab::new(|_, _| pushbutton_core::memory::FakeStage::ends(StageStatus::Passed).after(50 * MINUTE));
+    let lab =
+        Lab::new(|_, _| pushbutton_core::memory::FakeStage::ends(StageStatus::Passed).after(50 * MINUTE));
     let sweeper = Sweeper::new(lab.cloud.clone(), lab.queue.clone())
         .with_safety_age(Duration::ZERO)
         .with_interval(Duration::from_secs(7));

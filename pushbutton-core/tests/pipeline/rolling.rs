@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pushbutton_core::memory::{FakeStage};
+use pushbutton_core::memory::FakeStage;
 use pushbutton_core::samples;
 use pushbutton_core::{ChangeNumber, Shutdown, StageStatus, UpdateKind, Verdict};
 
@@ -27,7 +27,7 @@ async fn lab_under_load() -> Lab {
     lab
 }
 
-/// An operator of three slots that ends at its own wish.
+/// An operator with three slots, until this shutdown.
 async fn operate(lab: &Lab, deadline: Duration, shutdown: &Shutdown) {
     let operator = lab.operator().with_slots(3).with_shutdown_deadline(deadline);
     operator.run(shutdown).await.unwrap();
@@ -37,17 +37,17 @@ async fn operate(lab: &Lab, deadline: Duration, shutdown: &Shutdown) {
 async fn assert_each_once(lab: &Lab) {
     lab.assert_clean().await;
     assert_eq!(lab.queue.depth().await.unwrap(), Default::default());
-    let mut told: BTreeMap<ChangeNumber, u32> = BTreeMap::new();
+    let mut reported: BTreeMap<ChangeNumber, u32> = BTreeMap::new();
     for report in lab.reporter.reports() {
         assert_eq!(
             (report.verdict, report.attempts),
             (Verdict::Success, 1),
             "no restart counts as a failure"
         );
-        *told.entry(report.job.change.number).or_default() += 1;
+        *reported.entry(report.job.change.number).or_default() += 1;
     }
     let expected = (0..JOBS).map(|change| (ChangeNumber(change), 1)).collect();
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     // Of each job, one run began at a time: it ended, or was handed back, before the next began.
     let mut running: BTreeMap<ChangeNumber, bool> = BTreeMap::new();
     for update in lab.reporter.updates() {

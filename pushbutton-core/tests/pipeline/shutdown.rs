@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pushbutton_core::memory::{FakeStage};
+use pushbutton_core::memory::FakeStage;
 use pushbutton_core::samples;
 use pushbutton_core::{QueueDepth, StageStatus, Verdict};
 
@@ -26,7 +26,9 @@ async fn after_a_minute(lab: &Lab, deadline: Duration, then: impl AsyncFnOnce())
     lab.assert_clean().await;
 }
 
-const HANDED_BACK: QueueDepth = QueueDepth { waiting: 1, leased: 0, dead: 0 };
+fn handed_back() -> QueueDepth {
+    QueueDepth::new(1, 0, 0)
+}
 
 #[tokio::test(start_paused = true)]
 async fn what_ends_within_the_deadline_is_finished() {
@@ -37,12 +39,12 @@ async fn what_ends_within_the_deadline_is_finished() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_is_handed_back_without_a_word_and_without_counting() {
+async fn what_does_not_is_handed_back_without_report_and_without_counting() {
     let lab = lab_whose_tests_take(50 * MINUTE);
     after_a_minute(&lab, 10 * MINUTE, async || lab.shutdown.begin()).await;
     assert!(lab.reporter.reports().is_empty());
-    assert_eq!(lab.queue.depth().await.unwrap(), HANDED_BACK);
-    assert_eq!(lab.queue.claim().await.unwrap().job().failed_attempts, 0);
+    assert_eq!(lab.queue.depth().await.unwrap(), handed_back());
+    assert_eq!(lab.queue.claim(&pushbutton_core::JobFilter::any()).await.unwrap().job().failed_attempts, 0);
     assert_eq!(
         lab.stages(),
         ["install", "tempest"],
@@ -61,7 +63,7 @@ async fn a_second_signal_waits_for_nothing() {
     })
     .await;
     assert!(began.elapsed() < 2 * MINUTE);
-    assert_eq!(lab.queue.depth().await.unwrap(), HANDED_BACK);
+    assert_eq!(lab.queue.depth().await.unwrap(), handed_back());
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,5 +74,5 @@ async fn nothing_new_is_claimed_once_the_end_has_begun() {
         lab.queue.publish(&samples::job_on(7, "tempest")).await.unwrap();
     })
     .await;
-    assert_eq!(lab.queue.depth().await.unwrap(), HANDED_BACK);
+    assert_eq!(lab.queue.depth().await.unwrap(), handed_back());
 }

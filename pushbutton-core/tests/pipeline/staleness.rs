@@ -1,23 +1,22 @@
-//! Before a node is booted, upstream is asked whether the patch set is still worth it.
+//! Before a node is booted, upstream is asked whether the patch set is still current.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
+use futures_util::StreamExt as _;
 use pushbutton_core::clock::FixedClock;
 use pushbutton_core::memory::{MemoryQueue, MemorySource};
 use pushbutton_core::samples;
-use pushbutton_core::trigger::On;
 use pushbutton_core::{
-    Cause, ChangeNumber, ChangeStatusLookup, Error, ErrorKind, Event, EventId, EventKind, Handler, Job, ControlMessage,
-    PatchsetNumber, Position, Queue, Result, Shutdown, StageStatus, PatchsetStatus, SupersedePolicy, Trigger,
-    Triggers, Verdict,
+    Cause, ChangeNumber, ChangeStatusLookup, ControlMessage, Error, ErrorKind, Event, EventId, EventKind,
+    EventMatch, Handler, Job, PatchsetNumber, PatchsetStatus, Position, Queue, Result, Shutdown, StageStatus,
+    SupersedePolicy, Trigger, Triggers, Verdict, async_trait,
 };
 
 use crate::lab::Lab;
 
-const NEWER: Standing = PatchsetStatus::Superseded { by: PatchsetNumber(3) };
+const NEWER: PatchsetStatus = PatchsetStatus::Superseded { by: PatchsetNumber(3) };
 
 /// An upstream that gives this answer, or fails, or never answers.
 struct Upstream {
@@ -36,7 +35,8 @@ impl ChangeStatusLookup for Upstream {
     }
 }
 
-/// Runs a job where upstream answers so, and says how it ended, how many nodes were booted, and how often upstream was asked.
+/// Runs a job where upstream answers so, and says how it ended, how many nodes were booted, and how often upstream
+/// was asked.
 async fn run(
     job: &Job,
     policy: SupersedePolicy,
@@ -49,21 +49,23 @@ async fn run(
     (lab.report().verdict, lab.cloud.asked(), upstream.asked.load(Ordering::Relaxed))
 }
 
-const ALL: SupersedePolicy = SupersedePolicy { newer_patchset: true, closed: true };
+fn all() -> SupersedePolicy {
+    SupersedePolicy::default()
+}
 
 #[tokio::test(start_paused = true)]
 async fn only_a_current_patch_set_gets_a_node() {
     let job = samples::job("tempest");
-    assert_eq!(run(&job, ALL, || Some(Ok(PatchsetStatus::Current))).await, (Verdict::Success, 1, 1));
-    assert_eq!(run(&job, ALL, || Some(Ok(NEWER))).await, (Verdict::Superseded, 0, 1));
-    assert_eq!(run(&job, ALL, || Some(Ok(PatchsetStatus::Closed))).await, (Verdict::Superseded, 0, 1));
+    assert_eq!(run(&job, all(), || Some(Ok(PatchsetStatus::Current))).await, (Verdict::Success, 1, 1));
+    assert_eq!(run(&job, all(), || Some(Ok(NEWER))).await, (Verdict::Superseded, 0, 1));
+    assert_eq!(run(&job, all(), || Some(Ok(PatchsetStatus::Closed))).await, (Verdict::Superseded, 0, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_half_of_the_policy_decides_on_its_own_answer() {
     let job = samples::job("tempest");
-    let newer = SupersedePolicy { newer_patchset: true, closed: false };
-    let closed = SupersedePolicy { newer_patchset: false, closed: true };
+    let newer = SupersedePolicy::default().with_closed(false);
+    let closed = SupersedePolicy::default().with_newer_patchset(false);
     assert_eq!(run(&job, newer, || Some(Ok(PatchsetStatus::Closed))).await.0, Verdict::Success);
     assert_eq!(run(&job, newer, || Some(Ok(NEWER))).await.0, Verdict::Superseded);
     assert_eq!(run(&job, closed, || Some(Ok(NEWER))).await.0, Verdict::Success);
@@ -72,69 +74,63 @@ async fn each_half_of_the_policy_decides_on_its_own_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_person_who_asks_for_an_old_patch_set_means_it() {
+async fn a_manual_job_for_an_old_patch_set_runs() {
     let mut job = samples::job("tempest");
     job.cause.kind = Cause::MANUAL.into();
-    assert_eq!(run(&job, ALL, || Some(Ok(NEWER))).await, (Verdict::Success, 1, 0));
+    assert_eq!(run(&job, all(), || Some(Ok(NEWER))).await, (Verdict::Success, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_an_answer_the_job_runs() {
     let job = samples::job("tempest");
     let away = || Some(Err(Error::temporary(ErrorKind::Unreachable, "connection refused")));
-    assert_eq!(run(&job, ALL, away).await, (Verdict::Success, 1, 1));
+    assert_eq!(run(&job, all(), away).await, (Verdict::Success, 1, 1));
     let began = tokio::time::Instant::now();
-    assert_eq!(run(&job, ALL, || None).await, (Verdict::Success, 1, 1));
+    assert_eq!(run(&job, all(), || None).await, (Verdict::Success, 1, 1));
     assert!(began.elapsed() >= Duration::from_secs(30));
 }
 
-/// What a handler with this policy announces of a newer patch set of change 1 and of a merge of change 2.
-async fn announced(policy: SupersedePolicy) -> Vec<ChangeNumber> {
+/// What a handler with this policy broadcasts about a newer patch set of change 1 and of a merge of change 2.
+async fn broadcast_by(policy: SupersedePolicy) -> Vec<ChangeNumber> {
     let event = |change: u64, kind| {
         let mut event: Event = samples::patchset_created();
         event.change.number = ChangeNumber(change);
         event.id = EventId::manual(event.change.number, event.patchset.number, "x");
         event.position = Position::at(samples::AT);
-        Event { kind, ..event }
+        event.kind = kind;
+        event
     };
     let newer = event(1, samples::patchset_created().kind);
     let merged = event(2, EventKind::ChangeMerged);
-    let trigger = Trigger {
-        name: "recheck".into(),
-        on: EventMatch::Comment { pattern: "^recheck".into(), from: vec![] },
-        projects: vec!["openstack/*".into()],
-        branches: vec![],
-        skip_kinds: vec![],
-        wip: false,
-        jobs: vec!["tempest".parse().unwrap()],
-    };
+    let on = EventMatch::Comment { pattern: "^recheck".into(), from: vec![] };
+    let trigger =
+        Trigger::new("recheck", on, ["tempest".parse().unwrap()]).with_projects(["openstack/*".into()]);
     let queue = Arc::new(MemoryQueue::default());
-    Handler::new(
-        Box::new(MemorySource::of(vec![newer, merged])),
-        Triggers::compile(vec![trigger], vec![]).unwrap(),
-        queue.clone(),
-    )
-    .with_clock(Arc::new(FixedClock::at(samples::AT)))
-    .with_supersede(policy)
-    .run(&Shutdown::new())
-    .await
-    .unwrap();
+    let triggers = Triggers::compile(vec![trigger], vec![]).unwrap();
+    Handler::new(MemorySource::of(vec![newer, merged]), triggers, queue.clone())
+        .with_clock(FixedClock::at(samples::AT))
+        .with_supersede(policy)
+        .run(&Shutdown::new())
+        .await
+        .unwrap();
     let end = ControlMessage::Unmuted { by: "the end".into(), at: samples::AT };
     queue.broadcast(&end).await.unwrap();
-    let (mut notices, mut changes) = (queue.control_messages().await.unwrap(), Vec::new());
+    let (mut messages, mut changes) = (queue.control_messages().await.unwrap(), Vec::new());
     loop {
-        match notices.next().await.unwrap() {
-            ControlMessage::Superseded { change, .. } | ControlMessage::Closed { change, .. } => changes.push(change),
+        match messages.next().await.unwrap().unwrap() {
+            ControlMessage::Superseded { change, .. } | ControlMessage::Closed { change, .. } => {
+                changes.push(change)
+            }
             _ => return changes,
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_announces_what_its_policy_says() {
+async fn a_handler_broadcasts_what_its_policy_says() {
     let (newer, closed) = (ChangeNumber(1), ChangeNumber(2));
-    assert_eq!(announced(ALL).await, [newer, closed]);
-    assert_eq!(announced(SupersedePolicy { closed: false, ..ALL }).await, [newer]);
-    assert_eq!(announced(SupersedePolicy { newer_patchset: false, ..ALL }).await, [closed]);
-    assert_eq!(announced(SupersedePolicy::NEVER).await, []);
+    assert_eq!(broadcast_by(all()).await, [newer, closed]);
+    assert_eq!(broadcast_by(all().with_closed(false)).await, [newer]);
+    assert_eq!(broadcast_by(all().with_newer_patchset(false)).await, [closed]);
+    assert_eq!(broadcast_by(SupersedePolicy::NEVER).await, []);
 }

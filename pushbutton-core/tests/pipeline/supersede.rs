@@ -1,8 +1,8 @@
-//! What became pointless is stopped, cleaned up, and not spoken of.
+//! A stale job is stopped, cleaned up, and not reported.
 
 use std::time::Duration;
 
-use pushbutton_core::memory::{FakeStage};
+use pushbutton_core::memory::FakeStage;
 use pushbutton_core::samples;
 use pushbutton_core::{ControlMessage, PatchsetNumber, StageStatus, Verdict};
 
@@ -10,7 +10,11 @@ use crate::lab::{Lab, MINUTE};
 
 fn long_lab() -> Lab {
     Lab::new(|stage, _| {
-        FakeStage::ends(StageStatus::Passed).after(if stage == "tempest" { 50 * MINUTE } else { Duration::ZERO })
+        FakeStage::ends(StageStatus::Passed).after(if stage == "tempest" {
+            50 * MINUTE
+        } else {
+            Duration::ZERO
+        })
     })
 }
 
@@ -23,7 +27,7 @@ async fn a_queued_job_of_an_older_patch_set_boots_no_node() {
     let lab = long_lab();
     lab.queue.broadcast(&newer()).await.unwrap();
     let operator = lab.operator();
-    // The operator has heard the notice before the job comes.
+    // The operator has got the message before the job comes.
     let script = async {
         tokio::time::sleep(MINUTE).await;
         lab.queue.publish(&samples::job("tempest")).await.unwrap();
@@ -39,11 +43,11 @@ async fn a_queued_job_of_an_older_patch_set_boots_no_node() {
 async fn a_running_job_is_stopped_its_logs_gathered_and_its_node_released() {
     let lab = long_lab();
     let job = samples::job("tempest");
-    let announce = async {
+    let broadcast = async {
         tokio::time::sleep(MINUTE).await;
         lab.queue.broadcast(&newer()).await.unwrap();
     };
-    tokio::join!(lab.run(&job), announce);
+    tokio::join!(lab.run(&job), broadcast);
     let report = lab.report();
     assert_eq!((report.verdict.is_reported(), report.verdict), (false, Verdict::Superseded));
     assert!(report.took < 2 * MINUTE, "it did not run on: {:?}", report.took);
@@ -57,8 +61,8 @@ async fn a_person_can_cancel_one_job() {
     let cancel = async {
         tokio::time::sleep(MINUTE).await;
         for _ in 0..2 {
-            let notice = ControlMessage::Cancel { job: job.id.clone(), by: "ops".into(), at: samples::AT };
-            lab.queue.broadcast(&notice).await.unwrap();
+            let message = ControlMessage::Cancel { job: job.id.clone(), by: "ops".into(), at: samples::AT };
+            lab.queue.broadcast(&message).await.unwrap();
         }
     };
     tokio::join!(lab.run(&job), cancel);

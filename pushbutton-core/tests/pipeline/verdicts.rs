@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use pushbutton_core::memory::{FakeStage};
+use pushbutton_core::memory::FakeStage;
 use pushbutton_core::samples;
-use pushbutton_core::{Error, ErrorKind, StageOutcome, StageStatus, TestCounts, Verdict};
+use pushbutton_core::{Error, ErrorKind, StageStatus, TestCounts, Verdict};
 
 use crate::lab::{Lab, MINUTE};
 
@@ -15,20 +15,18 @@ fn named(stage: &str) -> pushbutton_core::StageName {
 #[tokio::test(start_paused = true)]
 async fn all_stages_pass_and_one_report_says_so() {
     let lab = Lab::new(|stage, _| match stage {
-        "tempest" => FakeStage {
-            lines: vec!["ran 3 tests".into()],
-            takes: 90 * MINUTE / 2,
-            outcome: StageOutcome {
-                tests: Some(TestCounts { passed: 2, failed: 0, skipped: 1 }),
-                ..StageOutcome::new(StageStatus::Passed, Duration::ZERO)
-            },
-        },
+        "tempest" => {
+            let mut fake = FakeStage::ends(StageStatus::Passed).after(90 * MINUTE / 2);
+            fake.lines = vec!["ran 3 tests".into()];
+            fake.outcome.tests = Some(TestCounts::new(2, 0, 1));
+            fake
+        }
         _ => FakeStage::ends(StageStatus::Passed),
     });
     lab.run(&samples::job("tempest")).await;
     let report = lab.report();
     assert_eq!((report.verdict, report.attempts), (Verdict::Success, 1));
-    assert_eq!(report.tests, Some(TestCounts { passed: 2, failed: 0, skipped: 1 }));
+    assert_eq!(report.tests, Some(TestCounts::new(2, 0, 1)));
     assert_eq!(report.took.as_secs(), 45 * 60);
     let url = format!("https://logs.example.org/45/12345/2/tempest/{}/", report.run);
     assert_eq!(report.log_url, Some(url));
@@ -77,12 +75,12 @@ async fn a_node_that_never_comes_up_is_a_node_failure_after_all_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lab_that_is_not_set_up_bothers_nobody_upstream() {
+async fn a_lab_that_is_not_set_up_reports_nothing_upstream() {
     let no_flavor = || Error::permanent(ErrorKind::Config, "no flavor named m1.huge");
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(no_flavor);
     lab.run(&samples::job("tempest")).await;
     assert!(lab.reporter.reports().is_empty());
-    let dead = lab.queue.dead_letters(10).await.unwrap();
+    let dead = lab.queue.list(10).await.unwrap();
     assert_eq!(dead.len(), 1);
     assert!(dead[0].why.contains("no flavor named m1.huge"), "{}", dead[0].why);
 }
@@ -129,17 +127,17 @@ async fn logs_that_cannot_be_published_spoil_a_success_but_not_a_failure() {
 #[tokio::test(start_paused = true)]
 async fn an_unknown_job_is_kept_for_its_people() {
     let lab = Lab::where_stage("-", StageStatus::Passed);
-    lab.run(&samples::job("unheard-of")).await;
-    let dead = lab.queue.dead_letters(10).await.unwrap();
-    assert_eq!(dead[0].why, "this operator knows no job named unheard-of");
+    lab.run(&samples::job("unknown")).await;
+    let dead = lab.queue.list(10).await.unwrap();
+    assert_eq!(dead[0].why, "this operator does not define a job named unknown");
     assert!(lab.reporter.updates().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn lines_reach_the_reporters_in_order() {
-    let lab = Lab::new(|_, _| FakeStage {
-        lines: (0..50).map(|n| format!("line {n}")).collect(),
-        ..FakeStage::ends(StageStatus::Passed)
+    let lab = Lab::new(|_, _| {
+        let lines: Vec<_> = (0..50).map(|n| format!("line {n}")).collect();
+        FakeStage::ends(StageStatus::Passed).with_lines(lines)
     })
     .with_spec(|spec| spec.stages.truncate(1));
     lab.run(&samples::job("tempest")).await;

@@ -1,7 +1,7 @@
 //! The contract of [`Executor`], as checks.
 //!
 //! Each executor has a language of its own for what a stage does, so the suite asks a [`ExecutorHarness`] for stages that behave in the ways of
-//! [`Does`]. Where the implementation waits on tokio's clock, a paused clock works.
+//! [`StageBehavior`]. Where the implementation waits on tokio's clock, a paused clock works.
 
 use std::time::Duration;
 

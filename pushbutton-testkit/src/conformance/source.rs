@@ -1,6 +1,6 @@
 //! The contract of [`EventSource`], as checks.
 //!
-//! A check acts upstream through a [`World`] and looks at what the source tells of it. The harness says what it can do: a finite source (a
+//! A check acts upstream through a [`Harness`] and looks at what the source yields. The harness says what it can do: a finite source (a
 //! recorded stream) has all its events before it is opened, and a source in memory forgets with its process.
 
 use std::collections::HashSet;
@@ -30,13 +30,13 @@ pub trait Harness: Send + Sync {
         false
     }
 
-    /// Breaks the source's connection, and lets none be made until [`mend`](Self::mend). False: there is none.
+    /// Breaks the source's connection, and lets none be made until [`repair`](Self::repair). False: there is none.
     async fn cut(&mut self) -> bool {
         false
     }
 
     /// Ends [`cut`](Self::cut).
-    async fn mend(&mut self) {}
+    async fn repair(&mut self) {}
 
     /// What the memory that survives a restart holds as committed. None: nothing survives.
     async fn committed(&self) -> Option<Position> {
@@ -213,7 +213,7 @@ pub async fn a_broken_connection_loses_nothing(harness: &mut dyn Harness) {
         return;
     }
     harness.happen("in the gap").await;
-    harness.mend().await;
+    harness.repair().await;
     let missed = next_of(&mut *source, &["in the gap"]).await;
     harness.happen("after the gap").await;
     let later = next_of(&mut *source, &["after the gap"]).await;

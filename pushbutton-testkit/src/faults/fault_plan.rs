@@ -60,7 +60,7 @@ impl fmt::Display for Injected {
 
 impl FaultPlan {
     /// Nothing goes wrong until somebody says so.
-    pub fn calm() -> Self {
+    pub fn none() -> Self {
         Self::seeded(0, Rates::default())
     }
 
@@ -95,7 +95,7 @@ impl FaultPlan {
     }
 
     /// Takes back what [`next`](Self::next) and [`always`](Self::always) said of a method. Chance stays.
-    pub fn mend(&self, method: Method) {
+    pub fn repair(&self, method: Method) {
         let mut plans = self.plans();
         let plan = plans.of.entry(method).or_default();
         plan.next.clear();
@@ -103,7 +103,7 @@ impl FaultPlan {
     }
 
     /// Forgets all faults that have not happened yet, and lets hanging calls go on: from here on all is well.
-    pub fn mend_all(&self) {
+    pub fn repair_all(&self) {
         let mut plans = self.plans();
         plans.rates = Rates::default();
         for plan in plans.of.values_mut() {
@@ -248,13 +248,13 @@ mod tests {
         schedule.always(Method::Renew, Fault::answer_lost());
         let drawn = [(); 3].map(|()| schedule.draw(Method::Renew).map(|fault| fault.to_string()));
         assert_eq!(drawn, [None, Some("hangs".into()), Some("the answer is lost".into())]);
-        schedule.mend(Method::Renew);
+        schedule.repair(Method::Renew);
         let refused = Some("fails: the connection was refused".to_owned());
         assert_eq!(schedule.draw(Method::Renew).map(|fault| fault.to_string()), refused, "chance stays");
         schedule.rates(Method::Renew, Rates::default());
         assert!(schedule.draw(Method::Renew).is_none());
         assert!(schedule.draw(Method::Publish).is_some(), "only one method was mended");
-        schedule.mend_all();
+        schedule.repair_all();
         assert!(schedule.draw(Method::Publish).is_none());
         let injected: Vec<_> = schedule.injected().iter().map(|fault| (fault.method, fault.call)).collect();
         assert_eq!(

@@ -1,25 +1,25 @@
 //! A cloud that goes on with what it was asked when nobody waits for the answer any more, and that stops half-way now and then.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use pushbutton_core::{
-    Error, ErrorKind, Node, NodeRequest, OwnedResource, Provisioner, ResourceKind, Result, RunId,
+    Error, ErrorKind, Journal, Node, NodeRequest, OwnedResource, Provisioner, ResourceKind, Result, RunId,
 };
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 
 pub(crate) struct Cloud {
-    dice: Mutex<Dice>,
+    rng: Mutex<Rng>,
     things: Arc<Mutex<BTreeSet<(RunId, ResourceKind)>>>,
 }
 
 impl Cloud {
-    pub(crate) fn new(dice: Dice) -> Self {
-        Self { dice: Mutex::new(dice), things: Arc::default() }
+    pub(crate) fn new(rng: Rng) -> Self {
+        Self { rng: Mutex::new(rng), things: Arc::default() }
     }
 
     /// Whether the run's machine is there.
@@ -40,15 +40,11 @@ impl Cloud {
 
 #[async_trait]
 impl Provisioner for Cloud {
-    async fn provision(&self, request: &NodeRequest) -> Result<Node> {
+    async fn provision(&self, request: &NodeRequest, _: &Arc<dyn Journal>) -> Result<Node> {
         let (accepts, boots, half_made) = {
-            let mut dice = self.dice.lock().unwrap();
+            let mut rng = self.rng.lock().unwrap();
             let second = Duration::from_secs(1);
-            (
-                dice.between(Duration::ZERO, 5 * second),
-                dice.between(10 * second, 120 * second),
-                dice.percent(5),
-            )
+            (rng.between(Duration::ZERO, 5 * second), rng.between(10 * second, 120 * second), rng.percent(5))
         };
         self.make(&request.run, ResourceKind::Server, accepts).await;
         tokio::time::sleep(boots).await;
@@ -56,21 +52,11 @@ impl Provisioner for Cloud {
             return Err(Error::temporary(ErrorKind::Exhausted, "no address is left"));
         }
         self.make(&request.run, ResourceKind::FloatingIp, accepts).await;
-        Ok(Node {
-            id: format!("server-{}", request.run),
-            name: request.name.clone(),
-            label: request.label.clone(),
-            address: "127.0.0.1".into(),
-            port: 22,
-            user: "nobody".into(),
-            key_file: None,
-            host_keys: Vec::new(),
-            local: false,
-            vars: BTreeMap::new(),
-        })
+        let id = format!("server-{}", request.run);
+        Ok(Node::ssh(id, request.label.clone(), "127.0.0.1", "nobody").with_name(&request.name))
     }
 
-    async fn release(&self, run: &RunId) -> Result<()> {
+    async fn release(&self, run: &RunId, _: &Arc<dyn Journal>) -> Result<()> {
         tokio::time::sleep(Duration::from_secs(2)).await;
         self.things.lock().unwrap().retain(|(owner, _)| owner != run);
         Ok(())
@@ -78,12 +64,10 @@ impl Provisioner for Cloud {
 
     async fn list_owned(&self) -> Result<Vec<OwnedResource>> {
         let things = self.things.lock().unwrap();
-        let owned = things.iter().map(|(run, kind)| OwnedResource {
-            kind: *kind,
-            id: format!("{}-{run}", kind.as_str()),
-            name: kind.as_str().to_owned(),
-            run: Some(run.clone()),
-            created: Some(Timestamp::now()),
+        let owned = things.iter().map(|(run, kind)| {
+            OwnedResource::new(*kind, format!("{}-{run}", kind.as_str()), kind.as_str())
+                .with_run(run.clone())
+                .with_created(Timestamp::now())
         });
         Ok(owned.collect())
     }

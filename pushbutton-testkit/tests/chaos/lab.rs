@@ -9,18 +9,18 @@ use async_trait::async_trait;
 use pushbutton_core::LineSink;
 use pushbutton_core::memory::{FakeStage, MemoryExecutor, MemoryQueue};
 use pushbutton_core::{
-    Executor, JobSpec, Node, OnFailure, Provisioner, Queue, Result, RunId, RunWhen, Shutdown, Stage,
-    StageContext, StageOutcome, StageStatus, Sweeper, Verdict,
+    DeadLetters, Executor, JobSpec, Node, OnFailure, Provisioner, Queue, Result, RunId, RunWhen, Shutdown,
+    Stage, StageContext, StageOutcome, StageStatus, Sweeper, Verdict,
 };
 use pushbutton_testkit::faults::FaultPlan;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::PATIENCE;
+use crate::TIME_LIMIT;
 use crate::cloud::Cloud;
-use crate::crew;
-use crate::dice::Dice;
+use crate::processes;
 use crate::review::Review;
+use crate::rng::Rng;
 use crate::upstream::{JOBS, Upstream, fails, is_superseded, job_name};
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -63,15 +63,15 @@ impl fmt::Display for Outcome {
 
 impl Lab {
     pub(crate) fn new(seed: u64) -> Self {
-        let cloud = Arc::new(Cloud::new(Dice::new(seed, 2)));
+        let cloud = Arc::new(Cloud::new(Rng::new(seed, 2)));
         Self {
             seed,
-            upstream: Arc::new(Upstream::new(Dice::new(seed, 1))),
+            upstream: Arc::new(Upstream::new(Rng::new(seed, 1))),
             queue: Arc::new(MemoryQueue::with_lease(LEASE)),
-            bench: Arc::new(Bench::new(Dice::new(seed, 3), Arc::clone(&cloud))),
+            bench: Arc::new(Bench::new(Rng::new(seed, 3), Arc::clone(&cloud))),
             cloud,
             review: Arc::default(),
-            schedules: [0, 1, 2].map(|n| crew::schedule(seed.wrapping_mul(3).wrapping_add(n))),
+            schedules: [0, 1, 2].map(|n| processes::schedule(seed.wrapping_mul(3).wrapping_add(n))),
             done: Shutdown::new(),
             faults: Mutex::default(),
         }
@@ -84,24 +84,29 @@ impl Lab {
     /// Runs until every job has had its say, mends everything, and ends.
     pub(crate) async fn run(&self) {
         let end = async {
-            if timeout(PATIENCE, self.until_all_is_said()).await.is_err() {
-                self.fault(format!("not done within {PATIENCE:?}: {:?}", self.queue.depth().await));
+            if timeout(TIME_LIMIT, self.until_all_is_reported()).await.is_err() {
+                self.fault(format!("not done within {TIME_LIMIT:?}: {:?}", self.queue.depth().await));
             }
             for schedule in &self.schedules {
-                schedule.mend_all();
+                schedule.repair_all();
             }
             self.done.begin();
         };
-        tokio::join!(end, crew::handler(self), crew::operator(self, 1), crew::operator(self, 2));
+        tokio::join!(
+            end,
+            processes::handler(self),
+            processes::operator(self, 1),
+            processes::operator(self, 2)
+        );
     }
 
     /// Every job has ended by what the review shows, and nothing waits or runs that would add to it.
-    async fn until_all_is_said(&self) {
+    async fn until_all_is_reported(&self) {
         loop {
             let depth = self.queue.depth().await.unwrap();
             let said = (1..=JOBS).all(|n| {
                 let job = Upstream::job_of(n);
-                !self.review.comments_on(&job).is_empty() || self.review.untold_of(&job).is_some()
+                !self.review.comments_on(&job).is_empty() || self.review.unreported_of(&job).is_some()
             });
             if said && depth.waiting + depth.leased == 0 {
                 return;
@@ -117,7 +122,7 @@ impl Lab {
         let (mut superseded, mut on_the_lab) = (0, 0);
         for n in 1..=JOBS {
             let job = Upstream::job_of(n);
-            let (said, untold) = (self.review.comments_on(&job), self.review.untold_of(&job));
+            let (said, untold) = (self.review.comments_on(&job), self.review.unreported_of(&job));
             match (&said[..], untold) {
                 ([verdict], _) => match verdict {
                     Verdict::Success if !fails(n) => {}
@@ -149,7 +154,7 @@ impl Lab {
     async fn queue_is_empty(&self) {
         let depth = self.queue.depth().await.unwrap();
         if depth != pushbutton_core::QueueDepth::default() {
-            self.fault(format!("the queue is not empty: {depth:?}, {:?}", self.queue.dead_letters(10).await));
+            self.fault(format!("the queue is not empty: {depth:?}, {:?}", self.queue.list(10).await));
         }
         for event in self.upstream.events() {
             // Published again, as after a lost ledger: nothing may run again. The queue remembers.
@@ -179,25 +184,17 @@ impl Lab {
 
 /// The job of every change: install (a failure is the lab's), tempest, and logs always.
 pub(crate) fn spec() -> JobSpec {
-    let stage = |name: &str| Stage {
-        name: name.parse().unwrap(),
-        playbook: format!("{name}.yml"),
-        on_failure: OnFailure::Fail,
-        run: RunWhen::OnSuccess,
-        timeout: Duration::from_secs(1800),
-        vars: BTreeMap::new(),
+    let stage = |name: &str| {
+        let timeout = Duration::from_secs(1800);
+        Stage::new(name.parse().unwrap(), format!("{name}.yml")).with_timeout(timeout)
     };
-    let install = Stage { on_failure: OnFailure::Retry, ..stage("install") };
-    let logs = Stage { run: RunWhen::Always, timeout: Duration::from_secs(300), ..stage("logs") };
-    JobSpec {
-        name: job_name(),
-        node: "devstack".parse().unwrap(),
-        stages: vec![install, stage("tempest"), logs],
-        vars: BTreeMap::new(),
-        attempts: 5,
-        boot_timeout: Duration::from_secs(300),
-        timeout: Duration::from_secs(3600),
-    }
+    JobSpec::new("devstack".parse().unwrap())
+        .stage(stage("install").with_on_failure(OnFailure::Retry))
+        .stage(stage("tempest"))
+        .stage(stage("logs").with_run(RunWhen::Always).with_timeout(Duration::from_secs(300)))
+        .with_attempts(5u32)
+        .with_boot_timeout(Duration::from_secs(300))
+        .with_timeout(Duration::from_secs(3600))
 }
 
 /// An executor that knows who runs: no two runs of a job may, at once, and none without its machine.
@@ -215,16 +212,16 @@ pub(crate) struct Seen {
 }
 
 impl Bench {
-    fn new(dice: Dice, cloud: Arc<Cloud>) -> Self {
-        let dice = Mutex::new(dice);
+    fn new(rng: Rng, cloud: Arc<Cloud>) -> Self {
+        let rng = Mutex::new(rng);
         let inner = MemoryExecutor::new(move |stage, context| {
-            let mut dice = dice.lock().unwrap();
+            let mut rng = rng.lock().unwrap();
             let takes = match stage.name.as_str() {
-                "logs" => dice.between(Duration::from_secs(1), Duration::from_secs(30)),
-                _ => dice.between(Duration::from_secs(20), Duration::from_secs(600)),
+                "logs" => rng.between(Duration::from_secs(1), Duration::from_secs(30)),
+                _ => rng.between(Duration::from_secs(20), Duration::from_secs(600)),
             };
             let failed = stage.name.as_str() == "tempest" && fails(context.job.change.number.0);
-            let status = if dice.percent(2) {
+            let status = if rng.percent(2) {
                 StageStatus::Unreachable
             } else if failed {
                 StageStatus::Failed

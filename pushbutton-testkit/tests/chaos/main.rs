@@ -1,18 +1,18 @@
 //! A whole installation in memory, broken in every way that the testkit knows, by chance and for days of its own time.
 //!
 //! A handler and two operators share one queue. Every part of theirs fails, loses answers, is slow or hangs; each of them is killed, ended
-//! and started again; the queue, the cloud and the review are away for a while, now and then. Then all is mended, and what must hold is
-//! counted: every job has had its say exactly once, nothing says a patch failed that did not, no job ran twice at once, nothing is left.
+//! and started again; the queue, the cloud and the review are away for a while, now and then. Then all is repaired, and what must hold is
+//! counted: every job was reported exactly once, nothing says a patch failed that did not, no job ran twice at once, nothing is left.
 //!
 //! `CHAOS_SEEDS=500` runs more of them, `CHAOS_SEED=7` that one alone. Retries have jitter of their own, so that a seed leads to the same
 //! faults and not to the same order of everything.
 #![allow(clippy::unwrap_used, reason = "helpers of tests stop at what they cannot do")]
 
 mod cloud;
-mod crew;
-mod dice;
 mod lab;
+mod processes;
 mod review;
+mod rng;
 mod upstream;
 
 use std::time::Duration;
@@ -47,4 +47,4 @@ fn nothing_is_lost_nothing_doubled_nothing_leaked() {
 }
 
 /// Longer than any of it may take, in the lab's own time: a few hours are usual.
-const PATIENCE: Duration = Duration::from_secs(2 * 24 * 3600);
+const TIME_LIMIT: Duration = Duration::from_secs(2 * 24 * 3600);

@@ -14,7 +14,7 @@ const ROUND_TRIP: Duration = Duration::from_secs(2);
 pub(crate) struct Review {
     comments: Arc<Mutex<BTreeMap<JobId, Vec<Verdict>>>>,
     /// Verdicts that are nobody's business upstream.
-    untold: Mutex<BTreeMap<JobId, Verdict>>,
+    unreported: Mutex<BTreeMap<JobId, Verdict>>,
 }
 
 impl Review {
@@ -22,8 +22,8 @@ impl Review {
         self.comments.lock().unwrap().get(job).cloned().unwrap_or_default()
     }
 
-    pub(crate) fn untold_of(&self, job: &JobId) -> Option<Verdict> {
-        self.untold.lock().unwrap().get(job).cloned()
+    pub(crate) fn unreported_of(&self, job: &JobId) -> Option<Verdict> {
+        self.unreported.lock().unwrap().get(job).cloned()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -37,7 +37,7 @@ impl Reporter for Review {
         let UpdateKind::Finished { report } = &update.kind else { return Ok(()) };
         let (job, verdict) = (report.job.id.clone(), report.verdict.clone());
         if !verdict.is_reported() {
-            self.untold.lock().unwrap().insert(job, verdict);
+            self.unreported.lock().unwrap().insert(job, verdict);
             return Ok(());
         }
         tokio::time::sleep(ROUND_TRIP).await;
@@ -53,7 +53,7 @@ impl Reporter for Review {
         Ok(())
     }
 
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "review"
     }
 }

@@ -6,14 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use pushbutton_core::samples;
-use pushbutton_core::trigger::On;
 use pushbutton_core::{
-    ChangeNumber, Event, EventId, EventSource, JobId, JobName, PatchsetNumber, Position, Result, Trigger,
-    Triggers,
+    ChangeNumber, Event, EventId, EventMatch, EventSource, JobId, JobName, PatchsetNumber, Position, Result,
+    Trigger, Triggers,
 };
 use tokio::time::Instant;
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 
 pub(crate) const JOBS: u64 = 200;
 
@@ -53,14 +52,14 @@ pub(crate) fn is_superseded(n: u64) -> bool {
 }
 
 impl Upstream {
-    pub(crate) fn new(mut dice: Dice) -> Self {
+    pub(crate) fn new(mut rng: Rng) -> Self {
         let mut events = Vec::new();
         let mut at = Duration::ZERO;
         for n in 1..=JOBS {
-            at += dice.between(Duration::ZERO, Duration::from_secs(60));
+            at += rng.between(Duration::ZERO, Duration::from_secs(60));
             events.push((at, recheck(n)));
             if is_superseded(n) {
-                events.push((at + dice.between(Duration::ZERO, Duration::from_secs(1800)), newer(n)));
+                events.push((at + rng.between(Duration::ZERO, Duration::from_secs(1800)), newer(n)));
             }
         }
         events.sort_by_key(|(at, _)| *at);
@@ -115,14 +114,7 @@ pub(crate) fn job_name() -> JobName {
 }
 
 pub(crate) fn triggers() -> Triggers {
-    let recheck = Trigger {
-        name: "recheck".into(),
-        on: EventMatch::Comment { pattern: "^recheck".into(), from: vec![] },
-        projects: vec!["openstack/*".into()],
-        branches: vec![],
-        skip_kinds: vec![],
-        wip: false,
-        jobs: vec![job_name()],
-    };
+    let on = EventMatch::Comment { pattern: "^recheck".into(), from: vec![] };
+    let recheck = Trigger::new("recheck", on, [job_name()]).with_projects(["openstack/*".into()]);
     Triggers::compile(vec![recheck], vec!["acme-ci".into()]).unwrap()
 }

@@ -22,7 +22,8 @@ use crate::verdict::Verdict;
 /// Lines of a stage that wait for slow reporters; the console log gets all of them regardless.
 const LINES_WAITING: usize = 256;
 
-/// How long an executor may take to end its processes after a stage's time limit or a cancellation, before the stage is abandoned.
+/// How long an executor may take to end its processes after a stage's time limit or a cancellation, before the stage
+/// is abandoned.
 const EXECUTOR_GRACE: Duration = Duration::from_secs(60);
 
 /// One attempt of a job.
@@ -86,7 +87,8 @@ impl<'a> Attempt<'a> {
                 let error = error.during("provisioner::provision").with("label", &request.label);
                 tracing::warn!(run = %self.run, "no node: {error}");
                 let outcome = AttemptOutcome::no_node(&error);
-                // A wrong setting of one job's node says nothing about other jobs. A cloud that refuses the login affects all.
+                // A wrong setting of one job's node says nothing about other jobs. A cloud that refuses the login
+                // affects all.
                 let is_jobs_own = matches!(outcome, AttemptOutcome::Misconfigured { .. });
                 if !is_jobs_own || error.kind() == ErrorKind::Denied {
                     breaker.no_node(&self.run, &error.to_string(), clock.as_ref());

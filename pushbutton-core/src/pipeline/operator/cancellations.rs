@@ -139,7 +139,10 @@ pub(super) async fn listen(
                     }
                     Some(Err(error)) => break error,
                     None => {
-                        break Error::permanent(ErrorKind::Unexpected, "the stream of control messages ended");
+                        break Error::permanent(
+                            ErrorKind::Unexpected,
+                            "the stream of control messages ended",
+                        );
                     }
                 }
             },
@@ -192,7 +195,7 @@ mod tests {
         );
         let (this, other) = (Some(job.patchset.number), Some(PatchsetNumber(99)));
         let name = |name: &str| Some(JobName::new(name).unwrap());
-        for (patchset, name, meant) in [
+        for (patchset, name, expected) in [
             (None, None, true),
             (this, None, true),
             (this, name("tempest"), true),
@@ -200,16 +203,20 @@ mod tests {
             (other, None, false),
             (None, name("unit"), false),
         ] {
-            let notice =
+            let message =
                 ControlMessage::CancelAll { change, patchset, name, by: "ops".into(), at: samples::AT };
             let cancellations = Cancellations::default();
-            cancellations.apply(&notice);
-            assert_eq!(cancellations.reason_for(&job), meant.then_some(StopReason::Cancelled), "{notice:?}");
-            assert_eq!(notice.wait_for(&job), meant, "{notice:?}");
+            cancellations.apply(&message);
             assert_eq!(
-                (cancellations.reason_for(&newer), notice.wait_for(&newer)),
+                cancellations.reason_for(&job),
+                expected.then_some(StopReason::Cancelled),
+                "{message:?}"
+            );
+            assert_eq!(message.affects(&job), expected, "{message:?}");
+            assert_eq!(
+                (cancellations.reason_for(&newer), message.affects(&newer)),
                 (None, false),
-                "asked for afterwards"
+                "created afterwards"
             );
         }
     }
@@ -219,7 +226,7 @@ mod tests {
         let (cancellations, mut job) = (Cancellations::default(), samples::job("tempest"));
         job.cause.kind = crate::job::Cause::MANUAL.to_owned();
         cancellations.apply(&superseded(99));
-        assert_eq!((cancellations.reason_for(&job), superseded(99).wait_for(&job)), (None, false));
+        assert_eq!((cancellations.reason_for(&job), superseded(99).affects(&job)), (None, false));
     }
 
     #[test]

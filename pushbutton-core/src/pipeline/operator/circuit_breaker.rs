@@ -1,4 +1,5 @@
-//! A circuit breaker over provisioning: an operator whose cloud makes no nodes stops claiming jobs, and tries one now and then.
+//! A circuit breaker over provisioning: an operator whose cloud makes no nodes stops claiming jobs, and tries one now
+//! and then.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,15 +15,17 @@ use crate::names::RunId;
 use crate::retry::Backoff;
 use crate::setters::setters;
 
-/// When an operator stops claiming because no node comes up, and for how long. In a configuration this is `operator.breaker:`.
+/// When an operator stops claiming because no node comes up, and for how long. In a configuration this is
+/// `operator.breaker:`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct BreakerPolicy {
     /// The number of consecutive runs without a node that opens the breaker; 0 for never. Default: 5.
     pub failures: u32,
-    /// The first pause before one job is tried. It doubles each time that this job gets no node either. Up to half of it is cut at
-    /// random, so that operators that lost the same cloud do not try at the same moment. Default: a minute.
+    /// The first pause before one job is tried. It doubles each time that this job gets no node either. Up to half of
+    /// it is cut at random, so that operators that lost the same cloud do not try at the same moment. Default: a
+    /// minute.
     #[serde(with = "human")]
     pub pause: Duration,
     /// The longest pause. Default: half an hour.
@@ -38,7 +41,8 @@ impl Default for BreakerPolicy {
 
 setters!(BreakerPolicy { failures / with_failures: u32, pause / with_pause: Duration, pause_cap / with_pause_cap: Duration });
 
-/// The state machine of the breaker. Closed admits every job, open none, half-open one at a time. Pure: the caller passes the time.
+/// The state machine of the breaker. Closed admits every job, open none, half-open one at a time. Pure: the caller
+/// passes the time.
 #[derive(Debug)]
 struct Machine {
     policy: BreakerPolicy,
@@ -224,7 +228,8 @@ impl CircuitBreaker {
         admission
     }
 
-    /// Waits until [`admission`](Self::admission) may answer differently, apart from the end of a pause. For one waiter.
+    /// Waits until [`admission`](Self::admission) may answer differently, apart from the end of a pause. For one
+    /// waiter.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -248,7 +253,8 @@ impl CircuitBreaker {
         self.publish(&held, transition, clock);
     }
 
-    /// Publishes a transition to the log, to watchers and to the loop. The caller holds the lock, so that they see all in order.
+    /// Publishes a transition to the log, to watchers and to the loop. The caller holds the lock, so that they see
+    /// all in order.
     fn publish(
         &self,
         (machine, last): &(Machine, String),
@@ -330,7 +336,7 @@ mod tests {
         }
         assert_eq!(machine.node_up(), None);
         for n in 2..4 {
-            assert_eq!(machine.no_node(&run(n), now), None, "the row began anew");
+            assert_eq!(machine.no_node(&run(n), now), None, "the count began again");
         }
         let (mut machine, end) = opened(now);
         assert_eq!(machine.admission(now), (Admission::After(end), None));

@@ -1,4 +1,5 @@
-//! Renews a lease while a run goes on, and fences the run when that fails: it stops before another operator can hold the job.
+//! Renews a lease while a run goes on, and fences the run when that fails: it stops before another operator can hold
+//! the job.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,8 +9,9 @@ use tokio::time::{Instant, sleep_until};
 use super::stop_signal::{StopReason, StopSignal};
 use crate::traits::Claim;
 
-/// Renews the lease until `work` ends. When it cannot be renewed, `work` is stopped while a third of the lease is left: enough time
-/// to end its processes before another operator can hold the job. If it has not ended by then, it is dropped.
+/// Renews the lease until `work` ends. When it cannot be renewed, `work` is stopped while a third of the lease is
+/// left: enough time to end its processes before another operator can hold the job. If it has not ended by then, it
+/// is dropped.
 pub(super) async fn with_lease<T>(claim: &dyn Claim, stop: &StopSignal, work: impl Future<Output = T>) -> T {
     tokio::select! {
         biased;

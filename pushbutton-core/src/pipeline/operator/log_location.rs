@@ -20,8 +20,8 @@ impl LogLocation {
         Self { dir: dir.into(), url: None }
     }
 
-    /// A run's own folder below it: two digits, change, patch set, job, run. As in Zuul, so that no folder gets too many entries and no
-    /// rerun hides an earlier run.
+    /// A run's own folder below it: two digits, change, patch set, job, run. As in Zuul, so that no folder gets too
+    /// many entries and no rerun hides an earlier run.
     pub fn of(&self, run: &RunId, job: &Job) -> Self {
         let change = job.change.number.0;
         let path = format!("{:02}/{change}/{}/{}/{run}", change % 100, job.patchset.number, job.name);

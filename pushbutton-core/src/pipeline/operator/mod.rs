@@ -71,8 +71,8 @@ struct OperatorContext {
 }
 
 impl Operator {
-    /// An operator with one slot that runs these jobs, and whose logs are in `logs`. It claims every job on the queue; see
-    /// [`with_filter`](Self::with_filter).
+    /// An operator with one slot that runs these jobs, and whose logs are in `logs`. It claims every job on the
+    /// queue; see [`with_filter`](Self::with_filter).
     pub fn new(
         queue: impl Queue + 'static,
         provisioner: impl Provisioner + 'static,
@@ -107,8 +107,8 @@ impl Operator {
         }
     }
 
-    /// Claims only jobs that this filter matches: for operators with different jobs or nodes on one queue. Default: every job; one that
-    /// the operator does not define becomes a dead letter.
+    /// Claims only jobs that this filter matches: for operators with different jobs or nodes on one queue. Default:
+    /// every job; one that the operator does not define becomes a dead letter.
     #[must_use]
     pub fn with_filter(mut self, filter: JobFilter) -> Self {
         self.filter = filter;
@@ -144,14 +144,16 @@ impl Operator {
         self
     }
 
-    /// How long a graceful shutdown waits for runs; those that still run then are returned to the queue. Default: a minute.
+    /// How long a graceful shutdown waits for runs; those that still run then are returned to the queue. Default: a
+    /// minute.
     #[must_use]
     pub fn with_shutdown_deadline(mut self, deadline: Duration) -> Self {
         self.shutdown_deadline = deadline;
         self
     }
 
-    /// The delay before the next attempt after an infrastructure failure: from `first`, doubling, to `cap`. Default: 1 to 15 minutes.
+    /// The delay before the next attempt after an infrastructure failure: from `first`, doubling, to `cap`. Default:
+    /// 1 to 15 minutes.
     #[must_use]
     pub fn with_retry_delays(mut self, first: Duration, cap: Duration) -> Self {
         (self.context.retry_first, self.context.retry_cap) = (first, cap);
@@ -165,24 +167,25 @@ impl Operator {
         self
     }
 
-    /// Looks up here, before it boots a node, whether the patch set is still current. Without an answer in half a minute the job runs.
-    /// Jobs that a person started run in any case. Default: no look-up.
+    /// Looks up here, before it boots a node, whether the patch set is still current. Without an answer in half a
+    /// minute the job runs. Jobs that a person started run in any case. Default: no look-up.
     #[must_use]
     pub fn with_change_status(mut self, lookup: impl ChangeStatusLookup + 'static) -> Self {
         self.context.change_status = Some(Arc::new(lookup));
         self
     }
 
-    /// Which answers of [`with_change_status`](Self::with_change_status) end a job. Control messages always do: the handler's policy
-    /// decides which of them are sent. Default: all.
+    /// Which answers of [`with_change_status`](Self::with_change_status) end a job. Control messages always do: the
+    /// handler's policy decides which of them are sent. Default: all.
     #[must_use]
     pub fn with_supersede(mut self, policy: SupersedePolicy) -> Self {
         self.context.supersede = policy;
         self
     }
 
-    /// Counts runs for this [`ReportGuard`], passes control messages to it, and broadcasts when it mutes. Reporters that must obey it
-    /// are wrapped in a [`GuardedReporter`](crate::GuardedReporter). Default: reports are never muted.
+    /// Counts runs for this [`ReportGuard`], passes control messages to it, and broadcasts when it mutes. Reporters
+    /// that must obey it are wrapped in a [`GuardedReporter`](crate::GuardedReporter). Default: reports are never
+    /// muted.
     #[must_use]
     pub fn with_report_guard(mut self, guard: Arc<ReportGuard>) -> Self {
         self.context.report_guard = Some(guard);
@@ -218,14 +221,15 @@ impl Operator {
 
     /// Runs until a shutdown is requested.
     ///
-    /// A graceful shutdown claims nothing more, waits for runs up to the deadline, then returns the rest to the queue. A forced one
-    /// returns all at once. Either way every node is released, and nothing false is reported.
+    /// A graceful shutdown claims nothing more, waits for runs up to the deadline, then returns the rest to the
+    /// queue. A forced one returns all at once. Either way every node is released, and nothing false is reported.
     ///
     /// # Errors
     /// Permanent errors of the queue, once the running jobs have ended.
     ///
     /// # Cancel safety
-    /// Dropping it leaves nodes behind, until the leases have run out and an orphan sweep has found them. Use the shutdown.
+    /// Dropping it leaves nodes behind, until the leases have run out and an orphan sweep has found them. Use the
+    /// shutdown.
     pub async fn run(self, shutdown: &Shutdown) -> Result<OperatorStats> {
         let Self { context, filter, slots, shutdown_deadline, run_ended, sweeper } = self;
         OperatorLoop::new(Arc::new(context), filter, slots, run_ended)

@@ -1,4 +1,5 @@
-//! The loop of an operator: claims jobs while it may, runs them side by side, and shuts down without leaving anything behind.
+//! The loop of an operator: claims jobs while it may, runs them side by side, and shuts down without leaving anything
+//! behind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +46,7 @@ enum Next {
     End,
     RunEnded(std::result::Result<Ended, JoinError>),
     Claimed(Result<Box<dyn Claim>>),
-    /// Something has changed: decide anew whether a job may be claimed.
+    /// Something has changed: decide again whether a job may be claimed.
     Reconsider,
 }
 
@@ -139,7 +140,8 @@ impl OperatorLoop {
         }
     }
 
-    /// Lets the runs end. Stops those that still run at the deadline or at a forced shutdown, and returns their jobs to the queue.
+    /// Lets the runs end. Stops those that still run at the deadline or at a forced shutdown, and returns their jobs
+    /// to the queue.
     async fn finish_runs(&mut self, shutdown: &Shutdown, deadline: Duration) {
         let end = Instant::now() + deadline;
         while !self.runs.is_empty() {

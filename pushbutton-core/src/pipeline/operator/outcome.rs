@@ -84,7 +84,8 @@ impl AttemptOutcome {
         }
     }
 
-    /// The outcome after an `always` stage, which can show that a success has no logs, or that a failure was a dying node.
+    /// The outcome after an `always` stage, which can show that a success has no logs, or that a failure was a dying
+    /// node.
     pub(super) fn after_always(self, stage: &Stage, outcome: &StageOutcome) -> Self {
         debug_assert_eq!(stage.run, RunWhen::Always);
         match (self, outcome.status) {
@@ -179,7 +180,7 @@ mod tests {
     #[test]
     fn unpublished_logs_turn_a_success_into_post_failure_and_nothing_else() {
         let publish = stage(OnFailure::Fail, RunWhen::Always);
-        let after = |outcome: AttemptOutcome| outcome.after_always(&publish, &outcome(StageStatus::Failed));
+        let after = |attempt: AttemptOutcome| attempt.after_always(&publish, &outcome(StageStatus::Failed));
         assert!(matches!(
             after(AttemptOutcome::Verdict(Verdict::Success, None)),
             AttemptOutcome::Verdict(Verdict::PostFailure, Some(_))

@@ -67,7 +67,8 @@ impl OperatorContext {
                 }
             };
             let (reported, ()) = tokio::join!(report_it, self.release(&attempt.run));
-            // Counted only after it was reported: the report that triggers the muting must still get out, because it says why.
+            // Counted only after it was reported: the report that triggers the muting must still get out, because it
+            // says why.
             if let (true, Some(guard), AttemptOutcome::Verdict(verdict, _)) =
                 (reported, &self.report_guard, &outcome)
             {

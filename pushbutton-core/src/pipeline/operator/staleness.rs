@@ -6,7 +6,8 @@ use crate::job::Job;
 use crate::pipeline::supersede::SupersedePolicy;
 use crate::traits::{ChangeStatusLookup, PatchsetStatus};
 
-/// How long the answer may take. Without one the job runs: an unneeded run costs some machine time, a missing one costs a review.
+/// How long the answer may take. Without one the job runs: an unneeded run costs some machine time, a missing one
+/// costs a review.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Whether the job need not run any more. Only a clear answer of upstream makes a job stale.

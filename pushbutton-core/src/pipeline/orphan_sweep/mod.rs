@@ -25,16 +25,17 @@ const RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Deletes what is left of runs that no operator holds any more.
 ///
-/// What a provisioner has made for a run, by the cloud's list or by the journal, is an orphan once the run has no lease and the
-/// youngest trace of it is older than a safety age. An operator that crashes keeps its leases until they run out; the next sweep
-/// after that finds its nodes.
+/// What a provisioner has made for a run, by the cloud's list or by the journal, is an orphan once the run has no
+/// lease and the youngest trace of it is older than a safety age. An operator that crashes keeps its leases until
+/// they run out; the next sweep after that finds its nodes.
 ///
 /// - What has a lease, on any machine, is never touched; nor is what does not carry our owner.
 /// - Where the cloud, the journal or the queue cannot be asked, nothing is deleted.
-/// - Any number of sweepers may sweep at the same time, beside any number of operators: releasing is idempotent, and a run that has
-///   lost its lease never gets it back.
+/// - Any number of sweepers may sweep at the same time, beside any number of operators: releasing is idempotent, and
+///   a run that has lost its lease never gets it back.
 ///
-/// The owner must belong to this installation alone: for an installation with another queue, all of our resources are orphans.
+/// The owner must belong to this installation alone: for an installation with another queue, all of our resources are
+/// orphans.
 pub struct Sweeper {
     provisioner: Arc<dyn Provisioner>,
     queue: Arc<dyn Queue>,
@@ -77,7 +78,8 @@ impl Sweeper {
         }
     }
 
-    /// The provisioner's journal: it knows what the cloud does not show, or shows without our tag. Default: an empty one.
+    /// The provisioner's journal: it knows what the cloud does not show, or shows without our tag. Default: an empty
+    /// one.
     #[must_use]
     pub fn with_journal(mut self, journal: impl Journal + 'static) -> Self {
         self.journal = Arc::new(journal);
@@ -91,8 +93,8 @@ impl Sweeper {
         self
     }
 
-    /// The interval of [`run`](Self::run). Each sweep comes up to half of it earlier, so that operators that started together do not sweep
-    /// at the same moment.
+    /// The interval of [`run`](Self::run). Each sweep comes up to half of it earlier, so that operators that started
+    /// together do not sweep at the same moment.
     #[must_use]
     pub fn with_interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
@@ -112,9 +114,9 @@ impl Sweeper {
     /// Whatever keeps the journal, the cloud or the queue from answering.
     pub async fn plan(&self) -> Result<Vec<Orphan>> {
         let now = self.clock.now();
-        // First the resources, then the leases. A run makes nothing before its claim is granted, so whatever is listed here was
-        // claimed before the leases are read: if its run is not among them, its lease has ended. In the other order, a run that
-        // begins between the two calls would look like an orphan.
+        // First the resources, then the leases. A run makes nothing before its claim is granted, so whatever is
+        // listed here was claimed before the leases are read: if its run is not among them, its lease has ended. In
+        // the other order, a run that begins between the two calls would look like an orphan.
         let entries = self.journal.open().await.map_err(|error| error.during("journal::open"))?;
         let owned = self.provisioner.list_owned().await;
         let owned = owned.map_err(|error| error.during("provisioner::list_owned"))?;

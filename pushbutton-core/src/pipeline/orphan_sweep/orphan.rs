@@ -56,7 +56,8 @@ struct RunEvidence {
 }
 
 impl RunEvidence {
-    /// When the youngest trace was made. Every source of a time counts, so that one clock that is slow makes nothing look old.
+    /// When the youngest trace was made. Every source of a time counts, so that one clock that is slow makes nothing
+    /// look old.
     fn youngest(&self, run: &RunId) -> Option<Timestamp> {
         let made = self.resources.iter().filter_map(|resource| resource.created);
         made.chain(self.entries.iter().map(|entry| entry.at)).chain(run.made_at()).max()
@@ -110,7 +111,7 @@ mod tests {
 
     const AGE: Duration = Duration::from_secs(600);
 
-    /// A run whose id tells no time.
+    /// A run whose id has no time in it.
     fn run(name: &str) -> RunId {
         RunId::new(name).unwrap()
     }

@@ -10,7 +10,8 @@ use crate::traits::Queue;
 /// Control messages are kept for a day at least: with two broadcasts a day, every operator that starts gets one.
 const BROADCAST_INTERVAL: Duration = Duration::from_secs(12 * 3600);
 
-/// An operator that receives the message cannot know how old it is, and repeats it soon: otherwise it could expire after restarts.
+/// An operator that receives the message cannot know how old it is, and repeats it soon: otherwise it could expire
+/// after restarts.
 const FIRST_REPEAT: Duration = Duration::from_secs(600);
 
 /// How long an operator that shuts down waits until the message is sent.
@@ -46,7 +47,8 @@ impl ReportGuard {
         }
     }
 
-    /// Broadcasts the muting: at once if it began here, and then twice a day. Several operators do so; a repetition changes nothing.
+    /// Broadcasts the muting: at once if it began here, and then twice a day. Several operators do so; a repetition
+    /// changes nothing.
     async fn repeat_broadcast(&self, muted: &Muted, queue: &dyn Queue) -> Infallible {
         let message = muted.message();
         if muted.by != self.by {

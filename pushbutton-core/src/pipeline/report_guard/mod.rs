@@ -1,4 +1,5 @@
-//! Mutes reports on reviews: a lab whose runs all fail stops commenting on other people's changes until a person has looked.
+//! Mutes reports on reviews: a lab whose runs all fail stops commenting on other people's changes until a person has
+//! looked.
 
 mod broadcast;
 mod reporter;
@@ -18,15 +19,16 @@ use crate::job::Job;
 use crate::traits::Alerter;
 use crate::verdict::Verdict;
 
-/// Decides whether runs are reported upstream. Shared by an operator ([`Operator::with_report_guard`](crate::Operator::with_report_guard)),
-/// which counts runs and passes on control messages, and by the reporters that obey it ([`GuardedReporter`]).
+/// Decides whether runs are reported upstream. Shared by an operator
+/// ([`Operator::with_report_guard`](crate::Operator::with_report_guard)), which counts runs and passes on control
+/// messages, and by the reporters that obey it ([`GuardedReporter`]).
 ///
-/// When runs of this many changes have failed on this operator without a success between them, it mutes reports, broadcasts that to
-/// the other operators, and alerts a person. Failures of the patch count as well as failures of the lab: in a broken lab the tests fail
-/// too. Several runs of one change count once.
+/// When runs of this many changes have failed on this operator without a success between them, it mutes reports,
+/// broadcasts that to the other operators, and alerts a person. Failures of the patch count as well as failures of
+/// the lab: in a broken lab the tests fail too. Several runs of one change count once.
 ///
-/// Reports stay muted until a person unmutes them ([`ControlMessage::Unmuted`]), also across restarts. Only when all operators have
-/// been down for more than a day, which is how long control messages are kept, is it forgotten.
+/// Reports stay muted until a person unmutes them ([`ControlMessage::Unmuted`]), also across restarts. Only when all
+/// operators have been down for more than a day, which is how long control messages are kept, is it forgotten.
 pub struct ReportGuard {
     by: String,
     limit: usize,
@@ -85,8 +87,8 @@ impl ReportGuard {
         self.muted.subscribe()
     }
 
-    /// Obeys a control message of another operator or a person. Their order decides, and their times where one is late. The same
-    /// message again changes nothing.
+    /// Obeys a control message of another operator or a person. Their order decides, and their times where one is
+    /// late. The same message again changes nothing.
     pub fn observe(&self, message: &ControlMessage) {
         let mut state = self.state();
         match (state.observe(message), message) {

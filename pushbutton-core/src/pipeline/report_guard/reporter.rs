@@ -11,8 +11,8 @@ use crate::traits::Reporter;
 
 /// Wraps a reporter that reports upstream: while reports are muted it gets no updates.
 ///
-/// A withheld report is not an error: the job completes, and reporters that are not wrapped, such as the history, get it. It is not
-/// sent later.
+/// A withheld report is not an error: the job completes, and reporters that are not wrapped, such as the history, get
+/// it. It is not sent later.
 pub struct GuardedReporter {
     inner: Box<dyn Reporter>,
     guard: Arc<ReportGuard>,

@@ -11,7 +11,8 @@ use crate::names::ChangeNumber;
 
 use crate::verdict::Verdict;
 
-/// ControlMessages of this kind that are remembered: people send a handful a day, and muted operators repeat theirs twice.
+/// ControlMessages of this kind that are remembered: people send a handful a day, and muted operators repeat theirs
+/// twice.
 const REMEMBERED: usize = 1000;
 
 /// Why reports are muted.
@@ -39,7 +40,7 @@ pub(super) struct State {
     muted: Option<Muted>,
     /// The latest unmuting, by the clock of the machine it was sent from.
     unmuted: Option<Timestamp>,
-    /// ControlMessages heard so far: a listener that begins again hears a whole day of them once more.
+    /// Messages seen so far: a subscriber that starts again gets those of a whole day once more.
     seen: VecDeque<ControlMessage>,
     /// Changes whose runs failed since the last success.
     failed: HashSet<ChangeNumber>,
@@ -94,7 +95,8 @@ impl State {
         self.muted.clone()
     }
 
-    /// Applies a message. The same message again changes nothing, so that a subscriber may get the past as often as it likes.
+    /// Applies a message. The same message again changes nothing, so that a subscriber may get the past as often as
+    /// it likes.
     pub(super) fn observe(&mut self, message: &ControlMessage) -> Effect {
         if !matches!(message, ControlMessage::Muted { .. } | ControlMessage::Unmuted { .. }) {
             return Effect::None;
@@ -118,7 +120,8 @@ impl State {
             }
             ControlMessage::Unmuted { at, .. } => {
                 self.unmuted = self.unmuted.max(Some(*at));
-                // A muting of this operator that was not broadcast yet, with a later time, began after the unmuting: it stays.
+                // A muting of this operator that was not broadcast yet, with a later time, began after the unmuting:
+                // it stays.
                 let not_broadcast =
                     |muted: &Muted| muted.since > *at && !self.seen.contains(&muted.message());
                 if self.muted.as_ref().is_none_or(not_broadcast) {
@@ -249,6 +252,6 @@ mod tests {
         for n in 0..2 * REMEMBERED as i64 {
             state.observe(&unmuted(n));
         }
-        assert_eq!(state.heard.len(), REMEMBERED);
+        assert_eq!(state.seen.len(), REMEMBERED);
     }
 }

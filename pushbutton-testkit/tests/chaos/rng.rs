@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(u64);
+pub(crate) struct Rng(u64);
 
-impl Dice {
-    /// Each purpose of a seed has dice of its own, so that one does not disturb another.
+impl Rng {
+    /// Each purpose of a seed has rng of its own, so that one does not disturb another.
     pub(crate) fn new(seed: u64, purpose: u64) -> Self {
         Self(seed.wrapping_mul(1000).wrapping_add(purpose))
     }
