@@ -89,7 +89,10 @@ fn a_signal_ends_it_gracefully_and_a_second_one_at_once() {
     graceful.signal("-TERM");
     let (status, said) = graceful.ends();
     assert_eq!(status.code(), Some(0), "{said}");
-    assert!(said.contains("ended without a result: the operator is shutting down") && !said.contains("| Build"), "{said}");
+    assert!(
+        said.contains("ended without a result: the operator is shutting down") && !said.contains("| Build"),
+        "{said}"
+    );
 
     lab.configure(&lab.config().replace("shutdown_deadline: 1s", "shutdown_deadline: 5m"));
     let forced = start(&lab);
