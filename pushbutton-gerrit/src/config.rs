@@ -1,9 +1,9 @@
 //! The section `gerrit:` of the configuration.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use pushbutton_core::HumanDuration;
+use russh::keys::ssh_key::Fingerprint;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -28,7 +28,7 @@ macro_rules! setters {
 pub(crate) use setters;
 
 /// A Gerrit server, the account on it, and the form of comments.
-#[derive(Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct GerritConfig {
@@ -42,13 +42,11 @@ pub struct GerritConfig {
     /// Private key file of the account: OpenSSH, PEM or PKCS#8; ed25519, ECDSA or RSA.
     pub key: PathBuf,
     /// Passphrase of the key file. Default: none, the file is not encrypted.
-    #[serde(default)]
     pub passphrase: Option<SecretString>,
     /// How the server's host key is checked. Default: against `~/.ssh/known_hosts`. It is always checked.
     #[serde(default)]
     pub host_key: HostKeyPolicy,
     /// A jump host. Default: none, a direct connection.
-    #[serde(default)]
     pub jump: Option<JumpConfig>,
     /// How a dead connection is detected.
     #[serde(default)]
@@ -67,7 +65,6 @@ pub struct GerritConfig {
     pub own_accounts: Vec<String>,
     /// The server's web address, as `https://review.opendev.org`. Backfill reads from it, without a login, when
     /// comments were written if a query does not say so; if it does not answer, SSH alone is used. Default: none.
-    #[serde(default)]
     pub url: Option<String>,
     /// The form of comments.
     #[serde(default)]
@@ -76,19 +73,17 @@ pub struct GerritConfig {
 
 /// How a host key is checked: against a known_hosts file, pinned fingerprints, or both.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct HostKeyPolicy {
     /// A file in OpenSSH's known_hosts format. Default: `~/.ssh/known_hosts`, if no fingerprint is pinned either.
-    #[serde(default)]
     pub known_hosts: Option<PathBuf>,
     /// Fingerprints that are trusted, as `SHA256:` and 43 characters (what `ssh-keygen -l` prints). Default: none.
-    #[serde(default)]
     pub fingerprints: Vec<String>,
 }
 
 /// A jump host (OpenSSH's ProxyJump): it forwards one TCP connection and sees only encrypted data.
-#[derive(Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct JumpConfig {
@@ -100,10 +95,8 @@ pub struct JumpConfig {
     /// Login name on it.
     pub user: String,
     /// Private key file. Default: the same as for Gerrit.
-    #[serde(default)]
     pub key: Option<PathBuf>,
     /// Passphrase of `key`. Default: none, the file is not encrypted.
-    #[serde(default)]
     pub passphrase: Option<SecretString>,
     /// How its host key is checked.
     #[serde(default)]
@@ -231,42 +224,36 @@ impl GerritConfig {
     /// Everything that is wrong, each as `key: the problem and how to fix it`. Does not look at files or servers.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
+        let mut require = |is_right: bool, key: &str, problem: &str| {
+            if !is_right {
+                problems.push(format!("{key}: {problem}"));
+            }
+        };
         for (key, value) in [("host", &self.host), ("user", &self.user)] {
-            if value.is_empty() || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
-                problems.push(format!("{key}: {value:?} is empty or contains a blank"));
-            }
+            let has_blank = value.chars().any(|c| c.is_whitespace() || c.is_control());
+            require(!value.is_empty() && !has_blank, key, &format!("{value:?} is empty or contains a blank"));
         }
-        if let Some(query) = &self.backfill.query {
-            if query.chars().any(char::is_control) {
-                problems.push("backfill.query: contains a control character".into());
-            }
-        }
-        if self.backfill.page == 0 {
-            problems.push("backfill.page: must be at least 1; 100 is usual".into());
-        }
+        let query = self.backfill.query.as_deref().unwrap_or_default();
+        require(!query.contains(char::is_control), "backfill.query", "contains a control character");
+        require(self.backfill.page > 0, "backfill.page", "must be at least 1; 100 is usual");
         for (key, value) in [
             ("deadlines.connect", self.deadlines.connect),
             ("deadlines.auth", self.deadlines.auth),
             ("deadlines.command", self.deadlines.command),
             ("backfill.every", self.backfill.every),
         ] {
-            if value.0.is_zero() {
-                problems.push(format!("{key}: must be longer than 0s"));
-            }
+            require(!value.0.is_zero(), key, "must be longer than 0s");
         }
         if let Some(Err(problem)) = self.url.as_deref().map(parse_url) {
-            problems.push(format!("url: {problem}"));
+            require(false, "url", problem);
         }
-        let jump = self.jump.as_ref().map(|jump| ("jump.host_key", &jump.host_key));
-        for (key, policy) in [("host_key", &self.host_key)].into_iter().chain(jump) {
+        let jump = self.jump.as_ref().map(|jump| ("jump.host_key.fingerprints", &jump.host_key));
+        for (key, policy) in [("host_key.fingerprints", &self.host_key)].into_iter().chain(jump) {
             for print in &policy.fingerprints {
-                if print.parse::<russh::keys::ssh_key::Fingerprint>().is_err()
-                    || !print.starts_with("SHA256:")
-                {
-                    problems.push(format!(
-                        "{key}.fingerprints: {print:?} is not SHA256: and 43 characters, as `ssh-keygen -l` prints"
-                    ));
-                }
+                let is_right = print.starts_with("SHA256:") && print.parse::<Fingerprint>().is_ok();
+                let problem =
+                    format!("{print:?} is not SHA256: and 43 characters, as `ssh-keygen -l` prints");
+                require(is_right, key, &problem);
             }
         }
         problems.extend(self.comment.problems().into_iter().map(|problem| format!("comment.{problem}")));
@@ -326,33 +313,6 @@ setters!(BackfillConfig {
     every / with_every: HumanDuration, overlap / with_overlap: HumanDuration, page / with_page: u32,
     query / with_query: Option<String>,
 });
-
-impl fmt::Debug for GerritConfig {
-    /// Without secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GerritConfig")
-            .field("host", &self.host)
-            .field("port", &self.port)
-            .field("user", &self.user)
-            .field("key", &self.key)
-            .field("host_key", &self.host_key)
-            .field("jump", &self.jump)
-            .field("keepalive", &self.keepalive)
-            .field("deadlines", &self.deadlines)
-            .field("backfill", &self.backfill)
-            .field("url", &self.url)
-            .field("own_accounts", &self.own_accounts)
-            .field("comment", &self.comment)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for JumpConfig {
-    /// Without secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}:{}", self.user, self.host, self.port)
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use pushbutton_core::{Error, ErrorKind, Report, Reporter, Result, Update, UpdateKind};
+use pushbutton_core::{Error, ErrorKind, Report, Reporter, Result, Update};
 
 use crate::config::GerritConfig;
 use crate::message::dedup_footer;
-use crate::reporter::review_of;
+use crate::reporter::{report_to_post, review_of};
 
 /// Appends each comment to a file, exactly as Gerrit would get it, after a line with the change and the vote.
 ///
@@ -64,10 +64,7 @@ pub fn preview(config: &GerritConfig, report: &Report) -> String {
 #[async_trait]
 impl Reporter for DryRunReporter {
     async fn report(&self, update: &Update) -> Result<()> {
-        let UpdateKind::Finished { report } = &update.kind else { return Ok(()) };
-        if !report.verdict.is_reported() {
-            return Ok(());
-        }
+        let Some(report) = report_to_post(update) else { return Ok(()) };
         self.write(report).map_err(|error| {
             Error::temporary(ErrorKind::Local, "the comment cannot be written to the file")
                 .during("gerrit::dry_run")

@@ -61,36 +61,29 @@ pub(crate) fn from_command(status: u32, stderr: &str) -> Error {
         .unwrap_or("nothing");
     let text: String =
         text.trim_start_matches("error: ").trim_start_matches("fatal: ").chars().take(300).collect();
-    let has = |words: &[&str]| words.iter().any(|word| stderr.contains(word));
     let message = format!("gerrit answered: {text}");
-    let error = if has(&["no such change", "no such patch set", "not found", "Change not found"]) {
-        Error::permanent(ErrorKind::NotFound, message)
-    } else if has(&["size exceeds limit", "too large", "Exceeding maximum"]) {
-        Error::permanent(ErrorKind::Exhausted, message)
-    } else if has(&[
-        "is restricted",
-        "not permitted",
-        "Not permitted",
-        "Capability",
-        "prohibited",
-        "capability",
-    ]) {
-        Error::permanent(ErrorKind::Denied, message)
-    } else if has(&[
-        "is not a valid option",
-        "JSON",
-        "Json",
-        "IllegalArgument",
-        "BadRequest",
-        "rejected in validation",
-    ]) {
-        Error::permanent(ErrorKind::Invalid, message)
-    } else {
+    let is_in = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
+    let error = match REFUSALS.iter().find(|(_, texts)| is_in(texts)) {
+        Some((kind, _)) => Error::permanent(*kind, message),
         // A lock failure, a server that shuts down, a full queue.
-        Error::temporary(ErrorKind::Remote, message)
+        None => Error::temporary(ErrorKind::Remote, message),
     };
     error.with("status", status)
 }
+
+/// What Gerrit writes to stderr when a retry will not help; the first line that matches decides.
+const REFUSALS: [(ErrorKind, &[&str]); 4] = [
+    (ErrorKind::NotFound, &["no such change", "no such patch set", "not found", "Change not found"]),
+    (ErrorKind::Exhausted, &["size exceeds limit", "too large", "Exceeding maximum"]),
+    (
+        ErrorKind::Denied,
+        &["is restricted", "not permitted", "Not permitted", "Capability", "prohibited", "capability"],
+    ),
+    (
+        ErrorKind::Invalid,
+        &["is not a valid option", "JSON", "Json", "IllegalArgument", "BadRequest", "rejected in validation"],
+    ),
+];
 
 #[cfg(test)]
 mod tests {

@@ -67,6 +67,7 @@ pub enum VoteMode {
 /// To whom Gerrit sends mail (its `NotifyHandling`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[non_exhaustive]
 pub enum Notify {
     /// Nobody.
     #[default]

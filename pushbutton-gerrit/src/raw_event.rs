@@ -83,7 +83,8 @@ pub(crate) enum ParsedLine {
 /// Parses one line of the stream. A line that does not pass the filter is dropped before anything is copied from it.
 /// `now` is the time of an event that has none.
 ///
-/// # Errors [`ErrorKind::Invalid`]: it is not JSON, or a field that its type needs is missing or invalid. The caller
+/// # Errors
+/// [`ErrorKind::Invalid`]: it is not JSON, or a field that its type needs is missing or invalid. The caller
 /// logs and skips it.
 pub(crate) fn parse_line(line: &str, filter: &EventFilter, now: Timestamp) -> Result<ParsedLine> {
     if line.bytes().all(|byte| byte.is_ascii_whitespace()) {
@@ -91,11 +92,11 @@ pub(crate) fn parse_line(line: &str, filter: &EventFilter, now: Timestamp) -> Re
     }
     let event: WireEvent<'_> = serde_json::from_str(line)
         .map_err(|error| Error::permanent(ErrorKind::Invalid, format!("not a Gerrit event: {error}")))?;
-    let kind = event.kind.as_str();
+    let kind = event.r#type.as_str();
     if kind == "dropped-output" {
         return Ok(ParsedLine::Dropped);
     }
-    let at = event.created_on.0;
+    let at = event.event_created_on.0;
     let passes = filter.matches_type(kind)
         && event
             .change
@@ -108,14 +109,14 @@ pub(crate) fn parse_line(line: &str, filter: &EventFilter, now: Timestamp) -> Re
 /// The events in a line. Several votes without a text are several events; an unknown type, or a comment without a
 /// text and without a new vote, is none.
 fn from_stream(event: WireEvent<'_>, filter: &EventFilter, now: Timestamp) -> Result<Vec<RawEvent>> {
-    let kind = event.kind.as_str();
+    let kind = event.r#type.as_str();
     if !crate::event_filter::ALL_TYPES.contains(&kind) {
         return Ok(Vec::new());
     }
     let missing = |field: &str| Error::permanent(ErrorKind::Invalid, format!("{kind} without {field}"));
     let wire_change = event.change.ok_or_else(|| missing("change"))?;
-    let wire_patchset = event.patchset.ok_or_else(|| missing("patchSet"))?;
-    let at = seconds(event.created_on.0).unwrap_or(now);
+    let wire_patchset = event.patch_set.ok_or_else(|| missing("patchSet"))?;
+    let at = seconds(event.event_created_on.0).unwrap_or(now);
     let kinds = match kind {
         "patchset-created" => {
             let uploader = event.uploader.as_ref().or(wire_patchset.uploader.as_ref());
@@ -126,7 +127,8 @@ fn from_stream(event: WireEvent<'_>, filter: &EventFilter, now: Timestamp) -> Re
             let new = event.approvals.iter().filter(|vote| vote.old_value.0.is_some());
             let votes: Vec<_> = new.filter_map(approval).take(MAX_VOTES).collect();
             // Joined as Gerrit joins them where it puts them into `comment`.
-            let texts: Vec<&str> = event.on_patchset.iter().map(|comment| comment.message.as_str()).collect();
+            let comments = event.patch_set_comments.unwrap_or_default().on_patchset;
+            let texts: Vec<&str> = comments.iter().map(|comment| comment.message.as_str()).collect();
             let joined = texts.join("\n");
             let text = match joined.trim() {
                 "" => split_header(event.comment.as_str()).text,
@@ -161,7 +163,7 @@ pub(crate) fn comment_or_votes(author: Account, text: &str, votes: Vec<Approval>
 
 /// None if it has no label, or a value that is not a vote.
 pub(crate) fn approval(vote: &WireApproval<'_>) -> Option<Approval> {
-    Some(Approval::new(name(&vote.label)?, i8::try_from(vote.value.0?).ok()?))
+    Some(Approval::new(name(&vote.r#type)?, i8::try_from(vote.value.0?).ok()?))
 }
 
 pub(crate) fn change(wire: &WireChange<'_>) -> Result<Change> {
@@ -181,7 +183,7 @@ pub(crate) fn change(wire: &WireChange<'_>) -> Result<Change> {
         "ABANDONED" => ChangeStatus::Abandoned,
         _ => ChangeStatus::New,
     };
-    (change.wip, change.private) = (wire.wip, wire.private);
+    (change.wip, change.private) = (wire.wip.unwrap_or_default(), wire.private.unwrap_or_default());
     Ok(change)
 }
 
@@ -191,7 +193,7 @@ pub(crate) fn patchset(wire: &WirePatchset<'_>) -> Result<Patchset> {
         .ok_or_else(|| Error::permanent(ErrorKind::Invalid, "patchSet.number is missing or not a number"))?;
     let field = |name| move |error: Error| error.with("field", name);
     let revision = Revision::new(wire.revision.as_str()).map_err(field("patchSet.revision"))?;
-    let git_ref = GitRef::new(wire.git_ref.as_str()).map_err(field("patchSet.ref"))?;
+    let git_ref = GitRef::new(wire.r#ref.as_str()).map_err(field("patchSet.ref"))?;
     Ok(Patchset::new(PatchsetNumber(number), revision, git_ref).with_kind(match wire.kind.as_str() {
         "TRIVIAL_REBASE" => PatchsetKind::TrivialRebase,
         "TRIVIAL_REBASE_WITH_MESSAGE_UPDATE" => PatchsetKind::TrivialRebaseWithMessageUpdate,

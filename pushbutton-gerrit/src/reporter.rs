@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_core::{Error, JobId, Report, Reporter, Result, Update, UpdateKind};
+use pushbutton_core::{Account, Error, JobId, Report, Reporter, Result, Update, UpdateKind};
 
 use crate::client::Gerrit;
 use crate::client::review::{Posted, Review, Target};
@@ -52,11 +52,19 @@ impl GerritReporter {
     async fn has_reported(&self, report: &Report) -> Result<bool> {
         let footer = dedup_footer(&report.job.id);
         let own = self.gerrit.config().own_names();
-        let messages = self.gerrit.messages(report.job.change.number).await?;
-        // Only the account's own messages: anybody can type the footer.
-        Ok(messages.iter().any(|message| {
-            own.iter().any(|name| message.author.is(name)) && message.text.lines().any(|line| line == footer)
-        }))
+        // Only in the account's own messages: anybody can type the footer.
+        let matches = |author: &Account, text: &str| {
+            own.iter().any(|name| author.is(name)) && text.lines().any(|line| line == footer)
+        };
+        self.gerrit.has_message(report.job.change.number, matches).await
+    }
+}
+
+/// The report in this update, if people on the change need it.
+pub(crate) fn report_to_post(update: &Update) -> Option<&Report> {
+    match &update.kind {
+        UpdateKind::Finished { report } if report.verdict.is_reported() => Some(report),
+        _ => None,
     }
 }
 
@@ -75,10 +83,7 @@ pub(crate) fn review_of(gerrit: &crate::GerritConfig, report: &Report) -> Review
 #[async_trait]
 impl Reporter for GerritReporter {
     async fn report(&self, update: &Update) -> Result<()> {
-        let UpdateKind::Finished { report } = &update.kind else { return Ok(()) };
-        if !report.verdict.is_reported() {
-            return Ok(());
-        }
+        let Some(report) = report_to_post(update) else { return Ok(()) };
         let target = report.job.target();
         let context = |error: Error| error.during("gerrit::report").with("change", &target);
         self.wait_for_lost_post(&report.job.id).await.map_err(context)?;

@@ -21,7 +21,8 @@ use crate::stream::{EventStream, StreamItem};
 /// It owns its position: it reads it from the event store at the start, and [`commit`](EventSource::commit) writes it
 /// there.
 ///
-/// # Backfill After each connection, when the server says that it dropped events, and every few minutes, a query asks
+/// # Backfill
+/// After each connection, when the server says that it dropped events, and every few minutes, a query asks
 /// for the changes that were updated since the last time at which nothing was missing. Until it is complete, events
 /// have the position from before the gap, so that a restart asks again.
 ///
@@ -54,7 +55,8 @@ struct Running {
 impl GerritSource {
     /// The events of this server that pass the filter, from the position in this store on. Connects with the first
     /// `next`.
-    pub fn new(gerrit: Arc<Gerrit>, store: Arc<dyn EventStore>, filter: EventFilter) -> Self {
+    pub fn new(gerrit: Arc<Gerrit>, store: impl EventStore + 'static, filter: EventFilter) -> Self {
+        let store: Arc<dyn EventStore> = Arc::new(store);
         let dedup = Deduplicator::new(Arc::clone(&store));
         Self { gerrit, store, filter, dedup, pending: VecDeque::new(), running: None }
     }
@@ -117,18 +119,18 @@ impl GerritSource {
         let Some(running) = &mut self.running else { return Ok(()) };
         tokio::select! {
             item = running.stream.items.recv() => match item {
-                Some(StreamItem::Events { events, newest, _room }) => {
-                    if let Some(newest) = newest {
+                Some(StreamItem::Batch(batch, _room)) => {
+                    if batch.dropped {
+                        tracing::warn!("the server dropped events; starting a backfill");
+                        self.backfill_gap();
+                    }
+                    if let (Some(running), Some(newest)) = (&mut self.running, batch.newest) {
                         running.position.stream_reached(newest);
                     }
-                    self.pending.extend(events.into_iter().map(|event| Pending { event, nth: None }));
+                    self.pending.extend(batch.events.into_iter().map(|event| Pending { event, nth: None }));
                 }
                 Some(StreamItem::Connected) => {
                     running.is_connected = true;
-                    self.backfill_gap();
-                }
-                Some(StreamItem::Dropped) => {
-                    tracing::warn!("the server dropped events; starting a backfill");
                     self.backfill_gap();
                 }
                 Some(StreamItem::Refused(error)) => return Err(error),

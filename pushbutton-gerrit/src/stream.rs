@@ -24,9 +24,10 @@ use crate::event_filter::EventFilter;
 use crate::lines::{LineSplitter, MAX_LINE};
 use crate::raw_event::{ParsedLine, RawEvent, parse_line};
 
-/// How many batches may wait in the queue, and how many bytes of lines they may come from.
-const QUEUE: usize = 4096;
+/// How many bytes of lines may wait in the queue. A batch counts at least as [`MIN_BATCH_BYTES`], which bounds their
+/// number.
 const QUEUE_BYTES: usize = 16 << 20;
+const MIN_BATCH_BYTES: usize = 4 << 10;
 
 /// How long the server may have to wait for room in the queue. Shorter than any keepalive.
 const FULL_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,12 +40,23 @@ const GRANTED_AFTER: Duration = Duration::from_secs(5);
 pub(crate) enum StreamItem {
     /// The stream is open. Events from before this are not in it.
     Connected,
-    /// Events, and the newest time of any line, also of those that did not pass the filter.
-    Events { events: Vec<RawEvent>, newest: Option<i64>, _room: OwnedSemaphorePermit },
-    /// The server dropped events.
-    Dropped,
+    /// Lines of the stream.
+    Batch(Batch, OwnedSemaphorePermit),
     /// The server refuses the login or the stream: a person must act.
     Refused(Error),
+}
+
+/// The lines in one read from the channel.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The events that pass the filter.
+    pub(crate) events: Vec<RawEvent>,
+    /// How many bytes their lines had.
+    bytes: usize,
+    /// The newest time of any line.
+    pub(crate) newest: Option<i64>,
+    /// Whether the server dropped events before one of them.
+    pub(crate) dropped: bool,
 }
 
 enum State {
@@ -65,7 +77,7 @@ struct OpenStream {
 /// The receiving end.
 #[derive(Debug)]
 pub(crate) struct EventStream {
-    pub(crate) items: mpsc::Receiver<StreamItem>,
+    pub(crate) items: mpsc::UnboundedReceiver<StreamItem>,
     /// Makes the reader disconnect and connect again.
     pub(crate) reconnect: Arc<Notify>,
 }
@@ -73,7 +85,7 @@ pub(crate) struct EventStream {
 struct Reader {
     gerrit: Arc<Gerrit>,
     filter: EventFilter,
-    items: mpsc::Sender<StreamItem>,
+    items: mpsc::UnboundedSender<StreamItem>,
     room: Arc<Semaphore>,
     reconnect: Arc<Notify>,
     backoff: Backoff,
@@ -83,7 +95,7 @@ struct Reader {
 impl EventStream {
     /// Starts the reader in a task of its own, which ends when the stream is dropped.
     pub(crate) fn start(gerrit: Arc<Gerrit>, filter: EventFilter) -> Self {
-        let (sender, items) = mpsc::channel(QUEUE);
+        let (sender, items) = mpsc::unbounded_channel();
         let reconnect = Arc::new(Notify::new());
         let delays = &gerrit.config().backoff;
         let reader = Reader {
@@ -117,7 +129,7 @@ impl Reader {
             State::Connecting => match self.connect().await {
                 Ok(stream) => {
                     tracing::info!(server = %self.gerrit.config().host, "the event stream runs");
-                    let _ = self.items.send(StreamItem::Connected).await;
+                    let _ = self.items.send(StreamItem::Connected);
                     State::Streaming(Box::new(stream))
                 }
                 Err(error) => self.back_off(error).await,
@@ -141,9 +153,7 @@ impl Reader {
 
     /// Waits until half the queue is free.
     async fn wait_for_room(&self) -> State {
-        // Both fail only when the receiver is dropped; then `run` ends.
-        let _places = self.items.reserve_many(QUEUE / 2).await;
-        let _bytes = self.room.acquire_many((QUEUE_BYTES / 2) as u32).await;
+        let _room = self.room.acquire_many((QUEUE_BYTES / 2) as u32).await;
         State::Connecting
     }
 
@@ -162,7 +172,7 @@ impl Reader {
     async fn back_off(&mut self, error: Error) -> State {
         let delay = self.backoff.next_delay();
         if !self.was_granted && !error.is_temporary() {
-            let _ = self.items.send(StreamItem::Refused(error)).await;
+            let _ = self.items.send(StreamItem::Refused(error));
         } else {
             tracing::warn!(tries = self.backoff.tries(), ?delay, "the event stream is down: {error}");
         }
@@ -237,28 +247,14 @@ impl Reader {
         batch
     }
 
-    /// Waits for room in the queue. Sending and acquiring fail only when the receiver is dropped; then `run` ends.
+    /// Waits for room in the queue. Sending fails only when the receiver is dropped; then `run` ends.
     async fn enqueue(&self, batch: Batch) {
-        if batch.dropped {
-            let _ = self.items.send(StreamItem::Dropped).await;
-        }
-        if batch.events.is_empty() && batch.newest.is_none() {
+        if batch.events.is_empty() && batch.newest.is_none() && !batch.dropped {
             return;
         }
-        let room = Arc::clone(&self.room).acquire_many_owned(batch.bytes.min(QUEUE_BYTES / 2) as u32);
-        if let Ok(room) = room.await {
-            let item = StreamItem::Events { events: batch.events, newest: batch.newest, _room: room };
-            let _ = self.items.send(item).await;
+        let bytes = batch.bytes.clamp(MIN_BATCH_BYTES, QUEUE_BYTES / 2);
+        if let Ok(room) = Arc::clone(&self.room).acquire_many_owned(bytes as u32).await {
+            let _ = self.items.send(StreamItem::Batch(batch, room));
         }
     }
-}
-
-/// What one read from the channel brought.
-#[derive(Default)]
-struct Batch {
-    events: Vec<RawEvent>,
-    /// How many bytes the lines of these events had.
-    bytes: usize,
-    newest: Option<i64>,
-    dropped: bool,
 }

@@ -8,9 +8,10 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Deref;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// The file name under which Gerrit keeps comments on the patch set as a whole.
 pub(crate) const PATCHSET_LEVEL: &str = "/PATCHSET_LEVEL";
@@ -20,180 +21,105 @@ pub(crate) const MAX_LIST: usize = 10_000;
 
 /// One line of `gerrit stream-events`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub(crate) struct WireEvent<'a> {
-    #[serde(rename = "type", borrow)]
-    pub(crate) kind: Text<'a>,
-    #[serde(rename = "eventCreatedOn")]
-    pub(crate) created_on: Number,
-    #[serde(borrow)]
+    pub(crate) r#type: Text<'a>,
+    pub(crate) event_created_on: Number,
     pub(crate) change: Option<WireChange<'a>>,
-    #[serde(rename = "patchSet", borrow)]
-    pub(crate) patchset: Option<WirePatchset<'a>>,
-    #[serde(borrow)]
+    pub(crate) patch_set: Option<WirePatchset<'a>>,
     pub(crate) author: Option<WireAccount<'a>>,
-    #[serde(borrow)]
     pub(crate) uploader: Option<WireAccount<'a>>,
-    #[serde(borrow)]
     pub(crate) restorer: Option<WireAccount<'a>>,
-    #[serde(borrow, deserialize_with = "list")]
-    pub(crate) approvals: Vec<WireApproval<'a>>,
-    #[serde(borrow)]
+    pub(crate) approvals: List<WireApproval<'a>>,
     pub(crate) comment: Text<'a>,
-    /// The comments on the patch set as a whole; those on files are left out.
-    #[serde(rename = "patchSetComments", borrow, deserialize_with = "patchset_level")]
-    pub(crate) on_patchset: Vec<WireInline<'a>>,
+    pub(crate) patch_set_comments: Option<CommentsByFile<'a>>,
+}
+
+/// The comments that came with an event; those on files are left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub(crate) struct CommentsByFile<'a> {
+    #[serde(rename = "/PATCHSET_LEVEL")]
+    pub(crate) on_patchset: List<WireComment<'a>>,
 }
 
 /// A change as events and queries show it.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub(crate) struct WireChange<'a> {
-    #[serde(borrow)]
     pub(crate) project: Text<'a>,
-    #[serde(borrow)]
     pub(crate) branch: Text<'a>,
     pub(crate) number: Number,
-    #[serde(borrow)]
     pub(crate) subject: Text<'a>,
-    #[serde(borrow)]
     pub(crate) url: Text<'a>,
-    #[serde(borrow)]
     pub(crate) topic: Text<'a>,
-    #[serde(borrow, deserialize_with = "list")]
-    pub(crate) hashtags: Vec<Text<'a>>,
-    #[serde(borrow)]
+    pub(crate) hashtags: List<Text<'a>>,
     pub(crate) status: Text<'a>,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) wip: bool,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) private: bool,
-    // Only in a query reply. Its last line is not a change: `{"type":"stats","moreChanges":false,...}`.
-    #[serde(rename = "type", borrow)]
-    pub(crate) kind: Text<'a>,
-    #[serde(rename = "lastUpdated")]
+    pub(crate) wip: Option<bool>,
+    pub(crate) private: Option<bool>,
+    // Only in a query reply.
     pub(crate) last_updated: Number,
-    #[serde(borrow, deserialize_with = "list")]
-    pub(crate) comments: Vec<WireMessage<'a>>,
-    #[serde(rename = "patchSets", borrow, deserialize_with = "list")]
-    pub(crate) patchsets: Vec<WirePatchset<'a>>,
-    #[serde(rename = "currentPatchSet", borrow)]
-    pub(crate) current: Option<WirePatchset<'a>>,
-    #[serde(rename = "moreChanges", deserialize_with = "or_default")]
-    pub(crate) more: bool,
-    #[serde(rename = "rowCount")]
-    pub(crate) rows: Number,
-    #[serde(borrow)]
+    pub(crate) comments: List<WireMessage<'a>>,
+    pub(crate) patch_sets: List<WirePatchset<'a>>,
+    pub(crate) current_patch_set: Option<WirePatchset<'a>>,
+    // Only in its last line, which is not a change: `{"type":"stats","moreChanges":false,...}`.
+    pub(crate) r#type: Text<'a>,
+    pub(crate) more_changes: Option<bool>,
+    pub(crate) row_count: Number,
     pub(crate) message: Text<'a>,
 }
 
 /// A patch set as events and queries show it.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub(crate) struct WirePatchset<'a> {
     pub(crate) number: Number,
-    #[serde(borrow)]
     pub(crate) revision: Text<'a>,
-    #[serde(rename = "ref", borrow)]
-    pub(crate) git_ref: Text<'a>,
-    #[serde(borrow)]
+    pub(crate) r#ref: Text<'a>,
     pub(crate) kind: Text<'a>,
-    #[serde(borrow)]
     pub(crate) uploader: Option<WireAccount<'a>>,
-    #[serde(rename = "createdOn")]
     pub(crate) created_on: Number,
-    #[serde(borrow, deserialize_with = "list")]
-    pub(crate) approvals: Vec<WireApproval<'a>>,
-    #[serde(borrow, deserialize_with = "list")]
-    pub(crate) comments: Vec<WireInline<'a>>,
+    pub(crate) approvals: List<WireApproval<'a>>,
+    pub(crate) comments: List<WireComment<'a>>,
 }
 
 /// An account.
-#[derive(Debug, Default, Clone, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub(crate) struct WireAccount<'a> {
-    #[serde(borrow)]
     pub(crate) username: Text<'a>,
-    #[serde(borrow)]
     pub(crate) name: Text<'a>,
-    #[serde(borrow)]
     pub(crate) email: Text<'a>,
 }
 
 /// A vote. An event lists all votes of the author; those that this event changed have an `oldValue`. A query says who
 /// voted, and when.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub(crate) struct WireApproval<'a> {
-    #[serde(rename = "type", borrow)]
-    pub(crate) label: Text<'a>,
+    pub(crate) r#type: Text<'a>,
     pub(crate) value: Number,
-    #[serde(rename = "oldValue")]
     pub(crate) old_value: Number,
-    #[serde(rename = "grantedOn")]
     pub(crate) granted_on: Number,
-    #[serde(borrow)]
     pub(crate) by: Option<WireAccount<'a>>,
 }
 
 /// A message on a change, in a query reply.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub(crate) struct WireMessage<'a> {
     pub(crate) timestamp: Number,
-    #[serde(borrow)]
     pub(crate) reviewer: Option<WireAccount<'a>>,
-    #[serde(borrow)]
     pub(crate) message: Text<'a>,
 }
 
-/// A comment on a file of a patch set, or on the patch set as a whole (file `/PATCHSET_LEVEL`).
+/// A comment on a file of a patch set, or on the patch set as a whole (file [`PATCHSET_LEVEL`]).
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct WireInline<'a> {
-    #[serde(borrow)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub(crate) struct WireComment<'a> {
     pub(crate) file: Text<'a>,
-    #[serde(borrow)]
     pub(crate) reviewer: Option<WireAccount<'a>>,
-    #[serde(borrow)]
     pub(crate) message: Text<'a>,
-}
-
-impl Listed for Text<'_> {
-    fn is_usable(&self) -> bool {
-        !self.as_str().is_empty()
-    }
-}
-
-impl Listed for WirePatchset<'_> {
-    fn is_usable(&self) -> bool {
-        self.number.0.is_some()
-    }
-}
-
-impl Listed for WireApproval<'_> {
-    fn is_usable(&self) -> bool {
-        self.value.0.is_some() && self.label.is_usable()
-    }
-}
-
-impl Listed for WireMessage<'_> {
-    fn is_usable(&self) -> bool {
-        self.timestamp.0.is_some() && self.message.is_usable()
-    }
-}
-
-impl Listed for WireInline<'_> {
-    fn is_usable(&self) -> bool {
-        self.message.is_usable()
-    }
-}
-
-/// `null` counts as missing.
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A text; none if the value is of another type. A number counts as its digits, an object as its `name`.
@@ -299,6 +225,10 @@ impl<'de> Visitor<'de> for AnyScalar {
     }
 }
 
+/// The first [`MAX_LIST`] usable elements of a list; `null` counts as missing.
+#[derive(Debug)]
+pub(crate) struct List<T>(Vec<T>);
+
 /// An element of a list. A line of a few MiB can hold millions of `{}`, each a hundred bytes in memory: those are not
 /// kept.
 pub(crate) trait Listed {
@@ -306,79 +236,67 @@ pub(crate) trait Listed {
     fn is_usable(&self) -> bool;
 }
 
-/// The first [`MAX_LIST`] usable elements; `null` counts as missing.
-fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Listed,
-{
-    deserializer.deserialize_any(List(PhantomData))
+macro_rules! listed {
+    ($($type:ident: $this:ident => $is_usable:expr),* $(,)?) => { $(
+        impl Listed for $type<'_> {
+            fn is_usable(&self) -> bool {
+                let $this = self;
+                $is_usable
+            }
+        }
+    )* };
 }
 
-/// [`list`] as a seed, for the values of a map.
-pub(crate) struct List<T>(pub(crate) PhantomData<T>);
+listed! {
+    Text: text => !text.as_str().is_empty(),
+    WirePatchset: patchset => patchset.number.0.is_some(),
+    WireApproval: vote => vote.value.0.is_some() && vote.r#type.is_usable(),
+    WireMessage: message => message.timestamp.0.is_some() && message.message.is_usable(),
+    WireComment: comment => comment.message.is_usable(),
+}
 
-impl<'de, T: Deserialize<'de> + Listed> DeserializeSeed<'de> for List<T> {
-    type Value = Vec<T>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<T>, D::Error> {
-        deserializer.deserialize_any(self)
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
     }
 }
 
-impl<'de, T: Deserialize<'de> + Listed> Visitor<'de> for List<T> {
-    type Value = Vec<T>;
+impl<T> Deref for List<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<'de, T: Deserialize<'de> + Listed> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyList(PhantomData))
+    }
+}
+
+struct AnyList<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de> + Listed> Visitor<'de> for AnyList<T> {
+    type Value = List<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list")
     }
 
-    fn visit_unit<E>(self) -> Result<Vec<T>, E> {
-        Ok(Vec::new())
+    fn visit_unit<E>(self) -> Result<List<T>, E> {
+        Ok(List::default())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<T>, A::Error> {
         let mut kept = Vec::new();
         while kept.len() < MAX_LIST {
-            let Some(element) = seq.next_element::<T>()? else { return Ok(kept) };
+            let Some(element) = seq.next_element::<T>()? else { return Ok(List(kept)) };
             if element.is_usable() {
                 kept.push(element);
             }
         }
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(kept)
-    }
-}
-
-/// The comments under [`PATCHSET_LEVEL`] in a map from file names to comments.
-fn patchset_level<'de: 'a, 'a, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<WireInline<'a>>, D::Error> {
-    deserializer.deserialize_any(PatchsetLevel)
-}
-
-struct PatchsetLevel;
-
-impl<'de> Visitor<'de> for PatchsetLevel {
-    type Value = Vec<WireInline<'de>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("comments by file")
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Vec::new())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = Vec::new();
-        while let Some(file) = map.next_key::<Cow<'de, str>>()? {
-            if file == PATCHSET_LEVEL {
-                found = map.next_value_seed(List(PhantomData))?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
+        Ok(List(kept))
     }
 }

@@ -71,7 +71,7 @@ impl source::Harness for RealGerrit {
         true
     }
 
-    async fn mend(&mut self) {
+    async fn repair(&mut self) {
         self.proxy.refuse(false);
     }
 

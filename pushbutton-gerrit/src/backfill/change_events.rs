@@ -36,7 +36,7 @@ pub(crate) fn backfilled_events(
 ) -> Result<Vec<BackfilledEvent>> {
     let change = raw_event::change(wire)?;
     let mut patchsets: Vec<(Patchset, &WirePatchset<'_>)> = Vec::new();
-    for wire in &wire.patchsets {
+    for wire in wire.patch_sets.iter() {
         match raw_event::patchset(wire) {
             Ok(patchset) => patchsets.push((patchset, wire)),
             Err(error) => {
@@ -99,7 +99,7 @@ fn count_equal(events: Vec<RawEvent>, horizon: Timestamp, first_start: Timestamp
 /// From the messages that Gerrit itself writes. Those of people have the header `Patch Set N:`.
 fn status_changes(change: &WireChange<'_>) -> Vec<(Timestamp, RawEventKind)> {
     let mut changes = Vec::new();
-    for message in &change.comments {
+    for message in change.comments.iter() {
         let Some(at) = seconds(message.timestamp.0) else { continue };
         let first_line = message.message.as_str().lines().next().unwrap_or("");
         if first_line == "Abandoned" {

@@ -3,20 +3,14 @@
 //! This file decides when; `task` runs one backfill, page by page; `change_events` reads the events from one change
 //! of the reply, and `review_actions` who commented and voted on a patch set of it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use pushbutton_core::Result;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::client::Gerrit;
-use crate::event_filter::EventFilter;
-use crate::position::PositionTracker;
-use task::Task;
-
 pub(crate) use change_events::BackfilledEvent;
+pub(crate) use task::Backfill;
 
 pub(crate) mod change_events;
 mod review_actions;
@@ -30,16 +24,6 @@ pub(crate) struct BackfillScheduler {
     running: Option<Backfill>,
     /// Requested while one was running, which may have missed what the request is for.
     is_requested: bool,
-}
-
-/// A running backfill.
-#[derive(Debug)]
-pub(crate) struct Backfill {
-    events: mpsc::Receiver<Vec<BackfilledEvent>>,
-    task: tokio::task::JoinHandle<Result<Option<Timestamp>>>,
-    /// The newest time of Gerrit's clock that was known when it began.
-    verified: Timestamp,
-    began: Timestamp,
 }
 
 #[derive(Debug)]
@@ -99,24 +83,8 @@ impl BackfillScheduler {
     /// Takes the result after [`BackfillItem::Ended`]. Cancel-safe.
     pub(crate) async fn ended(&mut self) -> Option<BackfillEnd> {
         let backfill = self.running.as_mut()?;
-        let result = (&mut backfill.task).await.unwrap_or_else(|error| Err(task::interrupted(error)));
-        let verified = backfill.verified;
+        let (result, verified) = (backfill.result().await, backfill.verified);
         self.running = None;
         Some(BackfillEnd { result, verified, is_requested: std::mem::take(&mut self.is_requested) })
-    }
-}
-
-impl Backfill {
-    /// Asks for the events from the position's horizon on.
-    pub(crate) fn start(gerrit: &Arc<Gerrit>, filter: &EventFilter, position: &PositionTracker) -> Self {
-        let (sender, events) = mpsc::channel(4);
-        let task = Task::new(gerrit, filter, position.horizon(), position.first_start(), sender);
-        Self { events, task: tokio::spawn(task.run()), verified: position.newest(), began: Timestamp::now() }
-    }
-}
-
-impl Drop for Backfill {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Message<'a> {
 /// The messages of people on a change, by patch set.
 pub(super) fn messages<'a>(change: &'a WireChange<'_>) -> HashMap<PatchsetNumber, Vec<Message<'a>>> {
     let mut messages: HashMap<_, Vec<_>> = HashMap::new();
-    for message in &change.comments {
+    for message in change.comments.iter() {
         let parts = split_header(message.message.as_str());
         let (Some(patchset), Some(at)) = (parts.patchset, seconds(message.timestamp.0)) else { continue };
         let author = raw_event::account(message.reviewer.as_ref());
@@ -87,7 +87,7 @@ pub(super) fn review_actions<'a>(
     times: Option<&TimesByAuthor<'_>>,
 ) -> Vec<ReviewAction> {
     let mut actions = Vec::new();
-    for mut person in people(patchset, messages) {
+    for mut person in people(patchset, messages).into_values() {
         let mut add = |at, text, votes| {
             actions.push(ReviewAction { at, author: person.account.clone(), text, votes });
         };
@@ -117,34 +117,32 @@ pub(super) fn review_actions<'a>(
     actions
 }
 
-fn people<'a>(patchset: &'a WirePatchset<'_>, messages: Vec<Message<'a>>) -> Vec<Person<'a>> {
-    let (mut people, mut known): (Vec<Person<'a>>, HashMap<String, usize>) = Default::default();
-    let mut index_of = |account: &Account, people: &mut Vec<Person<'a>>| {
-        *known.entry(account.handle().to_owned()).or_insert_with(|| {
-            people.push(Person { account: account.clone(), ..Person::default() });
-            people.len() - 1
-        })
-    };
+/// By handle, so that their order is always the same.
+type People<'a> = BTreeMap<String, Person<'a>>;
+
+fn person_of<'p, 'a>(people: &'p mut People<'a>, account: Account) -> &'p mut Person<'a> {
+    people.entry(account.handle().to_owned()).or_insert_with(|| Person { account, ..Person::default() })
+}
+
+fn people<'a>(patchset: &'a WirePatchset<'_>, messages: Vec<Message<'a>>) -> People<'a> {
+    let mut people = People::new();
     for message in messages {
-        let index = index_of(&message.author, &mut people);
-        people[index].messages.push(message);
+        person_of(&mut people, message.author.clone()).messages.push(message);
     }
-    for comment in &patchset.comments {
-        let index = index_of(&raw_event::account(comment.reviewer.as_ref()), &mut people);
+    for comment in patchset.comments.iter() {
+        let person = person_of(&mut people, raw_event::account(comment.reviewer.as_ref()));
         match comment.file.as_str() {
-            PATCHSET_LEVEL => people[index].comments.push(comment.message.as_str()),
-            _ => people[index].on_files += 1,
+            PATCHSET_LEVEL => person.comments.push(comment.message.as_str()),
+            _ => person.on_files += 1,
         }
     }
     let created = patchset.created_on.0;
-    for vote in &patchset.approvals {
-        let (Some(granted), Some(approval)) = (vote.granted_on.0, raw_event::approval(vote)) else {
-            continue;
-        };
+    for vote in patchset.approvals.iter() {
         // A vote that is older than its patch set was copied from an earlier one, and is not new.
-        if created.is_none_or(|created| created <= granted) {
-            let index = index_of(&raw_event::account(vote.by.as_ref()), &mut people);
-            people[index].votes.entry(granted).or_default().push(approval);
+        let granted = vote.granted_on.0.filter(|granted| created.is_none_or(|created| created <= *granted));
+        if let (Some(granted), Some(approval)) = (granted, raw_event::approval(vote)) {
+            let person = person_of(&mut people, raw_event::account(vote.by.as_ref()));
+            person.votes.entry(granted).or_default().push(approval);
         }
     }
     people

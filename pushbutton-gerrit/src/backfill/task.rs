@@ -7,20 +7,62 @@ use jiff::Timestamp;
 use pushbutton_core::retry::RetryPolicy;
 use pushbutton_core::{Error, ErrorKind, Result};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::change_events::{BackfilledEvent, backfilled_events};
 use super::review_actions::has_undated_comments;
 use crate::client::Gerrit;
-use crate::client::query::{Row, read_row};
+use crate::client::query::{QueryStats, Row, read_row};
 use crate::client::rest_comments::CommentTime;
 use crate::event_filter::EventFilter;
+use crate::position::PositionTracker;
 use crate::raw_event;
 use crate::wire::WireChange;
 
 /// How many bytes of one page may wait for REST to date the comments in them. The rest is read without REST.
 const MAX_WAITING: usize = 32 << 20;
 
-pub(super) struct Task {
+/// A running backfill.
+#[derive(Debug)]
+pub(crate) struct Backfill {
+    pub(super) events: mpsc::Receiver<Vec<BackfilledEvent>>,
+    task: JoinHandle<Result<Option<Timestamp>>>,
+    /// The newest time of Gerrit's clock that was known when it began.
+    pub(super) verified: Timestamp,
+    pub(super) began: Timestamp,
+}
+
+impl Backfill {
+    /// Asks for the events from the position's horizon on.
+    pub(crate) fn start(gerrit: &Arc<Gerrit>, filter: &EventFilter, position: &PositionTracker) -> Self {
+        let (sender, events) = mpsc::channel(4);
+        let task = Task {
+            gerrit: Arc::clone(gerrit),
+            filter: filter.clone(),
+            horizon: position.horizon(),
+            first_start: position.first_start(),
+            sender,
+            done: HashSet::new(),
+            without_rest: false,
+        };
+        Self { events, task: tokio::spawn(task.run()), verified: position.newest(), began: Timestamp::now() }
+    }
+
+    /// How it ended: with the newest time of Gerrit's clock that it saw. Cancel-safe; to be called once.
+    pub(super) async fn result(&mut self) -> Result<Option<Timestamp>> {
+        (&mut self.task).await.unwrap_or_else(|error| {
+            Err(Error::temporary(ErrorKind::Unexpected, "the backfill was interrupted").because(error))
+        })
+    }
+}
+
+impl Drop for Backfill {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Task {
     gerrit: Arc<Gerrit>,
     filter: EventFilter,
     horizon: Timestamp,
@@ -47,27 +89,9 @@ struct Page {
 }
 
 impl Task {
-    pub(super) fn new(
-        gerrit: &Arc<Gerrit>,
-        filter: &EventFilter,
-        horizon: Timestamp,
-        first_start: Timestamp,
-        sender: mpsc::Sender<Vec<BackfilledEvent>>,
-    ) -> Self {
-        Self {
-            gerrit: Arc::clone(gerrit),
-            filter: filter.clone(),
-            horizon,
-            first_start,
-            sender,
-            done: HashSet::new(),
-            without_rest: false,
-        }
-    }
-
     /// Reads all pages, and returns the newest time of an update. A change that is updated meanwhile moves to the
     /// first page and pushes others to later pages: some come twice, none is skipped.
-    pub(super) async fn run(mut self) -> Result<Option<Timestamp>> {
+    async fn run(mut self) -> Result<Option<Timestamp>> {
         let (mut start, mut newest) = (0, None);
         loop {
             let (page, stats) =
@@ -88,7 +112,7 @@ impl Task {
         }
     }
 
-    async fn page(&self, start: u32) -> Result<(Page, crate::client::query::QueryStats)> {
+    async fn page(&self, start: u32) -> Result<(Page, QueryStats)> {
         let mut page = Page::default();
         let has_rest = self.gerrit.rest().is_some() && !self.without_rest;
         let mut add = |line: &str, row: &WireChange<'_>| {
@@ -157,9 +181,4 @@ impl Task {
         let dropped = |_| Error::permanent(ErrorKind::Cancelled, "the source was dropped");
         self.sender.send(events).await.map_err(dropped)
     }
-}
-
-/// The task panicked or was aborted.
-pub(super) fn interrupted(error: tokio::task::JoinError) -> Error {
-    Error::temporary(ErrorKind::Unexpected, "the backfill was interrupted").because(error)
 }

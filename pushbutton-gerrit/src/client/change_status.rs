@@ -23,7 +23,7 @@ impl ChangeStatusLookup for Gerrit {
 }
 
 fn status(row: &WireChange<'_>, patchset: PatchsetNumber) -> Result<PatchsetStatus> {
-    let current = row.current.as_ref().ok_or_else(|| {
+    let current = row.current_patch_set.as_ref().ok_or_else(|| {
         Error::temporary(ErrorKind::Protocol, "Gerrit's reply does not hold the current patch set")
     })?;
     let newest = raw_event::patchset(current)?.number;

@@ -38,7 +38,8 @@ impl Gerrit {
     /// A connection that turns out to be dead before the command is started is replaced, once. After that nothing is
     /// retried: a review may have been posted although its answer was lost.
     ///
-    /// # Errors Those of the connection; a command that ran and failed is `Ok` with its status.
+    /// # Errors
+    /// Those of the connection; a command that ran and failed is `Ok` with its status.
     /// [`ErrorKind::TimedOut`] after the command's deadline, which includes connecting and waiting for others that
     /// connect.
     pub(crate) async fn run(

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use pushbutton_core::{Error, ErrorKind, HumanDuration, Result};
 use russh::client::{self, Handle, Msg};
-use russh::keys::{Algorithm, PublicKeyOrCertificate};
-use russh::{Channel, Preferred};
+use russh::keys::{Algorithm, PrivateKey, PublicKeyOrCertificate};
+use russh::{Channel, ChannelStream, Preferred};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::client::auth::{load_key, log_in};
 use crate::client::host_key::TrustedKeys;
-use crate::config::{GerritConfig, HostKeyPolicy};
+use crate::config::{GerritConfig, HostKeyPolicy, JumpConfig};
 use crate::error::{SshError, from_russh, from_ssh};
 
 /// A connection that is logged in. It closes when it and all its channels are dropped.
@@ -56,38 +56,18 @@ impl Connection {
     }
 
     async fn try_open(config: &GerritConfig) -> Result<Self> {
-        let limits = &config.deadlines;
+        let (limits, policy) = (&config.deadlines, &config.host_key);
         let key = load_key(&config.key, config.passphrase.as_ref()).await?;
         let (mut handle, jump) = match &config.jump {
             None => {
                 let socket = tcp(&config.host, config.port, limits.connect).await?;
-                (handshake(config, &config.host, config.port, &config.host_key, socket).await?, None)
+                (handshake(config, &config.host, config.port, policy, socket).await?, None)
             }
             Some(jump) => {
-                let through =
-                    |error: Error| error.with("jump", format!("{}@{}:{}", jump.user, jump.host, jump.port));
-                let socket = tcp(&jump.host, jump.port, limits.connect).await.map_err(through)?;
-                let mut via = handshake(config, &jump.host, jump.port, &jump.host_key, socket)
-                    .await
-                    .map_err(through)?;
-                let jump_key = match &jump.key {
-                    Some(file) => load_key(file, jump.passphrase.as_ref()).await.map_err(through)?,
-                    None => Arc::clone(&key),
-                };
-                with_deadline(limits.auth, "login on the jump host", log_in(&mut via, &jump.user, &jump_key))
-                    .await
-                    .map_err(through)?;
-                let opening =
-                    via.channel_open_direct_tcpip(config.host.clone(), config.port.into(), "127.0.0.1", 0);
-                let tunnel = with_deadline(limits.connect, "opening the tunnel", async {
-                    opening.await.map_err(from_russh)
-                })
-                .await
-                .map_err(through)?;
-                let handle =
-                    handshake(config, &config.host, config.port, &config.host_key, tunnel.into_stream())
-                        .await?;
-                (handle, Some(via))
+                let (via, tunnel) = open_tunnel(config, jump, &key).await.map_err(|error| {
+                    error.with("jump", format!("{}@{}:{}", jump.user, jump.host, jump.port))
+                })?;
+                (handshake(config, &config.host, config.port, policy, tunnel).await?, Some(via))
             }
         };
         with_deadline(limits.auth, "login", log_in(&mut handle, &config.user, &key)).await?;
@@ -99,22 +79,24 @@ impl Connection {
     /// # Errors
     /// Temporary: the connection is lost, or the server does not answer.
     pub(crate) async fn exec(&self, command: &str) -> Result<Channel<Msg>> {
-        let start = async {
-            let channel = self.handle.channel_open_session().await.map_err(from_russh)?;
-            channel.exec(true, command).await.map_err(from_russh)?;
-            Ok(channel)
-        };
-        with_deadline(self.deadline, "starting a command", start).await
+        self.start(Some(command)).await
     }
 
-    /// Opens a shell: Gerrit answers with a greeting and closes it.
+    /// Opens a shell on a new channel: Gerrit answers with a greeting and closes it.
     pub(crate) async fn shell(&self) -> Result<Channel<Msg>> {
-        let start = async {
+        self.start(None).await
+    }
+
+    async fn start(&self, command: Option<&str>) -> Result<Channel<Msg>> {
+        with_deadline(self.deadline, "starting a command", async {
             let channel = self.handle.channel_open_session().await.map_err(from_russh)?;
-            channel.request_shell(true).await.map_err(from_russh)?;
+            match command {
+                Some(command) => channel.exec(true, command).await.map_err(from_russh)?,
+                None => channel.request_shell(true).await.map_err(from_russh)?,
+            }
             Ok(channel)
-        };
-        with_deadline(self.deadline, "opening a shell", start).await
+        })
+        .await
     }
 
     /// Whether it is closed.
@@ -133,6 +115,26 @@ impl Connection {
             Err(error) => error,
         }
     }
+}
+
+/// Logs in on the jump host, and opens a TCP connection from there to Gerrit.
+async fn open_tunnel(
+    config: &GerritConfig,
+    jump: &JumpConfig,
+    gerrit_key: &Arc<PrivateKey>,
+) -> Result<(Handle<Client>, ChannelStream<Msg>)> {
+    let limits = &config.deadlines;
+    let socket = tcp(&jump.host, jump.port, limits.connect).await?;
+    let mut via = handshake(config, &jump.host, jump.port, &jump.host_key, socket).await?;
+    let key = match &jump.key {
+        Some(file) => load_key(file, jump.passphrase.as_ref()).await?,
+        None => Arc::clone(gerrit_key),
+    };
+    with_deadline(limits.auth, "login on the jump host", log_in(&mut via, &jump.user, &key)).await?;
+    let opening = via.channel_open_direct_tcpip(config.host.clone(), config.port.into(), "127.0.0.1", 0);
+    let opening = async { opening.await.map_err(from_russh) };
+    let tunnel = with_deadline(limits.connect, "opening the tunnel", opening).await?;
+    Ok((via, tunnel.into_stream()))
 }
 
 async fn tcp(host: &str, port: u16, deadline: HumanDuration) -> Result<TcpStream> {

@@ -88,7 +88,8 @@ impl TrustedKeys {
 
     /// Whether the server's key is trusted.
     ///
-    /// # Errors [`ErrorKind::Denied`], permanent, for an unknown, changed or revoked key: with the file, the line,
+    /// # Errors
+    /// [`ErrorKind::Denied`], permanent, for an unknown, changed or revoked key: with the file, the line,
     /// the fingerprint and the remedy.
     pub(crate) fn check(&self, key: &PublicKey) -> Result<()> {
         let seen = key.fingerprint(HashAlg::Sha256).to_string();

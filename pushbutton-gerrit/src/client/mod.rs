@@ -29,6 +29,9 @@ pub(crate) mod review;
 ///
 /// Commands share one SSH connection, which the event stream does not use: a channel that is not read stops its whole
 /// connection.
+///
+/// # Cancel safety
+/// Every call may be dropped: only its own channel is closed. A review may have been posted nevertheless.
 pub struct Gerrit {
     config: GerritConfig,
     connection: Mutex<Option<Arc<Connection>>>,

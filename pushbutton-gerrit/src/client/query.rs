@@ -6,7 +6,7 @@ use pushbutton_core::{Account, Change, ChangeNumber, Error, ErrorKind, Patchset,
 use crate::client::Gerrit;
 use crate::client::command::quote;
 use crate::raw_event;
-use crate::wire::WireChange;
+use crate::wire::{WireChange, WireMessage};
 
 /// A change and all its patch sets.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,13 +28,6 @@ impl ChangeState {
     pub fn patchset(&self, number: PatchsetNumber) -> Option<&Patchset> {
         self.patchsets.iter().find(|patchset| patchset.number == number)
     }
-}
-
-/// A message on a change, with Gerrit's header.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ChangeMessage {
-    pub(crate) author: Account,
-    pub(crate) text: String,
 }
 
 /// How a reply ended, and what of it was skipped.
@@ -107,19 +100,26 @@ impl Gerrit {
         Ok(version)
     }
 
-    /// Reads all messages on a change, oldest first.
-    pub(crate) async fn messages(&self, number: ChangeNumber) -> Result<Vec<ChangeMessage>> {
-        let mut messages = Vec::new();
+    /// Whether there is a message on a change for which `matches`, called with author and text, is true.
+    pub(crate) async fn has_message(
+        &self,
+        number: ChangeNumber,
+        matches: impl Fn(&Account, &str) -> bool + Send + Sync,
+    ) -> Result<bool> {
+        let mut found = false;
         let command = format!("gerrit query --format=JSON --comments change:{number}");
-        let mut add = |_: &str, row: &WireChange<'_>| {
-            messages.extend(row.comments.iter().map(|message| ChangeMessage {
-                author: raw_event::account(message.reviewer.as_ref()),
-                text: message.message.as_str().to_owned(),
-            }));
+        let mut look = |_: &str, row: &WireChange<'_>| {
+            let is_match = |message: &WireMessage<'_>| {
+                matches(&raw_event::account(message.reviewer.as_ref()), message.message.as_str())
+            };
+            found |= row.comments.iter().any(is_match);
         };
-        // A message that was skipped may be the one that the caller looks for.
-        self.query(&command, &mut add).await?.complete()?;
-        Ok(messages)
+        // If it was not found, it may be in a line that was skipped.
+        let stats = self.query(&command, &mut look).await?;
+        if !found {
+            stats.complete()?;
+        }
+        Ok(found)
     }
 
     /// Reads one page of the changes that were updated since `since`, newest first, from the `start`-th on. Passes
@@ -204,8 +204,11 @@ pub(crate) fn read_row(line: &str) -> Result<Row<'_>> {
     let row: WireChange<'_> = serde_json::from_str(line).map_err(|error| {
         Error::permanent(ErrorKind::Invalid, format!("not a row of a Gerrit query: {error}"))
     })?;
-    Ok(match row.kind.as_str() {
-        "stats" => Row::End { rows: row.rows.0.and_then(|rows| u32::try_from(rows).ok()), more: row.more },
+    Ok(match row.r#type.as_str() {
+        "stats" => Row::End {
+            rows: row.row_count.0.and_then(|rows| u32::try_from(rows).ok()),
+            more: row.more_changes.unwrap_or_default(),
+        },
         "error" => Row::Error(row.message.as_str().chars().take(300).collect()),
         _ => Row::Change(Box::new(row)),
     })
@@ -214,7 +217,7 @@ pub(crate) fn read_row(line: &str) -> Result<Row<'_>> {
 fn change_state(row: &WireChange<'_>) -> Result<ChangeState> {
     let change = raw_event::change(row)?;
     let mut patchsets: Vec<Patchset> =
-        row.patchsets.iter().map(raw_event::patchset).collect::<Result<_>>()?;
+        row.patch_sets.iter().map(raw_event::patchset).collect::<Result<_>>()?;
     patchsets.sort_by_key(|patchset| patchset.number);
     if patchsets.is_empty() {
         return Err(Error::permanent(ErrorKind::Protocol, "the change has no patch set"));

@@ -1,7 +1,6 @@
 //! Parses the REST reply to `GET /changes/ID/comments`. Pure, in bounded memory.
 
 use std::fmt;
-use std::marker::PhantomData;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -45,18 +44,15 @@ pub(crate) fn parse_comments(reply: &[u8]) -> Result<Vec<CommentTime>> {
 struct Files(Vec<CommentTime>);
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
-struct WireComment<'a> {
+#[serde(default, bound(deserialize = "'de: 'a"))]
+struct RestComment<'a> {
     patch_set: Number,
-    #[serde(borrow)]
     author: Option<WireAccount<'a>>,
-    #[serde(borrow)]
     updated: Text<'a>,
-    #[serde(borrow)]
     message: Text<'a>,
 }
 
-impl Listed for WireComment<'_> {
+impl Listed for RestComment<'_> {
     fn is_usable(&self) -> bool {
         self.patch_set.0.is_some() && self.updated.is_usable()
     }
@@ -80,7 +76,7 @@ impl<'de> Deserialize<'de> for Files {
                         continue;
                     }
                     let on_patchset = file.as_str() == PATCHSET_LEVEL;
-                    let comments: Vec<WireComment<'de>> = map.next_value_seed(List(PhantomData))?;
+                    let comments = map.next_value::<List<RestComment<'de>>>()?;
                     found.extend(comments.iter().filter_map(|comment| comment_time(comment, on_patchset)));
                 }
                 Ok(Files(found))
@@ -90,7 +86,7 @@ impl<'de> Deserialize<'de> for Files {
     }
 }
 
-fn comment_time(comment: &WireComment<'_>, on_patchset: bool) -> Option<CommentTime> {
+fn comment_time(comment: &RestComment<'_>, on_patchset: bool) -> Option<CommentTime> {
     // `2026-11-24 02:47:14.000000000`, always UTC.
     let at = Offset::UTC.to_timestamp(comment.updated.as_str().parse::<DateTime>().ok()?).ok()?;
     Some(CommentTime {

@@ -73,6 +73,9 @@ impl Gerrit {
     /// - [`ErrorKind::NotFound`], permanent: no such change or patch set.
     /// - [`ErrorKind::Exhausted`], permanent: the text is longer than Gerrit's limit.
     /// - Temporary ones of the connection: the review may have been posted. Look for it before you retry.
+    ///
+    /// # Cancel safety
+    /// After a dropped call, too, the review may have been posted.
     pub async fn review(&self, target: &Target, review: &Review) -> Result<Posted> {
         let refusal = match self.post(target, review).await {
             Ok(()) => return Ok(Posted::Complete),

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pushbutton_core::memory::MemoryEventStore;
-use pushbutton_core::{Event, EventKind, EventSource, EventStore, HumanDuration};
+use pushbutton_core::{Event, EventKind, EventSource, HumanDuration};
 use pushbutton_gerrit::{EventFilter, GerritConfig, GerritSource};
 use pushbutton_testbed::{Gerrit, Sshd, SshdOptions};
 use tokio::net::{TcpListener, TcpStream};
@@ -113,12 +113,8 @@ pub(crate) fn gerrit_like(stream: &str) -> Sshd {
 }
 
 pub(crate) fn source_on(server: &Sshd) -> GerritSource {
-    let store: Arc<dyn EventStore> = Arc::new(MemoryEventStore::default());
-    GerritSource::new(
-        pushbutton_gerrit::Gerrit::new(sshd_config(server)).unwrap(),
-        store,
-        EventFilter::everything(),
-    )
+    let gerrit = pushbutton_gerrit::Gerrit::new(sshd_config(server)).unwrap();
+    GerritSource::new(gerrit, MemoryEventStore::default(), EventFilter::everything())
 }
 
 /// Forwards connections to a port of this machine, and can cut or freeze them.
