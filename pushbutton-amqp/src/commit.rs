@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use pushbutton_core::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::codec;
 use crate::log::{Entry, EntryId, Op, Outcome};
-use crate::supervise::{Shared, closed};
+use crate::supervise::{Shared, closed, not_ready};
 
 /// Writes an entry and waits until it is read back; across broken connections, until the deadline.
 ///
@@ -44,12 +44,27 @@ pub(crate) async fn commit(shared: &Arc<Shared>, op: Op, until: Instant) -> Resu
     }
 }
 
-/// Waits until everything was read that is in the log by now, whoever wrote it.
-///
-/// AMQP cannot tell where a stream ends, so this appends a barrier. Calls for which a moment's delay does no harm
-/// read the state without it.
+/// Waits until everything was read that is in the log by now, whoever wrote it. Exact: this appends a barrier.
 pub(crate) async fn catch_up(shared: &Arc<Shared>, until: Instant) -> Result<()> {
     commit(shared, Op::Barrier, until).await.map(drop)
+}
+
+/// The same without writing, for calls that people and dashboards make often. An entry of another participant that was
+/// written at the very moment of the call may be missing.
+pub(crate) async fn catch_up_reading(shared: &Arc<Shared>, until: Instant) -> Result<()> {
+    let session = shared.session(Some(until)).await?;
+    let end = session.log_end().await?;
+    let mut changes = shared.changes();
+    let reading = async {
+        while shared.replica().last_offset() < end {
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = session.closed() => return Err(not_ready()),
+            }
+        }
+        Ok(())
+    };
+    timeout_at(until, reading).await.unwrap_or_else(|_| Err(not_ready()))
 }
 
 /// Waits for an outcome until dropped.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::claim::shortened;
 use crate::claimer::{ClaimRequest, Claimer};
 use crate::codec::{self, MAX_JOB};
-use crate::commit::{catch_up, commit};
+use crate::commit::{catch_up, catch_up_reading, commit};
 use crate::config::AmqpConfig;
 use crate::control_messages;
 use crate::ingest::ingest;
@@ -64,7 +64,9 @@ impl Tasks {
             last.join_background().await;
             last.stop.cancel();
             for task in connected {
-                if let Err(error) = task.await {
+                if let Err(error) = task.await
+                    && error.is_panic()
+                {
                     tracing::error!("a task of the queue failed: {error}");
                 }
             }
@@ -133,17 +135,11 @@ impl AmqpQueue {
         self.tasks.close().await;
     }
 
-    /// Finds a letter by its id: in the state as it is, and if it is not there, after reading everything that others wrote.
     async fn find(&self, id: &str, until: Instant) -> Result<Option<Letter>> {
         let shared = &self.tasks.shared;
-        shared.wait_for_state(until).await?;
-        let find = || Ok(shared.replica().state().ok_or_else(not_ready)?.dead.find(id).cloned());
-        let found = find()?;
-        if found.is_some() {
-            return Ok(found);
-        }
         catch_up(shared, until).await?;
-        find()
+        let replica = shared.replica();
+        Ok(replica.state().ok_or_else(not_ready)?.dead.find(id).cloned())
     }
 }
 
@@ -217,12 +213,11 @@ impl Queue for AmqpQueue {
 
 #[async_trait]
 impl DeadLetters for AmqpQueue {
-    /// Answers from the state in memory, which is milliseconds behind the broker; the first answer after connecting has
-    /// everything that was written before. Nothing is written.
+    /// Answers from the state in memory, after reading what the log has by now. Nothing is written.
     async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>> {
         let listing = async {
             let shared = &self.tasks.shared;
-            shared.session(Some(shared.deadline())).await?;
+            catch_up_reading(shared, shared.deadline()).await?;
             let replica = shared.replica();
             let letters = replica.state().ok_or_else(not_ready)?.dead.iter().take(limit);
             let letter = |letter: &Letter| {

@@ -16,12 +16,14 @@ use tokio_util::sync::CancellationToken;
 use crate::codec;
 use crate::connect::within;
 use crate::error::from_lapin;
-use crate::topology::Names;
+use crate::topology::{Names, text};
 
 /// The client only hands a frame over to its connection; when that has just closed, it may wait without an error.
 const SEND_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a close may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the next entry of a chunk may take to arrive.
+const CHUNK_TIMEOUT: Duration = Duration::from_millis(10);
 /// How many entries of the log may be on their way.
 const LOG_PREFETCH: u16 = 200;
 /// How many jobs of the inbox are imported with one entry.
@@ -99,6 +101,18 @@ impl Session {
         let mut arguments = FieldTable::default();
         arguments.insert("x-stream-offset".into(), from);
         self.consume(&self.names.log, LOG_PREFETCH, arguments).await
+    }
+
+    /// The offset of the last entry that is in the log now. Reading from "last" delivers the last chunk, whose entries were
+    /// written at the same moment and arrive together.
+    pub(crate) async fn log_end(&self) -> Result<Option<u64>> {
+        let mut log = self.read_log(text("last")).await?;
+        let mut end = codec::offset(&within(self.timeout, log.next()).await?);
+        while let Ok(next) = tokio::time::timeout(CHUNK_TIMEOUT, log.next()).await {
+            end = end.max(codec::offset(&next?));
+        }
+        log.close().await?;
+        Ok(end)
     }
 
     /// Takes jobs from the inbox, once no other participant does.

@@ -67,9 +67,9 @@ async fn policies_are_read(version: Version) {
     assert_eq!(short[1].level, Level::Ok, "a stream has no message-ttl: {short:?}");
 
     set_policy(&broker, "short", "^ci", r#"{"max-age": "1h"}"#);
-    let aged = policies(&config, |findings| findings.iter().any(|finding| finding.level == Level::Fail)).await;
+    let aged = policies(&config, |findings| findings[0].level == Level::Ok && findings[1].level == Level::Fail).await;
     assert!(aged[1].what.contains(r#"ci.log: max-age="1h" drops entries of the log"#), "{aged:?}");
-    assert_eq!(aged[0].level, Level::Ok, "a quorum queue has no max-age: {aged:?}");
+    assert!(aged[0].what.contains("max-age=\"1h\", harmless here"), "a quorum queue has no max-age: {aged:?}");
     assert!(!format!("{aged:?}").contains("guest"), "no login is shown");
     queue.close().await;
 }

@@ -47,7 +47,7 @@ fn certificates(folder: &Path) {
         folder,
         "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout client.key -out client.csr -subj /CN=operator-3",
     );
-    openssl(folder, "x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out client.pem");
+    openssl(folder, "x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out client.pem");
 }
 
 /// Policies are not read without the management API; everything else is fine.

@@ -175,6 +175,10 @@ impl Replica {
         self.state.as_ref().filter(|_| self.complete)
     }
 
+    pub(crate) fn last_offset(&self) -> Option<u64> {
+        self.last.map(|(offset, _)| offset)
+    }
+
     /// Whether the log's first entry or a snapshot was read.
     pub(crate) fn has_beginning(&self) -> bool {
         self.state.is_some()
