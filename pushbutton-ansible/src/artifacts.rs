@@ -1,44 +1,35 @@
 //! Makes sure that a log folder holds nothing but its own files: it is published as it is.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Deeper folders are not read. Logs are never that deep.
-const MAX_DEPTH: usize = 32;
-/// So many entries are read. Devstack leaves some hundred files.
+use walkdir::{DirEntry, WalkDir};
+
+/// So many files and folders are read. Devstack leaves some hundred.
 const MAX_FILES: usize = 200_000;
 
-/// Calls `visit` for everything below a folder, without following links.
-pub(crate) fn walk(root: &Path, visit: &mut dyn FnMut(&Path, &Metadata)) {
-    let mut left = vec![(root.to_owned(), 0)];
-    let mut seen = 0;
-    while let Some((folder, depth)) = left.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            seen += 1;
-            if seen > MAX_FILES {
-                tracing::warn!(folder = %root.display(), "too many files: the rest was not read");
-                return;
-            }
-            let Ok(meta) = entry.metadata() else { continue };
-            visit(&entry.path(), &meta);
-            if meta.is_dir() && depth < MAX_DEPTH {
-                left.push((entry.path(), depth + 1));
-            }
+/// Everything below a folder. Links are not followed.
+pub(crate) fn walk(root: &Path) -> impl Iterator<Item = DirEntry> {
+    let entries = WalkDir::new(root).min_depth(1).into_iter().flatten().zip(0..);
+    entries.map_while(move |(entry, seen)| {
+        if seen == MAX_FILES {
+            tracing::warn!(folder = %root.display(), "too many files: the rest was not read");
         }
-    }
+        (seen < MAX_FILES).then_some(entry)
+    })
 }
 
-/// Removes links that lead out of the folder or nowhere, and what is neither file nor folder: a web server would follow the links, and block on
-/// the others. Returns what was removed. Blocks.
+/// Removes links that lead out of the folder or nowhere, and what is neither file nor folder: a web server would follow
+/// the links, and block on the others. Returns what was removed. Blocks.
 pub(crate) fn sanitize_tree(log_dir: &Path) -> Vec<PathBuf> {
     let Ok(root) = log_dir.canonicalize() else { return Vec::new() };
-    let mut removed = Vec::new();
-    walk(&root, &mut |path, meta| {
-        let stays_inside = || path.canonicalize().is_ok_and(|target| target.starts_with(&root));
-        if !(meta.is_dir() || meta.is_file() || (meta.is_symlink() && stays_inside())) {
-            removed.push(path.to_owned());
-        }
-    });
+    let is_harmless = |entry: &DirEntry| {
+        let kind = entry.file_type();
+        let leads_inside = || entry.path().canonicalize().is_ok_and(|target| target.starts_with(&root));
+        kind.is_dir() || kind.is_file() || (kind.is_symlink() && leads_inside())
+    };
+    let unwanted = walk(&root).filter(|entry| !is_harmless(entry));
+    let mut removed: Vec<PathBuf> = unwanted.map(DirEntry::into_path).collect();
     removed.retain(|path| match fs::remove_file(path) {
         Ok(()) => true,
         Err(error) => {

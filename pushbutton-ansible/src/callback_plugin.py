@@ -39,7 +39,7 @@ def lines_of(value):
 
 
 def reason(stderr, stdout):
-    """The line that says why a command failed: the last one that looks like an error, else the last that is no shell trace."""
+    """Why a command failed: its last line that looks like an error, else its last that is no shell trace."""
     err, out = lines_of(stderr), lines_of(stdout)
     # stack.sh redirects both of its streams through a filter to stdout: stderr holds only the trace of what ran before.
     redirected = not err or TRACE.match(err[-1])

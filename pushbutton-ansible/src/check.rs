@@ -48,13 +48,11 @@ impl AnsibleExecutor {
             let remedy = "install ansible-core 2.14 or later, and set `ansible.ansible_playbook` to its ansible-playbook";
             Finding::fail(format!("{program} {problem}"), remedy)
         };
-        let output = self
-            .output(&["--version".as_ref()])
-            .await
-            .map_err(|error| fail(format!("does not run: {error}")))?;
-        match version(&output.text) {
-            Some(found) if found >= OLDEST => Ok(Finding::ok(output.first_line())),
-            _ => Err(fail(format!("is too old: {}", output.first_line()))),
+        let ran = self.output(&["--version".as_ref()]).await;
+        let (_, text) = ran.map_err(|error| fail(format!("does not run: {error}")))?;
+        match version(&text) {
+            Some(found) if found >= OLDEST => Ok(Finding::ok(first_line(&text))),
+            _ => Err(fail(format!("is too old: {}", first_line(&text)))),
         }
     }
 
@@ -68,9 +66,9 @@ impl AnsibleExecutor {
         };
         let arguments = ["--syntax-check", "--inventory", "localhost,"].map(Path::new);
         match self.output(&[&arguments[..], &[&path]].concat()).await {
-            Ok(output) if output.succeeded => Finding::ok(format!("playbook {name}")),
-            Ok(output) => {
-                let error = output.text.lines().find(|line| line.contains("ERROR"));
+            Ok((true, _)) => Finding::ok(format!("playbook {name}")),
+            Ok((false, text)) => {
+                let error = text.lines().find(|line| line.contains("ERROR"));
                 let error = error.unwrap_or("see ansible-playbook --syntax-check");
                 Finding::fail(format!("playbook {name}: {error}"), "fix the playbook")
             }
@@ -81,7 +79,7 @@ impl AnsibleExecutor {
         }
     }
 
-    async fn output(&self, arguments: &[&Path]) -> Result<Output, String> {
+    async fn output(&self, arguments: &[&Path]) -> Result<(bool, String), String> {
         let mut command = self.command();
         // The callback plugin exists only while a stage runs.
         command.env_remove("ANSIBLE_CALLBACKS_ENABLED").args(arguments);
@@ -93,7 +91,7 @@ async fn check_ssh() -> Finding {
     let mut command = std::process::Command::new("ssh");
     command.arg("-V");
     match output(command).await {
-        Ok(output) if output.succeeded => Finding::ok(output.first_line()),
+        Ok((true, text)) => Finding::ok(first_line(&text)),
         _ => Finding::fail(
             "there is no SSH client",
             "install the OpenSSH client: Ansible reaches nodes with it",
@@ -101,26 +99,19 @@ async fn check_ssh() -> Finding {
     }
 }
 
-struct Output {
-    succeeded: bool,
-    /// Stdout, and then stderr.
-    text: String,
-}
-
-impl Output {
-    fn first_line(&self) -> &str {
-        self.text.lines().next().unwrap_or_default()
-    }
-}
-
-async fn output(command: std::process::Command) -> Result<Output, String> {
+/// Runs the command; returns whether it succeeded, and what it printed.
+async fn output(command: std::process::Command) -> Result<(bool, String), String> {
     let mut command = tokio::process::Command::from(command);
     command.kill_on_drop(true).stdin(Stdio::null());
     let output = tokio::time::timeout(TIMEOUT, command.output()).await;
     let output =
         output.map_err(|_| format!("no end within {TIMEOUT:?}"))?.map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    Ok(Output { succeeded: output.status.success(), text })
+    let printed = [output.stdout, output.stderr].concat();
+    Ok((output.status.success(), String::from_utf8_lossy(&printed).into_owned()))
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 /// The version in `ansible-playbook [core 2.18.1]`, or in the older `ansible-playbook 2.9.6`.

@@ -7,13 +7,14 @@ use pushbutton_core::Result;
 
 use crate::config::AnsibleConfig;
 use crate::error;
-use crate::workspace::StageFiles;
+use crate::workspace::{EVENTS, INVENTORY, PLUGINS, SECRETS, StageFiles, TEMPORARY, VARS};
 
-/// No master connection is kept, because it would outlive the stage. A silent node is given up after a minute. Connecting is tried three times,
-/// in case sshd is just being restarted. Ansible's own `retries` would also repeat a command whose connection broke while it ran.
+/// No master connection is kept, because it would outlive the stage. A silent node is given up after a minute.
+/// Connecting is tried three times, in case sshd is just being restarted. Ansible's own `retries` would also repeat a
+/// command whose connection broke while it ran.
 const SSH_ARGS: &str = "-o ControlMaster=no -o ControlPath=none -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o ConnectionAttempts=3";
-/// Seconds for one attempt to connect, including the key exchange. Ansible's default of 10 is too short on an overloaded machine, or when a
-/// packet is lost four times (SYN is sent again after 1, 3, 7, and 15 seconds).
+/// Seconds for one attempt to connect, including the key exchange. Ansible's default of 10 is too short on an
+/// overloaded machine, or when a packet is lost four times (SYN is sent again after 1, 3, 7, and 15 seconds).
 const CONNECT_TIMEOUT: &str = "30";
 
 /// The path of a stage's playbook, which must be below the folder of the playbooks.
@@ -36,9 +37,9 @@ pub(crate) fn resolve_playbook(playbooks: &Path, name: &str) -> Result<PathBuf> 
 /// Arguments after the program's name.
 pub(crate) fn arguments(config: &AnsibleConfig, files: &StageFiles, playbook: &Path) -> Vec<OsString> {
     let at = |path: PathBuf| OsString::from_iter([OsString::from("@"), path.into()]);
-    let mut arguments: Vec<OsString> = vec!["--inventory".into(), files.inventory().into()];
-    for vars in [files.vars(), files.secrets()] {
-        arguments.extend(["--extra-vars".into(), at(vars)]);
+    let mut arguments: Vec<OsString> = vec!["--inventory".into(), files.path(INVENTORY).into()];
+    for name in [VARS, SECRETS] {
+        arguments.extend(["--extra-vars".into(), at(files.path(name))]);
     }
     arguments.extend(["--forks".into(), config.forks.max(1).to_string().into()]);
     if config.verbosity > 0 {
@@ -85,9 +86,9 @@ pub(crate) fn environment(
 /// What one stage adds to the environment.
 pub(crate) fn stage_environment(files: &StageFiles) -> [(&'static str, OsString); 3] {
     [
-        ("ANSIBLE_CALLBACK_PLUGINS", files.plugins().into()),
-        ("ANSIBLE_LOCAL_TEMP", files.temporary().into()),
-        ("PUSHBUTTON_EVENTS", files.events().into()),
+        ("ANSIBLE_CALLBACK_PLUGINS", files.path(PLUGINS).into()),
+        ("ANSIBLE_LOCAL_TEMP", files.path(TEMPORARY).into()),
+        ("PUSHBUTTON_EVENTS", files.path(EVENTS).into()),
     ]
 }
 

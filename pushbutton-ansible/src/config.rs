@@ -15,7 +15,8 @@ pub struct AnsibleConfig {
     pub ansible_playbook: PathBuf,
     /// The folder of the playbooks; a stage names a path below it. Its `roles` folder is searched for roles.
     pub playbooks: PathBuf,
-    /// Where inventories, variables and accepted host keys are kept while a run lasts. Default: `ansible` in the state folder.
+    /// Where inventories, variables and accepted host keys are kept while a run lasts. Default: `ansible` in the state
+    /// folder.
     #[serde(default)]
     pub work_dir: Option<PathBuf>,
     /// Further folders to search for roles. Default: none.
@@ -36,7 +37,8 @@ pub struct AnsibleConfig {
     /// How much of one stage's output the console log keeps, in MiB; what follows is counted, not kept. Default: 512.
     #[serde(default = "default_console_limit")]
     pub console_limit_mib: u64,
-    /// Variables for every stage whose values are redacted in all output. Ansible reads them from a file that only this user can read.
+    /// Variables for every stage whose values are redacted in all output. Ansible reads them from a file that only this
+    /// user can read.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretString>,
 }

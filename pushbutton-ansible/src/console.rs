@@ -1,4 +1,5 @@
-//! A stage's output on its way to people: split into lines, redacted, sanitized, and with the time of day in the console log.
+//! A stage's output on its way to people: split into lines, redacted, sanitized, and with the time of day in the
+//! console log.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -74,8 +75,8 @@ impl LineSplitter {
     }
 }
 
-/// Makes a line harmless for terminals and pages: control characters become the symbols that stand for them, and characters that change the
-/// direction of text are replaced.
+/// Makes a line harmless for terminals and pages: control characters become the symbols that stand for them, and
+/// characters that change the direction of text are replaced.
 fn sanitize(line: &str) -> String {
     let shown = |c: char| match c {
         '\t' => '\t',
@@ -114,7 +115,8 @@ impl<'a> Console<'a> {
         reader: &'a LineSink,
     ) -> Result<Self> {
         let failed = |error| local(error, "cannot open the console log", path);
-        // A stage on the local machine can replace the log by a link. `artifacts` removes such links after a stage; this is a second check.
+        // A stage on the local machine can replace the log by a link. `artifacts` removes such links after a stage;
+        // this is a second check.
         if tokio::fs::symlink_metadata(path).await.is_ok_and(|meta| !meta.is_file()) {
             tokio::fs::remove_file(path).await.map_err(failed)?;
         }
@@ -201,7 +203,7 @@ impl<'a> Console<'a> {
         self.log_failure(flushed);
     }
 
-    /// A disk that fills up during a stage loses lines of the console log, not the stage: the live reader still gets them.
+    /// A full disk loses lines of the console log, but not the stage: the live reader still gets them.
     fn log_failure(&mut self, result: std::io::Result<()>) {
         if let (Err(error), false) = (&result, self.write_failed) {
             tracing::error!(console = %self.path.display(), %error, "cannot write the console log");

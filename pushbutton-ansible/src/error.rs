@@ -12,7 +12,7 @@ pub(crate) fn local(error: io::Error, message: &'static str, path: &Path) -> Err
         Io::PermissionDenied | Io::ReadOnlyFilesystem | Io::NotADirectory | Io::IsADirectory => {
             Error::permanent(ErrorKind::Local, message)
         }
-        // A full disk, a quota, no free file handles or processes: these can pass without a change of the configuration.
+        // A full disk, a quota, no free file handles or processes: these can pass by themselves.
         _ => Error::temporary(ErrorKind::Local, message),
     };
     mapped.with("path", path.display()).with("reason", &error).because(error)

@@ -15,17 +15,17 @@ use crate::config::AnsibleConfig;
 use crate::console::{self, Console, one_line};
 use crate::error::local;
 use crate::exit_status::{self, Termination};
-use crate::orphans::{self, ProcessIdentity};
+use crate::orphans;
 use crate::process_tree::ProcessTree;
 use crate::redact::Redactor;
-use crate::workspace::{StageFiles, Workspace, create_private_dir};
+use crate::workspace::{EVENTS, StageFiles, Workspace, create_private_dir};
 use crate::{
     CONSOLE_LOG, artifacts, command, extra_vars, inventory, liveness, playbook_events, test_results,
 };
 
 /// The longest detail of an outcome, in bytes: it is one line of a comment.
 const MAX_DETAIL: usize = 400;
-/// How long output is still read when all processes have ended. Only a process that was not found can keep the pipe open.
+/// How long output is still read after all processes ended. Only a process that was not found can keep the pipe open.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs stages with `ansible-playbook`.
@@ -33,7 +33,7 @@ pub struct AnsibleExecutor {
     pub(crate) config: AnsibleConfig,
     pub(crate) playbooks: PathBuf,
     pub(crate) checked_playbooks: Vec<String>,
-    identity: ProcessIdentity,
+    identity: String,
     workspace: Workspace,
     redactor: Redactor,
     secret_vars: String,
@@ -49,7 +49,8 @@ impl AnsibleExecutor {
     /// Makes the work folder, in the folder `state` unless the configuration names one. Starts no process.
     ///
     /// # Errors
-    /// Permanent, when the playbooks' folder is missing, a secret's name is no name of a variable, or the work folder cannot be made.
+    /// Permanent, when the playbooks' folder is missing, a secret's name is no name of a variable, or the work folder
+    /// cannot be made.
     pub fn new(config: AnsibleConfig, state: &Path) -> Result<Self> {
         Self::create(config, state).map_err(|error| error.during("ansible::new"))
     }
@@ -70,7 +71,7 @@ impl AnsibleExecutor {
         let work_dir = work_dir.canonicalize().map_err(failed)?;
         inventory::plain_path(&work_dir)?;
         let workspace = Workspace::create(&work_dir).map_err(failed)?;
-        let identity = ProcessIdentity::of_this_process()
+        let identity = orphans::process_identity()
             .map_err(|error| local(error, "cannot read /proc; mount it", "/proc/self/stat".as_ref()))?;
         let redactor = Redactor::new(&config.secrets)?;
         let secret_vars = extra_vars::secret_vars(&config.secrets)?;
@@ -85,16 +86,17 @@ impl AnsibleExecutor {
         })
     }
 
-    /// Names the playbooks whose syntax [`Check::check`](pushbutton_core::check::Check::check) checks: those of all jobs.
+    /// Names the playbooks whose syntax [`check`](pushbutton_core::check::Check::check) checks: those of all jobs.
     #[must_use]
     pub fn with_checked_playbooks(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.checked_playbooks = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Stops the processes that operators left which no longer run, as after `kill -9`, and removes their files: TERM, and KILL after `kill_grace`.
-    /// Returns how many processes were found. Call it once at the start; without orphans it takes some milliseconds. Operators that
-    /// still run, on this machine or in a container of it, keep their processes.
+    /// Stops the processes that operators left which no longer run, as after `kill -9`, and removes their files: TERM,
+    /// and KILL after `kill_grace`. Returns how many processes were found. Call it once at the start; without orphans
+    /// it takes some milliseconds. Operators that still run, on this machine or in a container of it, keep their
+    /// processes.
     pub async fn stop_orphans(&self) -> usize {
         let found = orphans::stop_orphans(self.config.kill_grace.0).await;
         if found > 0 {
@@ -127,7 +129,7 @@ impl AnsibleExecutor {
         std::fs::create_dir_all(log_dir)
             .map_err(|error| local(error, "cannot make the log folder", log_dir))?;
         let id = RunId::generate();
-        // Declared before the processes: when this future is dropped, the files are removed after the processes were killed.
+        // Declared before the processes: when this future is dropped, the processes are killed first.
         let files = self.workspace.create_stage(&context.run, id.as_str())?;
         files.write(nodes, &extra_vars::extra_vars(context)?, &self.secret_vars)?;
         let known_streams = blocking({
@@ -155,7 +157,7 @@ impl AnsibleExecutor {
         console.finish().await;
 
         let (removed, events, tests) = blocking({
-            let (log_dir, events) = (log_dir.clone(), files.events());
+            let (log_dir, events) = (log_dir.clone(), files.path(EVENTS));
             move || {
                 let removed = artifacts::sanitize_tree(&log_dir);
                 (removed, playbook_events::read(&events), test_results::count_new(known_streams, &log_dir))

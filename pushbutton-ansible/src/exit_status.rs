@@ -1,7 +1,8 @@
 //! How a stage ended, from the exit status of ansible-playbook and the events of the playbook. No I/O happens here.
 //!
-//! The exit code alone does not say whose fault a failure is: 4 is an unreachable host, or a playbook that does not parse; 2 is a failed task, or
-//! a wrong option; 0 comes also when no play matched a host. With the events it does. The first row that fits decides:
+//! The exit code alone does not say whose fault a failure is: 4 is an unreachable host, or a playbook that does not
+//! parse; 2 is a failed task, or a wrong option; 0 comes also when no play matched a host. With the events it does. The
+//! first row that fits decides:
 //!
 //! | ended by | events | means | result |
 //! |---|---|---|---|
@@ -14,7 +15,7 @@
 //! | signal | | somebody killed it, or the kernel for lack of memory | temporary error, `Local` |
 //! | exit 2, 8, 10 | a play began | 2: hosts failed; 8: the play was aborted (`any_errors_fatal`) | `Failed` |
 //! | exit 4, 6, 12, 14 | a play began | the same, and 4: hosts were unreachable | `Unreachable` |
-//! | exit 1 to 5 | | 1: Ansible's own error; 2: a wrong option; 4: a parse error; 5: options that exclude each other | permanent error, `Config` |
+//! | exit 1 to 5 | | 1: Ansible's error; 2, 5: wrong options; 4: a parse error | permanent error, `Config` |
 //! | any other exit | | 99: interrupted; 250: an exception in Ansible | temporary error |
 //!
 //! The codes are those of ansible-core (`executor/task_queue_manager.py`, `cli/__init__.py`).
@@ -70,40 +71,37 @@ pub(crate) fn evaluate(
     }
 }
 
-fn evaluate_exit(status: ExitStatus, events: &PlaybookEvents, said: &str) -> Result<StageEnd> {
+fn evaluate_exit(status: ExitStatus, events: &PlaybookEvents, ansible_error: &str) -> Result<StageEnd> {
     let Some(code) = status.code() else {
         let message =
-            "ansible-playbook was killed; if nobody did it, look for the kernel's out-of-memory killer";
-        let error = Error::temporary(ErrorKind::Local, message);
-        return Err(error.with("signal", status.signal().unwrap_or_default()));
+            "ansible-playbook was killed; if nobody did it, the kernel was out of memory: see its log";
+        let signal = status.signal().unwrap_or_default();
+        return Err(Error::temporary(ErrorKind::Local, message).with("signal", signal));
     };
-    let error = match (code, events.play_began) {
+    let with_exit = |error: Error| Err(error.with("exit", code).with("error", ansible_error));
+    match (code, events.play_began) {
         (0, false) => {
-            let message =
-                "ansible-playbook exited with 0 without a play: is ansible-core 2.14 or later installed?";
-            return Err(Error::temporary(ErrorKind::Unexpected, message));
+            let message = "ansible-playbook exited with 0 without a play; install ansible-core 2.14 or later";
+            Err(Error::temporary(ErrorKind::Unexpected, message))
         }
         (0, true) if events.no_hosts_matched && events.results == 0 => {
-            return Err(config(
-                "no play matched a host; use `hosts: nodes`, the group of all nodes of a run",
-            ));
+            Err(config("no play matched a host; use `hosts: nodes`, the group of all nodes of a run"))
         }
-        (0, true) => return Ok(StageEnd::new(StageStatus::Passed, None)),
+        (0, true) => Ok(StageEnd::new(StageStatus::Passed, None)),
         (2 | 8 | 10, true) => {
             let failure = events.failure.as_ref().or(events.rescued_failure.as_ref());
-            let unknown = || format!("ansible-playbook exited with {code}: {said}");
-            return Ok(StageEnd::new(StageStatus::Failed, failure.map_or_else(unknown, describe)));
+            let unknown = || format!("ansible-playbook exited with {code}: {ansible_error}");
+            Ok(StageEnd::new(StageStatus::Failed, failure.map_or_else(unknown, describe)))
         }
         (4 | 6 | 12 | 14, true) => {
-            let detail = "ansible-playbook could not reach a node".to_owned();
-            return Ok(StageEnd::new(StageStatus::Unreachable, detail));
+            Ok(StageEnd::new(StageStatus::Unreachable, "ansible-playbook could not reach a node".to_owned()))
         }
-        (1..=5, _) => config(
-            "ansible-playbook cannot run the playbook; fix what it says, and try `pushbutton-bin check`",
-        ),
-        _ => Error::temporary(ErrorKind::Unexpected, "ansible-playbook ended unexpectedly"),
-    };
-    Err(error.with("exit", code).with("said", said))
+        (1..=5, _) => {
+            let fix = "fix what it reports, and try `pushbutton-bin check`";
+            with_exit(config(format!("ansible-playbook cannot run the playbook; {fix}")))
+        }
+        _ => with_exit(Error::temporary(ErrorKind::Unexpected, "ansible-playbook ended unexpectedly")),
+    }
 }
 
 /// One line, as `task "Run tempest" on node: exit 1: the reason`.
@@ -182,7 +180,7 @@ mod tests {
             let error = evaluate(exit(code), &PlaybookEvents::default(), Some("the role 'x' was not found"))
                 .unwrap_err();
             assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::Config, false), "{code}");
-            assert_eq!(error.context("said"), Some("the role 'x' was not found"));
+            assert_eq!(error.context("error"), Some("the role 'x' was not found"));
         }
         for code in [8, 99, 250, 255] {
             assert!(status(code, &PlaybookEvents::default()).unwrap_err().is_temporary(), "{code}");

@@ -1,8 +1,8 @@
 //! Variables as a YAML file for `--extra-vars @FILE`.
 //!
-//! Ansible expands templates in variables when they are used, so a change titled `{{ lookup('pipe', 'id') }}` would run a command on the
-//! operator. Text from outside therefore has the tag `!unsafe`, which tells Ansible never to expand it. Variables of the operator's own
-//! configuration are expanded as in any playbook.
+//! Ansible expands templates in variables when they are used, so a change titled `{{ lookup('pipe', 'id') }}` would run
+//! a command on the operator. Text from outside therefore has the tag `!unsafe`, which tells Ansible never to expand
+//! it. Variables of the operator's own configuration are expanded as in any playbook.
 
 use std::io;
 
@@ -90,7 +90,7 @@ fn entry(name: &str, value: &(impl Serialize + ?Sized), tagged: bool) -> Result<
     Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
-/// YAML's flow style. It is JSON, except for the tag, for numbers, and for characters that PyYAML refuses also in quotes.
+/// YAML's flow style: JSON, except for the tag, for numbers, and for characters that PyYAML refuses even in quotes.
 struct YamlFormatter {
     tagged: bool,
     in_key: bool,

@@ -72,7 +72,7 @@ mod tests {
 
     /// Events, many of them malformed.
     fn line() -> impl Strategy<Value = String> {
-        let event = prop::samples::select(vec!["play", "no-hosts", "task", "result", "log-url", "stats", ""]);
+        let event = prop::sample::select(vec!["play", "no-hosts", "task", "result", "log-url", "stats", ""]);
         let value = prop_oneof![
             Just("null".to_owned()),
             Just("7".to_owned()),
@@ -84,7 +84,7 @@ mod tests {
             "\"[^\"\\\\\n]{0,20}\"",
         ];
         let key =
-            prop::samples::select(vec!["status", "host", "task", "name", "url", "rc", "msg", "ignored", "x"]);
+            prop::sample::select(vec!["status", "host", "task", "name", "url", "rc", "msg", "ignored", "x"]);
         let fields = prop::collection::vec((key, value), 0..6);
         (event, fields, any::<bool>()).prop_map(|(event, fields, whole)| {
             let fields: String =

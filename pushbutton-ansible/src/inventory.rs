@@ -41,7 +41,8 @@ fn host_vars(node: &Node, known_hosts: &Path) -> Result<Value> {
 }
 
 fn ssh_vars(node: &Node, known_hosts: &Path) -> Result<BTreeMap<String, Value>> {
-    // Ansible expands values of an inventory as templates and passes them to ssh as arguments: nothing that either would interpret is allowed.
+    // Ansible expands values of an inventory as templates and passes them to ssh as arguments: nothing that either
+    // would interpret is allowed.
     let refuse = |message: &'static str, value: &str| {
         Err(config(message).with("node", node.name.escape_debug()).with("value", value.escape_debug()))
     };
@@ -122,11 +123,18 @@ mod tests {
     use super::*;
 
     fn node() -> Node {
-        serde_json::from_value(json!({
-            "id": "7", "name": "pushbutton-tempest", "label": "devstack-8g", "address": "192.0.2.7", "port": 2222, "user": "debian",
-            "key_file": "/etc/pushbutton/id", "host_keys": ["ssh-ed25519 AAAA root@node"]
-        }))
-        .unwrap()
+        Node::ssh("7", "devstack-8g".parse().unwrap(), "192.0.2.7", "debian")
+            .with_name("pushbutton-tempest")
+            .with_port(2222u16)
+            .with_key_file(Some("/etc/pushbutton/id".into()))
+            .with_host_keys(["ssh-ed25519 AAAA root@node".into()])
+    }
+
+    /// The same node with one field changed.
+    fn changed(change: impl FnOnce(&mut Node)) -> Node {
+        let mut node = node();
+        change(&mut node);
+        node
     }
 
     fn vars_of(node: Node) -> Value {
@@ -148,17 +156,17 @@ mod tests {
 
     #[test]
     fn a_node_without_known_keys_is_trusted_at_first_contact() {
-        let vars = vars_of(Node { host_keys: vec![], ..node() });
+        let vars = vars_of(node().with_host_keys([]));
         assert!(
             vars["ansible_ssh_common_args"].as_str().unwrap().contains("StrictHostKeyChecking=accept-new")
         );
-        assert!(known_hosts(&[Node { host_keys: vec![], ..node() }]).is_empty());
+        assert!(known_hosts(&[node().with_host_keys([])]).is_empty());
     }
 
     #[test]
     fn a_local_node_needs_no_ssh_and_its_own_variables_take_precedence() {
-        let vars = [("ansible_python_interpreter".to_owned(), json!("/usr/bin/python3"))].into();
-        let vars = vars_of(Node { local: true, vars, ..node() });
+        let vars = [("ansible_python_interpreter".to_owned(), json!("/usr/bin/python3"))];
+        let vars = vars_of(Node::local("local", "devstack-8g".parse().unwrap()).with_vars(vars));
         assert_eq!(
             vars,
             json!({"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"})
@@ -167,7 +175,8 @@ mod tests {
 
     #[test]
     fn nodes_with_equal_or_unusable_names_get_names_of_their_own() {
-        let nodes = [node(), node(), Node { name: "{{ x }}".into(), id: "$(id)".into(), ..node() }];
+        let nodes =
+            [node(), node(), changed(|node| (node.name, node.id) = ("{{ x }}".into(), "$(id)".into()))];
         let made = inventory(&nodes, Path::new("/k")).unwrap();
         let names: Vec<_> = made["nodes"]["hosts"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(names, ["node-3", "pushbutton-tempest", "pushbutton-tempest-2"]);
@@ -178,12 +187,15 @@ mod tests {
     fn values_that_ssh_or_a_template_would_expand_are_refused() {
         for address in ["-oProxyCommand=x", "{{ x }}", "a b", ""] {
             assert!(
-                inventory(&[Node { address: address.into(), ..node() }], Path::new("/k")).is_err(),
+                inventory(&[changed(|node| node.address = address.into())], Path::new("/k")).is_err(),
                 "{address}"
             );
         }
         for user in ["-l", "{{x}}", "a;b", ""] {
-            assert!(inventory(&[Node { user: user.into(), ..node() }], Path::new("/k")).is_err(), "{user}");
+            assert!(
+                inventory(&[changed(|node| node.user = user.into())], Path::new("/k")).is_err(),
+                "{user}"
+            );
         }
         for path in ["/a/{{x}}", "/a/%h", "/a/${HOME}", "/a'b", "/a\"b"] {
             assert!(inventory(&[node()], Path::new(path)).is_err(), "{path}");
@@ -194,6 +206,6 @@ mod tests {
     fn a_forged_key_adds_no_other_line() {
         let keys =
             vec!["ssh-ed25519 AAAA\n* ssh-rsa BBBB".into(), "@cert-authority ssh-rsa".into(), "".into()];
-        assert_eq!(known_hosts(&[Node { host_keys: keys, ..node() }]), ["[192.0.2.7]:2222 ssh-ed25519 AAAA"]);
+        assert_eq!(known_hosts(&[node().with_host_keys(keys)]), ["[192.0.2.7]:2222 ssh-ed25519 AAAA"]);
     }
 }

@@ -1,5 +1,6 @@
-//! Whether a stage's nodes still answer SSH. Ansible sometimes reports the loss of a node as a failed task: when a file was being copied, or when
-//! the command on the node ended before the connection. Such a failure must not count against the patch.
+//! Whether a stage's nodes still answer SSH. Ansible sometimes reports the loss of a node as a failed task: when a file
+//! was being copied, or when the command on the node ended before the connection. Such a failure must not count against
+//! the patch.
 
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ const MAX_GREETING: u64 = 4096;
 /// How an SSH server's first line starts. OpenSSH refuses a connection with one of the other two when it has too many
 /// (`sshd.c`: MaxStartups, PerSourcePenalties): it is busy, but it runs.
 const GREETINGS: [&str; 3] = ["SSH-", "Exceeded MaxStartups", "Not allowed at this time"];
-/// Variables that make Ansible reach a node in another way than directly at its address: by another connection or port, or a jump host.
+/// Variables that make Ansible reach a node in another way than directly at its address: by another connection or port,
+/// or a jump host.
 const OTHER_ROUTES: [&str; 9] = [
     "ansible_connection",
     "ansible_host",
@@ -53,8 +55,8 @@ fn endpoints(nodes: &[Node]) -> impl Iterator<Item = SshEndpoint> {
     })
 }
 
-/// Probes each node once, and adds those that answer to `reachable`, for as long as the future is polled. Only these can be missed later: ssh's
-/// own configuration may hold a route to a node that is not known here.
+/// Probes each node once, and adds those that answer to `reachable`, for as long as the future is polled. Only these
+/// can be missed later: ssh's own configuration may hold a route to a node that is not known here.
 pub(crate) async fn probe(nodes: &[Node], reachable: &mut Vec<SshEndpoint>) {
     let mut probes = JoinSet::new();
     for endpoint in endpoints(nodes) {
@@ -132,10 +134,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     fn node(name: &str, port: u16) -> Node {
-        serde_json::from_value(json!({
-            "id": name, "name": name, "label": "l", "address": "127.0.0.1", "port": port, "user": "u"
-        }))
-        .unwrap()
+        Node::ssh(name, "l".parse().unwrap(), "127.0.0.1", "u").with_port(port)
     }
 
     /// A server that sends this to each client.
@@ -152,11 +151,13 @@ mod tests {
 
     #[test]
     fn only_nodes_that_are_reached_directly_are_probed() {
-        let local = Node { local: true, ..node("local", 22) };
-        let vars = |name: &str| [(name.to_owned(), json!("-J bastion"))].into();
-        let behind_a_bastion = Node { vars: vars("ansible_ssh_common_args"), ..node("bastion", 22) };
-        let with_a_python = Node { vars: vars("ansible_python_interpreter"), ..node("python", 22) };
-        let nodes = [local, behind_a_bastion, with_a_python, node("plain", 22)];
+        let with_var = |name: &str, var: &str| node(name, 22).with_vars([(var.to_owned(), json!("x"))]);
+        let nodes = [
+            Node::local("local", "l".parse().unwrap()),
+            with_var("behind a bastion", "ansible_ssh_common_args"),
+            with_var("python", "ansible_python_interpreter"),
+            node("plain", 22),
+        ];
         assert_eq!(endpoints(&nodes).map(|endpoint| endpoint.node).collect::<Vec<_>>(), ["python", "plain"]);
     }
 

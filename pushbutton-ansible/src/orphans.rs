@@ -1,19 +1,17 @@
 //! Stops orphans: processes of stages whose operator was killed and could not stop them itself.
 //!
-//! The tag of a stage's processes is `STAGE/BOOT/NAMESPACE/PID/START`: a unique id of the stage, and the identity of the operator's process.
-//! When that process no longer runs, whatever still carries the tag is an orphan.
+//! The tag of a stage's processes is `STAGE/BOOT/NAMESPACE/PID/START`: a unique id of the stage, and the identity of
+//! the operator's process. When that process no longer runs, whatever still carries the tag is an orphan.
 
-use std::fmt;
 use std::io;
-use std::str::FromStr;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::process_tag::{self, KILL_TIMEOUT};
 
-/// The tag for the processes of one stage of this operator. `stage` is unique to the stage.
-pub(crate) fn tag(stage: &str, operator: &ProcessIdentity) -> String {
+/// The tag for the processes of one stage. `stage` is unique to the stage; `operator` is a [`process_identity`].
+pub(crate) fn tag(stage: &str, operator: &str) -> String {
     format!("{stage}/{operator}")
 }
 
@@ -29,59 +27,30 @@ pub(crate) async fn stop_orphans(grace: Duration) -> usize {
 
 /// Whether the operator of this tag no longer runs. A tag of another form is not from pushbutton.
 fn is_orphan(tag: &str) -> bool {
-    let operator = tag.split_once('/').and_then(|(_, operator)| operator.parse::<ProcessIdentity>().ok());
-    operator.is_some_and(|operator| operator.has_ended())
+    tag.split_once('/').is_some_and(|(_, operator)| has_ended(operator))
 }
 
-/// Identifies one process of this machine for all time. A pid alone does not: the kernel reuses it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ProcessIdentity {
-    boot_id: String,
-    /// The pid namespace that `pid` is a number of. A container has its own, and the host sees the container's processes.
-    pid_namespace: String,
-    pid: u32,
-    /// In clock ticks since boot.
-    start_time: u64,
+/// Identifies this process for all time, as `BOOT/NAMESPACE/PID/START`. A pid alone does not: the kernel reuses it, and
+/// a container has its own, while the host sees the container's processes. `START` is in clock ticks since boot.
+pub(crate) fn process_identity() -> io::Result<String> {
+    let pid = std::process::id();
+    let stat = ProcStat::read(pid)?.ok_or_else(|| io::Error::other("/proc does not show this process"))?;
+    Ok(format!("{}/{}/{pid}/{}", boot_id()?, pid_namespace()?, stat.start_time))
 }
 
-impl ProcessIdentity {
-    pub(crate) fn of_this_process() -> io::Result<Self> {
-        let pid = std::process::id();
-        let stat =
-            ProcStat::read(pid)?.ok_or_else(|| io::Error::other("/proc does not show this process"))?;
-        Ok(Self { boot_id: boot_id()?, pid_namespace: pid_namespace()?, pid, start_time: stat.start_time })
-    }
-
-    /// Whether the process has certainly ended. Of a process of another machine, boot or container nothing is certain.
-    pub(crate) fn has_ended(&self) -> bool {
-        let can_tell = boot_id().is_ok_and(|id| id == self.boot_id)
-            && pid_namespace().is_ok_and(|namespace| namespace == self.pid_namespace);
-        can_tell
-            && match ProcStat::read(self.pid) {
-                Ok(Some(stat)) => stat.is_zombie || stat.start_time != self.start_time,
-                Ok(None) => true,
-                // For example, no free file handles.
-                Err(_) => false,
-            }
-    }
-}
-
-/// `BOOT/NAMESPACE/PID/START`.
-impl fmt::Display for ProcessIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}/{}", self.boot_id, self.pid_namespace, self.pid, self.start_time)
-    }
-}
-
-impl FromStr for ProcessIdentity {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let parts: Vec<&str> = text.split('/').collect();
-        let [boot_id, pid_namespace, pid, start_time] = parts[..] else { return Err(()) };
-        let (pid, start_time) = (pid.parse().map_err(drop)?, start_time.parse().map_err(drop)?);
-        Ok(Self { boot_id: boot_id.into(), pid_namespace: pid_namespace.into(), pid, start_time })
-    }
+/// Whether the process has certainly ended. Of a process of another machine, boot or container nothing is certain.
+fn has_ended(identity: &str) -> bool {
+    let parts: Vec<&str> = identity.split('/').collect();
+    let [boot, namespace, pid, start_time] = parts[..] else { return false };
+    let (Ok(pid), Ok(start_time)) = (pid.parse(), start_time.parse::<u64>()) else { return false };
+    let can_tell = boot_id().is_ok_and(|id| id == boot) && pid_namespace().is_ok_and(|id| id == namespace);
+    can_tell
+        && match ProcStat::read(pid) {
+            Ok(Some(stat)) => stat.is_zombie || stat.start_time != start_time,
+            Ok(None) => true,
+            // For example, no free file handles.
+            Err(_) => false,
+        }
 }
 
 fn boot_id() -> io::Result<String> {
@@ -114,8 +83,8 @@ impl ProcStat {
         }
     }
 
-    /// The second field is the program's name in parentheses. The program chooses it, so it may hold blanks and parentheses: fields are
-    /// counted from the last `)`.
+    /// The second field is the program's name in parentheses. The program chooses it, so it may hold blanks and
+    /// parentheses: fields are counted from the last `)`.
     fn parse(text: &[u8]) -> Option<Self> {
         let after_name = text.rsplit(|byte| *byte == b')').next()?;
         let mut fields = std::str::from_utf8(after_name).ok()?.split_ascii_whitespace();
@@ -131,50 +100,52 @@ mod tests {
     use super::*;
     use std::process::Command;
 
+    /// The identity of this process, with one of its four parts replaced.
+    fn identity_with(part: usize, value: &str) -> String {
+        let own = process_identity().unwrap();
+        let mut parts: Vec<&str> = own.split('/').collect();
+        parts[part] = value;
+        parts.join("/")
+    }
+
     #[test]
     fn only_a_tag_whose_operator_has_ended_is_an_orphans() {
-        let own = ProcessIdentity::of_this_process().unwrap();
-        assert!(!is_orphan(&tag("stage", &own)));
-        assert!(is_orphan(&tag("stage", &ProcessIdentity { start_time: own.start_time * 10 + 1, ..own })));
-        for other in ["", "stage", "stage/", "019a7c1e"] {
+        assert!(!is_orphan(&tag("stage", &process_identity().unwrap())));
+        assert!(is_orphan(&tag("stage", &identity_with(3, "0"))));
+        for other in ["", "stage", "stage/", "019a7c1e", "s/a/b/1", "s/a/b/x/2", "s/a/b/1/2/3"] {
             assert!(!is_orphan(other), "{other}");
         }
     }
 
     #[test]
-    fn this_process_runs_and_its_identity_is_parsed_as_it_was_written() {
-        let own = ProcessIdentity::of_this_process().unwrap();
-        assert!(!own.has_ended());
-        assert_eq!(own.to_string().parse(), Ok(own));
-        for text in ["", "a/b/1", "a/b/x/2", "a/b/1/2/3", "019a"] {
-            assert_eq!(text.parse::<ProcessIdentity>(), Err(()), "{text}");
-        }
+    fn a_later_process_with_the_same_pid_is_another_process() {
+        assert!(!has_ended(&process_identity().unwrap()));
+        assert!(has_ended(&identity_with(3, "0")));
+        assert!(has_ended(&identity_with(2, &u32::MAX.to_string())), "no process has this pid");
     }
 
     #[test]
-    fn a_later_process_with_the_same_pid_is_another_process() {
-        let own = ProcessIdentity::of_this_process().unwrap();
-        let later = ProcessIdentity { start_time: 0, ..own };
-        assert!(later.has_ended());
-        let elsewhere = ProcessIdentity { boot_id: "other".into(), ..later.clone() };
-        assert!(!elsewhere.has_ended(), "it may run on another machine");
-        let in_a_container = ProcessIdentity { pid_namespace: "7".into(), ..later };
-        assert!(!in_a_container.has_ended(), "it may run in its container");
+    fn a_process_of_another_boot_or_container_may_still_run() {
+        let elsewhere = identity_with(3, "0");
+        let (boot, rest) = elsewhere.split_once('/').unwrap();
+        assert!(!has_ended(&format!("other/{rest}")));
+        let (_, pid_and_start) = rest.split_once('/').unwrap();
+        assert!(!has_ended(&format!("{boot}/7/{pid_and_start}")));
     }
 
     #[test]
     fn a_killed_process_has_ended_before_and_after_its_parent_waits_for_it() {
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();
         let start_time = ProcStat::read(child.id()).unwrap().unwrap().start_time;
-        let killed =
-            ProcessIdentity { pid: child.id(), start_time, ..ProcessIdentity::of_this_process().unwrap() };
-        assert!(!killed.has_ended());
+        let (boot, namespace) = (boot_id().unwrap(), pid_namespace().unwrap());
+        let killed = format!("{boot}/{namespace}/{}/{start_time}", child.id());
+        assert!(!has_ended(&killed));
         child.kill().unwrap();
-        while !killed.has_ended() {
+        while !has_ended(&killed) {
             std::thread::yield_now();
         }
         child.wait().unwrap();
-        assert!(killed.has_ended());
+        assert!(has_ended(&killed));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What happened in a playbook, as the callback plugin (`callback_plugin.py`) wrote it. The tested node can influence the file, so it is read
-//! with limits, and what does not parse is skipped.
+//! What happened in a playbook, as the callback plugin (`callback_plugin.py`) wrote it. The tested node can influence
+//! the file, so it is read with limits, and what does not parse is skipped.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -12,11 +12,12 @@ pub(crate) const PLUGIN: &str = include_str!("callback_plugin.py");
 
 /// The largest file that is read: a million results.
 const MAX_BYTES: u64 = 256 << 20;
-/// The longest line that the plugin writes: two messages of 2,000 characters, each escaped to at most 12 bytes, and names.
+/// The longest line that the plugin writes: two texts of 2,000 characters, escaped to at most 12 bytes each, and names.
 const MAX_LINE: u64 = 128 << 10;
 
-/// Messages of Ansible's SSH connection when it is lost, or when sudo on the node did not answer (ansible-core, `plugins/connection/ssh.py`).
-/// Several actions, `unarchive` and `script` among them, report these as a plain failure of the task.
+/// Messages of Ansible's SSH connection when it is lost, or when sudo on the node did not answer (ansible-core,
+/// `plugins/connection/ssh.py`). Several actions, `unarchive` and `script` among them, report these as a plain failure
+/// of the task.
 const CONNECTION_LOST: [&str; 4] = [
     "Failed to connect to the host via ",
     "Data could not be sent to remote host",

@@ -1,7 +1,8 @@
 //! Finds the processes of a stage by a tag in their environment.
 //!
-//! All processes of a stage inherit the tag, also those that leave the process group by setsid (Ansible's async tasks, daemons that a test
-//! starts): `/proc/PID/environ` still shows it. Signals go through pidfds, so that none reaches a later process that got the same pid.
+//! All processes of a stage inherit the tag, also those that leave the process group by setsid (Ansible's async tasks,
+//! daemons that a test starts): `/proc/PID/environ` still shows it. Signals go through pidfds, so that none reaches a
+//! later process that got the same pid.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -26,7 +27,8 @@ pub(crate) fn find(matches: impl Fn(&str) -> bool) -> Vec<OwnedFd> {
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let Some(pid) = Pid::from_raw(number).filter(|_| own_pid != Some(number)) else { continue };
-        // The pidfd is opened before the environment is read: if the pid is reused in between, the pidfd is of the process that ended.
+        // The pidfd is opened before the environment is read: if the pid is reused in between, the pidfd is of the
+        // process that ended.
         let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
         let mut environment = Vec::new();
         let read = File::open(entry.path().join("environ"))

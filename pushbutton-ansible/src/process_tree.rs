@@ -1,8 +1,8 @@
 //! Starts a command and stops it together with everything that it started.
 //!
-//! The command leads a process group, which holds all descendants that do not leave it. Those that do are found by the tag in their
-//! environment ([`crate::process_tag`]). A process that leaves the group *and* drops its environment is not found: on the local machine, one
-//! that sudo started. On a node of its own this cannot leave anything behind.
+//! The command leads a process group, which holds all descendants that do not leave it. Those that do are found by the
+//! tag in their environment ([`crate::process_tag`]). A process that leaves the group *and* drops its environment is
+//! not found: on the local machine, one that sudo started. On a node of its own this cannot leave anything behind.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -10,7 +10,8 @@ use crate::error::config;
 const MASK: &str = "********";
 /// A shorter secret is not redacted: it would be found inside ordinary words. `check` warns about it.
 pub(crate) const MIN_SECRET: usize = 4;
-/// The longest pattern. [`crate::console`] keeps this much beyond a line's limit, so that a secret at the limit is redacted before it is cut.
+/// The longest pattern. [`crate::console`] keeps this much beyond a line's limit, so that a secret at the limit is
+/// redacted before it is cut.
 pub(crate) const MAX_SECRET: usize = 4096;
 
 /// Finds secrets in text.
@@ -21,7 +22,8 @@ impl Redactor {
         let mut patterns = Vec::new();
         for secret in secrets.values() {
             let secret = secret.expose_secret();
-            // A secret of several lines is printed line by line. Ansible prints results as JSON, which escapes quotes and backslashes.
+            // A secret of several lines is printed line by line. Ansible prints results as JSON, which escapes quotes
+            // and backslashes.
             for part in std::iter::once(secret).chain(secret.lines()) {
                 let json = serde_json::Value::from(part).to_string();
                 patterns.extend(json.get(1..json.len() - 1).map(str::to_owned));

@@ -1,7 +1,8 @@
 //! Reads subunit v2, the format in which tempest and stestr write test results.
 //!
-//! The published crate `subunit` panics on a packet without room for its checksum, and a stream comes from the machine that ran the patch. This
-//! reader takes what counting needs, a test's name and status, skips what does not parse, and holds one packet at a time.
+//! The published crate `subunit` panics on a packet without room for its checksum, and a stream comes from the machine
+//! that ran the patch. This reader takes what counting needs, a test's name and status, skips what does not parse, and
+//! holds one packet at a time.
 //!
 //! ```text
 //! packet = 0xb3, flags: u16, length: number, [timestamp], [test id], ..., crc32: u32
@@ -28,7 +29,8 @@ pub(crate) enum Status {
     Failed,
 }
 
-/// How many bytes of broken packets are checked, in all: a stream that is made to look like packets everywhere would take days.
+/// How many bytes of broken packets are checked, in all: a stream that is made to look like packets everywhere would
+/// take days.
 const MAX_BROKEN: usize = 64 << 20;
 
 /// Reads a stream to its end and calls `test` for each status of a test.
@@ -72,7 +74,8 @@ pub(crate) fn read(mut from: impl BufRead, mut test: impl FnMut(&str, Status)) -
     }
 }
 
-/// How many bytes are needed for the next step; none when the window is empty. What is no packet needs 1, to be skipped.
+/// How many bytes are needed for the next step; none when the window is empty. What is no packet needs 1, to be
+/// skipped.
 fn wanted(window: &[u8]) -> Option<usize> {
     window.first()?;
     let Some((flags, rest)) = window.get(1..).and_then(be16) else { return Some(3) };

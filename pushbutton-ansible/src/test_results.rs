@@ -7,6 +7,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use pushbutton_core::TestCounts;
+use walkdir::DirEntry;
 
 use crate::artifacts::walk;
 use crate::subunit::{self, Status};
@@ -20,10 +21,6 @@ const MAX_STREAM: u64 = 512 << 20;
 /// All ids together. A full tempest run has less than 1 MiB.
 const MAX_IDS: usize = 32 << 20;
 
-/// The streams in a log folder, by a hash of their content: one that is only copied or touched is not counted again.
-#[derive(Debug, Default)]
-pub(crate) struct KnownStreams(HashSet<u64>);
-
 /// The tests of a stage.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct TestResults {
@@ -33,14 +30,14 @@ pub(crate) struct TestResults {
     pub(crate) failed: Vec<String>,
 }
 
-/// The streams that are in the folder now. Blocks.
-pub(crate) fn known_streams(log_dir: &Path) -> KnownStreams {
-    KnownStreams(streams(log_dir).iter().filter_map(|path| content_hash(path).ok()).collect())
+/// Hashes of the streams that are in the folder now: a stream that is only copied or touched is not counted again.
+/// Blocks.
+pub(crate) fn known_streams(log_dir: &Path) -> HashSet<u64> {
+    streams(log_dir).iter().filter_map(|path| content_hash(path).ok()).collect()
 }
 
 /// Counts the tests of the streams that are not known. Blocks.
-pub(crate) fn count_new(known: KnownStreams, log_dir: &Path) -> TestResults {
-    let KnownStreams(mut known) = known;
+pub(crate) fn count_new(mut known: HashSet<u64>, log_dir: &Path) -> TestResults {
     let mut tests = Tests::default();
     for path in streams(log_dir) {
         let counted = content_hash(&path).and_then(|hash| {
@@ -57,14 +54,11 @@ pub(crate) fn count_new(known: KnownStreams, log_dir: &Path) -> TestResults {
 }
 
 fn streams(log_dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    walk(log_dir, &mut |path, meta| {
-        if meta.is_file() && path.extension().is_some_and(|ending| ending == "subunit") {
-            found.push(path.to_owned());
-        }
-    });
-    found.sort();
-    found
+    let files = walk(log_dir).filter(|entry| entry.file_type().is_file()).map(DirEntry::into_path);
+    let mut streams: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|end| end == "subunit")).collect();
+    streams.sort();
+    streams
 }
 
 fn open(path: &Path) -> io::Result<impl Read> {
@@ -149,7 +143,7 @@ mod tests {
         fs::create_dir(folder.path().join("logs")).unwrap();
         fs::write(folder.path().join("logs/tempest.subunit"), stream(&tests)).unwrap();
         let results = count_new(nothing, folder.path());
-        assert_eq!(results.counts, Some(TestCounts { passed: 2, failed: 1, skipped: 1 }));
+        assert_eq!(results.counts, Some(TestCounts::new(2, 1, 1)));
         assert_eq!(results.failed, ["c"]);
     }
 
@@ -161,14 +155,14 @@ mod tests {
         let known = known_streams(folder.path());
         fs::write(folder.path().join("two.subunit"), &text).unwrap();
         assert_eq!(count_new(known, folder.path()), TestResults::default());
-        assert_eq!(count_new(KnownStreams::default(), folder.path()).counts.unwrap().passed, 1);
+        assert_eq!(count_new(HashSet::new(), folder.path()).counts.unwrap().passed, 1);
     }
 
     #[test]
     fn a_stream_without_packets_is_not_counted() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("empty.subunit"), "no packet\n").unwrap();
-        assert_eq!(count_new(KnownStreams::default(), folder.path()), TestResults::default());
+        assert_eq!(count_new(HashSet::new(), folder.path()), TestResults::default());
     }
 
     #[test]

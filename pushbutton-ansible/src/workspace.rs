@@ -6,8 +6,8 @@
 //!     RUN/STAGE/                   one stage: inventory, variables, secrets, events, plugin; removed when it ends
 //! ```
 //!
-//! The kernel releases a lock when its process ends, also in a container. So an executor that can lock another one's folder knows that the
-//! other has ended, and removes it.
+//! The kernel releases a lock when its process ends, also in a container. So an executor that can lock another one's
+//! folder knows that the other has ended, and removes it.
 
 use std::fs::{self, DirEntry, File};
 use std::io::{self, Write};
@@ -23,12 +23,21 @@ use crate::playbook_events::PLUGIN;
 
 /// Known hosts of a run are kept this long after its last stage: the next stage follows within seconds.
 const RUN_RETENTION: Duration = Duration::from_secs(24 * 3600);
-/// Where folders cannot be locked, as on some network file systems, another executor's folder is kept this long after its last change.
+/// Where folders cannot be locked, as on some network file systems, another executor's folder is kept this long after
+/// its last change.
 const UNLOCKED_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
-/// An executor's folder is named by this and random hexadecimal digits. The name is short because sockets may be made below the folder, and a
-/// socket's path has room for 107 bytes (unix(7)).
+/// An executor's folder is named by this and random hexadecimal digits. The name is short because sockets may be made
+/// below the folder, and a socket's path has room for 107 bytes (unix(7)).
 const PREFIX: &str = "op-";
 const DIGITS: usize = 8;
+
+// What is in a stage's folder.
+pub(crate) const INVENTORY: &str = "inventory.json";
+pub(crate) const VARS: &str = "vars.yml";
+pub(crate) const SECRETS: &str = "secrets.yml";
+pub(crate) const EVENTS: &str = "events.jsonl";
+pub(crate) const PLUGINS: &str = "plugins";
+pub(crate) const TEMPORARY: &str = "tmp";
 
 /// One executor's folder. Dropping it removes the folder.
 #[derive(Debug)]
@@ -124,21 +133,21 @@ pub(crate) struct StageFiles {
 impl StageFiles {
     fn create(run_dir: &Path, id: &str) -> Result<Self> {
         let files = Self { folder: run_dir.join(id), known_hosts: run_dir.join("known_hosts") };
-        for folder in [&files.folder, &files.plugins(), &files.temporary()] {
+        for folder in [&files.folder, &files.path(PLUGINS), &files.path(TEMPORARY)] {
             create_private_dir(folder)
                 .map_err(|error| local(error, "cannot make the stage's folder", folder))?;
         }
-        write(&files.plugins().join("pushbutton.py"), PLUGIN)?;
-        write(&files.events(), "")?;
+        write(&files.path(PLUGINS).join("pushbutton.py"), PLUGIN)?;
+        write(&files.path(EVENTS), "")?;
         Ok(files)
     }
 
     /// Writes inventory, variables and secrets, and adds the nodes' known keys to the run's known hosts.
     pub(crate) fn write(&self, nodes: &[Node], vars: &str, secrets: &str) -> Result<()> {
         let inventory = inventory::inventory(nodes, &self.known_hosts)?;
-        write(&self.inventory(), &inventory.to_string())?;
-        write(&self.vars(), vars)?;
-        write(&self.secrets(), secrets)?;
+        write(&self.path(INVENTORY), &inventory.to_string())?;
+        write(&self.path(VARS), vars)?;
+        write(&self.path(SECRETS), secrets)?;
         let mut known = fs::read_to_string(&self.known_hosts).unwrap_or_default();
         for line in inventory::known_hosts(nodes) {
             if !known.lines().any(|known| known == line) {
@@ -148,28 +157,8 @@ impl StageFiles {
         write(&self.known_hosts, &known)
     }
 
-    pub(crate) fn inventory(&self) -> PathBuf {
-        self.folder.join("inventory.json")
-    }
-
-    pub(crate) fn vars(&self) -> PathBuf {
-        self.folder.join("vars.yml")
-    }
-
-    pub(crate) fn secrets(&self) -> PathBuf {
-        self.folder.join("secrets.yml")
-    }
-
-    pub(crate) fn events(&self) -> PathBuf {
-        self.folder.join("events.jsonl")
-    }
-
-    pub(crate) fn plugins(&self) -> PathBuf {
-        self.folder.join("plugins")
-    }
-
-    pub(crate) fn temporary(&self) -> PathBuf {
-        self.folder.join("tmp")
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 }
 
@@ -268,7 +257,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = StageFiles::create(&folder.path().join("run"), "a").unwrap();
         files.write(&[], "", "password: x").unwrap();
-        let secrets = files.secrets();
+        let secrets = files.path(SECRETS);
         assert_eq!(fs::metadata(&secrets).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(secrets.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
         drop(files);
@@ -278,17 +267,14 @@ mod tests {
     #[test]
     fn known_hosts_are_kept_for_the_next_stage_of_the_run() {
         let folder = tempfile::tempdir().unwrap();
-        let node: Node = serde_json::from_value(serde_json::json!({
-            "id": "1", "name": "n", "label": "l", "address": "192.0.2.1", "port": 22, "user": "u",
-            "host_keys": ["ssh-ed25519 AAAA"]
-        }))
-        .unwrap();
+        let node = Node::ssh("1", "l".parse().unwrap(), "192.0.2.1", "u")
+            .with_host_keys(["ssh-ed25519 AAAA".into()]);
         let first = StageFiles::create(folder.path(), "a").unwrap();
         fs::write(&first.known_hosts, "192.0.2.9 ssh-ed25519 LEARNT\n").unwrap();
         drop(first);
         let second = StageFiles::create(folder.path(), "b").unwrap();
         for _ in 0..2 {
-            second.write(&[node.clone()], "", "").unwrap();
+            second.write(std::slice::from_ref(&node), "", "").unwrap();
         }
         let known = fs::read_to_string(&second.known_hosts).unwrap();
         assert_eq!(known, "192.0.2.9 ssh-ed25519 LEARNT\n192.0.2.1 ssh-ed25519 AAAA\n");

@@ -1,15 +1,11 @@
-//! Which line of a command's output is told as the reason of its failure.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "test support: what does not work must end the test, loudly"
-)]
+//! Which line of a command's output is reported as the reason of its failure.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in tests a failed step must fail the test")]
 
 mod common;
 
 use std::process::{Command, Stdio};
 
-use common::{Lab, config, local};
+use common::{TestRun, config, local_node};
 use pushbutton_core::StageStatus;
 
 /// Reads cases from stdin and prints what the callback plugin picks of each.
@@ -25,7 +21,7 @@ json.dump([plugin.reason(stderr, stdout) for stderr, stdout in json.load(sys.std
 const TRACE: &str = "+ unset GREP_OPTIONS\n\
     ++ stack.sh:main:489                        :   /opt/stack/devstack/tools/outfilter.py -v -o /opt/stack/logs/stack.sh.txt\n";
 
-/// Name, stderr, stdout, and the line that is told.
+/// Name, stderr, stdout, and the line that is reported.
 const CASES: &[(&str, &str, &str, &str)] = &[
     (
         "git clone failed",
@@ -72,7 +68,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "E: Unable to locate package qemu-kvm",
     ),
     (
-        "the words of an error in a trace are no error",
+        "an error message in a shell trace is no error",
         "+ functions-common:die:200 :   echo '[ERROR] x'\n",
         "2026-11-26 09:19:01.000 | + functions-common:die:200                  :   echo 'fatal: x'\nstopped early\n",
         "stopped early",
@@ -98,7 +94,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
 #[test]
 fn the_reason_is_the_line_that_says_why() {
     let input: Vec<_> = CASES.iter().map(|(_, stderr, stdout, _)| [stderr, stdout]).collect();
-    let plugin = concat!(env!("CARGO_MANIFEST_DIR"), "/src/callback.py");
+    let plugin = concat!(env!("CARGO_MANIFEST_DIR"), "/src/callback_plugin.py");
     let python = pushbutton_testbed::ansible_bin().join("python");
     let mut command = Command::new(python);
     command.args(["-B", "-c", PICK, plugin]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -114,9 +110,9 @@ fn the_reason_is_the_line_that_says_why() {
 }
 
 #[tokio::test]
-async fn a_stage_tells_devstacks_own_error_and_not_the_trace() {
-    let lab = Lab::new(config());
-    let outcome = lab.run("traced.yml", &local()).await.unwrap();
+async fn devstacks_own_error_is_reported_and_not_the_shell_trace() {
+    let run = TestRun::new(config());
+    let outcome = run.playbook("shell_trace.yml", &local_node()).await.unwrap();
     assert_eq!(outcome.status, StageStatus::Failed);
     assert_eq!(
         outcome.detail.unwrap(),

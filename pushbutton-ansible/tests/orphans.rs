@@ -1,5 +1,6 @@
-//! What an operator leaves that is killed by `kill -9`: the next one ends its processes and removes its files, and touches nobody else's.
-#![allow(clippy::unwrap_used, reason = "test support: what does not work must end the test, loudly")]
+//! Orphans of an operator that was killed by `kill -9`: the next operator stops them and removes their files, and
+//! leaves others alone.
+#![allow(clippy::unwrap_used, reason = "in tests a failed step must fail the test")]
 
 mod common;
 
@@ -7,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{Lab, config, local};
+use common::{TestRun, config, local_node};
 use pushbutton_ansible::{AnsibleConfig, AnsibleExecutor};
 use pushbutton_core::HumanDuration;
 use tempfile::TempDir;
 
-/// Set for the copies of this program that play an operator: the folder to do it in.
-const PLAY: &str = "PUSHBUTTON_TEST_OPERATOR";
+/// Set in copies of this program that act as an operator: the folder to use.
+const OPERATOR_FOLDER: &str = "PUSHBUTTON_TEST_OPERATOR";
 
 /// Another process that runs a stage; the stage has left a daemon behind and goes on.
 struct Operator {
@@ -25,9 +26,12 @@ impl Operator {
     async fn start(state: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "a_killed_operators_processes_are_ended_and_a_living_ones_are_not"]);
-        command.env(PLAY, folder.path()).env("PUSHBUTTON_TEST_STATE", state);
-        // Being killed, it cannot remove its temporary files.
+        command.args([
+            "--exact",
+            "processes_of_a_killed_operator_are_stopped_and_those_of_a_running_one_are_not",
+        ]);
+        command.env(OPERATOR_FOLDER, folder.path()).env("PUSHBUTTON_TEST_STATE", state);
+        // It will be killed, and cannot remove its temporary files itself.
         command.env("TMPDIR", folder.path());
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         let mut operator = Self { process, folder };
@@ -38,7 +42,8 @@ impl Operator {
         operator
     }
 
-    /// Its processes, by their command lines: the stage's have its folder in their environment, and of its own copy's the folder in `PLAY`.
+    /// Its processes, by their command lines: the stage's have its folder in their environment, and of its own copy's
+    /// the folder in `OPERATOR_FOLDER`.
     fn processes(&self) -> Vec<String> {
         let ours = self.folder.path().as_os_str().as_encoded_bytes();
         let theirs = |path: &PathBuf| {
@@ -50,9 +55,9 @@ impl Operator {
         all.filter(theirs).map(command).collect()
     }
 
-    fn daemon_lives(&self) -> bool {
+    fn daemon_runs(&self) -> bool {
         let pid = std::fs::read_to_string(marker(self.folder.path())).unwrap();
-        // One that ended and that nobody asks for still has a folder there, but no command line.
+        // A zombie still has a folder there, but no command line.
         std::fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| line.starts_with(b"sleep"))
     }
 
@@ -74,43 +79,44 @@ fn marker(folder: &Path) -> PathBuf {
 }
 
 fn settings(folder: &Path) -> AnsibleConfig {
-    // Passed on to the stage, so that the test finds its processes.
-    let env = vec![PLAY.to_owned()];
-    AnsibleConfig { work_dir: Some(folder.into()), kill_grace: HumanDuration::secs(5), env, ..config() }
+    // The stage inherits it, so that the test finds its processes.
+    let env = vec![OPERATOR_FOLDER.to_owned()];
+    config().with_work_dir(folder.to_owned()).with_kill_grace(HumanDuration::secs(5)).with_env(env)
 }
 
-async fn play_operator(folder: &Path) {
+async fn act_as_operator(folder: &Path) {
     let state = PathBuf::from(std::env::var_os("PUSHBUTTON_TEST_STATE").unwrap());
-    let mut lab = Lab::new(settings(&state));
-    lab.context.vars.insert("marker".into(), marker(folder).to_str().unwrap().into());
-    let outcome = lab.run("strays.yml", &local()).await;
+    let mut run = TestRun::new(settings(&state));
+    run.context.vars.insert("marker".into(), marker(folder).to_str().unwrap().into());
+    let outcome = run.playbook("leaves_a_daemon.yml", &local_node()).await;
     unreachable!("the stage ended: {outcome:?}");
 }
 
-fn homes(state: &Path) -> usize {
+fn workspaces(state: &Path) -> usize {
     std::fs::read_dir(state).unwrap().count()
 }
 
 #[tokio::test]
-async fn a_killed_operators_processes_are_ended_and_a_living_ones_are_not() {
-    if let Some(folder) = std::env::var_os(PLAY) {
-        return play_operator(folder.as_ref()).await;
+async fn processes_of_a_killed_operator_are_stopped_and_those_of_a_running_one_are_not() {
+    if let Some(folder) = std::env::var_os(OPERATOR_FOLDER) {
+        return act_as_operator(folder.as_ref()).await;
     }
     let state = tempfile::tempdir().unwrap();
-    let (mut killed, mut living) = tokio::join!(Operator::start(state.path()), Operator::start(state.path()));
-    assert_eq!(homes(state.path()), 2);
+    let (mut killed, mut running) =
+        tokio::join!(Operator::start(state.path()), Operator::start(state.path()));
+    assert_eq!(workspaces(state.path()), 2);
 
     killed.kill();
-    assert!(killed.daemon_lives(), "it would be ended without us: the test shows nothing");
+    assert!(killed.daemon_runs(), "it must still run, or the test shows nothing");
     let executor = AnsibleExecutor::new(settings(state.path()), state.path()).unwrap();
-    executor.end_strays().await;
+    executor.stop_orphans().await;
     assert_eq!(killed.processes(), [] as [&str; 0]);
-    assert!(!killed.daemon_lives());
-    assert!(living.daemon_lives() && living.process.try_wait().unwrap().is_none());
-    assert_eq!(homes(state.path()), 2, "the living one's and our own");
+    assert!(!killed.daemon_runs());
+    assert!(running.daemon_runs() && running.process.try_wait().unwrap().is_none());
+    assert_eq!(workspaces(state.path()), 2, "the running operator's and this test's");
 
-    living.kill();
-    executor.end_strays().await;
-    assert_eq!(living.processes(), [] as [&str; 0]);
-    assert_eq!(homes(state.path()), 1);
+    running.kill();
+    executor.stop_orphans().await;
+    assert_eq!(running.processes(), [] as [&str; 0]);
+    assert_eq!(workspaces(state.path()), 1);
 }
