@@ -76,7 +76,9 @@ impl StaticNodeConfig {
                 "use it only for demonstrations, and for people whom you trust",
             ),
             Some(address) if self.host_keys.is_empty() => Finding::warn(
-                format!("{name} ({label}) is {user}@{address}:{port}; its host key is pinned at first contact"),
+                format!(
+                    "{name} ({label}) is {user}@{address}:{port}; its host key is pinned at first contact"
+                ),
                 "pin it now: put the output of `ssh-keyscan` into `host_keys` once you have compared it with the machine's own key",
             ),
             Some(address) => Finding::ok(format!("{name} ({label}) is {user}@{address}:{port}")),
