@@ -1,4 +1,4 @@
-//! What the callback plugin tells of a stage: the node had a hand in it.
+//! The events that the callback plugin writes: the tested node can influence them.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pushbutton_ansible::fuzz::callback_stream(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pushbutton_ansible::fuzz::playbook_events(bytes));

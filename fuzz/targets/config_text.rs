@@ -1,4 +1,4 @@
-//! A configuration file. Whatever it holds, each fault has a line of it, and the list can be shown.
+//! A configuration file. Whatever it contains, each error has a line of it, and the list can be printed.
 #![no_main]
 #![allow(dead_code, unused_imports, reason = "the command uses the rest of these modules")]
 
@@ -11,10 +11,10 @@ use std::path::Path;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Err(faults) = config::parse(text, Path::new("/nonexistent/pushbutton.yml"), &|_| None) {
+    if let Err(errors) = config::parse(text, Path::new("/nonexistent/pushbutton.yml"), &|_| None) {
         let lines = text.lines().count().max(1);
-        assert!(!faults.list.is_empty());
-        assert!(faults.list.iter().all(|fault| (1..=lines).contains(&fault.line)), "{faults}");
-        assert!(faults.to_string().contains("nothing was started"));
+        assert!(!errors.list.is_empty());
+        assert!(errors.list.iter().all(|error| (1..=lines).contains(&error.line)), "{errors}");
+        assert!(errors.to_string().contains("nothing was started"));
     }
 });

@@ -1,53 +1,43 @@
-//! Keeps what stages gather inside of the log folder: it is served to the world as it is.
+//! Makes sure that a log folder holds nothing but its own files: it is published as it is.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders deeper than this are not looked into: nobody's logs are.
-const MAX_DEPTH: usize = 32;
-/// So many files are looked at. Devstack leaves some hundred.
+use walkdir::{DirEntry, WalkDir};
+
+/// So many files and folders are read. Devstack leaves some hundred.
 const MAX_FILES: usize = 200_000;
 
-/// Hands out everything below a folder, links not followed, the folder itself not included.
-pub(crate) fn walk(root: &Path, found: &mut dyn FnMut(&Path, &Metadata)) {
-    let mut left = vec![(root.to_owned(), 0)];
-    let mut seen = 0;
-    while let Some((folder, depth)) = left.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            seen += 1;
-            if seen > MAX_FILES {
-                tracing::warn!(folder = %root.display(), "too many files: the rest was not looked at");
-                return;
-            }
-            let Ok(meta) = entry.metadata() else { continue };
-            found(&entry.path(), &meta);
-            if meta.is_dir() && depth < MAX_DEPTH {
-                left.push((entry.path(), depth + 1));
-            }
+/// Everything below a folder. Links are not followed.
+pub(crate) fn walk(root: &Path) -> impl Iterator<Item = DirEntry> {
+    let entries = WalkDir::new(root).min_depth(1).into_iter().flatten().zip(0..);
+    entries.map_while(move |(entry, seen)| {
+        if seen == MAX_FILES {
+            tracing::warn!(folder = %root.display(), "too many files: the rest was not read");
         }
-    }
+        (seen < MAX_FILES).then_some(entry)
+    })
 }
 
-/// Removes links that lead out of the folder or nowhere, and what is neither file nor folder: a web server would follow the one and hang on the
-/// other. Returns what was removed. Blocks.
-pub(crate) fn confine(log_dir: &Path) -> Vec<PathBuf> {
+/// Removes links that lead out of the folder or nowhere, and what is neither file nor folder: a web server would follow
+/// the links, and block on the others. Returns what was removed. Blocks.
+pub(crate) fn sanitize_tree(log_dir: &Path) -> Vec<PathBuf> {
     let Ok(root) = log_dir.canonicalize() else { return Vec::new() };
-    let mut unwanted = Vec::new();
-    walk(&root, &mut |path, meta| {
-        let inside = || path.canonicalize().is_ok_and(|target| target.starts_with(&root));
-        let wanted = meta.is_dir() || meta.is_file() || (meta.is_symlink() && inside());
-        if !wanted {
-            unwanted.push(path.to_owned());
-        }
-    });
-    unwanted.retain(|path| match fs::remove_file(path) {
+    let is_harmless = |entry: &DirEntry| {
+        let kind = entry.file_type();
+        let leads_inside = || entry.path().canonicalize().is_ok_and(|target| target.starts_with(&root));
+        kind.is_dir() || kind.is_file() || (kind.is_symlink() && leads_inside())
+    };
+    let unwanted = walk(&root).filter(|entry| !is_harmless(entry));
+    let mut removed: Vec<PathBuf> = unwanted.map(DirEntry::into_path).collect();
+    removed.retain(|path| match fs::remove_file(path) {
         Ok(()) => true,
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "cannot remove a link that leaves the log folder");
+            tracing::warn!(path = %path.display(), %error, "cannot remove a link that leads out of the log folder");
             false
         }
     });
-    unwanted.into_iter().filter_map(|path| path.strip_prefix(&root).map(Path::to_owned).ok()).collect()
+    removed.into_iter().filter_map(|path| path.strip_prefix(&root).map(Path::to_owned).ok()).collect()
 }
 
 #[cfg(test)]
@@ -56,7 +46,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn links_that_leave_the_folder_go_and_others_stay() {
+    fn links_that_lead_out_of_the_folder_are_removed_and_others_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("run");
         fs::create_dir_all(root.join("logs")).unwrap();
@@ -69,7 +59,7 @@ mod tests {
         symlink("/etc", root.join("folder")).unwrap();
         symlink("logs/absolute", root.join("chained")).unwrap();
         drop(std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap());
-        let mut removed = confine(&root);
+        let mut removed = sanitize_tree(&root);
         removed.sort();
         let expected = ["chained", "dangling", "folder", "logs/absolute", "logs/climbing", "socket"];
         assert_eq!(removed, expected.map(PathBuf::from));

@@ -2,86 +2,75 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use pushbutton_core::check::{Finding, Level};
+use async_trait::async_trait;
+use pushbutton_core::check::{Check, Finding};
 use secrecy::ExposeSecret;
 
+use crate::command::resolve_playbook;
 use crate::executor::AnsibleExecutor;
-use crate::mask::SHORTEST;
+use crate::redact::MIN_SECRET;
 
-/// The oldest ansible-core that this is made for: Debian 12's.
+/// The oldest supported ansible-core: Debian 12's.
 const OLDEST: (u32, u32) = (2, 14);
-/// Starting Ansible takes about a second; parsing a large playbook some more.
-const LIMIT: Duration = Duration::from_secs(60);
+/// For one program. Starting Ansible takes about a second; parsing a large playbook takes some more.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-impl AnsibleExecutor {
-    /// Looks whether stages can be run: the program and its version, the SSH client, and the syntax of these playbooks. Takes about a second for
-    /// each playbook.
-    pub async fn check(&self, playbooks: &[String]) -> Vec<Finding> {
-        let mut findings = vec![self.check_version().await];
-        if findings.iter().any(|finding| finding.level == Level::Fail) {
-            return findings;
+/// Checks the program and its version, the SSH client, the secrets, and the syntax of the playbooks that
+/// [`AnsibleExecutor::with_checked_playbooks`] names. Takes about a second for each playbook.
+#[async_trait]
+impl Check for AnsibleExecutor {
+    async fn check(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        match self.check_version().await {
+            Ok(finding) => findings.push(finding),
+            Err(finding) => return vec![finding],
         }
-        findings.push(self.check_ssh().await);
-        for name in playbooks {
+        findings.push(check_ssh().await);
+        for name in &self.checked_playbooks {
             findings.push(self.check_playbook(name).await);
         }
         for (name, secret) in &self.config.secrets {
-            if secret.expose_secret().len() < SHORTEST {
+            if secret.expose_secret().len() < MIN_SECRET {
                 let what = format!(
-                    "the secret {name} is shorter than {SHORTEST} characters and is not masked in logs"
+                    "the secret {name} is shorter than {MIN_SECRET} characters and is not redacted in logs"
                 );
                 findings.push(Finding::warn(what, "make it longer"));
             }
         }
         findings
     }
+}
 
-    async fn check_version(&self) -> Finding {
+impl AnsibleExecutor {
+    async fn check_version(&self) -> Result<Finding, Finding> {
         let program = self.config.ansible_playbook.display();
-        let remedy = "install ansible-core 2.14 or later, and say in `ansible.ansible_playbook` where its ansible-playbook is";
-        match self.output(&["--version".as_ref()]).await {
-            Err(error) => Finding::fail(format!("{program} does not run: {error}"), remedy),
-            Ok((_, text)) => match version(&text) {
-                Some(found) if found >= OLDEST => Finding::ok(text.lines().next().unwrap_or_default()),
-                _ => Finding::fail(
-                    format!("{program} is too old: {}", text.lines().next().unwrap_or_default()),
-                    remedy,
-                ),
-            },
-        }
-    }
-
-    async fn check_ssh(&self) -> Finding {
-        let mut command = std::process::Command::new("ssh");
-        command.arg("-V");
-        match finished(command).await {
-            Ok((true, text)) => Finding::ok(text.lines().next().unwrap_or_default()),
-            _ => Finding::fail(
-                "there is no SSH client",
-                "install OpenSSH's client: Ansible reaches nodes with it",
-            ),
+        let fail = |problem: String| {
+            let remedy = "install ansible-core 2.14 or later, and set `ansible.ansible_playbook` to its ansible-playbook";
+            Finding::fail(format!("{program} {problem}"), remedy)
+        };
+        let ran = self.output(&["--version".as_ref()]).await;
+        let (_, text) = ran.map_err(|error| fail(format!("does not run: {error}")))?;
+        match version(&text) {
+            Some(found) if found >= OLDEST => Ok(Finding::ok(first_line(&text))),
+            _ => Err(fail(format!("is too old: {}", first_line(&text)))),
         }
     }
 
     async fn check_playbook(&self, name: &str) -> Finding {
-        let path = match self.playbook(name) {
+        let path = match resolve_playbook(&self.playbooks, name) {
             Ok(path) => path,
             Err(error) => {
-                return Finding::fail(
-                    format!("playbook {name}: {error}"),
-                    "put it there, or mend the stage's `playbook`",
-                );
+                let remedy = "put it there, or fix the stage's `playbook`";
+                return Finding::fail(format!("playbook {name}: {error}"), remedy);
             }
         };
         let arguments = ["--syntax-check", "--inventory", "localhost,"].map(Path::new);
         match self.output(&[&arguments[..], &[&path]].concat()).await {
             Ok((true, _)) => Finding::ok(format!("playbook {name}")),
             Ok((false, text)) => {
-                let said = text
-                    .lines()
-                    .find(|line| line.contains("ERROR"))
-                    .unwrap_or("see ansible-playbook --syntax-check");
-                Finding::fail(format!("playbook {name}: {said}"), "mend the playbook")
+                let error = text.lines().find(|line| line.contains("ERROR"));
+                let error = error.unwrap_or("see ansible-playbook --syntax-check");
+                Finding::fail(format!("playbook {name}: {error}"), "fix the playbook")
             }
             Err(error) => Finding::fail(
                 format!("playbook {name}: {error}"),
@@ -92,28 +81,43 @@ impl AnsibleExecutor {
 
     async fn output(&self, arguments: &[&Path]) -> Result<(bool, String), String> {
         let mut command = self.command();
-        // Only stages have the callback plugin.
+        // The callback plugin exists only while a stage runs.
         command.env_remove("ANSIBLE_CALLBACKS_ENABLED").args(arguments);
-        finished(command).await
+        output(command).await
     }
 }
 
-/// Whether it ended well, and what it printed.
-async fn finished(command: std::process::Command) -> Result<(bool, String), String> {
-    let mut command = tokio::process::Command::from(command);
-    command.kill_on_drop(true).stdin(Stdio::null());
-    let output = tokio::time::timeout(LIMIT, command.output())
-        .await
-        .map_err(|_| format!("no end within {LIMIT:?}"))?;
-    let output = output.map_err(|error| error.to_string())?;
-    let text = [output.stdout, output.stderr].concat();
-    Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+async fn check_ssh() -> Finding {
+    let mut command = std::process::Command::new("ssh");
+    command.arg("-V");
+    match output(command).await {
+        Ok((true, text)) => Finding::ok(first_line(&text)),
+        _ => Finding::fail(
+            "there is no SSH client",
+            "install the OpenSSH client: Ansible reaches nodes with it",
+        ),
+    }
 }
 
-/// The version in `ansible-playbook [core 2.18.1]`, or in `ansible-playbook 2.9.6` of old.
+/// Runs the command; returns whether it succeeded, and what it printed.
+async fn output(command: std::process::Command) -> Result<(bool, String), String> {
+    let mut command = tokio::process::Command::from(command);
+    command.kill_on_drop(true).stdin(Stdio::null());
+    let output = tokio::time::timeout(TIMEOUT, command.output()).await;
+    let output =
+        output.map_err(|_| format!("no end within {TIMEOUT:?}"))?.map_err(|error| error.to_string())?;
+    let printed = [output.stdout, output.stderr].concat();
+    Ok((output.status.success(), String::from_utf8_lossy(&printed).into_owned()))
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// The version in `ansible-playbook [core 2.18.1]`, or in the older `ansible-playbook 2.9.6`.
 fn version(text: &str) -> Option<(u32, u32)> {
-    let word = text.lines().next()?.rsplit(' ').next()?.trim_end_matches(']');
-    let mut parts = word.split('.');
+    let version = text.lines().next()?.rsplit(' ').next()?.trim_end_matches(']');
+    let mut parts = version.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
@@ -122,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_old_and_new_are_read() {
+    fn old_and_new_versions_are_parsed() {
         assert_eq!(version("ansible-playbook [core 2.18.19]\n  config file = None\n"), Some((2, 18)));
         assert_eq!(version("ansible-playbook 2.9.6\n"), Some((2, 9)));
         assert_eq!(version("ansible-playbook [core 2.20.0b1]"), Some((2, 20)));

@@ -1,28 +1,45 @@
-//! The command line and the environment of one stage. Nothing here runs anything.
+//! The command line and the environment of ansible-playbook. Nothing is run here.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+use pushbutton_core::Result;
 
 use crate::config::AnsibleConfig;
-use crate::stage_files::StageFiles;
+use crate::error;
+use crate::workspace::{EVENTS, INVENTORY, PLUGINS, SECRETS, StageFiles, TEMPORARY, VARS};
 
-/// Keeps no master connection alive (it would outlive the stage), gives up a silent node after a minute, and knocks three times, as for a node
-/// whose sshd is restarted. Ansible's own `retries` would also run a command again whose connection broke in its midst.
+/// No master connection is kept, because it would outlive the stage. A silent node is given up after a minute.
+/// Connecting is tried three times, in case sshd is just being restarted. Ansible's own `retries` would also repeat a
+/// command whose connection broke while it ran.
 const SSH_ARGS: &str = "-o ControlMaster=no -o ControlPath=none -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o ConnectionAttempts=3";
-/// Seconds that one try to connect may take, key exchange included. Ansible's own 10 are too few on a machine with more to do than it can, or
-/// when a packet is lost four times (SYN is sent again after 1, 3, 7, and 15 seconds).
+/// Seconds for one attempt to connect, including the key exchange. Ansible's default of 10 is too short on an
+/// overloaded machine, or when a packet is lost four times (SYN is sent again after 1, 3, 7, and 15 seconds).
 const CONNECT_TIMEOUT: &str = "30";
+
+/// The path of a stage's playbook, which must be below the folder of the playbooks.
+pub(crate) fn resolve_playbook(playbooks: &Path, name: &str) -> Result<PathBuf> {
+    let path = Path::new(name);
+    if name.is_empty() || !path.components().all(|part| matches!(part, Component::Normal(_))) {
+        let message = "a stage's playbook is a path below the playbooks' folder, without ..; fix `playbook` of the stage";
+        return Err(error::config(message).with("playbook", name));
+    }
+    let path = playbooks.join(path);
+    let not_found = "the playbook does not exist; fix `playbook` of the stage or `ansible.playbooks`";
+    let found = path.canonicalize().map_err(|error| error::local(error, not_found, &path))?;
+    if !found.starts_with(playbooks) {
+        let message = "the playbook is a link that leads out of the playbooks' folder; copy the file instead";
+        return Err(error::config(message).with("playbook", name));
+    }
+    Ok(found)
+}
 
 /// Arguments after the program's name.
 pub(crate) fn arguments(config: &AnsibleConfig, files: &StageFiles, playbook: &Path) -> Vec<OsString> {
-    let at = |path: &Path| {
-        let mut text = OsString::from("@");
-        text.push(path);
-        text
-    };
-    let mut arguments: Vec<OsString> = vec!["--inventory".into(), files.inventory().into()];
-    for vars in [files.vars(), files.secrets()] {
-        arguments.extend(["--extra-vars".into(), at(&vars)]);
+    let at = |path: PathBuf| OsString::from_iter([OsString::from("@"), path.into()]);
+    let mut arguments: Vec<OsString> = vec!["--inventory".into(), files.path(INVENTORY).into()];
+    for name in [VARS, SECRETS] {
+        arguments.extend(["--extra-vars".into(), at(files.path(name))]);
     }
     arguments.extend(["--forks".into(), config.forks.max(1).to_string().into()]);
     if config.verbosity > 0 {
@@ -32,7 +49,7 @@ pub(crate) fn arguments(config: &AnsibleConfig, files: &StageFiles, playbook: &P
     arguments
 }
 
-/// The whole environment: nothing else is inherited.
+/// The whole environment: nothing else of pushbutton's own is inherited.
 pub(crate) fn environment(
     config: &AnsibleConfig,
     playbooks: &Path,
@@ -43,9 +60,12 @@ pub(crate) fn environment(
         let fallback = || (name == "LANG").then(|| "C.UTF-8".into());
         environment.extend(inherited(name).or_else(fallback).map(|value| (name.to_owned(), value)));
     }
-    let roles = [playbooks.join("roles")].into_iter().chain(config.roles_path.iter().cloned());
+    let mut roles = OsString::from(playbooks.join("roles"));
+    for path in &config.roles_path {
+        roles.extend([":".as_ref(), path.as_os_str()]);
+    }
     let fixed: [(&str, OsString); 12] = [
-        ("ANSIBLE_ROLES_PATH", joined(roles)),
+        ("ANSIBLE_ROLES_PATH", roles),
         ("ANSIBLE_SSH_ARGS", SSH_ARGS.into()),
         ("ANSIBLE_TIMEOUT", CONNECT_TIMEOUT.into()),
         ("ANSIBLE_PIPELINING", "1".into()),
@@ -56,31 +76,20 @@ pub(crate) fn environment(
         ("ANSIBLE_NOCOLOR", "1".into()),
         ("ANSIBLE_NOCOWS", "1".into()),
         ("ANSIBLE_PYTHON_INTERPRETER", "auto_silent".into()),
-        // Lines come as they are printed, not when a buffer is full.
+        // Lines are written when they are printed, not when a buffer is full.
         ("PYTHONUNBUFFERED", "1".into()),
     ];
     environment.extend(fixed.into_iter().map(|(name, value)| (name.to_owned(), value)));
     environment
 }
 
-/// The part of the environment that belongs to one stage.
+/// What one stage adds to the environment.
 pub(crate) fn stage_environment(files: &StageFiles) -> [(&'static str, OsString); 3] {
     [
-        ("ANSIBLE_CALLBACK_PLUGINS", files.plugins().into()),
-        ("ANSIBLE_LOCAL_TEMP", files.temporary().into()),
-        ("PUSHBUTTON_EVENTS", files.events().into()),
+        ("ANSIBLE_CALLBACK_PLUGINS", files.path(PLUGINS).into()),
+        ("ANSIBLE_LOCAL_TEMP", files.path(TEMPORARY).into()),
+        ("PUSHBUTTON_EVENTS", files.path(EVENTS).into()),
     ]
-}
-
-fn joined(paths: impl Iterator<Item = PathBuf>) -> OsString {
-    paths
-        .map(PathBuf::into_os_string)
-        .reduce(|mut all, path| {
-            all.push(":");
-            all.push(path);
-            all
-        })
-        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -88,8 +97,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_environment_holds_what_is_allowed_and_nothing_else() {
-        let config = AnsibleConfig { env: vec!["SSH_AUTH_SOCK".into()], ..AnsibleConfig::at("/p") };
+    fn the_environment_has_what_is_allowed_and_nothing_else() {
+        let config = AnsibleConfig::new("/p").with_env(["SSH_AUTH_SOCK".to_owned()]);
         let made = environment(&config, Path::new("/p"), |name| {
             (name != "LANG").then(|| name.to_lowercase().into())
         });
@@ -104,8 +113,8 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_searched_beside_the_playbooks_first() {
-        let config = AnsibleConfig { roles_path: vec!["/r".into()], ..AnsibleConfig::at("/p") };
+    fn roles_beside_the_playbooks_are_searched_first() {
+        let config = AnsibleConfig::new("/p").with_roles_path(["/r".into()]);
         let made = environment(&config, Path::new("/p"), |_| None);
         assert!(made.contains(&("ANSIBLE_ROLES_PATH".into(), "/p/roles:/r".into())));
     }

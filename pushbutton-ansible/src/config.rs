@@ -8,25 +8,27 @@ use serde::Deserialize;
 /// How stages are run: the `ansible:` part of the configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct AnsibleConfig {
     /// The program. Default: `ansible-playbook`, looked up on PATH.
     #[serde(default = "default_program")]
     pub ansible_playbook: PathBuf,
-    /// The folder that holds the playbooks; a stage names a path below it. Its `roles` folder is searched for roles.
+    /// The folder of the playbooks; a stage names a path below it. Its `roles` folder is searched for roles.
     pub playbooks: PathBuf,
-    /// Where inventories, variables and learnt host keys lie while a run lasts. Default: `ansible` in the state folder.
+    /// Where inventories, variables and accepted host keys are kept while a run lasts. Default: `ansible` in the state
+    /// folder.
     #[serde(default)]
     pub work_dir: Option<PathBuf>,
     /// Further folders to search for roles. Default: none.
     #[serde(default)]
     pub roles_path: Vec<PathBuf>,
-    /// How many nodes Ansible works on at once. Default: 5, Ansible's own.
+    /// How many nodes Ansible works on at once. Default: 5, as Ansible's.
     #[serde(default = "default_forks")]
     pub forks: u16,
     /// How many `-v` Ansible gets, 0 to 4. Default: 0.
     #[serde(default)]
     pub verbosity: u8,
-    /// Names of environment variables that a playbook may see, beside PATH, HOME and LANG. Default: none.
+    /// Names of environment variables that a playbook can read, besides PATH, HOME and LANG. Default: none.
     #[serde(default)]
     pub env: Vec<String>,
     /// How long a stage's processes may take to end after TERM before they get KILL. Default: 10s.
@@ -35,14 +37,15 @@ pub struct AnsibleConfig {
     /// How much of one stage's output the console log keeps, in MiB; what follows is counted, not kept. Default: 512.
     #[serde(default = "default_console_limit")]
     pub console_limit_mib: u64,
-    /// Variables for every stage whose values are masked in all output. They reach Ansible in a file that only we can read.
+    /// Variables for every stage whose values are redacted in all output. Ansible reads them from a file that only this
+    /// user can read.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretString>,
 }
 
 impl AnsibleConfig {
     /// The defaults, for the playbooks in this folder.
-    pub fn at(playbooks: impl Into<PathBuf>) -> Self {
+    pub fn new(playbooks: impl Into<PathBuf>) -> Self {
         Self {
             ansible_playbook: default_program(),
             playbooks: playbooks.into(),
@@ -56,6 +59,34 @@ impl AnsibleConfig {
             secrets: BTreeMap::new(),
         }
     }
+}
+
+macro_rules! setters {
+    ($($field:ident / $setter:ident: $value:ty),* $(,)?) => {
+        impl AnsibleConfig {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+                #[must_use]
+                pub fn $setter(mut self, $field: impl Into<$value>) -> Self {
+                    self.$field = $field.into();
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    ansible_playbook / with_ansible_playbook: PathBuf,
+    playbooks / with_playbooks: PathBuf,
+    work_dir / with_work_dir: Option<PathBuf>,
+    roles_path / with_roles_path: Vec<PathBuf>,
+    forks / with_forks: u16,
+    verbosity / with_verbosity: u8,
+    env / with_env: Vec<String>,
+    kill_grace / with_kill_grace: HumanDuration,
+    console_limit_mib / with_console_limit_mib: u64,
+    secrets / with_secrets: BTreeMap<String, SecretString>,
 }
 
 fn default_program() -> PathBuf {
@@ -79,9 +110,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_file_leaves_out_is_what_at_gives() {
+    fn keys_that_a_file_leaves_out_have_the_defaults() {
         let read: AnsibleConfig = serde_json::from_str(r#"{"playbooks": "playbooks"}"#).unwrap();
-        assert_eq!(format!("{read:?}"), format!("{:?}", AnsibleConfig::at("playbooks")));
+        assert_eq!(format!("{read:?}"), format!("{:?}", AnsibleConfig::new("playbooks")));
     }
 
     #[test]

@@ -1,43 +1,42 @@
-use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_core::LineSink;
 use pushbutton_core::{
-    Error, ErrorKind, Executor, HumanDuration, Node, Result, RunId, Stage, StageContext, StageOutcome,
+    CancellationToken, Error, ErrorKind, Executor, HumanDuration, LineSink, Node, Result, RunId, Stage,
+    StageContext, StageOutcome,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::AnsibleConfig;
-use crate::console::{Console, one_line};
-use crate::error::{config, local};
-use crate::home::Home;
-use crate::judge::{End, judge};
-use crate::mask::Masks;
-use crate::owner::Owner;
-use crate::presence;
-use crate::process::Processes;
-use crate::stage_files::{StageFiles, private_dir};
-use crate::{CONSOLE_LOG, artifacts, callback, command, inventory, marks, notes, results, vars};
+use crate::console::{self, Console, one_line};
+use crate::error::local;
+use crate::exit_status::{self, Termination};
+use crate::orphans;
+use crate::process_tree::ProcessTree;
+use crate::redact::Redactor;
+use crate::workspace::{EVENTS, StageFiles, Workspace, create_private_dir};
+use crate::{
+    CONSOLE_LOG, artifacts, command, extra_vars, inventory, liveness, playbook_events, test_results,
+};
 
 /// The longest detail of an outcome, in bytes: it is one line of a comment.
 const MAX_DETAIL: usize = 400;
-/// How long output may still come when all processes have ended: only one that hides from us could hold the pipe open.
-const DRAIN: Duration = Duration::from_secs(5);
-const OPERATION: &str = "ansible::execute";
+/// How long output is still read after all processes ended. Only a process that was not found can keep the pipe open.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs stages with `ansible-playbook`.
 pub struct AnsibleExecutor {
     pub(crate) config: AnsibleConfig,
     pub(crate) playbooks: PathBuf,
-    owner: Owner,
-    home: Home,
-    masks: Masks,
-    secrets: String,
+    pub(crate) checked_playbooks: Vec<String>,
+    identity: String,
+    workspace: Workspace,
+    redactor: Redactor,
+    secret_vars: String,
 }
 
 impl std::fmt::Debug for AnsibleExecutor {
@@ -47,85 +46,73 @@ impl std::fmt::Debug for AnsibleExecutor {
 }
 
 impl AnsibleExecutor {
-    /// Takes the configuration; `state` is the folder below which the work folder lies unless the configuration names one. Runs no process.
+    /// Makes the work folder, in the folder `state` unless the configuration names one. Starts no process.
     ///
     /// # Errors
-    /// Permanent, when the playbooks' folder is missing, a secret's name cannot be a variable's, or the work folder cannot be made.
+    /// Permanent, when the playbooks' folder is missing, a secret's name is no name of a variable, or the work folder
+    /// cannot be made.
     pub fn new(config: AnsibleConfig, state: &Path) -> Result<Self> {
-        Self::prepare(config, state).map_err(|error| error.during("ansible::new"))
+        Self::create(config, state).map_err(|error| error.during("ansible::new"))
     }
 
-    fn prepare(mut settings: AnsibleConfig, state: &Path) -> Result<Self> {
-        let playbooks = settings.playbooks.canonicalize().map_err(|error| {
-            local(error, "cannot find the playbooks; mend `ansible.playbooks`", &settings.playbooks)
+    fn create(mut config: AnsibleConfig, state: &Path) -> Result<Self> {
+        let playbooks = config.playbooks.canonicalize().map_err(|error| {
+            local(error, "cannot find the playbooks; fix `ansible.playbooks`", &config.playbooks)
         })?;
-        if settings.ansible_playbook.components().count() > 1 {
-            // Playbooks run in their own folder, from which a relative path would mean something else.
-            settings.ansible_playbook = std::path::absolute(&settings.ansible_playbook)
-                .map_err(|error| local(error, "cannot find ansible-playbook", &settings.ansible_playbook))?;
+        if config.ansible_playbook.components().count() > 1 {
+            // It is started in the playbooks' folder, where a relative path would mean another file.
+            config.ansible_playbook = std::path::absolute(&config.ansible_playbook)
+                .map_err(|error| local(error, "cannot find ansible-playbook", &config.ansible_playbook))?;
         }
-        let work_dir = settings.work_dir.clone().unwrap_or_else(|| state.join("ansible"));
-        let making = "cannot make Ansible's work folder; mend `ansible.work_dir`";
-        private_dir(&work_dir).map_err(|error| local(error, making, &work_dir))?;
-        let work_dir = work_dir.canonicalize().map_err(|error| local(error, making, &work_dir))?;
+        let work_dir = config.work_dir.clone().unwrap_or_else(|| state.join("ansible"));
+        let failed =
+            |error| local(error, "cannot make Ansible's work folder; fix `ansible.work_dir`", &work_dir);
+        create_private_dir(&work_dir).map_err(failed)?;
+        let work_dir = work_dir.canonicalize().map_err(failed)?;
         inventory::plain_path(&work_dir)?;
-        let home = Home::make(&work_dir).map_err(|error| local(error, making, &work_dir))?;
-        let owner = Owner::current().map_err(|error| {
-            local(error, "cannot read about processes; mount /proc", "/proc/self/stat".as_ref())
-        })?;
-        let masks = Masks::new(&settings.secrets);
-        let secrets = vars::secret_vars(&settings.secrets)?;
-        Ok(Self { config: settings, playbooks, owner, home, masks, secrets })
+        let workspace = Workspace::create(&work_dir).map_err(failed)?;
+        let identity = orphans::process_identity()
+            .map_err(|error| local(error, "cannot read /proc; mount it", "/proc/self/stat".as_ref()))?;
+        let redactor = Redactor::new(&config.secrets)?;
+        let secret_vars = extra_vars::secret_vars(&config.secrets)?;
+        Ok(Self {
+            config,
+            playbooks,
+            checked_playbooks: Vec::new(),
+            identity,
+            workspace,
+            redactor,
+            secret_vars,
+        })
     }
 
-    /// Ends all processes of stages whose operator runs no more, as one that was killed, and removes its files: TERM, and KILL after `kill_grace`.
-    /// Returns how many processes were found. To be called once at start; takes some milliseconds when there are none. Operators
-    /// that live, on this machine or in a container of it, keep theirs.
-    pub async fn end_strays(&self) -> usize {
-        let found = marks::end_strays(self.config.kill_grace.0).await;
+    /// Names the playbooks whose syntax [`check`](pushbutton_core::check::Check::check) checks: those of all jobs.
+    #[must_use]
+    pub fn with_checked_playbooks(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.checked_playbooks = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Stops the processes that operators left which no longer run, as after `kill -9`, and removes their files: TERM,
+    /// and KILL after `kill_grace`. Returns how many processes were found. Call it once at the start; without orphans
+    /// it takes some milliseconds. Operators that still run, on this machine or in a container of it, keep their
+    /// processes.
+    pub async fn stop_orphans(&self) -> usize {
+        let found = orphans::stop_orphans(self.config.kill_grace.0).await;
         if found > 0 {
-            tracing::warn!(found, "ended processes that an operator left which runs no more");
+            tracing::warn!(found, "stopped orphans: processes of an operator that no longer runs");
         }
-        self.home.clear_abandoned();
+        self.workspace.remove_orphaned();
         found
     }
 
-    /// The playbook of this name, which must lie below the playbooks' folder.
-    pub(crate) fn playbook(&self, name: &str) -> Result<PathBuf> {
-        let path = Path::new(name);
-        let below = !name.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_)));
-        if !below {
-            let message = "a stage's playbook is a path below the playbooks' folder, without ..; mend `playbook` of the stage";
-            return Err(config(message).with("playbook", name));
-        }
-        let wanted = self.playbooks.join(path);
-        let found = wanted.canonicalize().map_err(|error| {
-            local(
-                error,
-                "the playbook is not there; mend `playbook` of the stage or `ansible.playbooks`",
-                &wanted,
-            )
-        })?;
-        if !found.starts_with(&self.playbooks) {
-            return Err(config("the playbook is a link that leaves the playbooks' folder; copy it there")
-                .with("playbook", name));
-        }
-        Ok(found)
-    }
-
-    /// The program with the environment that all calls share, in the playbooks' folder.
+    /// ansible-playbook with the environment that all calls share, in the playbooks' folder.
     pub(crate) fn command(&self) -> std::process::Command {
         let mut command = std::process::Command::new(&self.config.ansible_playbook);
-        let inherited = |name: &str| -> Option<OsString> { std::env::var_os(name) };
+        let inherited = |name: &str| std::env::var_os(name);
         command.env_clear().envs(command::environment(&self.config, &self.playbooks, inherited));
         command.current_dir(&self.playbooks);
         command
-    }
-
-    /// What a failed start of the program means.
-    pub(crate) fn not_started(&self, error: std::io::Error) -> Error {
-        let doing = "cannot start ansible-playbook; install ansible-core, or say in `ansible.ansible_playbook` where it is";
-        local(error, doing, &self.config.ansible_playbook)
     }
 
     async fn run(
@@ -137,112 +124,111 @@ impl AnsibleExecutor {
         cancel: &CancellationToken,
     ) -> Result<StageOutcome> {
         let began = Instant::now();
-        let playbook = self.playbook(&stage.playbook)?;
+        let playbook = command::resolve_playbook(&self.playbooks, &stage.playbook)?;
         let log_dir = &context.log_dir;
         std::fs::create_dir_all(log_dir)
             .map_err(|error| local(error, "cannot make the log folder", log_dir))?;
         let id = RunId::generate();
-        // Declared before the processes, so that it is removed after them should this call be dropped.
-        let files = self.home.stage(&context.run, id.as_str())?;
-        files.fill(nodes, &vars::extra_vars(context)?, &self.secrets)?;
-        let before = blocking({
+        // Declared before the processes: when this future is dropped, the processes are killed first.
+        let files = self.workspace.create_stage(&context.run, id.as_str())?;
+        files.write(nodes, &extra_vars::extra_vars(context)?, &self.secret_vars)?;
+        let known_streams = blocking({
             let log_dir = log_dir.clone();
-            move || results::before(&log_dir)
+            move || test_results::known_streams(&log_dir)
         })
         .await?;
 
         let room = self.config.console_limit_mib.saturating_mul(1 << 20);
-        let mut console = Console::open(&log_dir.join(CONSOLE_LOG), room, &self.masks, lines).await?;
-        console.note(&notes::header(stage, context)).await;
-        let mut met = Vec::new();
-        let end = {
-            let mark = marks::mark(id.as_str(), &self.owner);
-            let supervised = self.supervise(stage, &files, &playbook, &mark, &mut console, cancel);
-            let meeting = async {
-                presence::meet(nodes, &mut met).await;
+        let mut console = Console::open(&log_dir.join(CONSOLE_LOG), room, &self.redactor, lines).await?;
+        console.note(&console::header(stage, context)).await;
+        let mut reachable = Vec::new();
+        let termination = {
+            let tag = orphans::tag(id.as_str(), &self.identity);
+            let run = self.run_playbook(stage, &files, &playbook, &tag, &mut console, cancel);
+            let probe = async {
+                liveness::probe(nodes, &mut reachable).await;
                 std::future::pending().await
             };
             tokio::select! {
-                end = supervised => end?,
-                never = meeting => never,
+                termination = run => termination?,
+                never = probe => never,
             }
         };
         console.finish().await;
 
-        let (removed, told, results) = blocking({
-            let (log_dir, events) = (log_dir.clone(), files.events());
-            move || (artifacts::confine(&log_dir), callback::read(&events), results::since(&before, &log_dir))
+        let (removed, events, tests) = blocking({
+            let (log_dir, events) = (log_dir.clone(), files.path(EVENTS));
+            move || {
+                let removed = artifacts::sanitize_tree(&log_dir);
+                (removed, playbook_events::read(&events), test_results::count_new(known_streams, &log_dir))
+            }
         })
         .await?;
         for path in removed {
-            console
-                .note(&format!("pushbutton: removed {}: it leads out of the log folder", path.display()))
-                .await;
+            let path = path.display();
+            console.note(&format!("pushbutton: removed {path}: it leads out of the log folder")).await;
         }
-        let judged = judge(end, &told, console.first_error());
-        let (status, detail) = match judged {
-            Ok(judged) => presence::confirmed(judged, &met, cancel).await,
+        let end = match exit_status::evaluate(termination, &events, console.ansible_error()) {
+            Ok(end) => liveness::confirm(end, &reachable, cancel).await,
             Err(error) => {
                 console.note(&format!("pushbutton: stage {}: {}", stage.name, error.message())).await;
                 return Err(error);
             }
         };
-        let outcome = StageOutcome {
-            status,
-            took: began.elapsed(),
-            detail: detail.map(|detail| one_line(&detail, &self.masks, MAX_DETAIL)),
-            tests: results.counts,
-            failed_tests: results.failed.into_iter().map(|name| self.masks.hide(name)).collect(),
-            log_url: told.log_url,
-        };
-        console.note(&notes::footer(stage, &outcome)).await;
+        let failed_tests: Vec<_> = tests.failed.iter().map(|name| self.redactor.redact(name)).collect();
+        let outcome = StageOutcome::new(end.status, began.elapsed())
+            .with_detail(end.detail.map(|detail| one_line(&detail, &self.redactor, MAX_DETAIL)))
+            .with_tests(tests.counts)
+            .with_failed_tests(failed_tests)
+            .with_log_url(events.log_url);
+        console.note(&console::footer(stage, &outcome)).await;
         Ok(outcome)
     }
 
-    /// Runs the program to its end, its time limit or its cancellation, and reads its output all the while.
-    async fn supervise(
+    /// Runs ansible-playbook to its end, its time limit or its cancellation. Its output is read all the while.
+    async fn run_playbook(
         &self,
         stage: &Stage,
         files: &StageFiles,
         playbook: &Path,
-        mark: &str,
+        tag: &str,
         console: &mut Console<'_>,
         cancel: &CancellationToken,
-    ) -> Result<End> {
+    ) -> Result<Termination> {
         if cancel.is_cancelled() {
-            return Ok(End::Cancelled);
+            return Ok(Termination::Cancelled);
         }
+        let failed = |error: io::Error| {
+            let message =
+                "cannot run ansible-playbook; install ansible-core, or fix `ansible.ansible_playbook`";
+            local(error, message, &self.config.ansible_playbook)
+        };
         let mut command = self.command();
         command.args(command::arguments(&self.config, files, playbook));
         command.envs(command::stage_environment(files));
-        let (mut processes, mut output) =
-            Processes::start(command, mark).map_err(|error| self.not_started(error))?;
-        let cut_short = {
-            let ending = async {
-                let cut_short = tokio::select! {
+        let (mut processes, mut output) = ProcessTree::start(command, tag).map_err(failed)?;
+        let stopped = {
+            let mut stopping = std::pin::pin!(async {
+                let stopped = tokio::select! {
                     biased;
-                    () = processes.ended() => None,
-                    () = cancel.cancelled() => Some(End::Cancelled),
-                    () = tokio::time::sleep(stage.timeout) => Some(End::TimedOut(HumanDuration(stage.timeout))),
+                    () = processes.leader_ended() => None,
+                    () = cancel.cancelled() => Some(Termination::Cancelled),
+                    () = tokio::time::sleep(stage.timeout) => Some(Termination::TimedOut(HumanDuration(stage.timeout))),
                 };
                 processes.stop(self.config.kill_grace.0).await;
-                cut_short
-            };
+                stopped
+            });
             let mut reading = std::pin::pin!(read(&mut output, console));
-            let mut ending = std::pin::pin!(ending);
             tokio::select! {
-                cut_short = &mut ending => {
-                    let _ = tokio::time::timeout(DRAIN, reading).await;
-                    cut_short
+                stopped = &mut stopping => {
+                    let _ = tokio::time::timeout(DRAIN_TIMEOUT, reading).await;
+                    stopped
                 }
-                () = &mut reading => ending.await,
+                () = &mut reading => stopping.await,
             }
         };
-        let reaped = processes.reap().await;
-        match cut_short {
-            Some(end) => Ok(end),
-            None => reaped.map(End::Exited).map_err(|error| self.not_started(error)),
-        }
+        let status = processes.reap().await;
+        stopped.map_or_else(|| status.map(Termination::Exited).map_err(failed), Ok)
     }
 }
 
@@ -256,19 +242,16 @@ impl Executor for AnsibleExecutor {
         lines: &LineSink,
         cancel: &CancellationToken,
     ) -> Result<StageOutcome> {
-        // On the heap: the whole state of a stage is large, and lives in the caller's future.
+        // Boxed, because this large future is part of the caller's.
         Box::pin(self.run(stage, nodes, context, lines, cancel)).await.map_err(|error| {
-            error.during(OPERATION).with("stage", &stage.name).with("playbook", &stage.playbook)
+            error.during("ansible::execute").with("stage", &stage.name).with("playbook", &stage.playbook)
         })
     }
 }
 
 async fn read(output: &mut pipe::Receiver, console: &mut Console<'_>) {
     let mut block = vec![0; 64 << 10];
-    while let Ok(length) = output.read(&mut block).await {
-        if length == 0 {
-            return;
-        }
+    while let Ok(length @ 1..) = output.read(&mut block).await {
         console.feed(&block[..length]).await;
     }
 }
@@ -276,5 +259,5 @@ async fn read(output: &mut pipe::Receiver, console: &mut Console<'_>) {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|error| Error::temporary(ErrorKind::Unexpected, "a worker thread broke off").because(error))
+        .map_err(|error| Error::temporary(ErrorKind::Unexpected, "a worker thread panicked").because(error))
 }

@@ -1,4 +1,4 @@
-//! Nodes as an inventory: JSON, which Ansible's YAML inventory reads.
+//! The nodes of a run as an inventory (JSON, which Ansible reads as YAML) and as lines of `known_hosts`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::error::config;
 
-/// The group that all nodes of a run are in.
-pub(crate) const GROUP: &str = "nodes";
+/// The group of all nodes of a run.
+const GROUP: &str = "nodes";
 
-/// The inventory. Each node is in the group `nodes`, and in `label_X` of its label.
+/// The inventory. Each node is in the group `nodes`, and in the group `label_X` of its label.
 pub(crate) fn inventory(nodes: &[Node], known_hosts: &Path) -> Result<Value> {
     let mut groups: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
     groups.entry(GROUP.into()).or_default();
@@ -41,21 +41,20 @@ fn host_vars(node: &Node, known_hosts: &Path) -> Result<Value> {
 }
 
 fn ssh_vars(node: &Node, known_hosts: &Path) -> Result<BTreeMap<String, Value>> {
-    // Values of an inventory are templates too, and end up in ssh's argv: only plain words pass.
-    let refuse = |what: &'static str, text: &str| {
-        Err(config(what).with("node", node.name.escape_debug()).with("value", text.escape_debug()))
+    // Ansible expands values of an inventory as templates and passes them to ssh as arguments: nothing that either
+    // would interpret is allowed.
+    let refuse = |message: &'static str, value: &str| {
+        Err(config(message).with("node", node.name.escape_debug()).with("value", value.escape_debug()))
     };
     if !is_host(&node.address) {
         return refuse(
-            "a node's address must be an IP address or a host name; the provisioner gave something else",
+            "a node's address must be an IP address or a host name; fix the provisioner",
             &node.address,
         );
     }
-    if node.user.is_empty()
-        || node.user.starts_with('-')
-        || !node.user.chars().all(|c| is_plain(c) && c != ':')
-    {
-        return refuse("a node's login must be a plain word; mend `user` of the node's label", &node.user);
+    let is_user = |c: char| is_plain(c) && c != ':';
+    if node.user.is_empty() || node.user.starts_with('-') || !node.user.chars().all(is_user) {
+        return refuse("a node's user must be a plain name; fix `user` of the node's label", &node.user);
     }
     let mut vars = BTreeMap::from([
         ("ansible_host".into(), json!(node.address)),
@@ -75,30 +74,35 @@ fn ssh_vars(node: &Node, known_hosts: &Path) -> Result<BTreeMap<String, Value>> 
     Ok(vars)
 }
 
-/// The lines of `known_hosts` that pin these nodes' keys.
-pub(crate) fn pinned(nodes: &[Node]) -> Vec<String> {
-    let pins = |node: &Node| {
-        let host =
-            if node.port == 22 { node.address.clone() } else { format!("[{}]:{}", node.address, node.port) };
-        let keys = node.host_keys.iter().filter_map(|key| {
+/// The lines of `known_hosts` that pin the nodes' keys.
+pub(crate) fn known_hosts(nodes: &[Node]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for node in nodes.iter().filter(|node| !node.local && is_host(&node.address)) {
+        let host = match node.port {
+            22 => node.address.clone(),
+            port => format!("[{}]:{port}", node.address),
+        };
+        for key in &node.host_keys {
+            // Of each key only its type and body are taken, so that it cannot add another line, a marker or a comment.
             let mut words = key.split_ascii_whitespace();
-            let (kind, body) = (words.next()?, words.next()?);
-            let honest = |word: &str| word.chars().all(|c| c.is_ascii_graphic());
-            (honest(kind) && honest(body) && !kind.starts_with(['#', '@']))
-                .then(|| format!("{host} {kind} {body}"))
-        });
-        keys.collect::<Vec<_>>()
-    };
-    nodes.iter().filter(|node| !node.local && is_host(&node.address)).flat_map(pins).collect()
+            let (Some(kind), Some(body)) = (words.next(), words.next()) else { continue };
+            let is_key =
+                |word: &str| word.chars().all(|c| c.is_ascii_graphic()) && !word.starts_with(['#', '@']);
+            if is_key(kind) && is_key(body) {
+                lines.push(format!("{host} {kind} {body}"));
+            }
+        }
+    }
+    lines
 }
 
-/// A path that means itself to a shell-like splitter, to ssh's `%` and `$` expansion, and to a template.
+/// A path that neither shell-like splitting nor ssh (`%`, `$`) nor Ansible's templates would change.
 pub(crate) fn plain_path(path: &Path) -> Result<&str> {
     let plain = |c: char| {
         c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ',' | '=' | '@' | ':' | ' ')
     };
     path.to_str().filter(|text| text.chars().all(plain)).ok_or_else(|| {
-        config("this path holds characters that ssh or Ansible would expand; use letters, digits and / . _ - + , = @")
+        config("this path has characters that ssh or Ansible would expand; use letters, digits and / . _ - + , = @")
             .with("path", path.display())
     })
 }
@@ -119,11 +123,18 @@ mod tests {
     use super::*;
 
     fn node() -> Node {
-        serde_json::from_value(json!({
-            "id": "7", "name": "pushbutton-tempest", "label": "devstack-8g", "address": "192.0.2.7", "port": 2222, "user": "debian",
-            "key_file": "/etc/pushbutton/id", "host_keys": ["ssh-ed25519 AAAA root@node"]
-        }))
-        .unwrap()
+        Node::ssh("7", "devstack-8g".parse().unwrap(), "192.0.2.7", "debian")
+            .with_name("pushbutton-tempest")
+            .with_port(2222u16)
+            .with_key_file(Some("/etc/pushbutton/id".into()))
+            .with_host_keys(["ssh-ed25519 AAAA root@node".into()])
+    }
+
+    /// The same node with one field changed.
+    fn changed(change: impl FnOnce(&mut Node)) -> Node {
+        let mut node = node();
+        change(&mut node);
+        node
     }
 
     fn vars_of(node: Node) -> Value {
@@ -140,22 +151,22 @@ mod tests {
             args.contains("StrictHostKeyChecking=yes") && args.contains("/var/lib/x/known_hosts"),
             "{args}"
         );
-        assert_eq!(pinned(&[node()]), ["[192.0.2.7]:2222 ssh-ed25519 AAAA"]);
+        assert_eq!(known_hosts(&[node()]), ["[192.0.2.7]:2222 ssh-ed25519 AAAA"]);
     }
 
     #[test]
-    fn a_node_with_unknown_keys_is_accepted_once() {
-        let vars = vars_of(Node { host_keys: vec![], ..node() });
+    fn a_node_without_known_keys_is_trusted_at_first_contact() {
+        let vars = vars_of(node().with_host_keys([]));
         assert!(
             vars["ansible_ssh_common_args"].as_str().unwrap().contains("StrictHostKeyChecking=accept-new")
         );
-        assert!(pinned(&[Node { host_keys: vec![], ..node() }]).is_empty());
+        assert!(known_hosts(&[node().with_host_keys([])]).is_empty());
     }
 
     #[test]
-    fn a_local_node_needs_no_ssh_and_its_own_variables_win() {
-        let vars = [("ansible_python_interpreter".to_owned(), json!("/usr/bin/python3"))].into();
-        let vars = vars_of(Node { local: true, vars, ..node() });
+    fn a_local_node_needs_no_ssh_and_its_own_variables_take_precedence() {
+        let vars = [("ansible_python_interpreter".to_owned(), json!("/usr/bin/python3"))];
+        let vars = vars_of(Node::local("local", "devstack-8g".parse().unwrap()).with_vars(vars));
         assert_eq!(
             vars,
             json!({"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"})
@@ -163,8 +174,9 @@ mod tests {
     }
 
     #[test]
-    fn nodes_of_one_name_and_odd_names_stay_apart() {
-        let nodes = [node(), node(), Node { name: "{{ x }}".into(), id: "$(id)".into(), ..node() }];
+    fn nodes_with_equal_or_unusable_names_get_names_of_their_own() {
+        let nodes =
+            [node(), node(), changed(|node| (node.name, node.id) = ("{{ x }}".into(), "$(id)".into()))];
         let made = inventory(&nodes, Path::new("/k")).unwrap();
         let names: Vec<_> = made["nodes"]["hosts"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(names, ["node-3", "pushbutton-tempest", "pushbutton-tempest-2"]);
@@ -172,15 +184,18 @@ mod tests {
     }
 
     #[test]
-    fn what_ssh_or_a_template_would_expand_is_refused() {
+    fn values_that_ssh_or_a_template_would_expand_are_refused() {
         for address in ["-oProxyCommand=x", "{{ x }}", "a b", ""] {
             assert!(
-                inventory(&[Node { address: address.into(), ..node() }], Path::new("/k")).is_err(),
+                inventory(&[changed(|node| node.address = address.into())], Path::new("/k")).is_err(),
                 "{address}"
             );
         }
         for user in ["-l", "{{x}}", "a;b", ""] {
-            assert!(inventory(&[Node { user: user.into(), ..node() }], Path::new("/k")).is_err(), "{user}");
+            assert!(
+                inventory(&[changed(|node| node.user = user.into())], Path::new("/k")).is_err(),
+                "{user}"
+            );
         }
         for path in ["/a/{{x}}", "/a/%h", "/a/${HOME}", "/a'b", "/a\"b"] {
             assert!(inventory(&[node()], Path::new(path)).is_err(), "{path}");
@@ -188,9 +203,9 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_key_line_pins_nothing_else() {
+    fn a_forged_key_adds_no_other_line() {
         let keys =
             vec!["ssh-ed25519 AAAA\n* ssh-rsa BBBB".into(), "@cert-authority ssh-rsa".into(), "".into()];
-        assert_eq!(pinned(&[Node { host_keys: keys, ..node() }]), ["[192.0.2.7]:2222 ssh-ed25519 AAAA"]);
+        assert_eq!(known_hosts(&[node().with_host_keys(keys)]), ["[192.0.2.7]:2222 ssh-ed25519 AAAA"]);
     }
 }

@@ -1,29 +1,31 @@
 #![doc = include_str!("../README.md")]
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("pushbutton-ansible ends processes by Linux's pidfds and /proc");
+compile_error!("pushbutton-ansible needs Linux: it stops processes through pidfds and /proc");
 
-mod artifacts;
-mod callback;
-mod check;
-mod command;
 mod config;
-mod console;
 mod error;
 mod executor;
-mod home;
+
+mod check;
+mod command;
+mod extra_vars;
 mod inventory;
-mod judge;
-mod marks;
-mod mask;
-mod notes;
-mod owner;
-mod presence;
-mod process;
-mod results;
-mod stage_files;
+mod workspace;
+
+mod orphans;
+mod process_tag;
+mod process_tree;
+
+mod console;
+mod redact;
+
+mod artifacts;
+mod exit_status;
+mod liveness;
+mod playbook_events;
 mod subunit;
-mod vars;
+mod test_results;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

@@ -1,7 +1,8 @@
-//! Reads subunit v2, the stream that tempest and stestr write their results as.
+//! Reads subunit v2, the format in which tempest and stestr write test results.
 //!
-//! The published crate panics on a packet without room for its checksum, and a stream comes from the machine that ran the patch. This reader
-//! takes what counting needs, a status and a test's name, passes over what it cannot read, and holds one packet at a time.
+//! The published crate `subunit` panics on a packet without room for its checksum, and a stream comes from the machine
+//! that ran the patch. This reader takes what counting needs, a test's name and status, skips what does not parse, and
+//! holds one packet at a time.
 //!
 //! ```text
 //! packet = 0xb3, flags: u16, length: number, [timestamp], [test id], ..., crc32: u32
@@ -28,13 +29,14 @@ pub(crate) enum Status {
     Failed,
 }
 
-/// So many bytes may be checked in vain, as false or torn packets: a stream that is made to look like packets everywhere would take days.
-const MAX_VAIN: usize = 64 << 20;
+/// How many bytes of broken packets are checked, in all: a stream that is made to look like packets everywhere would
+/// take days.
+const MAX_BROKEN: usize = 64 << 20;
 
-/// Reads a stream to its end and hands out each status of a test.
+/// Reads a stream to its end and calls `test` for each status of a test.
 pub(crate) fn read(mut from: impl BufRead, mut test: impl FnMut(&str, Status)) -> io::Result<()> {
     let mut window: Vec<u8> = Vec::new();
-    let mut vain = 0;
+    let mut broken = 0;
     loop {
         let more = from.fill_buf()?;
         let (length, at_end) = (more.len(), more.is_empty());
@@ -42,7 +44,7 @@ pub(crate) fn read(mut from: impl BufRead, mut test: impl FnMut(&str, Status)) -
         from.consume(length);
         let mut used = 0;
         loop {
-            // What is no packet, as text that a test printed, is passed over.
+            // What is no packet, such as text that a test printed, is skipped.
             used += window[used..].iter().position(|byte| *byte == SIGNATURE).unwrap_or(window.len() - used);
             let Some(wanted) = wanted(&window[used..]) else { break };
             used += match window.get(used..used + wanted) {
@@ -54,12 +56,12 @@ pub(crate) fn read(mut from: impl BufRead, mut test: impl FnMut(&str, Status)) -
                         wanted
                     }
                     Decoded::Nothing => wanted,
-                    Decoded::Broken if vain + wanted > MAX_VAIN => {
-                        return Err(io::Error::new(io::ErrorKind::InvalidData, "more noise than packets"));
+                    Decoded::Broken if broken + wanted > MAX_BROKEN => {
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, "too many broken packets"));
                     }
-                    // The next packet may begin right behind the false or torn one's first byte.
+                    // The next packet may begin at the byte after a broken one's first.
                     Decoded::Broken => {
-                        vain += wanted;
+                        broken += wanted;
                         1
                     }
                 },
@@ -72,7 +74,8 @@ pub(crate) fn read(mut from: impl BufRead, mut test: impl FnMut(&str, Status)) -
     }
 }
 
-/// How many bytes must be there to go on; none when the window is empty. A false start wants 1: itself.
+/// How many bytes are needed for the next step; none when the window is empty. What is no packet needs 1, to be
+/// skipped.
 fn wanted(window: &[u8]) -> Option<usize> {
     window.first()?;
     let Some((flags, rest)) = window.get(1..).and_then(be16) else { return Some(3) };
@@ -94,7 +97,7 @@ enum Decoded<'a> {
 
 fn decode(packet: &[u8]) -> Decoded<'_> {
     let Some((body, sum)) = packet.split_last_chunk::<4>() else { return Decoded::Broken };
-    if crc32(body) != u32::from_be_bytes(*sum) {
+    if crc32fast::hash(body) != u32::from_be_bytes(*sum) {
         return Decoded::Broken;
     }
     let Some((flags, rest)) = body.get(1..).and_then(be16) else { return Decoded::Broken };
@@ -108,7 +111,7 @@ fn decode(packet: &[u8]) -> Decoded<'_> {
     if flags & HAS_TEST_ID == 0 {
         return Decoded::Nothing;
     }
-    // The length again, then the time: whole seconds, and nanoseconds as a number.
+    // After the flags: the length; the time, as whole seconds in 4 bytes and nanoseconds as a number; the test id.
     let id = number(rest).ok().and_then(|(_, rest)| match flags & HAS_TIMESTAMP {
         0 => Some(rest),
         _ => number(rest.get(4..)?).ok().map(|(_, rest)| rest),
@@ -134,25 +137,6 @@ fn number(bytes: &[u8]) -> Result<(usize, &[u8]), usize> {
     Ok((value, rest))
 }
 
-/// CRC-32 of IEEE 802.3, as zlib has it.
-pub(crate) fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut at = 0;
-        while at < 256 {
-            let (mut value, mut bit) = (at as u32, 0);
-            while bit < 8 {
-                value = if value & 1 == 1 { value >> 1 ^ 0xedb8_8320 } else { value >> 1 };
-                bit += 1;
-            }
-            table[at] = value;
-            at += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(!0, |sum, byte| TABLE[((sum ^ u32::from(*byte)) & 0xff) as usize] ^ sum >> 8)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_writer_wrote_is_read() {
+    fn packets_of_another_writer_are_read() {
         use TestStatus::*;
         let all = [InProgress, Success, ExpectedFailure, UnexpectedSuccess, Failed, Skipped, Enumeration];
         let stream: Vec<u8> =
@@ -191,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_packet_costs_only_itself() {
+    fn after_a_broken_packet_the_next_one_is_read() {
         let (one, two) = (packet("one", TestStatus::Success), packet("two", TestStatus::Failed));
         let mut broken = packet("broken", TestStatus::Failed);
         broken[20] ^= 1;
@@ -201,13 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_without_room_for_its_checksum_is_passed_over() {
+    fn a_packet_without_room_for_its_checksum_is_skipped() {
         assert_eq!(tests_in(&[SIGNATURE, 0x20, 0x03, 4]), []);
         assert_eq!(tests_in(&[SIGNATURE, 0x28, 0x03, 0, 1, 2, 3, 4, 5]), []);
     }
 
     #[test]
-    fn a_stream_made_of_false_packets_ends() {
+    fn a_stream_of_broken_packets_is_an_error() {
         // Each sixth byte begins a packet of 4 MiB, whose checksum is wrong.
         let stream = [SIGNATURE, 0x20, 0x03, 0xbf, 0xff, 0xff].repeat(1 << 20);
         assert_eq!(read(stream.as_slice(), |_, _| {}).unwrap_err().kind(), io::ErrorKind::InvalidData);
@@ -215,7 +199,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whole_packets_are_found_amid_noise(noise in prop::collection::vec(0u8..0xb3, 0..100), id in "[a-z.]{1,40}") {
+        fn packets_are_found_between_other_bytes(noise in prop::collection::vec(0u8..0xb3, 0..100), id in "[a-z.]{1,40}") {
             let stream = [noise.as_slice(), &packet(&id, TestStatus::Success), &noise, &packet(&id, TestStatus::Failed)].concat();
             prop_assert_eq!(tests_in(&stream), vec![(id.clone(), Status::Passed), (id, Status::Failed)]);
         }

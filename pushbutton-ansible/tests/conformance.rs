@@ -1,20 +1,15 @@
-//! The executor with a real ansible-playbook keeps the contract of `Executor`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "test support: what does not work must end the test, loudly"
-)]
+//! The contract of `Executor`, with a real ansible-playbook.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in tests a failed step must fail the test")]
 
 mod common;
 
 use std::cell::Cell;
 use std::path::PathBuf;
 
-use common::{config, local, node, stage};
-use pushbutton_ansible::{AnsibleConfig, AnsibleExecutor, CONSOLE_LOG};
+use common::{config, label, local_node, stage};
+use pushbutton_ansible::{AnsibleExecutor, CONSOLE_LOG};
 use pushbutton_core::{Executor, HumanDuration, Node, Stage, StageContext};
 use pushbutton_testkit::conformance::execute::{self, ExecutorHarness, StageBehavior, context_at};
-use serde_json::json;
 use tempfile::TempDir;
 
 struct Ansible {
@@ -28,15 +23,15 @@ impl ExecutorHarness for Ansible {
     }
 
     fn stage(&self, does: StageBehavior) -> Option<(Stage, Vec<Node>)> {
-        let nobody = || vec![node(json!({"address": "127.0.0.1", "port": closed_port(), "user": "root"}))];
+        let nobody = || vec![Node::ssh("node", label(), "127.0.0.1", "root").with_port(closed_port())];
         Some(match does {
-            StageBehavior::Passes => (stage("passes.yml"), local()),
-            StageBehavior::Fails => (stage("fails.yml"), local()),
-            StageBehavior::Prints(50) => (stage("prints_50.yml"), local()),
-            StageBehavior::Prints(_) => (stage("prints_300.yml"), local()),
-            StageBehavior::Lasts => (stage("lasts.yml"), local()),
+            StageBehavior::Passes => (stage("passes.yml"), local_node()),
+            StageBehavior::Fails => (stage("fails.yml"), local_node()),
+            StageBehavior::Prints(50) => (stage("prints_50.yml"), local_node()),
+            StageBehavior::Prints(_) => (stage("prints_300.yml"), local_node()),
+            StageBehavior::Lasts => (stage("runs_for_minutes.yml"), local_node()),
             StageBehavior::MeetsNobody => (stage("passes.yml"), nobody()),
-            StageBehavior::CannotRun => (stage("no_such_playbook.yml"), local()),
+            StageBehavior::CannotRun => (stage("no_such_playbook.yml"), local_node()),
         })
     }
 
@@ -52,7 +47,7 @@ impl ExecutorHarness for Ansible {
         std::fs::read_to_string(context.log_dir.join(CONSOLE_LOG)).ok()
     }
 
-    /// Whatever has our folder in its environment; ourselves we are not, the folder being made after we started.
+    /// All processes with this test's folder in their environment. The test itself is older than its folder.
     fn processes(&self) -> Vec<String> {
         let ours = self.folder.path().as_os_str().as_encoded_bytes();
         let entries = std::fs::read_dir("/proc").unwrap().flatten();
@@ -72,7 +67,7 @@ fn closed_port() -> u16 {
 #[tokio::test]
 async fn the_executor_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
-    let config = AnsibleConfig { kill_grace: HumanDuration::secs(3), ..config() };
+    let config = config().with_kill_grace(HumanDuration::secs(3));
     let executor = AnsibleExecutor::new(config, folder.path()).unwrap();
     execute::all(&Ansible { executor, folder }).await;
 }

@@ -1,9 +1,5 @@
-//! What `gather_logs.yml` brings from a node is, byte for byte, what was there.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "test support: what does not work must end the test, loudly"
-)]
+//! `gather_logs.yml` copies files from a node byte for byte.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in tests a failed step must fail the test")]
 
 mod common;
 
@@ -13,9 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Lab, node, shipped};
-use pushbutton_core::StageStatus;
-use serde_json::json;
+use common::{TestRun, label, shipped_playbooks};
+use pushbutton_core::{Node, StageStatus};
 
 /// Around what Python buffers before it writes (8 KiB), and well above any buffer.
 const SIZES: [usize; 6] = [0, 1, 8 << 10, (8 << 10) + 1, 64 << 10, 5 << 20];
@@ -54,16 +49,16 @@ fn unpacked(path: &Path) -> Result<Vec<u8>, String> {
     }
     let tested = Command::new("gzip").arg("-t").arg(path).output().unwrap();
     if !tested.status.success() {
-        let said = String::from_utf8_lossy(&tested.stderr);
-        return Err(format!("{} bytes; gzip -t: {}", fs::metadata(path).unwrap().len(), said.trim()));
+        let problem = String::from_utf8_lossy(&tested.stderr);
+        return Err(format!("{} bytes; gzip -t: {}", fs::metadata(path).unwrap().len(), problem.trim()));
     }
     Ok(Command::new("gzip").arg("-dc").arg(path).output().unwrap().stdout)
 }
 
 #[tokio::test]
 async fn files_and_journals_arrive_as_they_are_on_the_node() {
-    let mut lab = Lab::new(shipped());
-    let on_node = lab.folder.path().join("node");
+    let mut run = TestRun::new(shipped_playbooks());
+    let on_node = run.folder.path().join("node");
     let (service, journals, bin) = (on_node.join("service"), on_node.join("journals"), on_node.join("bin"));
     for folder in [&service, &journals, &bin] {
         fs::create_dir_all(folder).unwrap();
@@ -84,7 +79,7 @@ async fn files_and_journals_arrive_as_they_are_on_the_node() {
     fs::write(on_node.join("local.conf"), &local_conf).unwrap();
     expected.insert("local.conf".into(), local_conf);
 
-    // A stand-in for systemd with journals that are known: journalctl is asked for one unit, by the last word.
+    // Fake systemd commands with known journals: the last argument of journalctl is the unit.
     let journals = journals.display();
     program(
         &bin.join("systemctl"),
@@ -97,25 +92,24 @@ async fn files_and_journals_arrive_as_they_are_on_the_node() {
         &format!("#!/bin/sh\nfor unit; do :; done\nexec cat '{journals}'/\"$unit\"\n"),
     );
     // The node's python3 finds it first.
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
     let python = on_node.join("python3");
     program(&python, &format!("#!/bin/sh\nPATH='{}':$PATH exec /usr/bin/python3 \"$@\"\n", bin.display()));
-    let node = node(json!({
-        "local": true, "address": "localhost", "port": 22, "user": "nobody", "vars": {"ansible_python_interpreter": python}
-    }));
+    let vars = [("ansible_python_interpreter".to_owned(), path(&python).into())];
+    let node = Node::local("node", label()).with_vars(vars);
 
-    let path = |path: &Path| path.to_str().unwrap().to_owned();
-    lab.context.vars.insert("gather_logs_become".into(), false.into());
-    lab.context.vars.insert("gather_logs_local_conf".into(), path(&on_node.join("local.conf")).into());
-    lab.context.vars.insert("gather_logs_paths".into(), vec![path(&service)].into());
-    let outcome = lab.run("gather_logs.yml", &[node]).await.unwrap();
-    assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", lab.console());
+    run.context.vars.insert("gather_logs_become".into(), false.into());
+    run.context.vars.insert("gather_logs_local_conf".into(), path(&on_node.join("local.conf")).into());
+    run.context.vars.insert("gather_logs_paths".into(), vec![path(&service)].into());
+    let outcome = run.playbook("gather_logs.yml", &[node]).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", run.console());
 
     let mut wrong = Vec::new();
     for (name, content) in &expected {
-        match unpacked(&lab.context.log_dir.join(name)) {
+        match unpacked(&run.context.log_dir.join(name)) {
             Ok(arrived) if arrived == *content => {}
             Ok(arrived) => wrong.push(format!("{name}: {} bytes of {}", arrived.len(), content.len())),
-            Err(said) => wrong.push(format!("{name} ({} bytes): {said}", content.len())),
+            Err(problem) => wrong.push(format!("{name} ({} bytes): {problem}", content.len())),
         }
     }
     assert!(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use pushbutton_core::{ChangeNumber, HumanDuration, JobId, JobName, PatchsetNumber};
 
-/// A third-party CI for OpenStack drivers: watches a Gerrit, tests its changes on machines of your own, comments on the review.
+/// A third-party CI for OpenStack drivers: watches Gerrit, tests changes on your own machines, comments on the review.
 #[derive(Debug, Parser)]
 #[command(
     name = "pushbutton-bin",
@@ -13,17 +13,17 @@ use pushbutton_core::{ChangeNumber, HumanDuration, JobId, JobName, PatchsetNumbe
     max_term_width = 110,
     arg_required_else_help = true,
     long_about = "A third-party CI for OpenStack drivers.\n\n\
-        It watches a project's Gerrit. For each change that calls for it, it makes a machine on your OpenStack cloud (or takes one \
-        of a fixed list), runs Ansible playbooks there with the patch checked out, keeps the logs, takes the machine away again, \
-        and leaves one comment on the review.",
+        It watches a project's Gerrit. For each change that matches a trigger it creates a machine on your OpenStack cloud (or \
+        uses one of a fixed list), runs Ansible playbooks there with the patch checked out, keeps the logs, deletes the machine, \
+        and posts one comment on the review.",
     after_help = "`pushbutton-bin --help` shows first steps and exit codes.",
     after_long_help = FIRST_STEPS.to_owned() + crate::exit::HELP
 )]
 pub(crate) struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// Options that every command takes.
+    /// Options of every command.
     #[command(flatten)]
     pub(crate) global: Global,
 }
@@ -32,16 +32,16 @@ const FIRST_STEPS: &str = "\
 First steps:
   pushbutton-bin init                   write pushbutton.yml, with every key explained
   $EDITOR pushbutton.yml
-  pushbutton-bin check                  try every connection; says what to mend
-  pushbutton-bin replay stream.jsonl    what your triggers make of recorded events; touches nothing
-  pushbutton-bin run                    the whole CI in one process
+  pushbutton-bin check                  try every connection and say what to fix
+  pushbutton-bin replay stream.jsonl    show what your triggers do with recorded events; changes nothing
+  pushbutton-bin run                    run the whole CI in one process
 
-  More than one machine? Name a RabbitMQ under `rabbitmq:`, then run one `handler`, and as many
-  `operator`s as you like.
+  To use more than one host, configure `rabbitmq:`, then run a `handler` on one and an `operator`
+  on each of the others.
 
 ";
 
-/// Options that every command takes.
+/// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// The configuration file.
@@ -54,42 +54,43 @@ pub(crate) struct Global {
         env = "PUSHBUTTON_CONFIG"
     )]
     pub(crate) config: PathBuf,
-    /// How to write what happens.
+    /// The format of log lines.
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Human)]
     pub(crate) log_format: LogFormat,
-    /// What to log: error, warn, info, debug, trace, or a filter such as `info,pushbutton_gerrit=debug` [default: info].
+    /// What to log: error, warn, info, debug, trace, or a filter such as `info,pushbutton_gerrit=debug` [default:
+    /// info].
     #[arg(long, global = true, value_name = "LEVEL", env = "RUST_LOG")]
     pub(crate) log_level: Option<String>,
-    /// Show every line that a stage writes, too.
+    /// Also print every line of output of the stages.
     #[arg(long, short, global = true)]
     pub(crate) verbose: bool,
-    /// Use colours.
+    /// Use colors.
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
     pub(crate) color: ColorChoice,
 }
 
-/// Who reads what happens.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// People: progress on standard output, log lines on standard error.
+    /// For people: progress on standard output, log lines on standard error.
     Human,
-    /// Machines: one JSON object a line, on standard error.
+    /// For machines: one JSON object per line, on standard error.
     Json,
 }
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the whole CI in one process: events in, comments out.
+    /// Run the whole CI in one process: handler and operator.
     ///
-    /// Jobs wait in a file below `state:`, or on RabbitMQ where the configuration names one. SIGINT or SIGTERM stops it gracefully: running
-    /// jobs may finish within `operator.shutdown_deadline`, and are handed back after that. A second signal hands them back at once. No
-    /// machine is left behind either way.
+    /// Jobs wait in a file in the `state:` folder, or on RabbitMQ if `rabbitmq:` is configured. SIGINT or SIGTERM shuts
+    /// down gracefully: running jobs may finish within `operator.shutdown_deadline`, then they return to the queue.
+    /// After a second signal they return to the queue at once. Machines are deleted in both cases.
     #[command(after_long_help = "Examples:\n  pushbutton-bin run\n  \
-        pushbutton-bin run --recorded stream.jsonl    work off recorded events, show the comments, end")]
+        pushbutton-bin run --recorded stream.jsonl    run the jobs of recorded events, print the comments, exit")]
     Run {
-        /// Work off this recorded event stream (one JSON object a line, as `gerrit stream-events` writes it) and end. Nothing is posted: the
-        /// comments are shown.
+        /// Run the jobs of this recorded event stream (one JSON object per line, as `gerrit stream-events` writes it),
+        /// and exit. Comments are printed, not posted.
         #[arg(long, value_name = "FILE", conflicts_with_all = ["wait", "dry_run"])]
         recorded: Option<PathBuf>,
         #[command(flatten)]
@@ -97,123 +98,129 @@ pub(crate) enum Command {
         #[command(flatten)]
         start: Start,
     },
-    /// Run the ingest half alone: events in, jobs onto the queue.
+    /// Run the ingest half: read events from Gerrit and put jobs on the queue.
     ///
-    /// Needs a RabbitMQ, or operators that share its `state:` folder on the same host.
+    /// Its operators share the RabbitMQ of `rabbitmq:`, or run on the same host with the same `state:` folder. With
+    /// RabbitMQ a second handler is a standby: it takes over when the first one ends.
     Handler {
         #[command(flatten)]
         start: Start,
     },
-    /// Run the work half alone: jobs from the queue, comments out. Any number of them may run, on any number of hosts with RabbitMQ.
+    /// Run the work half: claim jobs from the queue, run them, and post comments.
     ///
-    /// Without a RabbitMQ it must share the handler's `state:` folder on the same host.
+    /// With RabbitMQ any number of operators may run, on any number of hosts. Without it they run on the handler's
+    /// host, with the same
+    /// `state:` folder.
     Operator {
         #[command(flatten)]
         work: Work,
         #[command(flatten)]
         start: Start,
     },
-    /// Try every connection, and say what to mend. Changes nothing.
+    /// Try every connection, and say what to fix. Changes nothing.
     Check,
     /// Write a configuration with every key explained.
     Init {
-        /// Where to. A file that is there is never overwritten.
+        /// The file to write. An existing file is never overwritten.
         #[arg(value_name = "PATH", default_value = "./pushbutton.yml")]
         path: PathBuf,
     },
-    /// Show what the triggers make of recorded events, and the exact comments. Offline; touches nothing; the same every time.
+    /// Show what the triggers do with recorded events, and the exact comments. Offline; changes nothing; the same every
+    /// time.
     #[command(after_long_help = "Record a stream with:\n  \
         ssh -p 29418 USER@review.example.org gerrit stream-events > stream.jsonl")]
     Replay {
-        /// The recorded event stream: one JSON object a line.
+        /// The recorded event stream: one JSON object per line.
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// How every job is taken to end.
-        #[arg(long, value_name = "WORD", value_enum, default_value_t = VerdictWord::Success)]
-        verdict: VerdictWord,
+        /// The assumed result of every job.
+        #[arg(long, value_name = "VERDICT", value_enum, default_value_t = VerdictName::Success)]
+        verdict: VerdictName,
     },
-    /// Put a job on the queue by hand, for a change that Gerrit knows.
+    /// Enqueue a job for a patch set.
     #[command(after_long_help = "Examples:\n  pushbutton-bin enqueue 12345,2\n  \
-        pushbutton-bin enqueue 12345,2 --job cinder-tempest\n\nAsked twice, it runs twice.")]
+        pushbutton-bin enqueue 12345,2 --job cinder-tempest\n\nA job that is enqueued twice runs twice.")]
     Enqueue {
-        /// Number and patch set, as `12345,2`.
+        /// Change number and patch set, as `12345,2`.
         #[arg(value_name = "CHANGE,PATCHSET", value_parser = target)]
         target: (ChangeNumber, PatchsetNumber),
-        /// Which job. Default: every job that a trigger for the change's project and branch names.
+        /// Only this job. Default: all jobs of the triggers for the change's project and branch.
         #[arg(long, value_name = "NAME")]
         job: Option<JobName>,
     },
-    /// Run a change's jobs again, as a `recheck` on the review would.
+    /// Enqueue the jobs of a change again, as a `recheck` comment does.
     #[command(
         after_long_help = "Examples:\n  pushbutton-bin rerun 12345             its newest patch set\n  \
         pushbutton-bin rerun 12345,2 --job cinder-tempest"
     )]
     Rerun {
-        /// Number, and patch set where it is not the newest, as `12345` or `12345,2`.
+        /// Change number, as `12345`, for the newest patch set; or number and patch set, as `12345,2`.
         #[arg(value_name = "CHANGE[,PATCHSET]", value_parser = some_target)]
         target: (ChangeNumber, Option<PatchsetNumber>),
-        /// Which job. Default: every job that a trigger for the change's project and branch names.
+        /// Only this job. Default: all jobs of the triggers for the change's project and branch.
         #[arg(long, value_name = "NAME")]
         job: Option<JobName>,
     },
-    /// Cancel what was asked for until now: running jobs stop and are cleaned up, waiting ones will not run. On every operator.
+    /// Cancel jobs, on every operator: running jobs stop and are cleaned up, waiting jobs will not run.
     ///
-    /// Told twice, nothing more happens. What is asked for later runs.
-    #[command(after_long_help = "Examples:\n  pushbutton-bin cancel 12345            all of a change\n  \
-        pushbutton-bin cancel 12345,2          of one patch set\n  \
-        pushbutton-bin cancel 15379720bc5e83505f8e0b21396d63c8    one job, by the id in the comment or the log")]
+    /// Jobs that are queued later are not affected.
+    #[command(
+        after_long_help = "Examples:\n  pushbutton-bin cancel 12345            all jobs of a change\n  \
+        pushbutton-bin cancel 12345,2          all jobs of one patch set\n  \
+        pushbutton-bin cancel 15379720bc5e83505f8e0b21396d63c8    one job, by the id in the comment or the log"
+    )]
     Cancel {
-        /// Number, patch set if only that is meant, as `12345,2`; or a job's id.
+        /// Change number, as `12345`; one patch set of it, as `12345,2`; or a job id.
         #[arg(value_name = "CHANGE[,PATCHSET]|JOB", value_parser = cancel_target)]
         target: CancelTarget,
         /// Only the job of this name.
         #[arg(long, value_name = "NAME")]
         job: Option<JobName>,
     },
-    /// List jobs that nobody will run, put them back, or drop them.
+    /// List, requeue or drop dead letters: jobs that no operator will run.
     ///
-    /// A job ends there when the lab is not set up for it (no such flavor, no such playbook), when several operators died on it, or when it
-    /// cannot be read. Nobody upstream hears of it.
+    /// A job becomes a dead letter when the lab is not set up for it (no such flavor, no such playbook), when several
+    /// operators have died while they ran it, or when it cannot be read. Nothing is posted on the review.
     Dead {
         #[command(subcommand)]
         command: DeadCommand,
     },
-    /// Clear away what crashes have left on the cloud: whatever carries our owner and belongs to no run that holds a lease.
+    /// Delete orphans: cloud resources of this installation that belong to no current run.
     ///
-    /// Operators do so by themselves, every `sweep.every`. What is younger than `sweep.safety_age` is left alone.
+    /// Operators do this themselves, every `sweep.every`. Resources younger than `sweep.safety_age` are kept.
     Sweep {
-        /// Only show it.
+        /// Only list the orphans.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Stop commenting on reviews, on every operator, until `unmute`. Runs go on.
-    ReportGuard {
-        /// Why, for the other people of the lab.
+    /// Stop comments on reviews, on every operator, until `unmute`. Jobs still run.
+    Mute {
+        /// The reason, for the other people of the lab.
         #[arg(long, value_name = "TEXT", default_value = "a person asked for it")]
         why: String,
     },
-    /// Comment on reviews again, after `mute` or after too many failures in a row.
+    /// Allow comments on reviews again, after `mute` or after too many failures in a row.
     Unmute,
     /// Show the queue, the dead letters and the latest runs.
     Status {
-        /// So many runs and dead letters.
+        /// The number of runs and dead letters to show.
         #[arg(long, value_name = "N", default_value_t = 10)]
         last: usize,
     },
 }
 
-/// What to do with dead letters.
+/// A command about dead letters.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadCommand {
-    /// Show them, oldest first.
+    /// List dead letters, the oldest first.
     List {
-        /// So many.
+        /// The number of dead letters to show.
         #[arg(long, value_name = "N", default_value_t = 50)]
         last: usize,
     },
-    /// Put their jobs back on the queue, with all attempts before them again.
+    /// Put their jobs back on the queue, with all their attempts.
     Requeue(Letters),
-    /// Forget them; their jobs will not run.
+    /// Delete them; their jobs will not run.
     Drop(Letters),
 }
 
@@ -221,10 +228,10 @@ pub(crate) enum DeadCommand {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Letters {
-    /// By name, as `dead list` shows them.
+    /// Their ids, as `dead list` shows them.
     #[arg(value_name = "ID")]
     pub(crate) ids: Vec<String>,
-    /// All that are there.
+    /// All dead letters.
     #[arg(long)]
     pub(crate) all: bool,
 }
@@ -238,33 +245,33 @@ pub(crate) enum CancelTarget {
     Change(ChangeNumber, Option<PatchsetNumber>),
 }
 
-/// What the commands that keep running take.
+/// Options of the commands that keep running.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Start {
-    /// At start, wait so long for servers that cannot be reached yet. Once running, they are waited for without end.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    /// How long to wait at start for servers that cannot be reached. A running command waits without a limit.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub(crate) wait: HumanDuration,
 }
 
-/// What the commands that work jobs off take.
+/// Options of the commands that run jobs.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Work {
-    /// Jobs at once. Overrides `operator.slots`.
+    /// The number of jobs that run at once. Overrides `operator.slots`.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) slots: Option<u16>,
-    /// Post nothing: append the comments to `comments.txt` in the state folder.
+    /// Append comments to `comments.txt` in the state folder instead of posting them.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
 
 /// A verdict, on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum VerdictWord {
+pub(crate) enum VerdictName {
     /// Every stage passed.
     Success,
     /// The tests failed.
     Failure,
-    /// No machine could be had.
+    /// No machine could be created.
     NodeFailure,
     /// The infrastructure failed on every attempt.
     RetryLimit,
@@ -299,10 +306,6 @@ fn cancel_target(text: &str) -> Result<CancelTarget, String> {
         .map_err(|_| "write a change, as 12345 or 12345,2, or the id of a job".to_owned())
 }
 
-fn duration(text: &str) -> Result<HumanDuration, String> {
-    serde_json::from_value(text.into()).map_err(|error| error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -310,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 

@@ -1,56 +1,48 @@
-//! `enqueue` and `rerun`: jobs by hand, for a change that Gerrit knows.
+//! `enqueue` and `rerun`: jobs that a person asks for.
 
 use jiff::Timestamp;
 use pushbutton_core::{
-    Cause, ChangeNumber, ChangeStatus, Error, ErrorKind, EventId, Job, JobId, JobName, PatchsetNumber, RunId,
-    Triggers,
+    Cause, ChangeNumber, ChangeStatus, Error, ErrorKind, EventId, Job, JobName, PatchsetNumber, Queue as _,
+    RunId, Triggers,
 };
 use pushbutton_gerrit::ChangeState;
 
-use crate::assemble::{self, PATIENCE};
+use crate::assemble::{self, QueueBackend};
 use crate::config::{Config, suggest};
+use crate::connect::{self, COMMAND_TIMEOUT};
 use crate::exit::Exit;
-use crate::out::{clean, say};
+use crate::print::{print, sanitize};
 
-/// Asks Gerrit for the change, and puts jobs for this patch set on the queue, or for its newest.
+/// Looks the change up in Gerrit and enqueues jobs for this patch set, by default for its newest.
 pub(crate) async fn run(
     config: &Config,
     change: ChangeNumber,
     patchset: Option<PatchsetNumber>,
     job: Option<JobName>,
 ) -> anyhow::Result<Exit> {
-    if let Some(name) = &job {
-        known(config, name)?;
+    if let Some(name) = job.as_ref().filter(|name| !config.jobs.contains_key(*name)) {
+        let fix = suggest(name.as_str(), config.jobs.keys().map(JobName::as_str));
+        let message = format!("the configuration has no job {name}; {fix}");
+        return Err(Error::permanent(ErrorKind::NotFound, message).into());
     }
     let gerrit = assemble::gerrit(config)?;
-    assemble::reach_gerrit(&gerrit, PATIENCE).await?;
+    connect::wait_for_gerrit(&gerrit, COMMAND_TIMEOUT).await?;
     let state = gerrit.change(change).await?;
     let names = match job {
         Some(name) => vec![name],
         None => jobs_for(config, &state)?,
     };
     if state.change.status != ChangeStatus::New {
-        tracing::warn!("change {change} is closed: nobody may care for the result");
+        tracing::warn!("change {change} is closed: perhaps nobody needs the result");
     }
-    let store = assemble::store(config).await?;
-    let carrier = assemble::queue(config, &store).await?;
-    let queue = carrier.shared();
-    assemble::reach_queue(config, queue.as_ref(), PATIENCE).await?;
+    let (_store, backend) = QueueBackend::open(config).await?;
     for name in names {
-        let job = by_hand(&state, patchset, name)?;
-        queue.publish(&job).await?;
-        say(format!("queued {} for {}: {}", job.name, job.target(), clean(&job.change.subject)));
+        let job = manual_job(&state, patchset, name)?;
+        backend.queue.publish(&job).await?;
+        print(format!("queued {} for {}: {}", job.name, job.target(), sanitize(&job.change.subject)));
     }
-    carrier.close().await;
+    backend.close().await;
     Ok(Exit::Ok)
-}
-
-fn known(config: &Config, name: &JobName) -> Result<(), Error> {
-    if config.jobs.iter().any(|spec| spec.name == *name) {
-        return Ok(());
-    }
-    let remedy = suggest(name.as_str(), config.jobs.iter().map(|spec| spec.name.as_str()));
-    Err(Error::permanent(ErrorKind::NotFound, format!("the configuration has no job {name}; {remedy}")))
 }
 
 /// Every job that a trigger for the change's project and branch names.
@@ -73,7 +65,7 @@ fn jobs_for(config: &Config, state: &ChangeState) -> Result<Vec<JobName>, Error>
     Ok(names)
 }
 
-fn by_hand(state: &ChangeState, number: Option<PatchsetNumber>, name: JobName) -> Result<Job, Error> {
+fn manual_job(state: &ChangeState, number: Option<PatchsetNumber>, name: JobName) -> Result<Job, Error> {
     let change = state.change.number;
     let newest = state.current().map_or(PatchsetNumber(0), |patchset| patchset.number);
     let number = number.unwrap_or(newest);
@@ -81,20 +73,8 @@ fn by_hand(state: &ChangeState, number: Option<PatchsetNumber>, name: JobName) -
         let message = format!("change {change} has no patch set {number}; its newest is {newest}");
         Error::permanent(ErrorKind::NotFound, message)
     })?;
-    // Asked twice, it runs twice: a person has a reason.
+    // Each call is a new event: a person who enqueues a job twice wants two runs.
     let event = EventId::manual(change, number, RunId::generate().as_str());
-    Ok(Job {
-        id: JobId::of(&event, &name),
-        name,
-        change: state.change.clone(),
-        patchset,
-        cause: Cause {
-            event,
-            kind: Cause::MANUAL.into(),
-            by: std::env::var("USER").ok(),
-            trigger: "enqueue".into(),
-        },
-        created: Timestamp::now(),
-        failed_attempts: 0,
-    })
+    let cause = Cause::new(event, Cause::MANUAL, "enqueue").with_by(std::env::var("USER").ok());
+    Ok(Job::for_patchset(name, state.change.clone(), patchset, cause, Timestamp::now()))
 }

@@ -1,44 +1,44 @@
-//! How the process ends, by name. The numbers are part of the interface: scripts and service managers decide on them.
+//! Exit codes by name. The numbers are part of the interface: scripts and service managers depend on them.
 
 use std::process::ExitCode;
 
 use pushbutton_core::{Error, ErrorKind};
 
-use crate::config::Faults;
+use crate::config::ConfigErrors;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// All went well; also a graceful stop.
+    /// Success; also a graceful shutdown.
     Ok = 0,
-    /// Something failed that has no code of its own.
+    /// A failure that has no code of its own.
     Unexpected = 1,
-    /// The command line or the configuration is wrong: nothing was started. The number is clap's own.
+    /// The command line or the configuration is wrong: nothing was started. clap uses the same number.
     Usage = 2,
     /// A server could not be reached, or did not answer in time.
     Unreachable = 3,
-    /// A server refused our login, key, token or rights; or its host key is not the one we know.
+    /// A server refused the login, key, token or permission; or its host key is not the known one.
     Denied = 4,
-    /// `check` found something to mend, or a run of `run --recorded` did not succeed.
+    /// `check` found something to fix, or a run of `run --recorded` did not succeed.
     NotOk = 5,
     /// The change, patch set or job that was named does not exist.
     NotFound = 6,
-    /// Stopped at once by a second signal; what ran was handed back. 128 + SIGINT, as shells count.
+    /// Shut down by a second signal; running jobs returned to the queue. 128 + SIGINT, as in shells.
     Interrupted = 130,
 }
 
 /// The codes, as the help shows them.
 pub(crate) const HELP: &str = "\
 Exit codes:
-    0  all went well, or stopped as asked (SIGINT or SIGTERM)
-    1  something unexpected failed
+    0  success, or a graceful shutdown (SIGINT or SIGTERM)
+    1  an unexpected failure
     2  the command line or the configuration is wrong; nothing was started
     3  a server could not be reached
     4  a server refused the login, or showed the wrong host key
-    5  `check` found something to mend, or a run of `run --recorded` did not succeed
+    5  `check` found something to fix, or a run of `run --recorded` did not succeed
     6  the change, patch set or job does not exist
-  130  stopped at once by a second signal; what ran was handed back";
+  130  shut down by a second signal; running jobs returned to the queue";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
@@ -47,12 +47,12 @@ impl From<Exit> for ExitCode {
 }
 
 impl Exit {
-    /// The code for an error that ends the command: that of the first cause which has one.
+    /// The code of an error that ends the command: that of the first cause that has one.
     pub(crate) fn of(error: &anyhow::Error) -> Self {
         error
             .chain()
             .find_map(|cause| {
-                if cause.is::<Faults>() {
+                if cause.is::<ConfigErrors>() {
                     return Some(Self::Usage);
                 }
                 cause.downcast_ref::<Error>().map(|error| Self::of_kind(error.kind()))

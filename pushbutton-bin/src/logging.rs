@@ -1,4 +1,4 @@
-//! Where log lines go: standard error, for people or for machines.
+//! Log lines on standard error, for people or for machines.
 
 use std::io::IsTerminal as _;
 
@@ -7,18 +7,18 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Global, LogFormat};
 
-/// For people the steps of runs are shown on standard output already, so the pipeline need not log them as well.
+/// For people: the steps of runs are printed on standard output already, so the pipeline does not log them too.
 const HUMAN: &str = "info,pushbutton_core=warn,pushbutton_store=warn,russh=warn";
 const JSON: &str = "info,pushbutton_store=warn,russh=warn";
 
-/// Never shown, whatever the filter says: the AMQP client writes logins at TRACE, and cries ERROR at every cut that its supervisor
-/// (pushbutton_amqp) mends and tells of.
+/// Never logged, whatever the filter says: the AMQP client logs passwords at TRACE, and logs an ERROR for each lost
+/// connection, which pushbutton_amqp logs and restores itself.
 const SILENT: [&str; 4] = ["lapin=off", "amq_protocol=off", "amq_protocol_tcp=off", "async_rs=off"];
 
-/// Starts to log.
+/// Starts logging.
 ///
 /// # Errors
-/// When the filter cannot be understood.
+/// When the filter cannot be parsed.
 pub(crate) fn start(global: &Global) -> anyhow::Result<()> {
     let default = if global.log_format == LogFormat::Json { JSON } else { HUMAN };
     let wanted = global.log_level.as_deref().filter(|level| !level.is_empty()).unwrap_or(default);
@@ -38,14 +38,14 @@ pub(crate) fn start(global: &Global) -> anyhow::Result<()> {
             log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
         }
         LogFormat::Human => {
-            log.with_ansi(is_coloured(global, std::io::stderr().is_terminal())).with_target(false).try_init()
+            log.with_ansi(is_colored(global, std::io::stderr().is_terminal())).with_target(false).try_init()
         }
     };
-    started.map_err(|error| anyhow::anyhow!("cannot start to log: {error}"))
+    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }
 
-/// Whether to colour, by the option, the terminal and the NO_COLOR convention.
-pub(crate) fn is_coloured(global: &Global, is_terminal: bool) -> bool {
+/// Whether to use colors: by the option, the terminal and the NO_COLOR convention.
+pub(crate) fn is_colored(global: &Global, is_terminal: bool) -> bool {
     match global.color {
         ColorChoice::Always => true,
         ColorChoice::Never => false,

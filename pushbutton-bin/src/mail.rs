@@ -1,4 +1,4 @@
-//! Calling the lab's people by mail.
+//! Alerts the lab's people by mail.
 
 use std::time::Duration;
 
@@ -10,58 +10,58 @@ use secrecy::ExposeSecret as _;
 
 use crate::config::MailConfig;
 
-/// How long a mail server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The timeout of the mail server.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends mail by a server of the lab.
-pub(crate) struct MailAlarm {
+/// Sends mail through a server of the lab.
+pub(crate) struct MailAlerter {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     to: Vec<Mailbox>,
 }
 
-impl MailAlarm {
-    /// Connects when first needed.
+impl MailAlerter {
+    /// Connects when it is first used.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for an address that is none.
+    /// [`ErrorKind::Config`] for an invalid address.
     pub(crate) fn new(config: &MailConfig) -> Result<Self> {
-        let wrong = |(key, what): (&str, String)| {
-            Error::permanent(ErrorKind::Config, format!("alarm.mail.{key}: {what}"))
+        let wrong = |(key, problem): (&str, String)| {
+            Error::permanent(ErrorKind::Config, format!("alarm.mail.{key}: {problem}"))
         };
         let (from, to) = mailboxes(config).map_err(wrong)?;
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(config.server.expose_secret())
-            .map_err(|_| wrong(("server", NO_SERVER.to_owned())))?
-            .timeout(Some(PATIENCE))
+            .map_err(|_| wrong(("server", NOT_A_SERVER.to_owned())))?
+            .timeout(Some(TIMEOUT))
             .build();
         Ok(Self { transport, from, to })
     }
 }
 
-const NO_SERVER: &str =
-    "this is no mail server such as smtp://127.0.0.1:25 or smtps://user:password@mail.example.org";
+const NOT_A_SERVER: &str =
+    "this is not a mail server such as smtp://127.0.0.1:25 or smtps://user:password@mail.example.org";
 
-/// What is wrong with a configuration: the key, and what.
-pub(crate) fn faults(config: &MailConfig) -> std::result::Result<(), (&'static str, String)> {
+/// What is wrong with a configuration: the key and the problem.
+pub(crate) fn validate(config: &MailConfig) -> std::result::Result<(), (&'static str, String)> {
     mailboxes(config)?;
     // The text may hold a password: it is not shown.
     AsyncSmtpTransport::<Tokio1Executor>::from_url(config.server.expose_secret())
         .map(drop)
-        .map_err(|_| ("server", NO_SERVER.to_owned()))
+        .map_err(|_| ("server", NOT_A_SERVER.to_owned()))
 }
 
 fn mailboxes(config: &MailConfig) -> std::result::Result<(Mailbox, Vec<Mailbox>), (&'static str, String)> {
-    let read = |key, text: &str| text.parse().map_err(|_| (key, format!("{text:?} is no mail address")));
+    let read = |key, text: &str| text.parse().map_err(|_| (key, format!("{text:?} is not a mail address")));
     let to: Vec<Mailbox> =
         config.to.iter().map(|to| read("to", to)).collect::<std::result::Result<_, _>>()?;
     if to.is_empty() {
-        return Err(("to", "nobody would be called".to_owned()));
+        return Err(("to", "there is no recipient".to_owned()));
     }
     Ok((read("from", &config.from)?, to))
 }
 
 #[async_trait]
-impl Alerter for MailAlarm {
+impl Alerter for MailAlerter {
     async fn alert(&self, subject: &str, text: &str) -> Result<()> {
         let mut message = Message::builder().from(self.from.clone()).subject(subject);
         for to in &self.to {
@@ -74,9 +74,9 @@ impl Alerter for MailAlarm {
             let (kind, what) = if error.is_timeout() {
                 (ErrorKind::TimedOut, "the mail server does not answer")
             } else if error.is_permanent() {
-                (ErrorKind::Denied, "the mail server refuses the mail; mend `alarm.mail`")
+                (ErrorKind::Denied, "the mail server refuses the mail; fix `alarm.mail`")
             } else {
-                (ErrorKind::Unreachable, "cannot send a mail")
+                (ErrorKind::Unreachable, "cannot send the mail")
             };
             let error_of = if error.is_permanent() { Error::permanent } else { Error::temporary };
             error_of(kind, what).because(error)

@@ -1,27 +1,29 @@
-//! The pushbutton command: a configuration, the parts that it asks for, signals and exit codes. Everything else is in the libraries.
+//! The pushbutton command: configuration, wiring, signals and exit codes. Everything else is in the libraries.
 
 // In the order of a start.
 mod cli;
 mod config;
 mod exit;
 mod logging;
-mod out;
+mod print;
 mod signals;
 
-// Putting the parts together.
+// The parts, and the connections to servers.
 mod assemble;
+mod connect;
 mod mail;
-mod session;
+mod progress;
+mod runtime;
 mod web;
 
 // The commands.
+mod cancel;
 mod check;
-mod dead;
+mod dead_letters;
 mod enqueue;
 mod init;
-mod notice;
-mod progress;
-mod reach;
+mod log_url_check;
+mod mute;
 mod recorded;
 mod replay;
 mod run;
@@ -35,7 +37,7 @@ use clap::Parser as _;
 use crate::cli::{Cli, Command};
 use crate::exit::Exit;
 
-/// Waiting for others is most of the work: few threads do it, and each costs memory.
+/// Most of the work is waiting for servers: few threads are enough, and each one costs memory.
 const THREADS: usize = 4;
 
 fn main() -> ExitCode {
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
         runtime.worker_threads(THREADS).enable_all().build()?.block_on(command(cli))
     });
     let exit = ended.unwrap_or_else(|error| {
-        complain(&error);
+        print_error(&error);
         Exit::of(&error)
     });
     exit.into()
@@ -70,24 +72,24 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Rerun { target: (change, patchset), job } => {
             enqueue::run(&config, change, patchset, job).await
         }
-        Command::Cancel { target, job } => notice::cancel(&config, target, job).await,
-        Command::Dead { command } => dead::run(&config, command).await,
+        Command::Cancel { target, job } => cancel::run(&config, target, job).await,
+        Command::Dead { command } => dead_letters::run(&config, command).await,
         Command::Sweep { dry_run } => sweep::run(&config, dry_run).await,
-        Command::ReportGuard { why } => notice::mute(&config, why).await,
-        Command::Unmute => notice::unmute(&config).await,
+        Command::Mute { why } => mute::mute(&config, why).await,
+        Command::Unmute => mute::unmute(&config).await,
         Command::Status { last } => status::run(&config, last).await,
         Command::Init { .. } => Ok(Exit::Ok),
     }
 }
 
-/// Says why it ended: the error on one line, each cause on one more.
-fn complain(error: &anyhow::Error) {
+/// Prints the error on one line, and each cause on a line of its own.
+fn print_error(error: &anyhow::Error) {
     use std::io::Write as _;
     let mut text = format!("{error}");
     for cause in error.chain().skip(1) {
         text.push_str(&format!("\n  because: {cause}"));
     }
-    // A configuration's faults are a list of their own, each of its lines with a place.
-    let prefix = if error.is::<config::Faults>() { "" } else { "error: " };
+    // Errors of the configuration are a list; each line begins with its place.
+    let prefix = if error.is::<config::ConfigErrors>() { "" } else { "error: " };
     let _ = writeln!(std::io::stderr(), "{prefix}{text}");
 }

@@ -1,66 +1,61 @@
-//! `run --recorded`: works off a recorded stream for real, posts nothing, and sums up.
+//! `run --recorded`: runs the jobs of a recorded stream, posts nothing, and prints a summary.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use pushbutton_core::{
-    HumanDuration, Report, Reporter, Result, RunId, Shutdown, Update, UpdateKind, Verdict,
+    Handler, HumanDuration, Pipeline, Queue, Report, Reporter, Result, RunId, Update, UpdateKind, Verdict,
 };
-use pushbutton_gerrit::{GerritConfig, Interest, RecordedStream, preview};
+use pushbutton_gerrit::{EventFilter, GerritConfig, RecordedStream, preview};
 use pushbutton_store::Store;
+use url::Url;
 
 use crate::cli::{Global, Work};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::out::{clean, count, say};
+use crate::print::{count, print, sanitize};
 use crate::progress::Progress;
-use crate::session::was_forced;
-use crate::{assemble, run, signals};
+use crate::{assemble, signals};
 
-/// Works the stream off, and ends when all its jobs are done.
+/// Runs until the stream has ended and all its jobs are done.
 pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Path) -> anyhow::Result<Exit> {
-    let shutdown = Shutdown::new();
-    signals::listen(shutdown.clone())?;
+    let shutdown = signals::shutdown()?;
     let triggers = assemble::triggers(config)?;
-    let source = RecordedStream::open(file, Interest::of(Arc::new(triggers.clone()))).await?;
+    let filter = EventFilter::for_triggers(Arc::new(triggers.clone()));
+    let source = RecordedStream::open(file, filter).await?;
     let store = assemble::store(config).await?;
-    // A queue of its own: what was worked off yesterday is to run again today, and a live CI beside us must not take our jobs.
+    // A queue and seen events of its own: the same stream runs again tomorrow, and a live CI on this host does not take
+    // its jobs.
     let folder = Scratch::new(&config.state)?;
     let own = Store::open(folder.0.join(assemble::STORE_FILE)).await?;
+    let queue: Arc<dyn Queue> = Arc::new(own.queue());
     let reports = Arc::new(Reports::default());
-    let pipeline = run::builder(config, work)
-        .source(source)
-        .triggers(triggers)
-        .queue(Arc::new(assemble::embedded_queue(&own)))
-        .ledger(Arc::new(own.ledger()))
-        .provisioner(assemble::provisioner(config, &store)?)
-        .executor(assemble::executor(config)?)
-        .reporter(Arc::new(Progress::new(global)))
-        .reporter(Arc::new(store.history()))
-        .reporter(reports.clone())
-        .build()?;
-    let (intake, tally) = pipeline.run(&shutdown).await?;
+    let handler = Handler::new(source, triggers, Arc::clone(&queue))
+        .with_event_store(own.events())
+        .with_reporter(Progress::new(global));
+    let operator = assemble::operator(config, work, queue, assemble::provisioner(config)?, &store)?
+        .with_reporter(Progress::new(global))
+        .with_reporter(store.history())
+        .with_reporter(Arc::clone(&reports));
+    let (handled, worked) = Pipeline::new(handler, operator)?.run(&shutdown).await?;
     let reports = reports.all();
-    let (events, jobs) = (count(intake.events, "event"), count(intake.jobs, "job"));
-    say(format!("\n{events}, {jobs}, {} finished", count(tally.finished, "run")));
+    let (events, jobs) = (count(handled.events, "event"), count(handled.jobs, "job"));
+    print(format!("\n{events}, {jobs}, {} finished", count(worked.finished, "run")));
     for report in &reports {
-        say(format!("\n{}", summary(config, report).trim_end()));
+        print(format!("\n{}", summary(config, report).trim_end()));
     }
-    Ok(match () {
-        () if was_forced(&shutdown).await => Exit::Interrupted,
-        () if tally.finished < intake.jobs && !shutdown.has_begun() => Exit::NotOk,
-        () if reports
-            .iter()
-            .any(|report| report.verdict.is_reported() && report.verdict != Verdict::Success) =>
-        {
-            Exit::NotOk
-        }
-        () => Exit::Ok,
+    let failed = |report: &Report| report.verdict.is_reported() && report.verdict != Verdict::Success;
+    Ok(if shutdown.is_forced() {
+        Exit::Interrupted
+    } else if worked.finished < handled.jobs && !shutdown.has_begun() || reports.iter().any(failed) {
+        Exit::NotOk
+    } else {
+        Exit::Ok
     })
 }
 
-/// A folder below the state folder that goes with the process.
+/// A folder below the state folder that is deleted at the end.
 struct Scratch(std::path::PathBuf);
 
 impl Scratch {
@@ -74,12 +69,12 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!("{} stays behind: {error}", self.0.display());
+            tracing::warn!("cannot delete {}: {error}", self.0.display());
         }
     }
 }
 
-/// Keeps what was said at the end of each run.
+/// Keeps the report of each run.
 #[derive(Default)]
 struct Reports(Mutex<Vec<Report>>);
 
@@ -101,14 +96,14 @@ impl Reporter for Reports {
         Ok(())
     }
 
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "summary"
     }
 }
 
-/// Change, verdict, time, tests, logs, and the comment.
+/// Change, verdict, time, tests, logs and comment.
 fn summary(config: &Config, report: &Report) -> String {
-    let folder = assemble::logs(config).of(&report.run, &report.job).dir;
+    let folder = config.logs.of(&report.run, &report.job).dir;
     let tests = report.tests.map_or("none counted".to_owned(), |tests| {
         format!("{} passed, {} failed, {} skipped", tests.passed, tests.failed, tests.skipped)
     });
@@ -116,53 +111,29 @@ fn summary(config: &Config, report: &Report) -> String {
         "change    {} of {}: {}\njob       {}\nverdict   {}\nduration  {}\ntests     {tests}\nlogs      {}\n          {}\n",
         report.job.target(),
         report.job.change.project,
-        clean(&report.job.change.subject),
+        sanitize(&report.job.change.subject),
         report.job.name,
         report.verdict,
         HumanDuration(report.took),
         folder.display(),
-        file_url(&folder),
+        Url::from_file_path(&folder).map(String::from).unwrap_or_default(),
     );
     if report.verdict.is_reported() {
         text.push_str(&comment(&config.gerrit, report));
     } else {
-        text.push_str("comment   none: nobody waits for this verdict\n");
+        text.push_str("comment   none: this verdict is not reported\n");
     }
     text
 }
 
-/// The comment, exactly as Gerrit would get it, set off by bars.
+/// The comment exactly as Gerrit would get it, each line behind a bar.
 pub(crate) fn comment(gerrit: &GerritConfig, report: &Report) -> String {
     let preview = preview(gerrit, report);
     let (heading, message) = preview.split_once('\n').unwrap_or((preview.as_str(), ""));
     let mut text = format!("comment   {}\n", heading.trim_start_matches("=== "));
     for line in message.trim_end().lines() {
-        text.push_str(format!("  | {}", clean(line)).trim_end());
+        text.push_str(format!("  | {}", sanitize(line)).trim_end());
         text.push('\n');
     }
     text
-}
-
-/// The folder as a URL for a browser (RFC 8089); everything but unreserved characters is escaped.
-fn file_url(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt as _;
-    let mut url = "file://".to_owned();
-    for byte in path.as_os_str().as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-._~".contains(byte) {
-            url.push(char::from(*byte));
-        } else {
-            url.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    url
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_is_a_url_with_its_odd_characters_escaped() {
-        assert_eq!(file_url(Path::new("/a b/c#1")), "file:///a%20b/c%231");
-    }
 }

@@ -1,14 +1,16 @@
-//! SIGINT and SIGTERM: the first asks for a graceful end, the second for an end now.
+//! SIGINT and SIGTERM: the first requests a graceful shutdown, the second a forced one.
 
 use pushbutton_core::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Listens from now on.
+/// A shutdown that the process's signals request.
 ///
 /// # Errors
-/// When the system lets no handler be set.
-pub(crate) fn listen(shutdown: Shutdown) -> std::io::Result<()> {
+/// When the system accepts no signal handler.
+pub(crate) fn shutdown() -> std::io::Result<Shutdown> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let shutdown = Shutdown::new();
+    let signalled = shutdown.clone();
     tokio::spawn(async move {
         for count in 1.. {
             let name = tokio::select! {
@@ -16,15 +18,13 @@ pub(crate) fn listen(shutdown: Shutdown) -> std::io::Result<()> {
                 _ = terminate.recv() => "SIGTERM",
             };
             if count == 1 {
-                tracing::warn!(
-                    "{name}: finishing what runs, taking nothing new; a second signal stops at once"
-                );
-                shutdown.begin();
+                tracing::warn!("{name}: shutting down; running jobs may finish, a second signal stops them");
+                signalled.begin();
             } else {
-                tracing::warn!("{name}: stopping at once, handing back what runs");
-                shutdown.force();
+                tracing::warn!("{name}: shutting down now; running jobs return to the queue");
+                signalled.force();
             }
         }
     });
-    Ok(())
+    Ok(shutdown)
 }

@@ -3,43 +3,33 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use pushbutton_core::traits::DeadLetter;
-use pushbutton_core::{HumanDuration, QueueDepth};
-use pushbutton_store::RunRecord;
+use pushbutton_core::{
+    DeadLetter, DeadLetters as _, HumanDuration, Queue as _, QueueDepth, RunHistory as _, RunRecord,
+};
 
-use crate::assemble;
+use crate::assemble::QueueBackend;
 use crate::config::Config;
+use crate::dead_letters;
 use crate::exit::Exit;
-use crate::out::{clean, say};
+use crate::print::{print, sanitize};
 
-/// Shows how things stand.
+/// Prints all of it on one page.
 pub(crate) async fn run(config: &Config, last: usize) -> anyhow::Result<Exit> {
-    let store = assemble::store(config).await?;
-    let carrier = assemble::queue(config, &store).await?;
-    let queue = carrier.shared();
-    assemble::reach_queue(config, queue.as_ref(), assemble::PATIENCE).await?;
-    let (depth, dead) = (queue.depth().await?, queue.dead_letters(last).await?);
-    carrier.close().await;
+    let (store, backend) = QueueBackend::open(config).await?;
+    let (depth, dead) = (backend.queue.depth().await?, backend.dead_letters.list(last).await?);
+    backend.close().await;
     let runs = store.history().recent(last).await?;
-    say(page(depth, &dead, &runs, Timestamp::now()).trim_end());
+    print(page(depth, &dead, &runs, Timestamp::now()).trim_end());
     Ok(Exit::Ok)
 }
 
 fn page(depth: QueueDepth, dead: &[DeadLetter], runs: &[RunRecord], now: Timestamp) -> String {
     let mut page = String::new();
-    let QueueDepth { waiting, leased, dead: dead_count } = depth;
+    let QueueDepth { waiting, leased, dead: dead_count, .. } = depth;
     // Writing to a String cannot fail.
     let _ = writeln!(page, "queue: {waiting} waiting, {leased} leased, {dead_count} dead");
     if !dead.is_empty() {
-        let _ = writeln!(page, "\ndead letters, oldest first:");
-    }
-    for letter in dead {
-        let what = letter
-            .job
-            .as_ref()
-            .map_or("(unreadable)".to_owned(), |job| format!("{}/{}", job.target(), job.name));
-        let at = letter.at.map_or("-".to_owned(), |at| at.strftime("%F %T").to_string());
-        let _ = writeln!(page, "  {at}  {what}\n    {}", clean(&letter.why));
+        let _ = writeln!(page, "\ndead letters, oldest first:\n{}", dead_letters::page(dead).trim_end());
     }
     if runs.is_empty() {
         let _ = writeln!(page, "\nno runs on this host yet");
@@ -69,7 +59,7 @@ fn page(depth: QueueDepth, dead: &[DeadLetter], runs: &[RunRecord], now: Timesta
             HumanDuration(took).to_string(),
         );
         if let Some(why) = run.reason.as_deref() {
-            let _ = writeln!(page, "    {}", clean(why));
+            let _ = writeln!(page, "    {}", sanitize(why));
         }
     }
     page
@@ -78,12 +68,12 @@ fn page(depth: QueueDepth, dead: &[DeadLetter], runs: &[RunRecord], now: Timesta
 #[cfg(test)]
 mod tests {
     use pushbutton_core::samples;
-    use pushbutton_core::{JobState, RunId, TestCounts, Verdict};
+    use pushbutton_core::{RunId, RunState, TestCounts, Verdict};
 
     use super::*;
 
     #[test]
-    fn an_empty_place_says_so() {
+    fn an_empty_installation_says_so() {
         assert_eq!(
             page(QueueDepth::default(), &[], &[], samples::AT),
             "queue: 0 waiting, 0 leased, 0 dead\n\nno runs on this host yet\n"
@@ -92,22 +82,13 @@ mod tests {
 
     #[test]
     fn runs_and_dead_letters_are_listed() {
-        let run = RunRecord {
-            run: RunId::new("r1").unwrap(),
-            job: samples::job("tempest"),
-            attempt: 1,
-            state: JobState::Completed,
-            started: samples::AT,
-            ended: Some(samples::AT + std::time::Duration::from_secs(65)),
-            node: None,
-            verdict: Some(Verdict::Success),
-            reason: None,
-            log_url: None,
-            tests: Some(TestCounts { passed: 3, failed: 0, skipped: 1 }),
-            stages: Vec::new(),
-        };
-        let dead = DeadLetter { id: "x".into(), job: None, why: "no\x07 job".into(), at: None };
-        let page = page(QueueDepth { waiting: 1, leased: 0, dead: 1 }, &[dead], &[run], samples::AT);
+        let run = RunRecord::new(RunId::new("r1").unwrap(), samples::job("tempest"), 1, samples::AT)
+            .with_state(RunState::Completed)
+            .with_ended(samples::AT + std::time::Duration::from_secs(65))
+            .with_verdict(Verdict::Success)
+            .with_tests(TestCounts::new(3, 0, 1));
+        let dead = DeadLetter::new("x", "no\x07 job");
+        let page = page(QueueDepth::new(1, 0, 1), &[dead], &[run], samples::AT);
         assert!(
             page.contains("12345,2") && page.contains("SUCCESS") && page.contains("1m 05s  3/0/1"),
             "{page}"

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::Notify;
 
+use crate::check::{Check, Finding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::{NodeLabel, RunId};
 use crate::node::{Node, NodeRequest, OwnedResource, ResourceKind};
@@ -65,6 +66,24 @@ impl StaticNodeConfig {
             .with_vars(self.vars.clone());
         node.local = self.local;
         node
+    }
+
+    fn finding(&self) -> Finding {
+        let Self { name, label, port, user, .. } = self;
+        match &self.address {
+            _ if self.local => Finding::warn(
+                format!("{name} ({label}) is this machine: patches run here, as this user"),
+                "use it only for demonstrations, and for people whom you trust",
+            ),
+            Some(address) if self.host_keys.is_empty() => Finding::warn(
+                format!(
+                    "{name} ({label}) is {user}@{address}:{port}; its host key is pinned at first contact"
+                ),
+                "pin it now: put the output of `ssh-keyscan` into `host_keys` once you have compared it with the machine's own key",
+            ),
+            Some(address) => Finding::ok(format!("{name} ({label}) is {user}@{address}:{port}")),
+            None => Finding::fail(format!("{name} ({label}) has no address"), "give it one"),
+        }
     }
 }
 
@@ -151,6 +170,14 @@ impl fmt::Debug for StaticNodes {
             .field("machines", &self.machines.len())
             .field("assigned", &self.assigned().len())
             .finish()
+    }
+}
+
+#[async_trait]
+impl Check for StaticNodes {
+    /// Connects to no machine: a machine that is off is found by the first run.
+    async fn check(&self) -> Vec<Finding> {
+        self.machines.iter().map(StaticNodeConfig::finding).collect()
     }
 }
 

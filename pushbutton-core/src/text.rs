@@ -40,12 +40,16 @@ pub fn short_line(text: &str, max: usize) -> String {
     format!("{}…", cut(&line, max).trim_end())
 }
 
+/// Longer words are not compared: that takes time of the product of both lengths.
+const MAX_COMPARED: usize = 100;
+
 /// The candidate that somebody probably meant by a misspelt word: for "did you mean".
 pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A third of the letters may differ, at least one and at most three: beyond that a suggestion misleads.
     let limit = (word.chars().count() / 3).clamp(1, 3);
     candidates
         .into_iter()
+        .filter(|candidate| word.len().max(candidate.len()) <= MAX_COMPARED)
         .map(|candidate| (strsim::osa_distance(word, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
@@ -76,5 +80,7 @@ mod tests {
         assert_eq!(suggest("projcet", known), Some("project"));
         assert_eq!(suggest("piplin", known), Some("pipeline"));
         assert_eq!(suggest("zuul", known), None);
+        let long = "x".repeat(MAX_COMPARED + 1);
+        assert_eq!(suggest(&long, [long.as_str()]), None);
     }
 }

@@ -1,9 +1,9 @@
-//! What Gerrit puts before a comment's text, and how to take it off.
+//! Splits the header that Gerrit puts before a comment from the text that a person wrote.
 
-/// A message of Gerrit, taken apart.
+/// The parts of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Parts<'a> {
-    /// The patch set of the header `Patch Set N:`; none when there is no such header.
+    /// The patch set in the header `Patch Set N:`; none if there is no such header.
     pub(crate) patchset: Option<u32>,
     /// How many comments on files, or on the patch set as a whole, came with it: `(2 comments)`.
     pub(crate) inline: usize,
@@ -11,10 +11,10 @@ pub(crate) struct Parts<'a> {
     pub(crate) text: &'a str,
 }
 
-/// Takes `Patch Set N: Label+1`, `(k comments)` and the blank lines between off a message.
+/// Removes `Patch Set N: Label+1`, `(k comments)` and the blank lines between from the beginning of a message.
 ///
-/// Once only: whoever types such a header in a comment is shown as having typed it.
-pub(crate) fn take_apart(message: &str) -> Parts<'_> {
+/// Once only: a person may type such a header in a comment, and then it is part of the text.
+pub(crate) fn split_header(message: &str) -> Parts<'_> {
     let Some((number, rest)) = message.strip_prefix("Patch Set ").and_then(|rest| rest.split_once(':'))
     else {
         return Parts { text: message.trim(), ..Parts::default() };
@@ -23,7 +23,7 @@ pub(crate) fn take_apart(message: &str) -> Parts<'_> {
         return Parts { text: message.trim(), ..Parts::default() };
     };
     let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
-    // Votes stand on the header's line; old servers put the text there when there are none.
+    // Votes are on the line of the header. Old servers put the text there if there are no votes.
     let rest = if line.split_whitespace().all(is_vote) { after } else { rest };
     let rest = rest.trim();
     let (inline, text) = match count(rest) {
@@ -33,7 +33,7 @@ pub(crate) fn take_apart(message: &str) -> Parts<'_> {
     Parts { patchset: Some(number), inline, text }
 }
 
-/// `Verified+1`, `Code-Review-2`, or `-Code-Review` for a vote that was taken back.
+/// `Verified+1`, `Code-Review-2`, or `-Code-Review` for a vote that was removed.
 fn is_vote(word: &str) -> bool {
     let is_label =
         |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -45,7 +45,7 @@ fn is_vote(word: &str) -> bool {
     }
 }
 
-/// `(1 comment)` or `(2 comments)`, alone or before a blank line.
+/// `(1 comment)` or `(2 comments)`, at the end of the message or of a line.
 fn count(text: &str) -> Option<(usize, &str)> {
     let (inside, rest) = text.strip_prefix('(')?.split_once(')')?;
     let (number, word) = inside.split_once(' ')?;
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recorded_headers_are_taken_off() {
+    fn recorded_headers_are_removed() {
         for (message, inline, text) in [
             ("Patch Set 1:\n\nrecheck", 0, "recheck"),
             ("Patch Set 1:\n\n(1 comment)", 1, ""),
@@ -78,12 +78,12 @@ mod tests {
             ("Patch Set 1:\n\n(1 comment) recheck", 0, "(1 comment) recheck"),
             ("Patch Set 1:\n\n", 0, ""),
         ] {
-            assert_eq!(take_apart(message), Parts { patchset: Some(1), inline, text }, "{message:?}");
+            assert_eq!(split_header(message), Parts { patchset: Some(1), inline, text }, "{message:?}");
         }
     }
 
     #[test]
-    fn what_has_no_header_stays_as_it_is() {
+    fn a_message_without_a_header_is_unchanged() {
         for text in [
             "recheck",
             "Abandoned\n\nno",
@@ -92,7 +92,7 @@ mod tests {
             "",
             "Patch Set 99999999999: z",
         ] {
-            assert_eq!(take_apart(text), Parts { patchset: None, inline: 0, text }, "{text:?}");
+            assert_eq!(split_header(text), Parts { patchset: None, inline: 0, text }, "{text:?}");
         }
     }
 }

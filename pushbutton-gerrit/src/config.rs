@@ -1,37 +1,54 @@
-//! What a person writes under `gerrit:` in the configuration.
+//! The section `gerrit:` of the configuration.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use pushbutton_core::HumanDuration;
+use russh::keys::ssh_key::Fingerprint;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::client::rest::parse_url;
 use crate::message::CommentConfig;
 
-/// A Gerrit server, our account on it, and how we speak there.
-#[derive(Clone, Deserialize)]
+/// `with_FIELD` methods for the fields of a `#[non_exhaustive]` struct.
+macro_rules! setters {
+    ($type:ty { $($field:ident / $setter:ident: $value:ty),* $(,)? }) => {
+        impl $type {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+                #[must_use]
+                pub fn $setter(mut self, $field: impl Into<$value>) -> Self {
+                    self.$field = $field.into();
+                    self
+                }
+            )*
+        }
+    };
+}
+pub(crate) use setters;
+
+/// A Gerrit server, the account on it, and the form of comments.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct GerritConfig {
     /// Host name or address, as `review.opendev.org`.
     pub host: String,
-    /// Port of its SSH. Default: 29418, Gerrit's own.
+    /// SSH port. Default: 29418, Gerrit's own.
     #[serde(default = "default_port")]
     pub port: u16,
-    /// Our login name.
+    /// Login name of the account.
     pub user: String,
-    /// Our private key file: OpenSSH, PEM or PKCS#8; ed25519, ECDSA or RSA.
+    /// Private key file of the account: OpenSSH, PEM or PKCS#8; ed25519, ECDSA or RSA.
     pub key: PathBuf,
-    /// The passphrase of the key file. Default: none, the file is not encrypted.
-    #[serde(default)]
+    /// Passphrase of the key file. Default: none, the file is not encrypted.
     pub passphrase: Option<SecretString>,
-    /// How the server's host key is known. Default: `~/.ssh/known_hosts`. There is no way to accept any key.
+    /// How the server's host key is checked. Default: against `~/.ssh/known_hosts`. It is always checked.
     #[serde(default)]
     pub host_key: HostKeyPolicy,
-    /// A host to go through. Default: none, a direct connection.
-    #[serde(default)]
+    /// A jump host. Default: none, a direct connection.
     pub jump: Option<JumpConfig>,
-    /// How a dead connection is noticed.
+    /// How a dead connection is detected.
     #[serde(default)]
     pub keepalive: KeepaliveConfig,
     /// How long each step may take.
@@ -42,98 +59,101 @@ pub struct GerritConfig {
     pub backoff: BackoffConfig,
     /// How missed events are found.
     #[serde(default)]
-    pub recovery: RecoveryConfig,
-    /// Further names of our own account, beside `user`: what they say never triggers. Default: none.
+    pub backfill: BackfillConfig,
+    /// More names of the same account, beside `user`: its comments never trigger. Default: none.
     #[serde(default)]
     pub own_accounts: Vec<String>,
-    /// The server's web address, as `https://review.opendev.org`. Asked, without a login, when comments were written that a query shows without a
-    /// time; where it does not answer, SSH alone must do. Default: none.
-    #[serde(default)]
+    /// The server's web address, as `https://review.opendev.org`. Backfill reads from it, without a login, when
+    /// comments were written if a query does not say so; if it does not answer, SSH alone is used. Default: none.
     pub url: Option<String>,
-    /// What our comments look like.
+    /// The form of comments.
     #[serde(default)]
     pub comment: CommentConfig,
 }
 
-/// How a host key is known: by a known_hosts file, by pinned fingerprints, or by either.
+/// How a host key is checked: against a known_hosts file, pinned fingerprints, or both.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct HostKeyPolicy {
-    /// A file in OpenSSH's known_hosts form. Default: `~/.ssh/known_hosts` when no fingerprint is pinned either.
-    #[serde(default)]
+    /// A file in OpenSSH's known_hosts format. Default: `~/.ssh/known_hosts`, if no fingerprint is pinned either.
     pub known_hosts: Option<PathBuf>,
     /// Fingerprints that are trusted, as `SHA256:` and 43 characters (what `ssh-keygen -l` prints). Default: none.
-    #[serde(default)]
     pub fingerprints: Vec<String>,
 }
 
-/// A host to go through (OpenSSH's ProxyJump): it forwards one TCP connection and sees only ciphertext.
-#[derive(Clone, Deserialize)]
+/// A jump host (OpenSSH's ProxyJump): it forwards one TCP connection and sees only encrypted data.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct JumpConfig {
     /// Host name or address.
     pub host: String,
-    /// Port of its SSH. Default: 22.
+    /// SSH port. Default: 22.
     #[serde(default = "default_jump_port")]
     pub port: u16,
-    /// Login name there.
+    /// Login name on it.
     pub user: String,
     /// Private key file. Default: the same as for Gerrit.
-    #[serde(default)]
     pub key: Option<PathBuf>,
-    /// The passphrase of that file. Default: that of Gerrit's key.
-    #[serde(default)]
+    /// Passphrase of `key`. Default: none, the file is not encrypted.
     pub passphrase: Option<SecretString>,
-    /// How its host key is known.
+    /// How its host key is checked.
     #[serde(default)]
     pub host_key: HostKeyPolicy,
 }
 
-/// A silent peer is declared dead after `interval` times (`count` + 1): 40 s by default.
+/// A connection without answers is closed after `interval` times (`count` + 1): 40 s by default.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct KeepaliveConfig {
-    /// How long nothing may come before we ask. Default: 10s. 0s switches it off: a dead peer is then never noticed.
+    /// How long the server may be silent before it is asked for a sign of life. Default: 10s. 0s switches keepalive
+    /// off: a dead connection is then never detected.
     pub interval: HumanDuration,
-    /// How many questions in a row may stay unanswered. Default: 3.
+    /// How many requests in a row may stay unanswered. Default: 3.
     pub count: u32,
 }
 
 /// How long each step may take.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Deadlines {
     /// TCP connection and SSH handshake, each. Default: 20s.
     pub connect: HumanDuration,
     /// Login. Default: 20s.
     pub auth: HumanDuration,
-    /// One command, such as a query or a review, connecting included; also one question to `url`. Default: 60s.
+    /// One command, such as a query or a review, connecting included; also one request to `url`. Default: 60s.
     pub command: HumanDuration,
 }
 
 /// Delays between attempts to connect; they grow from `first` to `cap`, with jitter.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct BackoffConfig {
     /// The first delay. Default: 1s.
     pub first: HumanDuration,
     /// The longest delay. Default: 60s.
     pub cap: HumanDuration,
-    /// A connection that lasted so long was healthy: the delays start small again. Default: 60s.
+    /// After a connection that lasted this long, the delays start again with `first`. Default: 60s.
     pub healthy: HumanDuration,
 }
 
-/// How missed events are found: by asking the server what happened since.
+/// How missed events are found: by a query for the changes that were updated since.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct RecoveryConfig {
-    /// How often to ask while all seems well. It also finds a stream that has gone deaf. Default: 5m.
+#[non_exhaustive]
+pub struct BackfillConfig {
+    /// How often to query while nothing seems to be missing. This also detects a stream that is open but sends
+    /// nothing. Default: 5m.
     pub every: HumanDuration,
-    /// Events within so long of each other may come in any order: the kept position stays so far behind. Default: 60s.
+    /// How far out of order events may come: the saved position stays this far behind. Default: 60s.
     pub overlap: HumanDuration,
     /// Changes per page of the reply. Default: 100.
     pub page: u32,
-    /// Further terms of Gerrit's search that narrow the question, as `project:openstack/cinder`. Default: none.
+    /// More search terms that narrow the query, as `project:openstack/cinder`. Default: none.
     pub query: Option<String>,
 }
 
@@ -167,7 +187,7 @@ impl Default for BackoffConfig {
     }
 }
 
-impl Default for RecoveryConfig {
+impl Default for BackfillConfig {
     fn default() -> Self {
         Self { every: HumanDuration::secs(300), overlap: HumanDuration::secs(60), page: 100, query: None }
     }
@@ -187,102 +207,122 @@ impl GerritConfig {
             keepalive: KeepaliveConfig::default(),
             deadlines: Deadlines::default(),
             backoff: BackoffConfig::default(),
-            recovery: RecoveryConfig::default(),
+            backfill: BackfillConfig::default(),
             own_accounts: Vec::new(),
             url: None,
             comment: CommentConfig::default(),
         }
     }
 
-    /// All names of our own account, for [`Triggers::compile`](pushbutton_core::Triggers::compile).
+    /// All names of the account, for [`Triggers::compile`](pushbutton_core::Triggers::compile).
     pub fn own_names(&self) -> Vec<String> {
         let mut names = vec![self.user.clone()];
         names.extend(self.own_accounts.iter().filter(|name| **name != self.user).cloned());
         names
     }
 
-    /// What cannot work as it stands, all of it, each as `key: what is wrong and how to mend it`. Looks at no file and no server.
-    pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
+    /// Everything that is wrong, each as `key: the problem and how to fix it`. Does not look at files or servers.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut require = |is_right: bool, key: &str, problem: &str| {
+            if !is_right {
+                problems.push(format!("{key}: {problem}"));
+            }
+        };
         for (key, value) in [("host", &self.host), ("user", &self.user)] {
-            if value.is_empty() || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
-                faults.push(format!("{key}: {value:?} is empty or holds a blank"));
-            }
+            let has_blank = value.chars().any(|c| c.is_whitespace() || c.is_control());
+            require(!value.is_empty() && !has_blank, key, &format!("{value:?} is empty or contains a blank"));
         }
-        if let Some(query) = &self.recovery.query {
-            if query.chars().any(char::is_control) {
-                faults.push("recovery.query: holds a control character".into());
-            }
-        }
-        if self.recovery.page == 0 {
-            faults.push("recovery.page: 0 changes a page finds nothing; 100 is usual".into());
-        }
+        let query = self.backfill.query.as_deref().unwrap_or_default();
+        require(!query.contains(char::is_control), "backfill.query", "contains a control character");
+        require(self.backfill.page > 0, "backfill.page", "must be at least 1; 100 is usual");
         for (key, value) in [
             ("deadlines.connect", self.deadlines.connect),
             ("deadlines.auth", self.deadlines.auth),
             ("deadlines.command", self.deadlines.command),
-            ("recovery.every", self.recovery.every),
+            ("backfill.every", self.backfill.every),
         ] {
-            if value.0.is_zero() {
-                faults.push(format!("{key}: must be longer than 0s"));
-            }
+            require(!value.0.is_zero(), key, "must be longer than 0s");
         }
-        if let Some(Err(fault)) = self.url.as_deref().map(crate::web::base) {
-            faults.push(format!("url: {fault}"));
+        if let Some(Err(problem)) = self.url.as_deref().map(parse_url) {
+            require(false, "url", problem);
         }
-        let jump = self.jump.as_ref().map(|jump| ("jump.host_key", &jump.host_key));
-        for (key, policy) in [("host_key", &self.host_key)].into_iter().chain(jump) {
+        let jump = self.jump.as_ref().map(|jump| ("jump.host_key.fingerprints", &jump.host_key));
+        for (key, policy) in [("host_key.fingerprints", &self.host_key)].into_iter().chain(jump) {
             for print in &policy.fingerprints {
-                if print.parse::<russh::keys::ssh_key::Fingerprint>().is_err()
-                    || !print.starts_with("SHA256:")
-                {
-                    faults.push(format!(
-                        "{key}.fingerprints: {print:?} is not SHA256: and 43 characters, as `ssh-keygen -l` prints"
-                    ));
-                }
+                let is_right = print.starts_with("SHA256:") && print.parse::<Fingerprint>().is_ok();
+                let problem =
+                    format!("{print:?} is not SHA256: and 43 characters, as `ssh-keygen -l` prints");
+                require(is_right, key, &problem);
             }
         }
-        faults.extend(self.comment.faults().into_iter().map(|fault| format!("comment.{fault}")));
-        faults
+        problems.extend(self.comment.problems().into_iter().map(|problem| format!("comment.{problem}")));
+        problems
     }
 }
 
-impl fmt::Debug for GerritConfig {
-    /// Without secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GerritConfig")
-            .field("host", &self.host)
-            .field("port", &self.port)
-            .field("user", &self.user)
-            .field("key", &self.key)
-            .field("host_key", &self.host_key)
-            .field("jump", &self.jump)
-            .field("keepalive", &self.keepalive)
-            .field("deadlines", &self.deadlines)
-            .field("recovery", &self.recovery)
-            .field("url", &self.url)
-            .field("own_accounts", &self.own_accounts)
-            .field("comment", &self.comment)
-            .finish_non_exhaustive()
+impl HostKeyPolicy {
+    /// Trusts the keys in this known_hosts file.
+    pub fn known_hosts(file: impl Into<PathBuf>) -> Self {
+        Self { known_hosts: Some(file.into()), fingerprints: Vec::new() }
+    }
+
+    /// Trusts the keys with these fingerprints.
+    pub fn pinned<T: Into<String>>(fingerprints: impl IntoIterator<Item = T>) -> Self {
+        Self { known_hosts: None, fingerprints: fingerprints.into_iter().map(Into::into).collect() }
     }
 }
 
-impl fmt::Debug for JumpConfig {
-    /// Without secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}:{}", self.user, self.host, self.port)
+impl JumpConfig {
+    /// This host and login name, with all defaults.
+    pub fn new(host: impl Into<String>, user: impl Into<String>) -> Self {
+        Self {
+            host: host.into(),
+            port: default_jump_port(),
+            user: user.into(),
+            key: None,
+            passphrase: None,
+            host_key: HostKeyPolicy::default(),
+        }
     }
 }
+
+setters!(GerritConfig {
+    port / with_port: u16, passphrase / with_passphrase: Option<SecretString>,
+    host_key / with_host_key: HostKeyPolicy, jump / with_jump: Option<JumpConfig>,
+    keepalive / with_keepalive: KeepaliveConfig, deadlines / with_deadlines: Deadlines,
+    backoff / with_backoff: BackoffConfig, backfill / with_backfill: BackfillConfig,
+    own_accounts / with_own_accounts: Vec<String>, url / with_url: Option<String>,
+    comment / with_comment: CommentConfig,
+});
+setters!(JumpConfig {
+    port / with_port: u16, key / with_key: Option<PathBuf>,
+    passphrase / with_passphrase: Option<SecretString>, host_key / with_host_key: HostKeyPolicy,
+});
+setters!(KeepaliveConfig {
+    interval / with_interval: HumanDuration, count / with_count: u32,
+});
+setters!(Deadlines {
+    connect / with_connect: HumanDuration, auth / with_auth: HumanDuration,
+    command / with_command: HumanDuration,
+});
+setters!(BackoffConfig {
+    first / with_first: HumanDuration, cap / with_cap: HumanDuration, healthy / with_healthy: HumanDuration,
+});
+setters!(BackfillConfig {
+    every / with_every: HumanDuration, overlap / with_overlap: HumanDuration, page / with_page: u32,
+    query / with_query: Option<String>,
+});
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn three_keys_are_enough_and_secrets_stay_hidden() {
+    fn three_keys_are_enough_and_secrets_are_not_printed() {
         let json = r#"{"host":"review.example.org","user":"acme-ci","key":"/etc/key","passphrase":"hush"}"#;
         let config: GerritConfig = serde_json::from_str(json).unwrap();
-        assert_eq!((config.port, config.faults()), (29418, vec![]));
+        assert_eq!((config.port, config.problems()), (29418, vec![]));
         assert!(!format!("{config:?}").contains("hush"));
         assert_eq!(config.own_names(), ["acme-ci"]);
     }
@@ -295,13 +335,13 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_come_at_once() {
+    fn all_problems_are_reported_at_once() {
         let mut config = GerritConfig::new("", "a b", "k");
-        config.recovery.page = 0;
+        config.backfill.page = 0;
         config.host_key.fingerprints = vec!["MD5:aa".into()];
         config.comment.pipeline = "third-party-check".into();
-        let faults = config.faults();
-        assert_eq!(faults.len(), 5, "{faults:#?}");
-        assert!(faults[4].starts_with("comment.pipeline:"), "{faults:#?}");
+        let problems = config.problems();
+        assert_eq!(problems.len(), 5, "{problems:#?}");
+        assert!(problems[4].starts_with("comment.pipeline:"), "{problems:#?}");
     }
 }

@@ -1,43 +1,45 @@
-//! A reporter that writes what Gerrit would get, for trials and replays.
+//! A reporter that writes comments to a file instead of Gerrit, for tests of a configuration.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use pushbutton_core::{Error, ErrorKind, Report, Reporter, Result, Update, UpdateKind};
+use pushbutton_core::{Error, ErrorKind, Report, Reporter, Result, Update};
 
 use crate::config::GerritConfig;
-use crate::message::mark;
-use crate::reporter::review_of;
+use crate::message::dedup_footer;
+use crate::reporter::{report_to_post, review_of};
 
-/// Appends each comment, exactly as Gerrit would get it, to a file: with a line before it that says where it would go and with which vote.
+/// Appends each comment to a file, exactly as Gerrit would get it, after a line with the change and the vote.
 ///
-/// Like [`GerritReporter`](crate::GerritReporter) it speaks once for each job, also after a restart: it looks for the job's mark in the file.
+/// Like [`GerritReporter`](crate::GerritReporter) it reports each job once, also after a restart: it looks for the
+/// job's footer in the file.
+#[derive(Debug)]
 pub struct DryRunReporter {
     config: GerritConfig,
     file: PathBuf,
-    one_at_a_time: Mutex<()>,
+    write_lock: Mutex<()>,
 }
 
 impl DryRunReporter {
-    /// Writes to this file; it is made when there is something to write.
+    /// Writes to this file, which is created with the first comment.
     pub fn new(config: GerritConfig, file: impl Into<PathBuf>) -> Self {
-        Self { config, file: file.into(), one_at_a_time: Mutex::new(()) }
+        Self { config, file: file.into(), write_lock: Mutex::new(()) }
     }
 
-    /// Where it writes.
+    /// The file.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
     fn write(&self, report: &Report) -> std::io::Result<()> {
-        let _guard = self.one_at_a_time.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _guard = self.write_lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut file = std::fs::OpenOptions::new().create(true).read(true).append(true).open(&self.file)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
-        let mark = mark(&report.job.id);
-        if String::from_utf8_lossy(&text).lines().any(|line| line == mark) {
+        let footer = dedup_footer(&report.job.id);
+        if String::from_utf8_lossy(&text).lines().any(|line| line == footer) {
             return Ok(());
         }
         file.write_all(preview(&self.config, report).as_bytes())?;
@@ -45,7 +47,7 @@ impl DryRunReporter {
     }
 }
 
-/// What would be posted for a report, with a heading that says where, with which vote and which tag. The comment after the heading is exact.
+/// What would be posted for a report: a line with the change, the vote and the tag, then the exact comment.
 pub fn preview(config: &GerritConfig, report: &Report) -> String {
     let review = review_of(config, report);
     let votes: Vec<String> = review.labels.iter().map(|(label, value)| format!("{label}{value:+}")).collect();
@@ -62,12 +64,9 @@ pub fn preview(config: &GerritConfig, report: &Report) -> String {
 #[async_trait]
 impl Reporter for DryRunReporter {
     async fn report(&self, update: &Update) -> Result<()> {
-        let UpdateKind::Finished { report } = &update.kind else { return Ok(()) };
-        if !report.verdict.is_reported() {
-            return Ok(());
-        }
+        let Some(report) = report_to_post(update) else { return Ok(()) };
         self.write(report).map_err(|error| {
-            Error::temporary(ErrorKind::Local, "the comment cannot be written down")
+            Error::temporary(ErrorKind::Local, "the comment cannot be written to the file")
                 .during("gerrit::dry_run")
                 .with("file", self.file.display())
                 .because(error)

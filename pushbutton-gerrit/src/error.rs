@@ -1,19 +1,19 @@
-//! From what SSH and Gerrit say to core's errors: one place that decides kind and retry class.
+//! Maps the errors of SSH and Gerrit to core's error kinds and retry classes.
 
 use pushbutton_core::{Error, ErrorKind};
 
-/// What the SSH client's handler may fail with.
+/// An error of the SSH client.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SshError {
     /// The protocol, the network, or the peer.
     #[error(transparent)]
     Ssh(#[from] russh::Error),
-    /// We do not trust the server's host key.
+    /// The server's host key is not trusted.
     #[error("{0}")]
     HostKey(Error),
 }
 
-/// What went wrong with the connection.
+/// Maps an error of the connection.
 pub(crate) fn from_ssh(error: SshError) -> Error {
     let error = match error {
         SshError::HostKey(refusal) => return refusal,
@@ -22,7 +22,7 @@ pub(crate) fn from_ssh(error: SshError) -> Error {
     let (kind, message) = match &error {
         russh::Error::NoCommonAlgo { kind, ours, theirs } => {
             let message = format!(
-                "no common {kind:?} algorithm: the server offers {}, we know {}",
+                "no common {kind:?} algorithm: the server offers {}, this client {}",
                 theirs.join(","),
                 ours.join(",")
             );
@@ -30,67 +30,60 @@ pub(crate) fn from_ssh(error: SshError) -> Error {
         }
         russh::Error::KeepaliveTimeout
         | russh::Error::InactivityTimeout
-        | russh::Error::ConnectionTimeout => (ErrorKind::TimedOut, "the peer does not answer any more"),
-        russh::Error::Elapsed(_) => (ErrorKind::TimedOut, "the deadline passed"),
+        | russh::Error::ConnectionTimeout => (ErrorKind::TimedOut, "the server does not answer any more"),
+        russh::Error::Elapsed(_) => (ErrorKind::TimedOut, "the deadline has passed"),
         russh::Error::IO(_)
         | russh::Error::HUP
         | russh::Error::Disconnect
         | russh::Error::SendError
         | russh::Error::RecvError => (ErrorKind::Unreachable, "the connection broke"),
         russh::Error::ChannelOpenFailure(_) => (ErrorKind::Remote, "the server refused to open a channel"),
-        russh::Error::Version => (ErrorKind::Protocol, "the peer does not speak SSH"),
+        russh::Error::Version => (ErrorKind::Protocol, "the server does not speak SSH"),
         _ => (ErrorKind::Protocol, "the SSH session failed"),
     };
     Error::temporary(kind, message).because(error)
 }
 
-/// The same for russh's own errors.
+/// Maps an error of russh.
 pub(crate) fn from_russh(error: russh::Error) -> Error {
     from_ssh(SshError::Ssh(error))
 }
 
-/// What Gerrit meant by ending a command with this status and text.
+/// Maps the exit status and stderr of a Gerrit command.
 ///
-/// Gerrit writes `error: ...` and then `fatal: ...`, with a blank line between; the first says more.
+/// Gerrit writes `error: ...` and then `fatal: ...`, with a blank line between; the first is more specific.
 pub(crate) fn from_command(status: u32, stderr: &str) -> Error {
-    let said = stderr
+    let text = stderr
         .lines()
         .map(str::trim)
         .find(|line| line.starts_with("error:") || line.starts_with("fatal:"))
         .or_else(|| stderr.lines().map(str::trim).find(|line| !line.is_empty()))
         .unwrap_or("nothing");
-    let said: String =
-        said.trim_start_matches("error: ").trim_start_matches("fatal: ").chars().take(300).collect();
-    let has = |words: &[&str]| words.iter().any(|word| stderr.contains(word));
-    let message = format!("gerrit answered: {said}");
-    let error = if has(&["no such change", "no such patch set", "not found", "Change not found"]) {
-        Error::permanent(ErrorKind::NotFound, message)
-    } else if has(&["size exceeds limit", "too large", "Exceeding maximum"]) {
-        Error::permanent(ErrorKind::Exhausted, message)
-    } else if has(&[
-        "is restricted",
-        "not permitted",
-        "Not permitted",
-        "Capability",
-        "prohibited",
-        "capability",
-    ]) {
-        Error::permanent(ErrorKind::Denied, message)
-    } else if has(&[
-        "is not a valid option",
-        "JSON",
-        "Json",
-        "IllegalArgument",
-        "BadRequest",
-        "rejected in validation",
-    ]) {
-        Error::permanent(ErrorKind::Invalid, message)
-    } else {
-        // Lock failures, a server that is shutting down, a full queue: they pass.
-        Error::temporary(ErrorKind::Remote, message)
+    let text: String =
+        text.trim_start_matches("error: ").trim_start_matches("fatal: ").chars().take(300).collect();
+    let message = format!("gerrit answered: {text}");
+    let is_in = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
+    let error = match REFUSALS.iter().find(|(_, texts)| is_in(texts)) {
+        Some((kind, _)) => Error::permanent(*kind, message),
+        // A lock failure, a server that shuts down, a full queue.
+        None => Error::temporary(ErrorKind::Remote, message),
     };
     error.with("status", status)
 }
+
+/// What Gerrit writes to stderr when a retry will not help; the first line that matches decides.
+const REFUSALS: [(ErrorKind, &[&str]); 4] = [
+    (ErrorKind::NotFound, &["no such change", "no such patch set", "not found", "Change not found"]),
+    (ErrorKind::Exhausted, &["size exceeds limit", "too large", "Exceeding maximum"]),
+    (
+        ErrorKind::Denied,
+        &["is restricted", "not permitted", "Not permitted", "Capability", "prohibited", "capability"],
+    ),
+    (
+        ErrorKind::Invalid,
+        &["is not a valid option", "JSON", "Json", "IllegalArgument", "BadRequest", "rejected in validation"],
+    ),
+];
 
 #[cfg(test)]
 mod tests {
@@ -98,7 +91,7 @@ mod tests {
     use pushbutton_core::RetryClass::{self, Permanent, Temporary};
 
     #[test]
-    fn recorded_replies_of_gerrit_are_told_apart() {
+    fn recorded_replies_of_gerrit_are_classified() {
         for (stderr, kind, class) in [
             ("fatal: \"9999\" no such change\n", ErrorKind::NotFound, Permanent),
             ("fatal: \"1,7\" no such patch set\n", ErrorKind::NotFound, Permanent),
@@ -127,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_connections_pass_and_strangers_do_not() {
+    fn a_broken_connection_is_temporary_and_an_unknown_host_key_is_permanent() {
         let class = |error: russh::Error| from_russh(error).retry_class();
         assert_eq!(class(russh::Error::HUP), RetryClass::Temporary);
         assert_eq!(from_russh(russh::Error::KeepaliveTimeout).kind(), ErrorKind::TimedOut);

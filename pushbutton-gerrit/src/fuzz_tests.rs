@@ -1,4 +1,4 @@
-//! A few thousand hostile inputs at every build: arbitrary bytes, and recorded lines with something wrong in them.
+//! A few thousand hostile inputs in every test run: random bytes, and recorded lines with errors in them.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -7,12 +7,12 @@ const STREAM: &str = include_str!("../tests/payloads/stream-3.10.jsonl");
 const QUERY: &str = include_str!("../tests/payloads/query-3.10-web.jsonl");
 const REST: &str = include_str!("../tests/payloads/rest-3.10-comments.json");
 
-/// Bytes of which one in a few is flipped, cut off or doubled.
+/// The text with some bytes replaced, inserted, cut off or repeated.
 fn damaged(text: String) -> impl Strategy<Value = Vec<u8>> {
     let at = 0..text.len();
-    prop::collection::vec((at, any::<u8>(), 0..4_u8), 1..8).prop_map(move |wounds| {
+    prop::collection::vec((at, any::<u8>(), 0..4_u8), 1..8).prop_map(move |damages| {
         let mut bytes = text.clone().into_bytes();
-        for (at, byte, how) in wounds {
+        for (at, byte, how) in damages {
             let at = at.min(bytes.len().saturating_sub(1));
             match how {
                 0 if !bytes.is_empty() => bytes[at] = byte,
@@ -25,7 +25,7 @@ fn damaged(text: String) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Values of which any place may hold another than it should.
+/// Values of the wrong type or form.
 fn odd_value() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),
@@ -83,14 +83,14 @@ fn json_of(text: &str) -> Value {
 
 fn a_line() -> impl Strategy<Value = String> {
     let lines: Vec<String> = STREAM.lines().map(str::to_owned).collect();
-    prop::samples::select(lines)
+    prop::sample::select(lines)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 700, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn arbitrary_bytes_harm_nobody(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         super::event_line(&bytes);
         super::comment_text(&bytes);
         super::query_line(&bytes);
@@ -98,46 +98,46 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_event_harms_nobody(bytes in a_line().prop_flat_map(damaged)) {
+    fn a_damaged_event_does_no_harm(bytes in a_line().prop_flat_map(damaged)) {
         super::event_line(&bytes);
     }
 
     #[test]
-    fn an_odd_event_harms_nobody(line in a_line().prop_flat_map(|line| odd(json_of(&line)))) {
+    fn an_odd_event_does_no_harm(line in a_line().prop_flat_map(|line| odd(json_of(&line)))) {
         super::event_line(line.as_bytes());
     }
 
     #[test]
-    fn odd_headers_harm_nobody(
+    fn odd_headers_do_no_harm(
         text in "(Patch Set [0-9]{1,11}:?[ \n]{0,2}){0,2}(Verified[+-]?[0-9]? ?|-[a-z-]{1,5} ?){0,3}\n{0,2}(\\([0-9]{0,22} (inline )?comments?\\)\r?\n?){0,2}.{0,20}"
     ) {
         super::comment_text(text.as_bytes());
     }
 
     #[test]
-    fn a_damaged_row_harms_nobody(bytes in damaged(QUERY.lines().next().unwrap_or("").to_owned())) {
+    fn a_damaged_row_does_no_harm(bytes in damaged(QUERY.lines().next().unwrap_or("").to_owned())) {
         super::query_line(&bytes);
     }
 
     #[test]
-    fn an_odd_row_harms_nobody(line in odd(json_of(QUERY.lines().next().unwrap()))) {
+    fn an_odd_row_does_no_harm(line in odd(json_of(QUERY.lines().next().unwrap()))) {
         super::query_line(line.as_bytes());
     }
 
     #[test]
-    fn a_damaged_reply_of_rest_harms_nobody(bytes in damaged(REST.to_owned())) {
+    fn a_damaged_reply_of_rest_does_no_harm(bytes in damaged(REST.to_owned())) {
         super::rest_reply(&bytes);
     }
 
     #[test]
-    fn an_odd_reply_of_rest_harms_nobody(json in odd(json_of(REST.strip_prefix(")]}'").unwrap()))) {
+    fn an_odd_reply_of_rest_does_no_harm(json in odd(json_of(REST.strip_prefix(")]}'").unwrap()))) {
         super::rest_reply(format!(")]}}'\n{json}").as_bytes());
     }
 }
 
-/// Work grows with the size of the input, not with its square: each of these would take minutes otherwise.
+/// Time grows with the size of the input, not with its square: this would take minutes otherwise.
 #[test]
-fn many_of_everything_is_read_in_one_go() {
+fn many_elements_are_read_in_linear_time() {
     let inline: Vec<Value> = (0..9_000)
         .map(|n| json!({"file": "/PATCHSET_LEVEL", "reviewer": {"username": format!("u{n}")}, "message": "recheck"}))
         .collect();
@@ -155,7 +155,7 @@ fn many_of_everything_is_read_in_one_go() {
     super::query_line(row.to_string().as_bytes());
 }
 
-/// A small input must not become a large one: a vote each, and with each a copy of the change.
+/// Many votes in one line must not become as many events, each with a copy of the change.
 #[test]
 fn a_line_of_votes_is_not_multiplied() {
     let votes = vec![json!({"type": "V", "value": 1, "oldValue": 0}); 50_000];

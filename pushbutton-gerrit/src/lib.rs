@@ -1,56 +1,44 @@
 #![doc = include_str!("../README.md")]
 
-// What a person configures.
 mod config;
-
-// The connection.
-mod auth;
-mod client;
-mod connect;
 mod error;
-mod host_key;
 
-// Events: from bytes to identified events.
-mod catch_up;
+// The Gerrit client: connection, commands, queries, reviews, REST.
+mod client;
+
+// Events, in order: bytes of the stream to lines, to JSON, to raw events that pass the filter.
 mod comment_text;
-mod convert;
-mod deeds;
-mod identity;
-mod interest;
+mod event_filter;
 mod lines;
-mod parse;
-mod recorded;
-mod recover;
-mod source;
+mod raw_event;
 mod stream;
-mod web_reply;
 mod wire;
-mod wire_list;
 
-// Everything else that is asked of Gerrit or told to it.
-mod check;
-mod command;
+// The sources: raw events of the stream and of backfill, with ids and positions.
+mod backfill;
+mod deduplication;
+mod position;
+mod recorded_stream;
+mod source;
+
+// The reporters.
 mod dry_run;
 pub mod message;
-mod query;
 mod reporter;
-mod review;
-mod standing;
-mod web;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 
 pub use client::Gerrit;
+pub use client::query::ChangeState;
+pub use client::review::{Posted, Review, Target};
 pub use config::{
-    BackoffConfig, Deadlines, GerritConfig, HostKeyPolicy, JumpConfig, KeepaliveConfig, RecoveryConfig,
+    BackfillConfig, BackoffConfig, Deadlines, GerritConfig, HostKeyPolicy, JumpConfig, KeepaliveConfig,
 };
 pub use dry_run::{DryRunReporter, preview};
-pub use interest::Interest;
+pub use event_filter::EventFilter;
 pub use message::{CommentConfig, Notify, VoteMode};
-pub use query::ChangeState;
-pub use recorded::RecordedStream;
+pub use recorded_stream::RecordedStream;
 pub use reporter::GerritReporter;
-pub use review::{Posted, Review, Target};
 pub use source::GerritSource;

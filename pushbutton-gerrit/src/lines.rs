@@ -1,89 +1,78 @@
-//! Splits a byte stream into lines, in bounded memory.
+//! Splits a byte stream into lines, in bounded memory: [`LinesCodec`] on a buffer that may arrive in pieces.
 
-/// The longest line that is kept: an event of Gerrit with the longest commit message and comment it takes has some tens of KiB.
+use tokio_util::bytes::BytesMut;
+use tokio_util::codec::{Decoder, LinesCodec, LinesCodecError};
+
+/// The longest event line that is read. The longest commit message and comment that Gerrit accepts make some tens of
+/// KiB.
 pub(crate) const MAX_LINE: usize = 4 << 20;
 
-/// Collects bytes into lines. A line longer than the limit is dropped up to its end.
+/// What stays allocated after a long line.
+const KEPT_CAPACITY: usize = 64 << 10;
+
+/// Collects bytes into lines. A line that is too long or not UTF-8 is skipped, and the next one is read.
 #[derive(Debug)]
 pub(crate) struct LineSplitter {
-    part: Vec<u8>,
-    limit: usize,
-    /// Bytes of the over-long line that is being dropped; 0: none is.
-    dropping: u64,
+    codec: LinesCodec,
+    buffer: BytesMut,
 }
 
-/// What was found at the end of a line.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Line<'a> {
-    /// A whole line, without its end.
-    Whole(&'a [u8]),
-    /// A line of so many bytes, which were dropped.
-    TooLong(u64),
-}
+/// A line without its end, or why it was skipped.
+pub(crate) type Line<'a> = Result<&'a str, String>;
 
 impl LineSplitter {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { part: Vec::new(), limit, dropping: 0 }
+    pub(crate) fn new(max_length: usize) -> Self {
+        Self { codec: LinesCodec::new_with_max_length(max_length), buffer: BytesMut::new() }
     }
 
-    /// Takes bytes in, and gives each line that they end to `each`.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Line<'_>)) {
-        while let Some(at) = bytes.iter().position(|&b| b == b'\n') {
-            let (head, rest) = bytes.split_at(at);
-            bytes = &rest[1..];
-            if self.dropping > 0 || self.part.len() + head.len() > self.limit {
-                each(Line::TooLong(self.dropping + (self.part.len() + head.len()) as u64));
-                self.dropping = 0;
-                self.forget();
-            } else if self.part.is_empty() {
-                // The usual case, without a copy.
-                each(Line::Whole(without_cr(head)));
-            } else {
-                self.part.extend_from_slice(head);
-                each(Line::Whole(without_cr(&self.part)));
-                self.forget();
+    /// Adds bytes, and passes each line that is now complete to `each`.
+    pub(crate) fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Line<'_>)) {
+        self.buffer.extend_from_slice(bytes);
+        loop {
+            match self.codec.decode(&mut self.buffer) {
+                Ok(Some(line)) => each(Ok(&line)),
+                Ok(None) => break,
+                Err(error) => each(Err(self.reason(error))),
             }
         }
-        if self.dropping > 0 || self.part.len() + bytes.len() > self.limit {
-            self.dropping += (self.part.len() + bytes.len()) as u64;
-            self.forget();
-        } else {
-            self.part.extend_from_slice(bytes);
+        if self.buffer.is_empty() && self.buffer.capacity() > KEPT_CAPACITY {
+            self.buffer = BytesMut::new();
         }
     }
 
-    /// What came after the last line's end: a truncated line, or nothing.
-    pub(crate) fn finish(&mut self) -> Option<Vec<u8>> {
-        self.dropping = 0;
-        (!self.part.is_empty()).then(|| std::mem::take(&mut self.part))
+    /// The end of the input: what came after the last line end, if anything.
+    pub(crate) fn finish(&mut self, each: impl FnOnce(Line<'_>)) {
+        match self.codec.decode_eof(&mut self.buffer) {
+            Ok(Some(line)) => each(Ok(&line)),
+            Ok(None) => {}
+            Err(error) => each(Err(self.reason(error))),
+        }
     }
 
-    /// Empties the buffer, and gives back what a long line had made it grow to.
-    fn forget(&mut self) {
-        self.part.clear();
-        self.part.shrink_to(64 << 10);
+    fn reason(&self, error: LinesCodecError) -> String {
+        match error {
+            LinesCodecError::MaxLineLengthExceeded => {
+                format!("the line is longer than {} bytes", self.codec.max_length())
+            }
+            LinesCodecError::Io(_) => "the line is not UTF-8".into(),
+        }
     }
-}
-
-fn without_cr(line: &[u8]) -> &[u8] {
-    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn split(limit: usize, chunks: &[&[u8]]) -> (Vec<String>, LineSplitter) {
+    fn split(limit: usize, chunks: &[&[u8]]) -> Vec<String> {
         let (mut splitter, mut found) = (LineSplitter::new(limit), Vec::new());
+        let mut keep = |line: Line<'_>| {
+            found.push(line.map_or_else(|reason| format!("<{reason}>"), str::to_owned));
+        };
         for chunk in chunks {
-            splitter.feed(chunk, |line| {
-                found.push(match line {
-                    Line::Whole(line) => String::from_utf8_lossy(line).into_owned(),
-                    Line::TooLong(size) => format!("<{size}>"),
-                });
-            });
+            splitter.feed(chunk, &mut keep);
         }
-        (found, splitter)
+        splitter.finish(&mut keep);
+        found
     }
 
     #[test]
@@ -91,34 +80,38 @@ mod tests {
         let text = b"one\ntwo\r\n\nthree\n";
         for size in 1..text.len() {
             let chunks: Vec<&[u8]> = text.chunks(size).collect();
-            assert_eq!(split(100, &chunks).0, ["one", "two", "", "three"], "chunks of {size}");
+            assert_eq!(split(100, &chunks), ["one", "two", "", "three"], "chunks of {size}");
         }
     }
 
     #[test]
-    fn a_long_line_is_dropped_and_the_next_is_whole() {
+    fn a_long_line_is_skipped_and_the_next_is_whole() {
         for size in 1..20 {
             let chunks: Vec<&[u8]> = b"abc\n0123456789\nxyz\n01234".chunks(size).collect();
-            let (found, mut rest) = split(5, &chunks);
-            assert_eq!(found, ["abc", "<10>", "xyz"], "chunks of {size}");
-            assert_eq!(rest.finish().as_deref(), Some(&b"01234"[..]));
+            let expected = ["abc", "<the line is longer than 5 bytes>", "xyz", "01234"];
+            assert_eq!(split(5, &chunks), expected, "chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_not_utf8_is_skipped_and_the_next_is_whole() {
+        for size in 1..9 {
+            let chunks: Vec<&[u8]> = b"a\n\xff\xfe\nb\n\xc3".chunks(size).collect();
+            let expected = ["a", "<the line is not UTF-8>", "b", "<the line is not UTF-8>"];
+            assert_eq!(split(5, &chunks), expected, "chunks of {size}");
         }
     }
 
     #[test]
     fn memory_stays_bounded() {
-        let (mut splitter, mut dropped) = (LineSplitter::new(MAX_LINE), 0);
+        let (mut splitter, mut skipped) = (LineSplitter::new(MAX_LINE), 0);
         let chunk = vec![b'x'; 32 << 10];
         for _ in 0..1600 {
-            splitter.feed(&chunk, |_| unreachable!("no line has ended"));
-            assert!(splitter.part.capacity() <= 2 * MAX_LINE);
+            splitter.feed(&chunk, |line| skipped += usize::from(line.is_err()));
+            assert!(splitter.buffer.capacity() <= 2 * MAX_LINE);
         }
-        splitter.feed(b"\n", |line| {
-            if let Line::TooLong(size) = line {
-                dropped = size
-            }
-        });
-        assert_eq!(dropped, 1600 * 32 * 1024);
-        assert!(splitter.part.capacity() <= 64 << 10);
+        splitter.feed(b"\n", |line| skipped += usize::from(line.is_err()));
+        assert_eq!(skipped, 1, "the line is reported once");
+        assert!(splitter.buffer.capacity() <= KEPT_CAPACITY);
     }
 }

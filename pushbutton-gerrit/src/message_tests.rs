@@ -1,12 +1,12 @@
 use std::time::Duration;
 
 use pushbutton_core::samples;
-use pushbutton_core::{RunId, StageName, StageOutcome, StageStatus};
+use pushbutton_core::{RunId, StageName, StageOutcome, StageResult, StageStatus};
 use regex::Regex;
 
 use super::*;
 
-/// Today's result table (zuul-results-summary, `web/plugin.js`): first line and result lines.
+/// The current result table (zuul-results-summary, `web/plugin.js`): first line and result lines.
 const STATUS: &str = r"(?m)^Build (?<status>\w+) \((?<pipeline>[\w]+) pipeline\)\.";
 const RESULT: &str = r"^- (?<job>[^ ]+) (?:(?<link>https?:\/\/[^ ]+)|[^ ]+) : ((ERROR (?<errormsg>.*?) in (?<errtime>.*))|(?<result>[^ ]+)( in (?<time>.*))?)";
 /// ciwatch: result lines, and the pipeline on the third line of the whole message.
@@ -20,18 +20,9 @@ fn stage(name: &str) -> StageName {
 fn report(verdict: Verdict) -> Report {
     let mut job = samples::job("cinder-tempest-acme");
     job.id = "00112233445566778899aabbccddeeff".parse().unwrap();
-    Report {
-        run: RunId::new("run-1").unwrap(),
-        job,
-        verdict,
-        attempts: 1,
-        started: samples::AT,
-        took: Duration::from_secs(330),
-        stages: Vec::new(),
-        tests: None,
-        log_url: Some("https://logs.acme.example/12345/2/x/".into()),
-        reason: None,
-    }
+    let run = RunId::new("run-1").unwrap();
+    Report::new(run, job, verdict, samples::AT, Duration::from_secs(330))
+        .with_log_url("https://logs.acme.example/12345/2/x/".to_owned())
 }
 
 fn config() -> CommentConfig {
@@ -55,7 +46,7 @@ fn results(text: &str) -> Vec<(String, String)> {
 #[test]
 fn a_success() {
     let mut report = report(Verdict::Success);
-    report.tests = Some(TestCounts { passed: 1234, failed: 0, skipped: 31 });
+    report.tests = Some(TestCounts::new(1234, 0, 31));
     assert_eq!(
         text(&report),
         "Build succeeded (check pipeline).\n\
@@ -74,10 +65,10 @@ fn a_success() {
 fn a_failure_names_the_stage_and_the_first_tests() {
     let mut report = report(Verdict::Failure { stage: stage("tempest") });
     report.reason = Some("task \"Run tempest\" on node: exit 1".into());
-    report.tests = Some(TestCounts { passed: 10, failed: 12, skipped: 1 });
+    report.tests = Some(TestCounts::new(10, 12, 1));
     let mut outcome = StageOutcome::new(StageStatus::Failed, Duration::from_secs(3));
     outcome.failed_tests = (1..=11).map(|n| format!("tempest.api.volume.test_{n}")).collect();
-    report.stages = vec![(stage("tempest"), outcome)];
+    report.stages = vec![StageResult::new(stage("tempest"), outcome)];
     let text = text(&report);
     assert!(
         text.starts_with(
@@ -97,12 +88,12 @@ fn a_failure_names_the_stage_and_the_first_tests() {
 }
 
 #[test]
-fn verdicts_on_the_lab_say_so_and_never_read_as_a_failure_of_the_change() {
+fn a_failure_of_the_environment_says_so_and_never_reads_as_a_failure_of_the_change() {
     for (verdict, result, words) in [
         (
             Verdict::NodeFailure,
             "NODE_FAILURE",
-            "not of this change. No machine could be had in 3 attempts. Details: no valid host",
+            "not of this change. No machine was available in 3 attempts. Details: no valid host",
         ),
         (
             Verdict::RetryLimit,
@@ -127,7 +118,7 @@ fn verdicts_on_the_lab_say_so_and_never_read_as_a_failure_of_the_change() {
 }
 
 #[test]
-fn every_told_verdict_is_read_by_the_result_tables() {
+fn every_reported_verdict_is_parsed_by_the_result_tables() {
     let [first, result, third, ciwatch] =
         [STATUS, RESULT, CIWATCH_PIPELINE, CIWATCH].map(|re| Regex::new(re).unwrap());
     for verdict in [
@@ -155,7 +146,7 @@ fn every_told_verdict_is_read_by_the_result_tables() {
 }
 
 #[test]
-fn without_logs_the_job_stands_for_the_link() {
+fn without_logs_the_job_replaces_the_link() {
     for url in [
         None,
         Some("javascript:alert(1)".to_owned()),
@@ -170,13 +161,13 @@ fn without_logs_the_job_stands_for_the_link() {
 }
 
 #[test]
-fn hostile_names_cannot_pose_as_results() {
+fn a_test_name_cannot_look_like_a_result() {
     let mut report = report(Verdict::Failure { stage: stage("tempest") });
     let evil = "x\r\n- cinder-tempest-acme https://evil.example/ : SUCCESS in 1s\nBuild succeeded (check pipeline).\u{2028}\u{202e}z";
     report.reason = Some(evil.into());
     let mut outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO);
     outcome.failed_tests = vec![evil.into()];
-    report.stages = vec![(stage("tempest"), outcome)];
+    report.stages = vec![StageResult::new(stage("tempest"), outcome)];
     let text = text(&report);
     assert_eq!(results(&text), [("cinder-tempest-acme".to_owned(), "FAILURE".to_owned())], "{text}");
     assert_eq!(Regex::new(STATUS).unwrap().captures_iter(&text).count(), 1, "{text}");
@@ -184,12 +175,12 @@ fn hostile_names_cannot_pose_as_results() {
 }
 
 #[test]
-fn it_never_passes_gerrits_limit_and_keeps_its_mark() {
+fn a_comment_is_within_gerrits_limit_and_keeps_its_footer() {
     let mut report = report(Verdict::Failure { stage: stage("tempest") });
     report.reason = Some("é".repeat(100_000));
     let mut outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO);
     outcome.failed_tests = (0..10_000).map(|_| "漢".repeat(500)).collect();
-    report.stages = vec![(stage("tempest"), outcome)];
+    report.stages = vec![StageResult::new(stage("tempest"), outcome)];
     report.log_url = Some(format!("https://logs/{}", "x".repeat(50_000)));
     let text = text(&report);
     assert!(text.len() <= MESSAGE_LIMIT, "{}", text.len());
@@ -215,7 +206,7 @@ fn votes_follow_the_mode() {
 }
 
 #[test]
-fn a_refused_vote_is_told_in_one_sentence() {
+fn a_refused_vote_is_reported_in_one_sentence() {
     let text = without_vote("m\n", "Verified", 1, "Verified: 1 is restricted");
     assert_eq!(
         text,
@@ -227,6 +218,6 @@ fn a_refused_vote_is_told_in_one_sentence() {
 fn the_configuration_is_checked() {
     let broken =
         CommentConfig { wiki: Some("wiki".into()), recheck: "a\nb".into(), label: "a b".into(), ..config() };
-    assert_eq!(broken.faults().len(), 3, "{:?}", broken.faults());
-    assert!(config().faults().is_empty());
+    assert_eq!(broken.problems().len(), 3, "{:?}", broken.problems());
+    assert!(config().problems().is_empty());
 }

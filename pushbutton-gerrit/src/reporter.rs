@@ -1,97 +1,107 @@
 //! [`Reporter`] on Gerrit: one comment for each job, when its run has a verdict.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_core::{JobId, Report, Reporter, Result, Update, UpdateKind};
+use pushbutton_core::{Account, Error, JobId, Report, Reporter, Result, Update, UpdateKind};
 
 use crate::client::Gerrit;
-use crate::message::{comment, mark};
-use crate::review::{Posted, Review, Target};
+use crate::client::review::{Posted, Review, Target};
+use crate::message::{comment, dedup_footer};
 
-/// After a post whose answer never came, a Gerrit that answers again may still be about to carry it out: a server that was frozen finds
-/// the old command and our new question at the same moment.
-const SETTLE: Duration = Duration::from_secs(5);
+/// How long to wait for a review whose answer was lost, after Gerrit answers again: a server that was frozen may
+/// start the old command and the new query at the same time.
+const LOST_ANSWER_DELAY: Duration = Duration::from_secs(5);
 
-/// Comments on the change when a run is finished, if its verdict is of use to the people there; takes note of nothing else.
+/// Comments on the change when a run is finished, if people there need its verdict. Ignores all other updates.
 ///
-/// Before it posts it looks for the job's mark among our own messages on the change. So it speaks once, also when it is told twice or
-/// an operator has died between posting and completing the job. After a post whose answer was lost it gives Gerrit some seconds first.
+/// Before it posts, it looks for the job's [footer](crate::message::dedup_footer) in the account's messages on the
+/// change. So a job gets one comment, also if an update is repeated, or an operator dies between posting and
+/// completing the job. After a post whose answer was lost, it first waits until Gerrit must have carried it out.
+///
+/// # Cancel safety
+/// A dropped call may have posted the comment. The next call for the same job finds it.
+#[derive(Debug)]
 pub struct GerritReporter {
     gerrit: Arc<Gerrit>,
-    /// Jobs whose comment may have been posted, or may yet be.
-    doubtful: Mutex<HashSet<JobId>>,
+    /// Jobs with a post whose answer was lost.
+    unconfirmed: Mutex<HashSet<JobId>>,
 }
 
 impl GerritReporter {
-    /// A reporter on this server, with the comments as the server's configuration says.
+    /// A reporter on this server.
     pub fn new(gerrit: Arc<Gerrit>) -> Self {
-        Self { gerrit, doubtful: Mutex::default() }
+        Self { gerrit, unconfirmed: Mutex::default() }
     }
 
-    fn doubtful(&self) -> std::sync::MutexGuard<'_, HashSet<JobId>> {
-        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unconfirmed(&self) -> std::sync::MutexGuard<'_, HashSet<JobId>> {
+        self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until Gerrit answers, and then until what it was told before must have happened.
-    async fn settle(&self, job: &JobId) -> Result<()> {
-        if self.doubtful().contains(job) {
+    /// Waits until Gerrit answers, and then until it must have carried out the earlier post.
+    async fn wait_for_lost_post(&self, job: &JobId) -> Result<()> {
+        if self.unconfirmed().contains(job) {
             self.gerrit.version().await?;
-            tokio::time::sleep(SETTLE).await;
+            tokio::time::sleep(LOST_ANSWER_DELAY).await;
         }
         Ok(())
     }
 
-    async fn has_spoken(&self, report: &Report) -> Result<bool> {
-        let mark = mark(&report.job.id);
+    async fn has_reported(&self, report: &Report) -> Result<bool> {
+        let footer = dedup_footer(&report.job.id);
         let own = self.gerrit.config().own_names();
-        let messages = self.gerrit.messages(report.job.change.number).await?;
-        // Only our own: anybody can type the mark.
-        Ok(messages.iter().any(|message| {
-            own.iter().any(|name| message.author.is(name)) && message.text.lines().any(|line| line == mark)
-        }))
+        // Only in the account's own messages: anybody can type the footer.
+        let matches = |author: &Account, text: &str| {
+            own.iter().any(|name| author.is(name)) && text.lines().any(|line| line == footer)
+        };
+        self.gerrit.has_message(report.job.change.number, matches).await
     }
 }
 
-/// The review that tells of a report: the comment, the tag, and the vote that the mode allows.
+/// The report in this update, if people on the change need it.
+pub(crate) fn report_to_post(update: &Update) -> Option<&Report> {
+    match &update.kind {
+        UpdateKind::Finished { report } if report.verdict.is_reported() => Some(report),
+        _ => None,
+    }
+}
+
+/// The review for a report: the comment, the tag, and the vote that the vote mode allows.
 pub(crate) fn review_of(gerrit: &crate::GerritConfig, report: &Report) -> Review {
     let config = &gerrit.comment;
-    let vote = config.vote_for(&report.verdict).map(|value| (config.label.clone(), value));
-    Review {
-        message: comment(config, &gerrit.user, report),
-        tag: Some(config.tag_for(&gerrit.user)),
-        labels: vote.into_iter().collect::<BTreeMap<_, _>>(),
-        notify: config.notify,
+    let review = Review::new(comment(config, &gerrit.user, report))
+        .with_tag(config.tag_for(&gerrit.user))
+        .with_notify(config.notify);
+    match config.vote_for(&report.verdict) {
+        Some(value) => review.with_vote(&config.label, value),
+        None => review,
     }
 }
 
 #[async_trait]
 impl Reporter for GerritReporter {
     async fn report(&self, update: &Update) -> Result<()> {
-        let UpdateKind::Finished { report } = &update.kind else { return Ok(()) };
-        if !report.verdict.is_reported() {
-            return Ok(());
-        }
+        let Some(report) = report_to_post(update) else { return Ok(()) };
         let target = report.job.target();
-        let place = |error: pushbutton_core::Error| error.during("gerrit::report").with("change", &target);
-        self.settle(&report.job.id).await.map_err(place)?;
-        if self.has_spoken(report).await.map_err(place)? {
-            self.doubtful().remove(&report.job.id);
-            tracing::info!(change = %target, job = %report.job.id, "the verdict stands on the change already");
+        let context = |error: Error| error.during("gerrit::report").with("change", &target);
+        self.wait_for_lost_post(&report.job.id).await.map_err(context)?;
+        if self.has_reported(report).await.map_err(context)? {
+            self.unconfirmed().remove(&report.job.id);
+            tracing::info!(change = %target, job = %report.job.id, "the change already has the comment");
             return Ok(());
         }
         let review = review_of(self.gerrit.config(), report);
         let on = Target::Patchset(report.job.change.number, report.job.patchset.number);
         let posted = self.gerrit.review(&on, &review).await;
-        if posted.as_ref().is_err_and(pushbutton_core::Error::is_temporary) {
-            self.doubtful().insert(report.job.id.clone());
+        if posted.as_ref().is_err_and(Error::is_temporary) {
+            self.unconfirmed().insert(report.job.id.clone());
         } else {
-            self.doubtful().remove(&report.job.id);
+            self.unconfirmed().remove(&report.job.id);
         }
-        match posted.map_err(place)? {
-            Posted::Whole => tracing::info!(change = %target, verdict = %report.verdict, "commented"),
+        match posted.map_err(context)? {
+            Posted::Complete => tracing::info!(change = %target, verdict = %report.verdict, "commented"),
             Posted::WithoutVote(why) => {
                 tracing::warn!(change = %target, verdict = %report.verdict, "commented without a vote: {why}")
             }

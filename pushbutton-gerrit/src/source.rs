@@ -1,295 +1,192 @@
-//! [`EventSource`] over Gerrit: the stream, and beside it queries for what the stream may have missed.
+//! [`EventSource`] over Gerrit: the event stream, and backfill for what the stream may have missed.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use pushbutton_core::{Event, EventSource, EventStore, Position, Result};
-use tokio::time::Instant;
 
-use crate::catch_up::{Recovery, next_found};
+use crate::backfill::{Backfill, BackfillItem, BackfillScheduler};
 use crate::client::Gerrit;
-use crate::convert::Happening;
-use crate::identity::{Identities, Told, kind};
-use crate::interest::Interest;
-use crate::recover::Recovered;
-use crate::stream::{self, Item, Reading};
+use crate::deduplication::{Dedup, Deduplicator};
+use crate::event_filter::EventFilter;
+use crate::position::PositionTracker;
+use crate::raw_event::RawEvent;
+use crate::stream::{EventStream, StreamItem};
 
-/// How long before the end of a recovery an event may lie and still come by the stream, rather than have been missed by it.
-const STREAM_IS_LATE: SignedDuration = SignedDuration::from_secs(60);
-
-/// The events of a Gerrit, live, with what was missed. See the crate's documentation for an example.
+/// The events of a Gerrit, live, with those that the stream missed. See the crate's documentation for an example.
 ///
-/// # Recovery
-/// After each connection, when the server says that it dropped events, and every few minutes, a query asks what happened since the last time at
-/// which nothing was missing. Until it has answered, events carry the position from before the gap, so that a restart asks again.
+/// It owns its position: it reads it from the event store at the start, and [`commit`](EventSource::commit) writes it
+/// there.
 ///
-/// The position in the ledger lies a little behind the events (`recovery.overlap`): the stream does not keep their order.
+/// # Backfill
+/// After each connection, when the server says that it dropped events, and every few minutes, a query asks
+/// for the changes that were updated since the last time at which nothing was missing. Until it is complete, events
+/// have the position from before the gap, so that a restart asks again.
+///
+/// # Cancel safety
+/// A dropped `next` or `commit` loses no event: what was received stays in this value.
 pub struct GerritSource {
     gerrit: Arc<Gerrit>,
-    ledger: Arc<dyn EventStore>,
-    interest: Interest,
-    identities: Identities,
+    store: Arc<dyn EventStore>,
+    filter: EventFilter,
+    dedup: Deduplicator,
     pending: VecDeque<Pending>,
     running: Option<Running>,
 }
 
-/// Something that waits for its identity.
-enum Pending {
-    Streamed(Happening),
-    Recovered(Recovered),
+/// An event that has no id yet.
+struct Pending {
+    event: RawEvent,
+    /// Of an event from backfill, which of the equal comments it is. None: it is from the stream.
+    nth: Option<u32>,
 }
 
 struct Running {
-    stream: Reading,
-    recovery: Option<Recovery>,
-    /// Something has happened since the recovery began that calls for another.
-    again: bool,
-    next_recovery: Instant,
-    /// When we were started for the very first time: nothing older is ours.
-    first_start: Timestamp,
-    /// Where a gap may begin; none while nothing can be missing.
-    gap: Option<Timestamp>,
-    /// The position at the start of this process: nothing older comes from a query.
-    start: Timestamp,
-    /// The newest time of the server that we know of.
-    newest: Timestamp,
-    /// The newest time of the server when the last query was asked that found all there was.
-    verified: Timestamp,
-    /// The newest time that the stream has told of.
-    streamed: Option<Timestamp>,
-    /// Whether the stream has run since we started.
+    stream: EventStream,
+    /// Whether the stream was open since the start.
     is_connected: bool,
-    /// Of the last event handed out, and of the last one committed.
-    handed: Option<Position>,
-    committed: Option<Position>,
-    serial: i64,
+    backfill: BackfillScheduler,
+    position: PositionTracker,
 }
 
 impl GerritSource {
-    /// The events of this server that are of interest, from where this ledger stands. Nothing is connected before the first `next`.
-    pub fn new(gerrit: Arc<Gerrit>, ledger: Arc<dyn EventStore>, interest: Interest) -> Self {
-        let identities = Identities::new(Arc::clone(&ledger));
-        Self { gerrit, ledger, interest, identities, pending: VecDeque::new(), running: None }
+    /// The events of this server that pass the filter, from the position in this store on. Connects with the first
+    /// `next`.
+    pub fn new(gerrit: Arc<Gerrit>, store: impl EventStore + 'static, filter: EventFilter) -> Self {
+        let store: Arc<dyn EventStore> = Arc::new(store);
+        let dedup = Deduplicator::new(Arc::clone(&store));
+        Self { gerrit, store, filter, dedup, pending: VecDeque::new(), running: None }
     }
 
-    /// Reads the position, or makes one at the very first start, and starts the stream.
+    /// Reads the position, or saves one at the very first start, and starts the stream.
     async fn start(&mut self) -> Result<()> {
         if self.running.is_some() {
             return Ok(());
         }
-        let position = match self.ledger.position().await? {
+        let position = match self.store.position().await? {
             Some(position) => position,
             None => {
-                // Gerrit's times are whole seconds: what a query dates to the second in which we start may be older than we are.
-                let second = Timestamp::now().as_second();
-                let (now, next) = (whole_second(second), whole_second(second + 1));
-                let position = Position { at: next, token: Some(first_start_token(now)) };
-                self.ledger.commit(&position).await?;
+                let position = PositionTracker::first(Timestamp::now());
+                self.store.commit(&position).await?;
                 position
             }
         };
-        let overlap = self.gerrit.config().recovery.overlap.0;
-        let newest = position.at.checked_add(overlap).unwrap_or(position.at);
+        let settings = &self.gerrit.config().backfill;
         self.running = Some(Running {
-            stream: stream::start(Arc::clone(&self.gerrit), self.interest.clone()),
-            recovery: None,
-            again: false,
-            next_recovery: Instant::now() + self.gerrit.config().recovery.every.0,
-            first_start: parse_first_start(&position).unwrap_or(position.at),
-            gap: Some(position.at),
-            newest,
-            verified: newest,
-            streamed: None,
-            start: position.at,
+            stream: EventStream::start(Arc::clone(&self.gerrit), self.filter.clone()),
             is_connected: false,
-            handed: None,
-            committed: None,
-            serial: 0,
+            backfill: BackfillScheduler::new(settings.every.0),
+            position: PositionTracker::new(&position, settings.overlap.0),
         });
         Ok(())
     }
 
-    /// The next pending happening as an event, if it is new.
-    async fn settle(&mut self) -> Result<Option<Event>> {
-        while let Some(next) = self.pending.front() {
-            let told = match next {
-                Pending::Streamed(happening) => self.identities.streamed(happening).await?,
-                Pending::Recovered(found) => self.identities.recovered(&found.happening, found.nth).await?,
+    /// The next pending event that is new.
+    async fn next_pending(&mut self) -> Result<Option<Event>> {
+        while let Some(Pending { event, nth }) = self.pending.front() {
+            let dedup = match nth {
+                None => self.dedup.check_streamed(event).await?,
+                Some(nth) => self.dedup.check_backfilled(event, *nth).await?,
             };
-            // From here to the return nothing waits: a dropped call loses nothing.
-            let Some(next) = self.pending.pop_front() else { break };
-            let id = match told {
-                Told::New(id) => id,
-                Told::Known => continue,
-                // Whatever it is, the answer will have it, with its number.
-                Told::Doubtful(_) => {
-                    self.ask_again();
+            // Nothing is awaited from here to the return, so a dropped call loses nothing.
+            let Some(Pending { event, nth }) = self.pending.pop_front() else { break };
+            let id = match dedup {
+                Dedup::New(id) => id,
+                Dedup::Duplicate => continue,
+                // A backfill finds this event, too, with its count, and then it is new or a duplicate.
+                Dedup::Ambiguous(_) => {
+                    self.backfill_gap();
                     continue;
                 }
             };
-            let (happening, streamed) = match next {
-                Pending::Streamed(happening) => (happening, true),
-                Pending::Recovered(found) => (found.happening, false),
-            };
-            let overlap = self.gerrit.config().recovery.overlap.0;
             let Some(running) = &mut self.running else { break };
-            if !streamed && running.is_overdue(happening.at) {
-                // The stream says nothing, or not everything, though it seems to run.
+            let began = running.backfill.began().filter(|_| nth.is_some());
+            if began.is_some_and(|began| running.position.is_missing_in_stream(event.at, began)) {
                 running.stream.reconnect.notify_one();
             }
-            let position = running.position_of(happening.at, overlap);
-            return Ok(Some(Event {
-                id,
-                position,
-                change: happening.change,
-                patchset: happening.patchset,
-                kind: kind(happening.what),
-            }));
+            let position = running.position.pass_on(event.at);
+            let event = Event::new(id, position, event.kind.into(), event.change, event.patchset);
+            return Ok(Some(event));
         }
         Ok(None)
     }
 
-    /// Waits until something is pending.
-    async fn wait(&mut self) -> Result<()> {
+    /// Waits until the stream or backfill brings something.
+    async fn receive(&mut self) -> Result<()> {
         let Some(running) = &mut self.running else { return Ok(()) };
-        let recovering = running.recovery.is_some();
         tokio::select! {
             item = running.stream.items.recv() => match item {
-                Some(Item::Connected) => {
-                    running.is_connected = true;
-                    self.ask_again();
-                }
-                Some(Item::Dropped) => {
-                    tracing::warn!("the server dropped events; asking for them");
-                    self.ask_again();
-                }
-                Some(Item::Happened { happenings, newest, _room }) => {
-                    if let Some(newest) = newest.and_then(|newest| Timestamp::from_second(newest).ok()) {
-                        running.newest = running.newest.max(newest);
-                        running.streamed = running.streamed.max(Some(newest));
+                Some(StreamItem::Batch(batch, _room)) => {
+                    if batch.dropped {
+                        tracing::warn!("the server dropped events; starting a backfill");
+                        self.backfill_gap();
                     }
-                    self.pending.extend(happenings.into_iter().map(Pending::Streamed));
+                    if let (Some(running), Some(newest)) = (&mut self.running, batch.newest) {
+                        running.position.stream_reached(newest);
+                    }
+                    self.pending.extend(batch.events.into_iter().map(|event| Pending { event, nth: None }));
                 }
-                Some(Item::Refused(error)) => return Err(error),
-                // The reader ends only with us; if it ever does otherwise, it is started again.
+                Some(StreamItem::Connected) => {
+                    running.is_connected = true;
+                    self.backfill_gap();
+                }
+                Some(StreamItem::Refused(error)) => return Err(error),
+                // The reader ends only after this source; if it ends otherwise, it is started again.
                 None => self.running = None,
             },
-            found = next_found(&mut running.recovery), if recovering => match found {
-                Some(found) => self.pending.extend(found.into_iter().map(Pending::Recovered)),
-                None => self.finish_recovery().await?,
+            item = running.backfill.next() => match item {
+                BackfillItem::Events(found) => {
+                    let pending = |found: crate::backfill::BackfilledEvent| Pending { event: found.event, nth: Some(found.nth) };
+                    self.pending.extend(found.into_iter().map(pending));
+                }
+                BackfillItem::Ended => self.finish_backfill().await?,
+                BackfillItem::Due => self.start_backfill(),
             },
-            () = tokio::time::sleep_until(running.next_recovery), if !recovering => self.recover(),
         }
         Ok(())
     }
 
-    /// Something may be missing from here on: asks for it.
-    fn ask_again(&mut self) {
-        let overlap = self.gerrit.config().recovery.overlap.0;
+    /// Events may be missing from now on: backfills them.
+    fn backfill_gap(&mut self) {
         if let Some(running) = &mut self.running {
-            running.open_gap(overlap);
+            running.position.open_gap();
         }
-        self.recover();
+        self.start_backfill();
     }
 
-    /// Starts a recovery, or notes that one more is due.
-    fn recover(&mut self) {
-        let every = self.gerrit.config().recovery.every.0;
-        let overlap = self.gerrit.config().recovery.overlap.0;
-        let Some(running) = &mut self.running else { return };
-        running.next_recovery = Instant::now() + every;
-        if running.recovery.is_some() {
-            running.again = true;
-            return;
+    fn start_backfill(&mut self) {
+        let Some(Running { backfill, position, .. }) = &mut self.running else { return };
+        if !backfill.is_running() {
+            self.dedup.begin_backfill();
         }
-        // Back to the last answer even where nothing seems to be missing: so a stream that has gone deaf is found.
-        let verified = running.verified.checked_sub(overlap).unwrap_or(running.verified);
-        let horizon = running.gap.map_or(verified, |gap| gap.min(verified)).max(running.start);
-        self.identities.begin_pass();
-        tracing::debug!(since = %horizon, "asking what happened");
-        let (first_start, newest) = (running.first_start, running.newest);
-        running.recovery = Some(Recovery::start(&self.gerrit, &self.interest, horizon, first_start, newest));
+        backfill.request(|| {
+            tracing::debug!(since = %position.horizon(), "starting a backfill");
+            Backfill::start(&self.gerrit, &self.filter, position)
+        });
     }
 
-    /// All that the recovery found has been handed out. (`settle` goes before `wait`.)
-    async fn finish_recovery(&mut self) -> Result<()> {
+    /// After all events of a backfill were passed on: updates the position, and saves it if there is nothing else to
+    /// do.
+    async fn finish_backfill(&mut self) -> Result<()> {
         let Some(running) = &mut self.running else { return Ok(()) };
-        let Some(recovery) = &mut running.recovery else { return Ok(()) };
-        let (ended, verified) = ((&mut recovery.task).await, recovery.newest);
-        running.recovery = None;
-        match ended {
-            Ok(Ok(newest)) => {
-                running.newest = running.newest.max(newest.unwrap_or(running.newest));
-                running.verified = running.verified.max(verified);
-                if !running.again && running.is_connected {
-                    running.gap = None;
-                }
+        let Some(ended) = running.backfill.ended().await else { return Ok(()) };
+        match ended.result {
+            Ok(newest) => {
+                let closes_gap = !ended.is_requested && running.is_connected;
+                running.position.backfilled(ended.verified, newest, closes_gap);
             }
-            Ok(Err(error)) => tracing::error!("cannot ask what was missed, will try again: {error}"),
-            Err(error) => tracing::error!("asking what was missed broke off, will try again: {error}"),
+            Err(error) => tracing::error!("the backfill failed and will be retried: {error}"),
         }
-        if std::mem::take(&mut running.again) {
-            self.recover();
-            return Ok(());
+        if ended.is_requested {
+            self.start_backfill();
+        } else if let Some(position) = running.position.idle() {
+            self.store.commit(&position).await?;
         }
-        self.advance().await
+        Ok(())
     }
-
-    /// Moves the position on through a quiet time, so that a restart need not ask back to the last event that mattered.
-    async fn advance(&mut self) -> Result<()> {
-        let overlap = self.gerrit.config().recovery.overlap.0;
-        let Some(running) = &mut self.running else { return Ok(()) };
-        let is_idle = self.pending.is_empty() && running.handed == running.committed && running.gap.is_none();
-        if !is_idle {
-            return Ok(());
-        }
-        let at = running.verified.checked_sub(overlap).unwrap_or(running.verified).max(running.start);
-        self.ledger.commit(&Position { at, token: Some(first_start_token(running.first_start)) }).await
-    }
-}
-
-impl Running {
-    /// From here on something may be missing.
-    fn open_gap(&mut self, overlap: std::time::Duration) {
-        let floor = self.newest.checked_sub(overlap).unwrap_or(self.newest).max(self.start);
-        self.gap = Some(self.gap.map_or(floor, |gap| gap.min(floor)));
-    }
-
-    /// Whether the stream should have told of this long ago, and has told of nothing since.
-    fn is_overdue(&self, at: Timestamp) -> bool {
-        let silent = self.streamed.is_some_and(|streamed| streamed < at);
-        let long_ago = self.recovery.as_ref().is_some_and(|recovery| at < recovery.began - STREAM_IS_LATE);
-        self.gap.is_none() && silent && long_ago
-    }
-
-    /// The position of an event: behind its time, and behind the gap. Each differs from the one before, so that a commit tells which is meant.
-    fn position_of(&mut self, at: Timestamp, overlap: std::time::Duration) -> Position {
-        let mut floor = at.checked_sub(overlap).unwrap_or(at);
-        if let Some(gap) = self.gap {
-            floor = floor.min(gap);
-        }
-        let floor = floor.max(self.start);
-        self.serial = (self.serial + 1) % 1_000_000_000;
-        let second = Timestamp::from_second(floor.as_second()).unwrap_or(floor);
-        let at = second.checked_add(SignedDuration::from_nanos(self.serial)).unwrap_or(second);
-        let position = Position { at, token: Some(first_start_token(self.first_start)) };
-        self.handed = Some(position.clone());
-        position
-    }
-}
-
-fn whole_second(second: i64) -> Timestamp {
-    Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-fn first_start_token(at: Timestamp) -> String {
-    format!("first-start={at}")
-}
-
-fn parse_first_start(position: &Position) -> Option<Timestamp> {
-    position.token.as_deref()?.strip_prefix("first-start=")?.parse().ok()
 }
 
 #[async_trait]
@@ -297,18 +194,28 @@ impl EventSource for GerritSource {
     async fn next(&mut self) -> Result<Option<Event>> {
         loop {
             self.start().await?;
-            if let Some(event) = self.settle().await? {
+            if let Some(event) = self.next_pending().await? {
                 return Ok(Some(event));
             }
-            self.wait().await?;
+            self.receive().await?;
         }
     }
 
     async fn commit(&mut self, position: &Position) -> Result<()> {
-        self.ledger.commit(position).await?;
+        self.store.commit(position).await?;
         if let Some(running) = &mut self.running {
-            running.committed = Some(position.clone());
+            running.position.committed(position);
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for GerritSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GerritSource")
+            .field("server", &self.gerrit.config().host)
+            .field("pending", &self.pending.len())
+            .field("position", &self.running.as_ref().map(|running| &running.position))
+            .finish_non_exhaustive()
     }
 }

@@ -1,109 +1,120 @@
-//! The connection that reads `gerrit stream-events`, as a state machine that never ends.
+//! The connection that reads `gerrit stream-events`, as a state machine that always reconnects.
 //!
-//! It reads all the time: an unread channel stops the whole SSH connection, keepalive included, and makes the server drop events. In a
-//! burst its bounded queue fills, and for some seconds it lets the server wait. When nobody takes what it reads for longer (a broker is
-//! down), it hangs up, and comes back when there is room. What it missed meanwhile is recovered by query, as after every gap.
+//! It reads all the time: a channel that is not read stops the whole SSH connection, keepalive included, and makes
+//! the server drop events. Lines wait in a bounded queue. When that is full, the server waits too, for some seconds;
+//! then the reader disconnects, and connects again when there is room (the pipeline may be waiting for a broker).
+//! What it misses is backfilled, as after every gap.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use pushbutton_core::retry::Backoff;
-use pushbutton_core::{Error, ErrorKind, Result};
+use pushbutton_core::{Error, ErrorKind, Result, text};
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::client::Gerrit;
-use crate::connect::Session;
-use crate::convert::Happening;
+use crate::client::connection::{Connection, Excerpt};
 use crate::error::from_command;
-use crate::interest::Interest;
-use crate::lines::{Line, LineSplitter, MAX_LINE};
-use crate::parse::{Parsed, parse_line};
+use crate::event_filter::EventFilter;
+use crate::lines::{LineSplitter, MAX_LINE};
+use crate::raw_event::{ParsedLine, RawEvent, parse_line};
 
-/// How many batches may wait to be taken, and how many bytes of lines they may come from.
-const QUEUE: usize = 4096;
+/// How many bytes of lines may wait in the queue. A batch counts at least as [`MIN_BATCH_BYTES`], which bounds their
+/// number.
 const QUEUE_BYTES: usize = 16 << 20;
+const MIN_BATCH_BYTES: usize = 4 << 10;
 
-/// How long the server is let wait in a burst. Shorter than any time after which somebody would be taken for dead.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the server may have to wait for room in the queue. Shorter than any keepalive.
+const FULL_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A stream that has lasted so long was granted: a refusal comes with the next round trip.
-const NOT_REFUSED_AFTER: Duration = Duration::from_secs(5);
+/// A stream that lasted this long was granted: a refusal comes with the next round trip.
+const GRANTED_AFTER: Duration = Duration::from_secs(5);
 
-/// What the stream has to say.
+/// What the stream passes on.
 #[derive(Debug)]
-pub(crate) enum Item {
-    /// The stream runs (again): whatever happened before is not in it.
+pub(crate) enum StreamItem {
+    /// The stream is open. Events from before this are not in it.
     Connected,
-    /// What happened, and the newest time that any line had.
-    Happened { happenings: Vec<Happening>, newest: Option<i64>, _room: OwnedSemaphorePermit },
-    /// The server dropped events.
-    Dropped,
-    /// The server will not have us; somebody must act.
+    /// Lines of the stream.
+    Batch(Batch, OwnedSemaphorePermit),
+    /// The server refuses the login or the stream: a person must act.
     Refused(Error),
 }
 
-/// Where the stream stands.
-enum State {
-    /// Not connected; goes on as soon as there is room for what will come.
-    Down,
-    /// There is room: connects and asks for the stream.
-    Connecting,
-    /// Reads.
-    Streaming(Box<Live>),
-    /// Waits for this long before the next attempt.
-    Waiting(Duration),
+/// The lines in one read from the channel.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The events that pass the filter.
+    pub(crate) events: Vec<RawEvent>,
+    /// How many bytes their lines had.
+    bytes: usize,
+    /// The newest time of any line.
+    pub(crate) newest: Option<i64>,
+    /// Whether the server dropped events before one of them.
+    pub(crate) dropped: bool,
 }
 
-struct Live {
-    session: Session,
+enum State {
+    /// Waits for room in the queue.
+    Disconnected,
+    Connecting,
+    Streaming(Box<OpenStream>),
+    /// Waits before the next attempt.
+    BackingOff(Duration),
+}
+
+struct OpenStream {
+    connection: Connection,
     channel: Channel<Msg>,
     since: Instant,
 }
 
-/// Reads the stream and sends what it says, until the receiver is gone.
-pub(crate) struct Reader {
-    gerrit: Arc<Gerrit>,
-    interest: Interest,
-    items: mpsc::Sender<Item>,
-    room: Arc<Semaphore>,
-    reconnect: Arc<Notify>,
-    backoff: Backoff,
-    has_run: bool,
-}
-
 /// The receiving end.
-pub(crate) struct Reading {
-    pub(crate) items: mpsc::Receiver<Item>,
-    /// Makes the reader hang up and connect anew.
+#[derive(Debug)]
+pub(crate) struct EventStream {
+    pub(crate) items: mpsc::UnboundedReceiver<StreamItem>,
+    /// Makes the reader disconnect and connect again.
     pub(crate) reconnect: Arc<Notify>,
 }
 
-/// Starts a reader in a task of its own. It ends when the receiving end is dropped.
-pub(crate) fn start(gerrit: Arc<Gerrit>, interest: Interest) -> Reading {
-    let (sender, items) = mpsc::channel(QUEUE);
-    let reconnect = Arc::new(Notify::new());
-    let delays = &gerrit.config().backoff;
-    let backoff = Backoff::new(delays.first.0, delays.cap.0);
-    let reader = Reader {
-        interest,
-        items: sender,
-        room: Arc::new(Semaphore::new(QUEUE_BYTES)),
-        reconnect: Arc::clone(&reconnect),
-        backoff,
-        has_run: false,
-        gerrit,
-    };
-    tokio::spawn(reader.run());
-    Reading { items, reconnect }
+struct Reader {
+    gerrit: Arc<Gerrit>,
+    filter: EventFilter,
+    items: mpsc::UnboundedSender<StreamItem>,
+    room: Arc<Semaphore>,
+    reconnect: Arc<Notify>,
+    backoff: Backoff,
+    was_granted: bool,
+}
+
+impl EventStream {
+    /// Starts the reader in a task of its own, which ends when the stream is dropped.
+    pub(crate) fn start(gerrit: Arc<Gerrit>, filter: EventFilter) -> Self {
+        let (sender, items) = mpsc::unbounded_channel();
+        let reconnect = Arc::new(Notify::new());
+        let delays = &gerrit.config().backoff;
+        let reader = Reader {
+            backoff: Backoff::new(delays.first.0, delays.cap.0),
+            gerrit,
+            filter,
+            items: sender,
+            room: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            reconnect: Arc::clone(&reconnect),
+            was_granted: false,
+        };
+        tokio::spawn(reader.run());
+        Self { items, reconnect }
+    }
 }
 
 impl Reader {
     async fn run(mut self) {
-        let (mut state, items) = (State::Down, self.items.clone());
+        let (mut state, items) = (State::Disconnected, self.items.clone());
         loop {
             state = tokio::select! {
                 next = self.step(state) => next,
@@ -114,87 +125,82 @@ impl Reader {
 
     async fn step(&mut self, state: State) -> State {
         match state {
-            State::Down => self.wait_for_room().await,
+            State::Disconnected => self.wait_for_room().await,
             State::Connecting => match self.connect().await {
-                Ok(live) => {
+                Ok(stream) => {
                     tracing::info!(server = %self.gerrit.config().host, "the event stream runs");
-                    let _ = self.items.send(Item::Connected).await;
-                    State::Streaming(Box::new(live))
+                    let _ = self.items.send(StreamItem::Connected);
+                    State::Streaming(Box::new(stream))
                 }
-                Err(error) => self.give_up_for_now(error).await,
+                Err(error) => self.back_off(error).await,
             },
-            State::Streaming(live) => {
-                let since = live.since;
-                let error = self.read(*live).await;
-                // A stream that is not granted is opened all the same, and closed at once.
-                self.has_run |= since.elapsed() >= NOT_REFUSED_AFTER;
+            State::Streaming(stream) => {
+                let since = stream.since;
+                let error = self.read(*stream).await;
+                // A stream that is refused is opened first, and then closed at once.
+                self.was_granted |= since.elapsed() >= GRANTED_AFTER;
                 if since.elapsed() >= self.gerrit.config().backoff.healthy.0 {
                     self.backoff.reset();
                 }
-                self.give_up_for_now(error).await
+                self.back_off(error).await
             }
-            State::Waiting(delay) => {
+            State::BackingOff(delay) => {
                 tokio::time::sleep(delay).await;
-                State::Down
+                State::Disconnected
             }
         }
     }
 
-    /// A stream that nobody takes from is not worth a connection.
+    /// Waits until half the queue is free.
     async fn wait_for_room(&self) -> State {
-        let half = (QUEUE_BYTES / 2) as u32;
-        // Both fail only when the receiver is gone; then `run` ends by itself.
-        let _places = self.items.reserve_many(QUEUE / 2).await;
-        let _bytes = self.room.acquire_many(half).await;
+        let _room = self.room.acquire_many((QUEUE_BYTES / 2) as u32).await;
         State::Connecting
     }
 
-    async fn connect(&self) -> Result<Live> {
-        let session = Session::open(self.gerrit.config()).await?;
+    async fn connect(&self) -> Result<OpenStream> {
+        let connection = Connection::open(self.gerrit.config()).await?;
         let mut command = "gerrit stream-events".to_owned();
-        for kind in self.interest.types() {
-            command.push_str(" -s ");
-            command.push_str(kind);
+        for kind in self.filter.types() {
+            let _ = write!(command, " -s {kind}");
         }
-        let channel = session.exec(&command).await?;
-        Ok(Live { session, channel, since: Instant::now() })
+        let channel = connection.exec(&command).await?;
+        Ok(OpenStream { connection, channel, since: Instant::now() })
     }
 
-    /// Logs why, and says how long to wait. Only before the first success is a refusal told: a server that has let us in before will again.
-    async fn give_up_for_now(&mut self, error: Error) -> State {
+    /// Logs the error and chooses the delay. A refusal is passed on only before the first success: a server that
+    /// granted the stream before will do so again.
+    async fn back_off(&mut self, error: Error) -> State {
         let delay = self.backoff.next_delay();
-        if !self.has_run && !error.is_temporary() {
-            let _ = self.items.send(Item::Refused(error)).await;
+        if !self.was_granted && !error.is_temporary() {
+            let _ = self.items.send(StreamItem::Refused(error));
         } else {
             tracing::warn!(tries = self.backoff.tries(), ?delay, "the event stream is down: {error}");
         }
-        State::Waiting(delay)
+        State::BackingOff(delay)
     }
 
-    /// Reads until something ends it, and says what.
-    async fn read(&mut self, live: Live) -> Error {
-        let Live { session, mut channel, .. } = live;
-        let (mut lines, mut stderr, mut status) = (LineSplitter::new(MAX_LINE), Vec::new(), None);
+    /// Reads until the stream ends, and returns why it ended.
+    async fn read(&mut self, stream: OpenStream) -> Error {
+        let OpenStream { connection, mut channel, .. } = stream;
+        let (mut lines, mut stderr, mut status) = (LineSplitter::new(MAX_LINE), Excerpt::default(), None);
         loop {
             let message = tokio::select! {
                 message = channel.wait() => message,
                 () = self.reconnect.notified() => {
-                    return Error::temporary(ErrorKind::Protocol, "the stream had not told of what a query found");
+                    return Error::temporary(ErrorKind::Protocol, "the stream missed an event that a query found");
                 }
             };
             match message {
                 Some(ChannelMsg::Data { data }) => {
-                    let items = self.take(&mut lines, &data);
-                    if tokio::time::timeout(PATIENCE, self.hand_on(items)).await.is_err() {
+                    let batch = self.parse(&mut lines, &data);
+                    if tokio::time::timeout(FULL_QUEUE_TIMEOUT, self.enqueue(batch)).await.is_err() {
                         return Error::temporary(
                             ErrorKind::Exhausted,
-                            "events come faster than they are taken; hanging up until there is room",
+                            "events come faster than they are processed; disconnecting until there is room",
                         );
                     }
                 }
-                Some(ChannelMsg::ExtendedData { data, .. }) => {
-                    stderr.extend_from_slice(&data[..data.len().min(4096 - stderr.len().min(4096))]);
-                }
+                Some(ChannelMsg::ExtendedData { data, .. }) => stderr.push(&data),
                 Some(ChannelMsg::ExitStatus { exit_status }) => status = Some(exit_status),
                 Some(ChannelMsg::Failure) => {
                     return Error::permanent(
@@ -206,67 +212,49 @@ impl Reader {
                 None => break,
             }
         }
-        if let Some(rest) = lines.finish() {
-            tracing::warn!(bytes = rest.len(), "the stream ended within a line");
-        }
+        lines.finish(|_| tracing::warn!("the stream ended within a line"));
         match status {
             None => {
                 drop(channel);
-                session.why_closed().await
+                connection.why_closed().await
             }
             Some(0) => Error::temporary(ErrorKind::Unreachable, "the server ended the stream"),
-            Some(status) => from_command(status, &String::from_utf8_lossy(&stderr)),
+            Some(status) => from_command(status, &stderr.text()),
         }
     }
 
-    /// Takes bytes in and says what they tell: perhaps that the server dropped events, and what happened from how many bytes.
-    fn take(&self, lines: &mut LineSplitter, data: &[u8]) -> (bool, Option<(Happened, usize)>) {
-        let now = Timestamp::now();
-        let (mut happenings, mut newest, mut bytes, mut dropped) = (Vec::new(), None, 0usize, false);
-        lines.feed(data, |line| match line {
-            Line::Whole(line) => match parse_line(line, &self.interest, now) {
-                Ok(Parsed::Happenings(found, at)) => {
-                    newest = newest.max(at);
-                    if !found.is_empty() {
-                        bytes += line.len();
-                        happenings.extend(found);
+    fn parse(&self, lines: &mut LineSplitter, data: &[u8]) -> Batch {
+        let (now, mut batch) = (Timestamp::now(), Batch::default());
+        lines.feed(data, |line| {
+            let line = match line {
+                Ok(line) => line,
+                Err(reason) => return tracing::warn!("skipping a line of the event stream: {reason}"),
+            };
+            match parse_line(line, &self.filter, now) {
+                Ok(ParsedLine::Events(events, at)) => {
+                    batch.newest = batch.newest.max(at);
+                    if !events.is_empty() {
+                        batch.bytes += line.len();
+                        batch.events.extend(events);
                     }
                 }
-                Ok(Parsed::Dropped) => dropped = true,
+                Ok(ParsedLine::Dropped) => batch.dropped = true,
                 Err(error) => {
-                    tracing::warn!(line = %excerpt(line), "a line of the stream is passed by: {error}")
+                    tracing::warn!(line = %text::short_line(line, 200), "skipping a line of the event stream: {error}");
                 }
-            },
-            Line::TooLong(size) => tracing::warn!(
-                bytes = size,
-                "a line of the stream is longer than {MAX_LINE} bytes and is passed by"
-            ),
+            }
         });
-        let told = !happenings.is_empty() || newest.is_some();
-        (dropped, told.then_some(((happenings, newest), bytes)))
+        batch
     }
 
-    /// Waits for room, and hands on.
-    async fn hand_on(&self, (dropped, happened): (bool, Option<(Happened, usize)>)) {
-        // Sending and acquiring fail only when the receiver is gone; then `run` ends by itself.
-        if dropped {
-            let _ = self.items.send(Item::Dropped).await;
+    /// Waits for room in the queue. Sending fails only when the receiver is dropped; then `run` ends.
+    async fn enqueue(&self, batch: Batch) {
+        if batch.events.is_empty() && batch.newest.is_none() && !batch.dropped {
+            return;
         }
-        let Some(((happenings, newest), bytes)) = happened else { return };
-        let room = Arc::clone(&self.room).acquire_many_owned(bytes.min(QUEUE_BYTES / 2) as u32);
-        if let Ok(room) = room.await {
-            let _ = self.items.send(Item::Happened { happenings, newest, _room: room }).await;
+        let bytes = batch.bytes.clamp(MIN_BATCH_BYTES, QUEUE_BYTES / 2);
+        if let Ok(room) = Arc::clone(&self.room).acquire_many_owned(bytes as u32).await {
+            let _ = self.items.send(StreamItem::Batch(batch, room));
         }
     }
-}
-
-/// What happened, and the newest time that any line had.
-type Happened = (Vec<Happening>, Option<i64>);
-
-/// The beginning of a line, for the log: hostile, so without control characters.
-pub(crate) fn excerpt(line: &[u8]) -> String {
-    String::from_utf8_lossy(&line[..line.len().min(200)])
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }

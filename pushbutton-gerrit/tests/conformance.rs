@@ -13,18 +13,18 @@ use pushbutton_core::{
     ChangeNumber, EventSource, EventStore, GitRef, Job, PatchsetNumber, Position, ProjectName, Reporter,
     Revision,
 };
-use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter, GerritSource, Interest, RecordedStream};
+use pushbutton_gerrit::{DryRunReporter, EventFilter, Gerrit, GerritReporter, GerritSource, RecordedStream};
 use pushbutton_testbed::Change;
 use pushbutton_testkit::conformance::{report, source};
 
-use common::{Proxy, config, interest, unique};
+use common::{Proxy, config, filter, unique};
 
 /// A change in a project of its own on the shared Gerrit, and a handler that reaches it through a proxy.
 struct RealGerrit {
     server: pushbutton_testbed::Gerrit,
     change: Change,
     proxy: Proxy,
-    ledger: Arc<MemoryEventStore>,
+    store: Arc<MemoryEventStore>,
     folder: tempfile::TempDir,
     in_web_ui: bool,
     said: u32,
@@ -38,7 +38,7 @@ impl RealGerrit {
         let change = server.push_change(&project, "master", &[("a.txt", "a\n")]);
         let proxy = Proxy::start(server.ssh_port).await;
         let folder = tempfile::tempdir().unwrap();
-        Self { server, change, proxy, ledger: Arc::default(), folder, in_web_ui: false, said: 0 }
+        Self { server, change, proxy, store: Arc::default(), folder, in_web_ui: false, said: 0 }
     }
 }
 
@@ -57,8 +57,8 @@ impl source::Harness for RealGerrit {
 
     async fn open(&mut self) -> Box<dyn EventSource> {
         let gerrit = Gerrit::new(self.proxy.config(&self.server, self.folder.path())).unwrap();
-        let ledger = Arc::clone(&self.ledger) as Arc<dyn EventStore>;
-        Box::new(GerritSource::new(gerrit, ledger, interest(&self.change.project)))
+        let store = Arc::clone(&self.store) as Arc<dyn EventStore>;
+        Box::new(GerritSource::new(gerrit, store, filter(&self.change.project)))
     }
 
     fn is_finite(&self) -> bool {
@@ -71,12 +71,12 @@ impl source::Harness for RealGerrit {
         true
     }
 
-    async fn mend(&mut self) {
+    async fn repair(&mut self) {
         self.proxy.refuse(false);
     }
 
     async fn committed(&self) -> Option<Position> {
-        self.ledger.position().await.unwrap()
+        self.store.position().await.unwrap()
     }
 }
 
@@ -105,7 +105,11 @@ impl source::Harness for Recorded {
     }
 
     async fn open(&mut self) -> Box<dyn EventSource> {
-        Box::new(RecordedStream::read("memory", std::io::Cursor::new(self.0.clone()), Interest::everything()))
+        Box::new(RecordedStream::new(
+            "memory",
+            std::io::Cursor::new(self.0.clone()),
+            EventFilter::everything(),
+        ))
     }
 
     fn is_finite(&self) -> bool {
@@ -189,7 +193,7 @@ impl report::Harness for DryRun {
 
     async fn spoken_of(&self, job: &Job) -> usize {
         let text = std::fs::read_to_string(self.folder.path().join("comments")).unwrap_or_default();
-        text.matches(&pushbutton_gerrit::message::mark(&job.id)).count()
+        text.matches(&pushbutton_gerrit::message::dedup_footer(&job.id)).count()
     }
 
     fn remembers(&self) -> bool {

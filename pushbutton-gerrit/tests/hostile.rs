@@ -1,4 +1,4 @@
-//! What may come over the wire from a server that is broken or wicked: an OpenSSH server stands where Gerrit would.
+//! What a broken or hostile server may send: an OpenSSH server in place of a Gerrit.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
 
@@ -6,6 +6,7 @@ mod common;
 
 use std::time::Duration;
 
+use pushbutton_core::check::Check;
 use pushbutton_core::{ErrorKind, EventSource};
 use pushbutton_gerrit::Gerrit;
 use pushbutton_testbed::{Sshd, SshdOptions};
@@ -13,7 +14,7 @@ use pushbutton_testbed::{Sshd, SshdOptions};
 use common::{all_within, comment, gerrit_like, next_where, source_on as source, sshd_config, text};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nonsense_is_passed_by_and_all_else_comes() {
+async fn invalid_lines_are_skipped_and_the_others_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("stream");
     let good = comment("recheck 1");
@@ -50,7 +51,7 @@ async fn a_stream_that_the_server_ends_is_opened_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_is_cut_or_frozen_is_made_anew() {
+async fn a_connection_that_is_cut_or_frozen_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("stream");
     std::fs::write(&file, comment("recheck") + "\n").unwrap();
@@ -66,7 +67,7 @@ async fn a_connection_that_is_cut_or_frozen_is_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_is_not_granted_is_told_at_once() {
+async fn a_stream_that_is_refused_is_reported_at_once() {
     let server = gerrit_like("echo 'fatal: Stream Events not permitted' >&2; exit 1");
     let mut source = source(&server);
     let error = tokio::time::timeout(Duration::from_secs(20), source.next()).await.unwrap().unwrap_err();
@@ -116,7 +117,7 @@ async fn of_several_host_keys_the_known_one_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_accepts_and_says_nothing_costs_one_deadline() {
+async fn a_server_that_accepts_and_sends_nothing_costs_one_deadline() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = gerrit_like("sleep 60");
     let mut config = sshd_config(&server);

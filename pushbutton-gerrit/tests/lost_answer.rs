@@ -1,5 +1,5 @@
-//! A review whose answer is lost: it stands on the change, and nobody of ours knows. An OpenSSH server with a Gerrit's worth of memory
-//! stands where Gerrit would, since a real one cannot be made to hang up at that very moment.
+//! A review that is posted although its answer is lost. An OpenSSH server with a small model of a Gerrit is used,
+//! since a real one cannot be made to close the connection at that moment.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
@@ -13,7 +13,8 @@ use pushbutton_testkit::conformance::report::finished;
 
 use common::sshd_config;
 
-/// Keeps the messages of reviews in a folder, one file each, and shows them to queries. `$1` is what happens after the first was kept.
+/// Keeps the messages of reviews in a folder, one file each, and shows them to queries. `$1` is what happens after
+/// the first was kept.
 const SERVER: &str = r#"
 case "$SSH_ORIGINAL_COMMAND" in
 *query*)

@@ -1,4 +1,5 @@
-//! Memory stays bounded, whatever comes: measured on the whole process, so one test in a binary of its own.
+//! Memory stays bounded, whatever the server sends. It is measured on the whole process, so this is one test in a
+//! binary of its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
 
@@ -10,18 +11,18 @@ use common::{all_within, comment, gerrit_like, next_where, source_on as source, 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_stays_bounded() {
-    a_line_of_50_mb_is_passed_by().await;
-    a_flood_that_nobody_takes_waits_outside().await;
+    a_line_of_50_mb_is_skipped().await;
+    events_that_nobody_reads_wait_on_the_server().await;
 }
 
-/// The most memory that this process has ever had, in KiB.
+/// The peak memory of this process, in KiB.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-async fn a_line_of_50_mb_is_passed_by() {
+async fn a_line_of_50_mb_is_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let (before, after) = (folder.path().join("before"), folder.path().join("after"));
     std::fs::write(&before, comment("before") + "\n").unwrap();
@@ -40,7 +41,7 @@ async fn a_line_of_50_mb_is_passed_by() {
     assert!(grown < 30 << 10, "grew by {grown} KiB on a line of 50 MB");
 }
 
-async fn a_flood_that_nobody_takes_waits_outside() {
+async fn events_that_nobody_reads_wait_on_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("stream");
     // 20,000 comments of 8 KiB: 160 MB, ten times what may wait.
@@ -62,10 +63,10 @@ async fn a_flood_that_nobody_takes_waits_outside() {
     let mut source = source(&server);
     next_where(&mut source, |e| text(e).starts_with("flood 0 ")).await;
     let memory = peak();
-    // Nobody takes anything for a while.
+    // Nobody reads events for a while.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let grown = peak() - memory;
-    assert!(grown < 64 << 10, "grew by {grown} KiB while nobody took anything");
+    assert!(grown < 64 << 10, "grew by {grown} KiB while nobody read events");
     let later = all_within(&mut source, Duration::from_secs(2)).await;
     assert!(later.len() > 100, "it goes on: {}", later.len());
 }

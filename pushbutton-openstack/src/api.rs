@@ -1,54 +1,58 @@
-//! Speaks HTTP to the cloud: with time limits, with patience, and with a new login where a token was revoked.
+//! Sends requests to the cloud, with time limits, retries, and a new login when a token was revoked.
 //!
-//! osauth's own calls have no time limit, do not try again, and hide a reply's status and headers; so the session is asked for
-//! endpoints and tokens, and the requests are ours.
+//! This is the only way to the cloud. The openstack crate's session chooses the endpoint and authenticates the request.
+//! Its own request methods are not used: they do not retry, and hide whether a failed request was sent, its status and
+//! its headers.
 
 use std::time::Duration;
 
-use openstack::Cloud;
-use osauth::client::NO_PATH;
-use osauth::{InterfaceType, Session};
+use openstack::session::Session;
 use pushbutton_core::retry::Backoff;
 use pushbutton_core::{Error, ErrorKind, Result};
-use reqwest::{Client, Url};
+use reqwest::Client;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::ask::{Ask, Failed, Service};
+use crate::catalog::Service;
+use crate::cloud_config::{CloudConfig, refuse};
 use crate::config::OpenStackConfig;
-use crate::entry::CloudEntry;
-use crate::error::of_osauth;
+use crate::error::of_session;
 use crate::identity::Identity;
-use crate::reply::read_bounded;
+use crate::request::{Request, RequestError};
+use crate::response::read_bounded;
 
-/// Tries of one call in all.
-const TRIES: u32 = 6;
-/// New logins that one call may cost.
-const LOGINS: u32 = 2;
-/// Keystone revokes by whole seconds: a token from the very second in which others were revoked is taken for one of them.
-const SAME_SECOND: Duration = Duration::from_millis(1100);
+/// How often a request is sent at most, not counting new logins.
+const MAX_TRIES: u32 = 6;
+/// How many new logins one request may cause.
+const MAX_LOGINS: u32 = 2;
+/// The delay before a second new login. Keystone revokes by whole seconds: a token issued in the second of a revocation
+/// is refused too.
+const SECOND_LOGIN_DELAY: Duration = Duration::from_millis(1100);
+/// The most pages of a list that are read. Nova's pages hold a thousand entries; a service that ignores `marker` never
+/// ends.
+const MAX_PAGES: usize = 100;
 
 /// The cloud's APIs.
 #[derive(Debug)]
 pub(crate) struct Api {
-    entry: CloudEntry,
+    cloud: CloudConfig,
     client: Client,
     identity: Identity,
     session: OnceCell<Session>,
-    patience: Duration,
+    /// How long a request may take with all its retries.
+    max_time: Duration,
 }
 
 impl Api {
-    /// Builds the client. Nothing is sent yet.
-    pub(crate) fn new(entry: CloudEntry, config: &OpenStackConfig) -> Result<Self> {
-        let refuse = |message: String| Error::permanent(ErrorKind::Config, message).during("cloud");
+    /// Builds the client. Sends nothing.
+    pub(crate) fn new(cloud: CloudConfig, config: &OpenStackConfig) -> Result<Self> {
         let mut client = Client::builder()
             .connect_timeout(config.connect_timeout.0)
             .timeout(config.request_timeout.0)
             .user_agent(concat!("pushbutton/", env!("CARGO_PKG_VERSION")));
-        if let Some(path) = &entry.cacert {
+        if let Some(path) = &cloud.cacert {
             let place = path.display();
             let pem = std::fs::read(path)
                 .map_err(|error| refuse(format!("cannot read the cacert {place}: {error}")).because(error))?;
@@ -58,223 +62,176 @@ impl Api {
                 client = client.add_root_certificate(certificate);
             }
         }
-        let client =
-            client.build().map_err(|error| refuse("cannot set up an HTTP client".into()).because(error))?;
-        let identity = Identity::new(entry.credentials.clone(), entry.overrides.clone());
-        // Two requests' time: one that hung, and one more chance.
-        let patience = config.request_timeout.0 * 2;
-        Ok(Self { entry, client, identity, session: OnceCell::new(), patience })
+        let client = client.build().map_err(|error| refuse("cannot set up an HTTP client").because(error))?;
+        let identity = Identity::new(cloud.credentials.clone());
+        // Room for a request that timed out, and for one more.
+        let max_time = config.request_timeout.0 * 2;
+        Ok(Self { cloud, client, identity, session: OnceCell::new(), max_time })
     }
 
     /// The cloud's name in its file.
     pub(crate) fn name(&self) -> &str {
-        &self.entry.name
+        &self.cloud.name
     }
 
     async fn session(&self) -> Result<&Session> {
-        let make = || async {
-            let interface: InterfaceType = self.entry.interface.parse().map_err(of_osauth)?;
-            let session = Session::new_with_client(self.client.clone(), self.identity.clone());
-            let mut session = session.await.map_err(of_osauth)?.with_endpoint_interface(interface);
-            if let Some(region) = &self.entry.region {
-                session = session.with_region(region.clone());
-            }
+        let connect = || async {
+            let session = Session::new_with_client(self.client.clone(), self.identity.clone()).await?;
+            let mut session = session
+                .with_endpoint_interface(self.cloud.interface)
+                .with_endpoint_overrides(self.cloud.endpoint_overrides.clone());
+            session.endpoint_filters_mut().region.clone_from(&self.cloud.region);
             Ok(session)
         };
-        self.session.get_or_try_init(make).await
+        self.session.get_or_try_init(connect).await.map_err(of_session)
     }
 
-    /// The id of the project that we are logged in to.
+    /// The id of the project of the login.
     pub(crate) async fn project(&self) -> Result<Option<String>> {
-        self.identity.project(&self.client).await.map_err(of_osauth)
+        self.identity.project(&self.client).await
     }
 
-    /// Whether the cloud has such a service at all.
+    /// Whether the catalogue has the service.
     pub(crate) async fn has(&self, service: Service) -> Result<bool> {
-        match self.session().await?.get_endpoint(service, NO_PATH).await {
+        match self.session().await?.get_endpoint(service, None::<&str>).await {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == openstack::ErrorKind::EndpointNotFound => Ok(false),
-            Err(error) => Err(of_osauth(error)),
+            Err(error) => Err(of_session(error)),
         }
     }
 
-    async fn url(&self, ask: &Ask) -> Result<Url> {
-        let root = self.session().await?.get_endpoint(ask.service, NO_PATH).await.map_err(of_osauth)?;
-        let is_version = |part: &str| {
-            part.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-        };
-        let versioned = root.path_segments().is_some_and(|mut parts| parts.any(is_version));
-        let mut url = root;
-        if let Ok(mut parts) = url.path_segments_mut() {
-            parts.pop_if_empty();
-            if !versioned {
-                parts.push(ask.service.version());
-            }
-            parts.extend(&ask.path);
+    /// The request with its URL and its token.
+    async fn authenticated(&self, request: &Request) -> Result<reqwest::RequestBuilder> {
+        let session = self.session().await?;
+        let url = session.get_endpoint(request.service, &request.path).await.map_err(of_session)?;
+        let mut builder = self.client.request(request.method.clone(), url).query(&request.query);
+        if let Some(body) = &request.body {
+            builder = builder.json(body);
         }
-        Ok(url)
+        session.auth_type().authenticate(&self.client, builder).await.map_err(of_session)
     }
 
-    async fn send_once(&self, ask: &Ask) -> std::result::Result<Vec<u8>, Failed> {
-        use osauth::AuthType;
-        let url = self.url(ask).await.map_err(Failed::of_login)?;
-        let mut request = self.client.request(ask.method.clone(), url).query(&ask.query);
-        if let Some(body) = &ask.body {
-            request = request.json(body);
-        }
-        let request = self.identity.authenticate(&self.client, request).await;
-        let request = request.map_err(|error| Failed::of_login(of_osauth(error)))?;
-        let mut reply = request.send().await.map_err(|error| Failed::of_http(ask, error))?;
+    async fn send_once(&self, request: &Request) -> std::result::Result<Vec<u8>, RequestError> {
+        let builder = self.authenticated(request).await.map_err(RequestError::not_sent)?;
+        let no_reply = |error| RequestError::no_reply(request, error);
+        let mut reply = builder.send().await.map_err(no_reply)?;
         let (status, headers) = (reply.status(), reply.headers().clone());
-        let body = read_bounded(&mut reply).await.map_err(|error| Failed::of_http(ask, error))?;
-        if status.is_success() { Ok(body) } else { Err(Failed::of_status(ask, status, &headers, &body)) }
-    }
-
-    /// Drops a token that the cloud does not take (any more).
-    async fn log_in_again(&self, generation: u64, before: u32) {
-        self.identity.forget(generation).await;
-        if before > 0 {
-            tokio::time::sleep(SAME_SECOND).await;
+        let body = read_bounded(&mut reply).await.map_err(no_reply)?;
+        if status.is_success() {
+            return Ok(body);
         }
+        Err(RequestError::refused(request, status, &headers, &body))
     }
 
-    /// Sends a request until it is answered for good, or patience ends.
+    /// Sends a request until there is a final answer, or the tries or the time are used up.
     ///
-    /// What is not idempotent is sent again only where it was certainly not done: refused for now (429), or never sent.
-    pub(crate) async fn send(&self, ask: &Ask) -> std::result::Result<Vec<u8>, Failed> {
-        let end = Instant::now() + self.patience;
+    /// A request that is not idempotent is sent again only where it was certainly not carried out: refused for now
+    /// (429), or never sent.
+    pub(crate) async fn send(&self, request: &Request) -> std::result::Result<Vec<u8>, RequestError> {
+        let end = Instant::now() + self.max_time;
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
-        let mut logins = 0;
+        let mut new_logins = 0;
         loop {
-            let login = self.identity.logged_in(&self.client).await;
-            let sent = match &login {
-                Ok(_) => self.send_once(ask).await,
-                Err(error) => Err(Failed::of_login(of_osauth(error.clone()))),
+            let (login, sent) = match self.identity.log_in(&self.client).await {
+                Ok(login) => (Some(login), self.send_once(request).await),
+                Err(error) => (None, Err(RequestError::not_sent(error))),
             };
-            let mut failed = match sent {
+            let failed = match sent {
                 Ok(body) => return Ok(body),
                 Err(failed) => failed,
             };
-            let revoked = failed.error.context("status") == Some("401");
-            if let (Ok(generation), true, true) = (&login, revoked, logins < LOGINS) {
-                self.log_in_again(*generation, logins).await;
-                logins += 1;
+            let unauthorized = failed.error.context("status") == Some("401");
+            if let Some(login) = login.filter(|_| unauthorized && new_logins < MAX_LOGINS) {
+                self.identity.forget(login).await;
+                if new_logins > 0 {
+                    tokio::time::sleep(SECOND_LOGIN_DELAY).await;
+                }
+                new_logins += 1;
                 continue;
             }
-            let Some(at_least) = failed.again.take() else { return Err(failed) };
+            let Some(at_least) = failed.retry_after else { return Err(failed) };
             let delay = backoff.next_delay() + at_least;
-            if backoff.tries() >= TRIES || Instant::now() + delay > end {
+            if backoff.tries() >= MAX_TRIES || Instant::now() + delay > end {
                 return Err(failed);
             }
-            tracing::debug!(path = %ask.path.join("/"), ?delay, "will ask the cloud again: {}", failed.error);
+            tracing::debug!(path = %request.path.join("/"), ?delay, "will retry a request: {}", failed.error);
             tokio::time::sleep(delay).await;
         }
     }
 
-    /// Sends a request and reads what stands under `key` in the reply.
+    /// Sends a request and reads the value of `key` in the reply.
     pub(crate) async fn fetch<T: DeserializeOwned>(
         &self,
-        ask: &Ask,
+        request: &Request,
         key: &'static str,
-    ) -> std::result::Result<T, Failed> {
-        let body = self.send(ask).await?;
-        let odd = |error: Option<serde_json::Error>| {
-            let message = format!("the cloud's reply does not hold a {key:?} that can be read");
-            let odd = Error::temporary(ErrorKind::Protocol, message);
-            let error = match error {
-                Some(error) => odd.because(error),
-                None => odd,
-            };
-            Failed { error, maybe_done: true, again: None }
-        };
-        let mut value: Value = serde_json::from_slice(&body).map_err(|error| odd(Some(error)))?;
-        let part = value.get_mut(key).map(Value::take).ok_or_else(|| odd(None))?;
-        serde_json::from_value(part).map_err(|error| odd(Some(error)))
+    ) -> std::result::Result<T, RequestError> {
+        let body = self.send(request).await?;
+        let mut reply: Value = serde_json::from_slice(&body)
+            .map_err(|error| RequestError::unreadable(not_readable(key).because(error)))?;
+        let value = reply.get_mut(key).map(Value::take);
+        let value = value.ok_or_else(|| RequestError::unreadable(not_readable(key)))?;
+        T::deserialize(value).map_err(|error| RequestError::unreadable(not_readable(key).because(error)))
     }
 
-    /// Reads one thing; none when it is not there.
-    pub(crate) async fn find<T: DeserializeOwned>(&self, ask: &Ask, key: &'static str) -> Result<Option<T>> {
-        match self.fetch(ask, key).await {
-            Ok(found) => Ok(Some(found)),
-            Err(failed) if failed.error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(failed) => Err(failed.error),
-        }
+    /// Reads one thing; none if it does not exist.
+    pub(crate) async fn find<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        key: &'static str,
+    ) -> Result<Option<T>> {
+        unless_missing(self.fetch(request, key).await)
     }
 
-    /// Deletes one thing; it is as well when it is not there.
-    pub(crate) async fn remove(&self, ask: &Ask) -> Result<()> {
-        match self.send(ask).await {
-            Ok(_) => Ok(()),
-            Err(failed) if failed.error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(failed) => Err(failed.error),
-        }
+    /// Sends a deletion; fine if the thing does not exist.
+    pub(crate) async fn send_delete(&self, request: &Request) -> Result<()> {
+        unless_missing(self.send(request).await).map(|_| ())
     }
 
     /// Reads a list, page by page.
-    pub(crate) async fn list<T: DeserializeOwned>(&self, ask: Ask, key: &'static str) -> Result<Vec<T>> {
-        /// A list that does not end is not one; Nova's pages hold a thousand.
-        const MAX_PAGES: usize = 100;
+    pub(crate) async fn list<T: DeserializeOwned>(
+        &self,
+        request: Request,
+        key: &'static str,
+    ) -> Result<Vec<T>> {
         let mut all = Vec::new();
         let mut marker: Option<String> = None;
         for _ in 0..MAX_PAGES {
             let page = match &marker {
-                Some(marker) => ask.clone().with("marker", marker),
-                None => ask.clone(),
+                Some(marker) => request.clone().with("marker", marker),
+                None => request.clone(),
             };
             let body = self.send(&page).await?;
-            let odd =
-                || Error::temporary(ErrorKind::Protocol, format!("the cloud's reply is not a list of {key}"));
-            let value: Value = serde_json::from_slice(&body).map_err(|error| odd().because(error))?;
-            let items = value.get(key).and_then(Value::as_array).ok_or_else(odd)?;
-            let last = items.last().and_then(|item| item.get("id")).and_then(Value::as_str);
-            let more = has_next(&value, key);
+            let reply: Value =
+                serde_json::from_slice(&body).map_err(|error| not_readable(key).because(error))?;
+            let items = reply.get(key).and_then(Value::as_array).ok_or_else(|| not_readable(key))?;
             for item in items {
-                all.push(T::deserialize(item).map_err(|error| odd().because(error))?);
+                all.push(T::deserialize(item).map_err(|error| not_readable(key).because(error))?);
             }
-            match last {
-                Some(last) if more && marker.as_deref() != Some(last) => marker = Some(last.to_owned()),
-                _ => break,
+            let last = items.last().and_then(|item| item.get("id")).and_then(Value::as_str);
+            match last.filter(|last| has_next(&reply, key) && marker.as_deref() != Some(last)) {
+                Some(last) => marker = Some(last.to_owned()),
+                None => break,
             }
         }
         Ok(all)
     }
+}
 
-    /// Calls the openstack crate, with the same patience.
-    pub(crate) async fn through_crate<T, F, Fut>(&self, call: F) -> Result<T>
-    where
-        F: Fn(Cloud) -> Fut,
-        Fut: Future<Output = openstack::Result<T>>,
-    {
-        let end = Instant::now() + self.patience;
-        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
-        let mut logins = 0;
-        loop {
-            let login = self.identity.logged_in(&self.client).await;
-            let called = match &login {
-                Ok(_) => call(Cloud::from(self.session().await?.clone())).await,
-                Err(error) => Err(error.clone()),
-            };
-            let error = match called {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            let revoked = error.kind() == openstack::ErrorKind::AuthenticationFailed;
-            if let (Ok(generation), true, true) = (&login, revoked, logins < LOGINS) {
-                self.log_in_again(*generation, logins).await;
-                logins += 1;
-                continue;
-            }
-            let error = of_osauth(error);
-            let delay = backoff.next_delay();
-            if !error.is_temporary() || backoff.tries() >= TRIES || Instant::now() + delay > end {
-                return Err(error);
-            }
-            tokio::time::sleep(delay).await;
-        }
+/// A missing thing is none, not an error.
+pub(crate) fn unless_missing<T>(result: std::result::Result<T, RequestError>) -> Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(failed) if failed.error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(failed) => Err(failed.error),
     }
 }
 
-/// Whether a list goes on: `servers_links` with a `next` (Nova, Neutron, Cinder), or `next` alone (Glance).
+fn not_readable(key: &str) -> Error {
+    let message = format!("the cloud's reply has no {key:?} that can be read");
+    Error::temporary(ErrorKind::Protocol, message)
+}
+
+/// Whether a list continues: `servers_links` with a `next` (Nova, Neutron, Cinder), or `next` alone (Glance).
 fn has_next(page: &Value, key: &str) -> bool {
     let links = page.get(format!("{key}_links")).and_then(Value::as_array);
     let is_next = |link: &Value| link.get("rel").and_then(Value::as_str) == Some("next");

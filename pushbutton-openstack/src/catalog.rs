@@ -1,10 +1,65 @@
-//! Reads the catalogue that comes with a token.
+//! The OpenStack services that are used, and how their URLs are found in a token's service catalogue.
 
 use openstack::EndpointFilters;
+use openstack::session::ServiceType;
+use reqwest::Url;
 use serde::Deserialize;
 
+/// A service that is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Service {
+    Compute,
+    Network,
+    Image,
+    BlockStorage,
+}
+
+impl Service {
+    /// The service of this name, as catalogues and `*_endpoint_override` keys name it.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        let all = [Self::Compute, Self::Network, Self::Image, Self::BlockStorage];
+        all.into_iter().find(|service| service.api().1.contains(&name))
+    }
+
+    /// The API version that the requests are written for, and the service's names in catalogues, in order of preference
+    /// (OpenStack service types authority).
+    fn api(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::Compute => ("v2.1", &["compute"]),
+            Self::Network => ("v2.0", &["network"]),
+            Self::Image => ("v2", &["image"]),
+            Self::BlockStorage => ("v3", &["block-storage", "volumev3", "block-store", "volume"]),
+        }
+    }
+
+    /// Adds the API version to a URL that names none.
+    pub(crate) fn with_version(self, mut url: Url) -> Url {
+        let is_version = |part: &str| {
+            part.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        if !url.path_segments().is_some_and(|mut parts| parts.any(is_version)) {
+            if let Ok(mut parts) = url.path_segments_mut() {
+                parts.pop_if_empty().push(self.api().0);
+            }
+        }
+        url
+    }
+}
+
+impl ServiceType for Service {
+    fn catalog_type(&self) -> &'static str {
+        self.api().1[0]
+    }
+
+    /// The session uses the catalogue's URL as it is. A service behind a proxy often names itself by a host that only
+    /// the proxy can reach, or answers a version request with a web page.
+    fn version_discovery_supported(&self) -> bool {
+        false
+    }
+}
+
 /// A service in a token's catalogue.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct CatalogEntry {
     #[serde(rename = "type")]
     service_type: String,
@@ -12,7 +67,7 @@ pub(crate) struct CatalogEntry {
     endpoints: Vec<Endpoint>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Endpoint {
     interface: String,
     #[serde(default)]
@@ -22,37 +77,23 @@ struct Endpoint {
     url: String,
 }
 
-/// Other names of a service in catalogues, as `block-storage` was `volumev3` for long (OpenStack service types authority).
-pub(crate) fn names_of(service: &str) -> &[&str] {
-    match service {
-        "block-storage" => &["block-storage", "volumev3", "block-store", "volume"],
-        "compute" => &["compute"],
-        "network" => &["network"],
-        "image" => &["image"],
-        _ => &[],
-    }
-}
-
 /// The URL of a service: the first of its names, of the wanted interfaces in order, in the wanted region.
 pub(crate) fn endpoint_of(
     catalog: &[CatalogEntry],
-    service: &str,
+    service: Service,
     filters: &EndpointFilters,
 ) -> Option<String> {
-    let region_fits = |endpoint: &&Endpoint| match &filters.region {
-        Some(region) => {
-            endpoint.region.as_ref() == Some(region) || endpoint.region_id.as_ref() == Some(region)
-        }
-        None => true,
+    let in_region = |endpoint: &&Endpoint| {
+        let names = [&endpoint.region, &endpoint.region_id];
+        filters.region.is_none() || names.contains(&&filters.region)
     };
-    let mut services =
-        names_of(service).iter().flat_map(|name| catalog.iter().filter(move |one| one.service_type == *name));
-    services.find_map(|one| {
+    let mut entries =
+        service.api().1.iter().flat_map(|name| catalog.iter().filter(move |one| one.service_type == *name));
+    entries.find_map(|entry| {
         filters.interfaces.iter().find_map(|interface| {
             let interface = interface.to_string();
-            let fits =
-                one.endpoints.iter().filter(region_fits).find(|endpoint| endpoint.interface == interface);
-            fits.map(|endpoint| endpoint.url.clone())
+            let mut endpoints = entry.endpoints.iter().filter(in_region);
+            endpoints.find(|endpoint| endpoint.interface == interface).map(|endpoint| endpoint.url.clone())
         })
     })
 }
@@ -64,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_catalogue_is_read_by_region_interface_and_old_names() {
+    fn an_endpoint_is_chosen_by_region_interface_and_old_service_names() {
         let catalog: Vec<CatalogEntry> = serde_json::from_value(json!([
             {"type": "volumev3", "endpoints": [
                 {"interface": "public", "region_id": "south", "url": "http://south"},
@@ -74,9 +115,16 @@ mod tests {
         .unwrap();
         let mut filters = EndpointFilters::default();
         filters.region = Some("north".into());
-        assert_eq!(endpoint_of(&catalog, "block-storage", &filters).as_deref(), Some("http://north"));
+        assert_eq!(endpoint_of(&catalog, Service::BlockStorage, &filters).as_deref(), Some("http://north"));
         filters.region = Some("west".into());
-        assert_eq!(endpoint_of(&catalog, "block-storage", &filters), None);
-        assert_eq!(endpoint_of(&catalog, "compute", &filters), None);
+        assert_eq!(endpoint_of(&catalog, Service::BlockStorage, &filters), None);
+        assert_eq!(endpoint_of(&catalog, Service::Compute, &filters), None);
+    }
+
+    #[test]
+    fn a_url_without_a_version_gets_the_one_that_is_used() {
+        let with_version = |url: &str| Service::Compute.with_version(url.parse().unwrap()).to_string();
+        assert_eq!(with_version("http://cloud/compute/"), "http://cloud/compute/v2.1");
+        assert_eq!(with_version("http://cloud/compute/v2.1/p1"), "http://cloud/compute/v2.1/p1");
     }
 }

@@ -1,180 +1,174 @@
-//! Tries out the configuration against the cloud, and says what to mend.
+//! Tries the configuration against the cloud: login, services, names, and quota headroom.
 
 use std::path::Path;
+use std::time::Duration;
 
-use pushbutton_core::check::{Finding, Level};
+use async_trait::async_trait;
+use openstack::session::ServiceType;
+use pushbutton_core::check::{Check, Finding};
 use pushbutton_core::{Error, ErrorKind};
 use serde_json::Value;
 
-use crate::ask::{Ask, Service};
-use crate::config::NodeClass;
-use crate::lookup::What;
+use crate::catalog::Service;
+use crate::config::NodeLabelConfig;
+use crate::lookup::Kind;
 use crate::provisioner::OpenStackProvisioner;
+use crate::request::Request;
 
-/// The findings so far.
-#[derive(Default)]
-struct Findings(Vec<Finding>);
+/// How long a check may take: less than the minute that [`Check`] allows.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(50);
 
-impl Findings {
-    fn add(
-        &mut self,
-        subject: impl Into<String>,
-        level: Level,
-        detail: impl Into<String>,
-        remedy: Option<&str>,
-    ) {
-        let what = format!("{}: {}", subject.into(), detail.into());
-        self.0.push(Finding { level, what, remedy: remedy.map(str::to_owned) });
-    }
-
-    fn fine(&mut self, subject: impl Into<String>, detail: impl Into<String>) {
-        self.add(subject, Level::Ok, detail, None);
-    }
-
-    fn error(&mut self, subject: impl Into<String>, error: &Error, remedy: &str) {
-        self.add(subject, Level::Fail, error.to_string(), Some(remedy));
+#[async_trait]
+impl Check for OpenStackProvisioner {
+    async fn check(&self) -> Vec<Finding> {
+        let mut found = Vec::new();
+        let checks = async {
+            if self.check_login(&mut found).await {
+                for (label, config) in &self.config.nodes {
+                    self.check_label(&mut found, label.as_str(), config).await;
+                }
+                self.check_quota(&mut found).await;
+            }
+        };
+        if tokio::time::timeout(CHECK_TIMEOUT, checks).await.is_err() {
+            let what =
+                format!("cloud {}: the checks did not end within {CHECK_TIMEOUT:?}", self.shared.api.name());
+            found.push(Finding::fail(what, "see whether the cloud's services answer"));
+        }
+        found
     }
 }
 
 impl OpenStackProvisioner {
-    /// Tries the login, the services, every name in the configuration, and the room that is left. Makes nothing.
-    pub async fn check(&self) -> Vec<Finding> {
-        let mut found = Findings::default();
-        if self.check_login(&mut found).await {
-            for (label, class) in &self.config.nodes {
-                self.check_class(&mut found, label.as_str(), class).await;
-            }
-            self.check_room(&mut found).await;
-        }
-        found.0
-    }
-
-    async fn check_login(&self, found: &mut Findings) -> bool {
+    async fn check_login(&self, found: &mut Vec<Finding>) -> bool {
         let api = &self.shared.api;
         let subject = format!("cloud {}", api.name());
-        let remedy = |error: &Error| match error.kind() {
-            ErrorKind::Denied => "see the user, the password or the application credential in clouds.yaml",
-            ErrorKind::Unreachable | ErrorKind::TimedOut => {
-                "see auth_url in clouds.yaml, and whether this machine may reach it"
-            }
-            _ => "see this cloud's entry in clouds.yaml",
-        };
         match api.project().await {
-            Ok(Some(project)) => found.fine(subject, format!("logged in to project {project}")),
+            Ok(Some(project)) => {
+                found.push(Finding::ok(format!("{subject}: logged in to project {project}")));
+            }
             Ok(None) => {
-                let remedy = Some("name the project: project_name, or project_id");
-                found.add(subject, Level::Fail, "logged in, but to no project", remedy);
+                let what = format!("{subject}: logged in, but to no project");
+                found.push(Finding::fail(what, "name the project: project_name, or project_id"));
                 return false;
             }
             Err(error) => {
-                found.error(subject, &error, remedy(&error));
+                let remedy = match error.kind() {
+                    ErrorKind::Denied => {
+                        "see the user, the password or the application credential in clouds.yaml"
+                    }
+                    ErrorKind::Unreachable | ErrorKind::TimedOut => {
+                        "see auth_url in clouds.yaml, and whether this machine can reach it"
+                    }
+                    _ => "see this cloud's entry in clouds.yaml",
+                };
+                found.push(failure(&subject, &error, remedy));
                 return false;
             }
         }
-        let mut all = true;
-        let volumes = self.config.nodes.values().any(|class| class.boot_from_volume.is_some());
-        let services = [Service::Compute, Service::Network, Service::Image];
-        for service in services.into_iter().chain(volumes.then_some(Service::BlockStorage)) {
-            let name = service_name(service);
-            match api.has(service).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    all = false;
-                    let remedy = Some("see region_name and interface in clouds.yaml");
-                    found.add(name, Level::Fail, "the catalogue has no endpoint for it", remedy);
-                }
-                Err(error) => {
-                    all = false;
-                    found.error(name, &error, "see region_name and interface in clouds.yaml");
-                }
-            }
+        let mut all_there = true;
+        let block_storage = self.config.uses_volumes().then_some(Service::BlockStorage);
+        for service in [Service::Compute, Service::Network, Service::Image].into_iter().chain(block_storage) {
+            let remedy = "see region_name and interface in clouds.yaml";
+            let what = service.catalog_type();
+            let problem = match api.has(service).await {
+                Ok(true) => continue,
+                Ok(false) => Finding::fail(format!("{what}: the catalogue has no endpoint for it"), remedy),
+                Err(error) => failure(what, &error, remedy),
+            };
+            found.push(problem);
+            all_there = false;
         }
-        all
+        all_there
     }
 
-    async fn check_class(&self, found: &mut Findings, label: &str, class: &NodeClass) {
-        let mut names = vec![("image", What::Image, &class.image), ("flavor", What::Flavor, &class.flavor)];
-        names.extend(class.key_name.iter().map(|name| ("key_name", What::KeyPair, name)));
-        names.extend(class.availability_zone.iter().map(|name| ("availability_zone", What::Zone, name)));
-        names.extend(class.networks.iter().map(|name| ("networks", What::Network, name)));
-        names.extend(class.security_groups.iter().map(|name| ("security_groups", What::SecurityGroup, name)));
-        names.extend(class.floating_ip.iter().map(|ip| ("floating_ip", What::Network, &ip.network)));
-        for (field, what, name) in names {
+    async fn check_label(&self, found: &mut Vec<Finding>, label: &str, config: &NodeLabelConfig) {
+        let mut names = vec![("image", Kind::Image, &config.image), ("flavor", Kind::Flavor, &config.flavor)];
+        names.extend(config.key_name.iter().map(|name| ("key_name", Kind::KeyPair, name)));
+        names.extend(config.availability_zone.iter().map(|name| ("availability_zone", Kind::Zone, name)));
+        names.extend(config.networks.iter().map(|name| ("networks", Kind::Network, name)));
+        names
+            .extend(config.security_groups.iter().map(|name| ("security_groups", Kind::SecurityGroup, name)));
+        names.extend(config.floating_ip.iter().map(|ip| ("floating_ip", Kind::Network, &ip.network)));
+        for (field, kind, name) in names {
             let subject = format!("nodes.{label}.{field}");
-            match self.lookup.id(&self.shared.api, what, name).await {
-                Ok(id) => found.fine(subject, format!("{name} is {id}")),
+            found.push(match self.lookup.id(&self.shared.api, kind, name).await {
+                Ok(id) => Finding::ok(format!("{subject}: {name} is {id}")),
                 Err(error) if error.kind() == ErrorKind::Config => {
-                    found.error(subject, &error, "name one that is there, or make it");
+                    failure(&subject, &error, "give a name that exists, or create it")
                 }
-                Err(error) => found.error(subject, &error, "see whether this service of the cloud is well"),
-            }
+                Err(error) => failure(&subject, &error, "see whether this service of the cloud works"),
+            });
         }
-        if class.key_name.is_none() && class.user_data.is_none() {
-            let detail = "neither a key pair nor user data: only an image that knows the key lets anybody in";
-            found.add(format!("nodes.{label}"), Level::Warn, detail, Some("give `key_name`"));
+        if config.key_name.is_none() && config.user_data.is_none() {
+            let what = format!(
+                "nodes.{label}: neither a key pair nor user data: only an image that has the key allows a login"
+            );
+            found.push(Finding::warn(what, "set `key_name`"));
         }
-        let user_data = class.user_data.as_ref().and_then(|data| data.file.as_ref());
-        for (field, path) in [("key_file", class.key_file.as_ref()), ("user_data.file", user_data)] {
+        let user_data = config.user_data.as_ref().and_then(|data| data.file.as_ref());
+        for (field, path) in [("key_file", config.key_file.as_ref()), ("user_data.file", user_data)] {
             if let Some(path) = path {
-                check_file(found, format!("nodes.{label}.{field}"), path).await;
+                found.push(check_file(&format!("nodes.{label}.{field}"), path).await);
             }
         }
     }
 
-    /// What a quota leaves. A full one is no fault: runs that end make room.
-    async fn check_room(&self, found: &mut Findings) {
+    /// Checks the quota headroom. A full quota is only a warning: other runs end and make room.
+    async fn check_quota(&self, found: &mut Vec<Finding>) {
         let api = &self.shared.api;
-        match api.fetch::<Value>(&Ask::get(Service::Compute, ["limits"]), "limits").await {
+        match api.fetch::<Value>(&Request::get(Service::Compute, ["limits"]), "limits").await {
             Ok(limits) => {
-                let of = |key: &str| limits["absolute"][key].as_i64();
-                for (what, most, used) in [
-                    ("servers", of("maxTotalInstances"), of("totalInstancesUsed")),
-                    ("cores", of("maxTotalCores"), of("totalCoresUsed")),
-                    ("MiB of RAM", of("maxTotalRAMSize"), of("totalRAMUsed")),
+                let absolute = &limits["absolute"];
+                for (what, limit, used) in [
+                    ("servers", "maxTotalInstances", "totalInstancesUsed"),
+                    ("cores", "maxTotalCores", "totalCoresUsed"),
+                    ("MiB of RAM", "maxTotalRAMSize", "totalRAMUsed"),
                 ] {
-                    room(found, what, most, used);
+                    found.extend(quota_headroom(what, &absolute[limit], &absolute[used]));
                 }
             }
-            Err(failed) => found.add("quota", Level::Warn, failed.error.to_string(), None),
+            Err(failed) => {
+                let what = format!("quota: {}", failed.error);
+                found.push(Finding::warn(what, "see whether the compute service works"));
+            }
         }
-        if self.config.nodes.values().all(|class| class.floating_ip.is_none()) {
+        if self.config.nodes.values().all(|label| label.floating_ip.is_none()) {
             return;
         }
-        // Not every Neutron shows it to its users: then a node will tell.
+        // Not every Neutron shows its quota to users; then it is not checked.
         let Ok(Some(project)) = api.project().await else { return };
-        let ask = Ask::get(Service::Network, ["quotas", &project, "details"]);
-        if let Ok(quota) = api.fetch::<Value>(&ask, "quota").await {
+        let request = Request::get(Service::Network, ["quotas", &project, "details"]);
+        if let Ok(quota) = api.fetch::<Value>(&request, "quota").await {
             let ips = &quota["floatingip"];
-            room(found, "floating IPs", ips["limit"].as_i64(), ips["used"].as_i64());
+            found.extend(quota_headroom("floating IPs", &ips["limit"], &ips["used"]));
         }
     }
 }
 
-fn service_name(service: Service) -> &'static str {
-    use osauth::services::ServiceType;
-    service.catalog_type()
+fn failure(subject: &str, error: &Error, remedy: &str) -> Finding {
+    Finding::fail(format!("{subject}: {error}"), remedy)
 }
 
-fn room(found: &mut Findings, what: &str, most: Option<i64>, used: Option<i64>) {
-    let (Some(most), Some(used)) = (most, used) else { return };
-    let subject = format!("quota of {what}");
-    if most < 0 {
-        found.fine(subject, "no limit");
-    } else if used >= most {
-        let remedy = Some("delete what is not needed, or ask the cloud for more");
-        found.add(subject, Level::Warn, format!("{used} of {most} in use: none is left"), remedy);
+fn quota_headroom(what: &str, limit: &Value, used: &Value) -> Option<Finding> {
+    let (limit, used) = (limit.as_i64()?, used.as_i64()?);
+    Some(if limit < 0 {
+        Finding::ok(format!("quota of {what}: no limit"))
+    } else if used >= limit {
+        let remedy = "delete what is not needed, or ask the cloud for more";
+        Finding::warn(format!("quota of {what}: {used} of {limit} in use: none is left"), remedy)
     } else {
-        found.fine(subject, format!("{used} of {most} in use"));
-    }
+        Finding::ok(format!("quota of {what}: {used} of {limit} in use"))
+    })
 }
 
-async fn check_file(found: &mut Findings, subject: String, path: &Path) {
+async fn check_file(subject: &str, path: &Path) -> Finding {
     let place = path.display();
     match tokio::fs::File::open(path).await {
-        Ok(_) => found.fine(subject, format!("{place} can be read")),
+        Ok(_) => Finding::ok(format!("{subject}: {place} can be read")),
         Err(error) => {
-            let remedy = Some("see the path, and whose file it is");
-            found.add(subject, Level::Fail, format!("cannot read {place}: {error}"), remedy);
+            let what = format!("{subject}: cannot read {place}: {error}");
+            Finding::fail(what, "see the path and the permissions of the file")
         }
     }
 }

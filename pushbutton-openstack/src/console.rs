@@ -1,22 +1,24 @@
-//! Reads a node's console: its SSH host keys, and its last words.
+//! Reads a node's console: its SSH host keys, and its last lines.
 
 use std::fmt;
 
-/// Lines that an error keeps of a console.
-const TAIL: usize = 20;
-/// The longest line that is kept, in characters: kernels draw bars and dump registers.
+use pushbutton_core::text::short_line;
+
+/// How many lines of a console an error keeps.
+const TAIL_LINES: usize = 20;
+/// The longest line that is kept, in bytes: kernels print progress bars and dumps.
 const MAX_LINE: usize = 200;
 
 const BEGIN: &str = "-----BEGIN SSH HOST KEY KEYS-----";
 const END: &str = "-----END SSH HOST KEY KEYS-----";
 
-/// Kinds of host keys (OpenSSH's names).
-const KINDS: [&str; 5] =
+/// Types of host keys, by OpenSSH's names.
+const KEY_TYPES: [&str; 5] =
     ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"];
 
-/// The host keys that cloud-init prints at the end of a boot, as `ssh-ed25519 AAAA...`; none before that.
+/// The host keys that cloud-init prints at the end of a boot, as `ssh-ed25519 AAAA...`.
 ///
-/// The last whole block counts: a node that rebooted may have printed others before.
+/// Only complete blocks count, and of several the last: a node that rebooted may have printed other keys before.
 pub(crate) fn host_keys(console: &str) -> Vec<String> {
     let mut last = Vec::new();
     let mut block: Option<Vec<String>> = None;
@@ -32,41 +34,37 @@ pub(crate) fn host_keys(console: &str) -> Vec<String> {
     last
 }
 
-/// The key in a line, which a console may begin with a time or a unit's name.
+/// The key in a line. A console may put a time or a unit's name before it.
 fn key_in(line: &str) -> Option<String> {
-    let mut words = line.split_whitespace().skip_while(|word| !KINDS.contains(word));
+    let mut words = line.split_whitespace().skip_while(|word| !KEY_TYPES.contains(word));
     let (kind, key) = (words.next()?, words.next()?);
     let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
-    // A key's first field is its kind's name with a length before it, so it begins with three zero bytes (RFC 4253, 6.6).
+    // A key begins with the length of its type's name in four bytes, the first three of them zero (RFC 4253, 6.6).
     (key.starts_with("AAAA") && key.len() <= 8192 && key.chars().all(is_base64))
         .then(|| format!("{kind} {key}"))
 }
 
-/// A console's last lines, as the cause of an error.
+/// A console's last lines, as the source of an error.
 #[derive(Debug)]
-pub(crate) struct LastWords(pub(crate) String);
+pub(crate) struct ConsoleTail(String);
 
-impl LastWords {
-    /// Of a console that says anything.
+impl ConsoleTail {
+    /// The tail; none if the console is empty.
     pub(crate) fn of(console: &str) -> Option<Self> {
-        let printable = |c: &char| !c.is_control() || *c == '\t';
-        let lines: Vec<String> = console
-            .lines()
-            .map(|line| line.chars().filter(printable).take(MAX_LINE).collect::<String>())
-            .filter(|line| !line.trim().is_empty())
-            .collect();
-        let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
+        let lines = console.lines().map(|line| short_line(line, MAX_LINE));
+        let lines: Vec<String> = lines.filter(|line| !line.is_empty()).collect();
+        let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
         (!tail.is_empty()).then_some(Self(tail))
     }
 }
 
-impl fmt::Display for LastWords {
+impl fmt::Display for ConsoleTail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the console's last lines:\n{}", self.0)
     }
 }
 
-impl std::error::Error for LastWords {}
+impl std::error::Error for ConsoleTail {}
 
 #[cfg(test)]
 mod tests {
@@ -85,12 +83,12 @@ ssh-ed25519 not;base64 root@node\r
 login: ";
 
     #[test]
-    fn the_keys_that_cloud_init_prints() {
+    fn the_keys_that_cloud_init_prints_are_found() {
         assert_eq!(host_keys(CONSOLE), ["ecdsa-sha2-nistp256 AAAAE2VjZHNh", "ssh-ed25519 AAAAC3NzaC1l"]);
     }
 
     #[test]
-    fn a_block_that_is_still_being_printed_does_not_count() {
+    fn an_incomplete_block_does_not_count() {
         let half = CONSOLE.split(END).next().unwrap();
         assert!(host_keys(half).is_empty());
         let rebooted = CONSOLE.replace("AAAAC3NzaC1l", "AAAAolder") + CONSOLE;
@@ -98,11 +96,11 @@ login: ";
     }
 
     #[test]
-    fn last_words_are_few_and_printable() {
+    fn the_tail_is_short_and_printable() {
         let console = format!("{}\n\u{1b}[31mpanic\u{7}\n\n", "line\n".repeat(500));
-        let LastWords(tail) = LastWords::of(&console).unwrap();
-        assert_eq!(tail.lines().count(), TAIL);
+        let ConsoleTail(tail) = ConsoleTail::of(&console).unwrap();
+        assert_eq!(tail.lines().count(), TAIL_LINES);
         assert!(tail.ends_with("[31mpanic"), "{tail}");
-        assert!(LastWords::of("\n \n").is_none());
+        assert!(ConsoleTail::of("\n \n").is_none());
     }
 }

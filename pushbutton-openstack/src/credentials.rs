@@ -1,128 +1,195 @@
-//! Who we are to Keystone, and how that is told.
+//! Builds the login request for Keystone from a cloud's `auth` section.
 
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use pushbutton_core::Result;
+use secrecy::SecretString;
+use serde_json::{Value as Json, json};
+use serde_yaml::Mapping;
 
-/// A domain, by id or by name.
-#[derive(Debug, Clone)]
-pub(crate) enum Domain {
-    Id(String),
-    Name(String),
-}
+use crate::cloud_config::{refuse, text};
 
-/// A user, by id, or by name within a domain.
-#[derive(Debug, Clone)]
-pub(crate) enum User {
-    Id(String),
-    Name(String, Domain),
-}
-
-/// A project, by id, or by name within a domain.
-#[derive(Debug, Clone)]
-pub(crate) enum Project {
-    Id(String),
-    Name(String, Domain),
-}
-
-/// How to prove who we are.
-#[derive(Debug, Clone)]
-pub(crate) enum Login {
-    Password { user: User, password: SecretString },
-    ApplicationCredential { id: String, secret: SecretString },
-    NamedApplicationCredential { name: String, user: User, secret: SecretString },
-    Token { token: SecretString },
-}
-
-/// Where to log in, as whom, and to which project.
+/// Where to log in, and with which request.
 #[derive(Debug, Clone)]
 pub(crate) struct Credentials {
     pub(crate) auth_url: String,
-    pub(crate) login: Login,
-    pub(crate) project: Option<Project>,
-}
-
-impl Domain {
-    fn body(&self) -> Value {
-        match self {
-            Self::Id(id) => json!({"id": id}),
-            Self::Name(name) => json!({"name": name}),
-        }
-    }
-}
-
-impl User {
-    fn body(&self) -> Value {
-        match self {
-            Self::Id(id) => json!({"id": id}),
-            Self::Name(name, domain) => json!({"name": name, "domain": domain.body()}),
-        }
-    }
+    /// The body of `POST /v3/auth/tokens` (Identity API v3), as JSON text.
+    pub(crate) body: SecretString,
 }
 
 impl Credentials {
-    /// The body of `POST /v3/auth/tokens` (Identity API v3).
-    pub(crate) fn body(&self) -> Value {
-        let identity = match &self.login {
-            Login::Password { user, password } => {
-                let mut user = user.body();
-                user["password"] = password.expose_secret().into();
-                json!({"methods": ["password"], "password": {"user": user}})
-            }
-            Login::ApplicationCredential { id, secret } => json!({
-                "methods": ["application_credential"],
-                "application_credential": {"id": id, "secret": secret.expose_secret()},
-            }),
-            Login::NamedApplicationCredential { name, user, secret } => json!({
-                "methods": ["application_credential"],
-                "application_credential": {"name": name, "user": user.body(), "secret": secret.expose_secret()},
-            }),
-            Login::Token { token } => json!({"methods": ["token"], "token": {"id": token.expose_secret()}}),
-        };
-        // An application credential is bound to its project, and refuses to be told one.
-        let bound = matches!(
-            self.login,
-            Login::ApplicationCredential { .. } | Login::NamedApplicationCredential { .. }
-        );
-        let scope = match &self.project {
-            _ if bound => None,
-            Some(Project::Id(id)) => Some(json!({"project": {"id": id}})),
-            Some(Project::Name(name, domain)) => {
-                Some(json!({"project": {"name": name, "domain": domain.body()}}))
-            }
-            None => None,
-        };
-        let mut auth = json!({"identity": identity});
-        if let Some(scope) = scope {
-            auth["scope"] = scope;
-        }
-        json!({"auth": auth})
-    }
-
     pub(crate) fn tokens_url(&self) -> String {
         let base = self.auth_url.trim_end_matches('/');
         if base.ends_with("/v3") { format!("{base}/auth/tokens") } else { format!("{base}/v3/auth/tokens") }
+    }
+
+    /// Reads a cloud's entry.
+    ///
+    /// The `auth_type` is only believed where it decides something: many files that hold an application credential give
+    /// no type, or `password`.
+    pub(crate) fn of_entry(cloud: &str, entry: &Mapping) -> Result<Self> {
+        let nothing = Mapping::new();
+        let auth = entry.get("auth").and_then(|auth| auth.as_mapping()).unwrap_or(&nothing);
+        let section = AuthSection { cloud, auth, default_domain: text(entry, "default_domain") };
+        let (method, identity) = match text(entry, "auth_type").as_deref() {
+            None | Some("password" | "v3password") if section.has("application_credential_secret") => {
+                section.application_credential()?
+            }
+            None | Some("password" | "v3password") if !section.has("token") => section.password()?,
+            None | Some("password" | "v3password" | "token" | "v3token") => section.token()?,
+            Some("v3applicationcredential") => section.application_credential()?,
+            Some(other) => {
+                return Err(refuse(format!(
+                    "cloud {cloud:?}: auth_type {other:?} is not supported: use password, v3applicationcredential or v3token"
+                )));
+            }
+        };
+        let mut request = json!({"identity": {"methods": [method], method: identity}});
+        // Keystone refuses a scope for an application credential: the credential belongs to one project.
+        if let Some(project) = section.project().filter(|_| method != APPLICATION_CREDENTIAL) {
+            request["scope"] = json!({"project": project});
+        }
+        let auth_url = section.need("auth_url").map_err(|error| match text(entry, "profile") {
+            Some(profile) => refuse(format!(
+                "cloud {cloud:?} has no auth_url, and its profile {profile:?} would be in a clouds-public.yaml, which is not read: add `auth.auth_url`"
+            )),
+            None => error,
+        })?;
+        Ok(Self { auth_url, body: json!({"auth": request}).to_string().into() })
+    }
+}
+
+const APPLICATION_CREDENTIAL: &str = "application_credential";
+
+/// The `auth` section of a cloud's entry.
+struct AuthSection<'a> {
+    cloud: &'a str,
+    auth: &'a Mapping,
+    default_domain: Option<String>,
+}
+
+impl AuthSection<'_> {
+    fn has(&self, key: &str) -> bool {
+        self.auth.contains_key(key)
+    }
+
+    fn get(&self, key: &str) -> Option<String> {
+        text(self.auth, key)
+    }
+
+    fn need(&self, key: &str) -> Result<String> {
+        self.get(key).ok_or_else(|| refuse(format!("cloud {:?} has no {key}: add `auth.{key}`", self.cloud)))
+    }
+
+    fn password(&self) -> Result<(&'static str, Json)> {
+        let mut user = self.user()?;
+        user["password"] = self.need("password")?.into();
+        Ok(("password", json!({"user": user})))
+    }
+
+    fn token(&self) -> Result<(&'static str, Json)> {
+        Ok(("token", json!({"id": self.need("token")?})))
+    }
+
+    fn application_credential(&self) -> Result<(&'static str, Json)> {
+        let secret = self.need("application_credential_secret")?;
+        let credential = match self.get("application_credential_id") {
+            Some(id) => json!({"id": id, "secret": secret}),
+            None => {
+                let name = self.need("application_credential_name")?;
+                json!({"name": name, "user": self.user()?, "secret": secret})
+            }
+        };
+        Ok((APPLICATION_CREDENTIAL, credential))
+    }
+
+    fn user(&self) -> Result<Json> {
+        match self.get("user_id") {
+            Some(id) => Ok(json!({"id": id})),
+            None => Ok(json!({"name": self.need("username")?, "domain": self.domain("user")})),
+        }
+    }
+
+    fn project(&self) -> Option<Json> {
+        let id = self.get("project_id").map(|id| json!({"id": id}));
+        id.or_else(|| {
+            let name = self.get("project_name").or_else(|| self.get("tenant_name"))?;
+            Some(json!({"name": name, "domain": self.domain("project")}))
+        })
+    }
+
+    fn domain(&self, of: &str) -> Json {
+        let any = |what: &str| {
+            self.get(&format!("{of}_domain_{what}")).or_else(|| self.get(&format!("domain_{what}")))
+        };
+        match (any("id"), any("name")) {
+            (Some(id), _) => json!({"id": id}),
+            (None, Some(name)) => json!({"name": name}),
+            (None, None) => json!({"id": self.default_domain.as_deref().unwrap_or("default")}),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
-    fn credentials(login: Login) -> Credentials {
-        let project = Some(Project::Name("ci".into(), Domain::Id("default".into())));
-        Credentials { auth_url: "http://cloud.example.com/identity/".into(), login, project }
+    fn read(entry: &str) -> Result<Credentials> {
+        Credentials::of_entry("lab", &serde_yaml::from_str(entry).unwrap())
+    }
+
+    fn body(entry: &str) -> Json {
+        serde_json::from_str(read(entry).unwrap().body.expose_secret()).unwrap()
     }
 
     #[test]
-    fn bodies_are_as_keystone_wants_them() {
-        let user = User::Name("bob".into(), Domain::Id("d1".into()));
-        let password = credentials(Login::Password { user, password: "hush".into() });
-        assert_eq!(password.tokens_url(), "http://cloud.example.com/identity/v3/auth/tokens");
-        let body = password.body();
-        assert_eq!(body["auth"]["identity"]["password"]["user"]["domain"]["id"], "d1");
-        assert_eq!(body["auth"]["scope"]["project"]["name"], "ci");
-        let bound = credentials(Login::ApplicationCredential { id: "i".into(), secret: "hush".into() });
-        assert_eq!(bound.body()["auth"].get("scope"), None);
-        assert!(!format!("{bound:?}").contains("hush"));
+    fn each_kind_of_login_is_sent_as_keystone_expects_it() {
+        let password =
+            body("auth: {auth_url: u, username: bob, password: p, user_domain_id: d1, project_name: ci}");
+        let user = json!({"name": "bob", "domain": {"id": "d1"}, "password": "p"});
+        assert_eq!(
+            password["auth"],
+            json!({
+                "identity": {"methods": ["password"], "password": {"user": user}},
+                "scope": {"project": {"name": "ci", "domain": {"id": "default"}}},
+            })
+        );
+        let by_id = body(
+            "auth: {auth_url: u, application_credential_id: i, application_credential_secret: s, project_id: p}",
+        );
+        let identity = json!({"methods": ["application_credential"], "application_credential": {"id": "i", "secret": "s"}});
+        assert_eq!(by_id["auth"], json!({"identity": identity}), "without a scope");
+        let by_name = body(
+            "auth_type: password\nauth: {auth_url: u, username: a, application_credential_name: n, application_credential_secret: s}",
+        );
+        let credential = &by_name["auth"]["identity"]["application_credential"];
+        assert_eq!((&credential["name"], &credential["user"]["name"]), (&json!("n"), &json!("a")));
+        let token = body("auth: {auth_url: u, token: t, project_id: p}");
+        assert_eq!(token["auth"]["identity"]["token"]["id"], "t");
+        assert_eq!(token["auth"]["scope"]["project"]["id"], "p");
+    }
+
+    #[test]
+    fn what_cannot_log_in_is_refused_with_what_to_change() {
+        for (entry, says) in [
+            (
+                "auth_type: v3oidcpassword\nauth: {auth_url: u}",
+                "use password, v3applicationcredential or v3token",
+            ),
+            ("auth_type: v3applicationcredential\nauth: {auth_url: u}", "application_credential_secret"),
+            ("profile: bigcloud\nauth: {username: a, password: b}", "clouds-public.yaml"),
+        ] {
+            let error = read(entry).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_url_of_tokens_has_the_version_once_and_secrets_are_not_printed() {
+        let of =
+            |url: &str| read(&format!("auth: {{auth_url: '{url}', username: a, password: hush}}")).unwrap();
+        assert_eq!(of("http://c/identity/").tokens_url(), "http://c/identity/v3/auth/tokens");
+        assert_eq!(of("http://c/identity/v3").tokens_url(), "http://c/identity/v3/auth/tokens");
+        assert!(!format!("{:?}", of("http://c")).contains("hush"));
     }
 }

@@ -1,25 +1,31 @@
-//! Logs in to Keystone: osauth's point of extension, so that its sessions carry our tokens.
+//! Logs in to Keystone: the authentication plug-in of the openstack crate's session.
 //!
-//! osauth's own logins wait for ever, cannot be told that a token was revoked, and log in again for each request on a cloud
-//! whose tokens live less than ten minutes.
+//! The crate's own plug-ins cannot replace a revoked token, and log in again for each request on a cloud whose tokens
+//! live less than ten minutes.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use openstack::{EndpointFilters, Error, ErrorKind};
-use osauth::AuthType;
-use reqwest::{Client, RequestBuilder, Url};
+use openstack::EndpointFilters;
+use openstack::auth::AuthType;
+use pushbutton_core::{Error, ErrorKind, Result};
+use reqwest::{Client, RequestBuilder, Url, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use tokio::sync::RwLock;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::catalog::{CatalogEntry, endpoint_of, names_of};
+use crate::api_types::Named;
+use crate::catalog::{CatalogEntry, Service, endpoint_of};
 use crate::credentials::Credentials;
-use crate::error::of_http;
-use crate::reply::{read_bounded, words_of};
+use crate::error::{no_reply, refusal, to_session_error};
+use crate::response::{message_of, read_bounded};
+
+/// The longest time before its expiry that a token is replaced: a request may take long, and Nova passes the token on.
+const MAX_RENEWAL_MARGIN: Duration = Duration::from_secs(300);
+/// The lifetime of a token that does not say when it expires: Keystone's default.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 
 #[derive(Deserialize)]
 struct TokenReply {
@@ -32,14 +38,10 @@ struct TokenBody {
     expires_at: Option<jiff::Timestamp>,
     #[serde(default)]
     catalog: Vec<CatalogEntry>,
-    project: Option<ProjectBody>,
+    project: Option<Named>,
 }
 
-#[derive(Deserialize)]
-struct ProjectBody {
-    id: String,
-}
-
+#[derive(Debug)]
 struct Token {
     value: SecretString,
     renew_at: Instant,
@@ -47,99 +49,84 @@ struct Token {
     project: Option<String>,
 }
 
+#[derive(Debug, Default)]
 struct State {
-    /// Counts the logins, so that of many requests that met a revoked token only the first causes a new one.
-    generation: u64,
+    /// Identifies the login in use: of many requests that are refused with one token, only the first drops it.
+    logins: u64,
     token: Option<Token>,
 }
 
-/// A login that renews itself. Clones share it.
-#[derive(Clone)]
-pub(crate) struct Identity(Arc<Inner>);
-
-struct Inner {
+/// A login that is renewed when needed. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
     credentials: Credentials,
-    /// Passed over for what the catalogue says.
-    overrides: Vec<(String, String)>,
-    state: RwLock<State>,
-}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("auth_url", &self.0.credentials.auth_url).finish_non_exhaustive()
-    }
+    state: Arc<Mutex<State>>,
 }
 
 impl Identity {
-    pub(crate) fn new(credentials: Credentials, overrides: Vec<(String, String)>) -> Self {
-        let state = RwLock::new(State { generation: 0, token: None });
-        Self(Arc::new(Inner { credentials, overrides, state }))
+    pub(crate) fn new(credentials: Credentials) -> Self {
+        Self { credentials, state: Arc::default() }
     }
 
-    /// Logs in where that is needed, and tells which login is in use: for [`forget`](Self::forget).
-    pub(crate) async fn logged_in(&self, client: &Client) -> Result<u64, Error> {
-        self.with_token(client, |_| ()).await?;
-        Ok(self.0.state.read().await.generation)
+    /// Logs in if there is no valid token. Returns the number of the login, for [`forget`](Self::forget).
+    pub(crate) async fn log_in(&self, client: &Client) -> Result<u64> {
+        self.with_token(client, |login, _| login).await
     }
 
-    /// Drops the token of that login, unless another has taken its place: the cloud says that it is not valid (any more).
-    pub(crate) async fn forget(&self, generation: u64) {
-        let mut state = self.0.state.write().await;
-        if state.generation == generation {
+    /// Drops the token of that login after a service refused it.
+    pub(crate) async fn forget(&self, login: u64) {
+        let mut state = self.state.lock().await;
+        if state.logins == login {
             state.token = None;
         }
     }
 
-    /// The project that we are logged in to.
-    pub(crate) async fn project(&self, client: &Client) -> Result<Option<String>, Error> {
-        self.with_token(client, |token| token.project.clone()).await
+    /// The id of the project of the login.
+    pub(crate) async fn project(&self, client: &Client) -> Result<Option<String>> {
+        self.with_token(client, |_, token| token.project.clone()).await
     }
 
-    async fn with_token<T>(&self, client: &Client, read: impl FnOnce(&Token) -> T) -> Result<T, Error> {
-        {
-            let state = self.0.state.read().await;
-            if let Some(token) = state.token.as_ref().filter(|token| token.renew_at > Instant::now()) {
-                return Ok(read(token));
+    async fn with_token<T>(&self, client: &Client, read: impl FnOnce(u64, &Token) -> T) -> Result<T> {
+        let State { logins, token } = &mut *self.state.lock().await;
+        match token {
+            Some(token) if token.renew_at > Instant::now() => Ok(read(*logins, token)),
+            other => {
+                let token = other.insert(self.request_token(client).await?);
+                *logins += 1;
+                Ok(read(*logins, token))
             }
         }
-        let mut state = self.0.state.write().await;
-        // Somebody else may have logged in while we waited for the lock.
-        if state.token.as_ref().is_none_or(|token| token.renew_at <= Instant::now()) {
-            let token = self.log_in(client).await?;
-            state.token = Some(token);
-            state.generation += 1;
-        }
-        state.token.as_ref().map(read).ok_or_else(|| Error::new(ErrorKind::AuthenticationFailed, "no token"))
     }
 
-    async fn log_in(&self, client: &Client) -> Result<Token, Error> {
-        let credentials = &self.0.credentials;
-        let request = client.post(credentials.tokens_url()).json(&credentials.body());
-        let mut reply = request.send().await.map_err(no_answer)?;
+    async fn request_token(&self, client: &Client) -> Result<Token> {
+        let Credentials { auth_url, body } = &self.credentials;
+        let request = client.post(self.credentials.tokens_url());
+        let request =
+            request.header(header::CONTENT_TYPE, "application/json").body(body.expose_secret().to_owned());
+        let mut reply = request.send().await.map_err(no_reply)?;
         let status = reply.status();
-        let value =
-            reply.headers().get("x-subject-token").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let body = read_bounded(&mut reply).await.map_err(no_answer)?;
+        let value = reply.headers().get("x-subject-token").and_then(|value| value.to_str().ok());
+        let value = value.map(SecretString::from);
+        let body = read_bounded(&mut reply).await.map_err(no_reply)?;
         if !status.is_success() {
-            let words = format!("the login was refused: {}", words_of(&body));
-            return Err(Error::new(ErrorKind::from(status), words).with_status(status));
+            let message = format!("the login was refused: {}", message_of(&body));
+            return Err(refusal(status.as_u16(), &message).with("auth_url", auth_url));
         }
-        let odd = |what: &str| {
-            let words = format!("{} does not answer as Keystone does: {what}", credentials.auth_url);
-            Error::new(ErrorKind::InvalidResponse, words)
+        let unreadable = |what| {
+            let message = format!("the reply to the login is not Keystone's: {what}");
+            Error::permanent(ErrorKind::Protocol, message).with("auth_url", auth_url)
         };
-        let value = value.ok_or_else(|| odd("no X-Subject-Token"))?;
-        // The parser's words could quote the body, which holds nothing that is secret but much that is long.
-        let TokenReply { token } =
-            serde_json::from_slice(&body).map_err(|_| odd("its body is not a token's"))?;
+        let value = value.ok_or_else(|| unreadable("it has no X-Subject-Token"))?;
+        let reply: TokenReply = serde_json::from_slice(&body)
+            .map_err(|error| unreadable("its body is no token").because(error))?;
+        let token = reply.token;
         let lifetime = match (token.issued_at, token.expires_at) {
             (Some(from), Some(to)) => Duration::try_from(to.duration_since(from)).unwrap_or_default(),
-            _ => Duration::from_secs(3600),
+            _ => DEFAULT_LIFETIME,
         };
-        // A request may be long on its way, but a cloud's tokens may be short-lived too.
-        let margin = (lifetime / 4).min(Duration::from_secs(300));
+        let margin = (lifetime / 4).min(MAX_RENEWAL_MARGIN);
         Ok(Token {
-            value: value.into(),
+            value,
             renew_at: Instant::now() + lifetime.saturating_sub(margin),
             catalog: token.catalog,
             project: token.project.map(|project| project.id),
@@ -147,47 +134,45 @@ impl Identity {
     }
 }
 
-/// osauth's own conversion keeps neither the cause nor that it was a timeout.
-fn no_answer(error: reqwest::Error) -> Error {
-    let kind = if error.is_timeout() { ErrorKind::OperationTimedOut } else { ErrorKind::ProtocolError };
-    Error::new(kind, format!("cannot log in: {}", of_http(error).message()))
-}
-
 #[async_trait]
 impl AuthType for Identity {
-    async fn authenticate(&self, client: &Client, request: RequestBuilder) -> Result<RequestBuilder, Error> {
-        self.with_token(client, |token| request.header("x-auth-token", token.value.expose_secret())).await
+    async fn authenticate(
+        &self,
+        client: &Client,
+        request: RequestBuilder,
+    ) -> openstack::Result<RequestBuilder> {
+        let authenticated =
+            self.with_token(client, |_, token| request.header("x-auth-token", token.value.expose_secret()));
+        authenticated.await.map_err(to_session_error)
     }
 
     async fn get_endpoint(
         &self,
         client: &Client,
-        service: &str,
+        service_type: &str,
         filters: &EndpointFilters,
-    ) -> Result<Url, Error> {
-        let given = self.0.overrides.iter().find(|(name, _)| names_of(service).contains(&name.as_str()));
-        let url = match given {
-            Some((_, url)) => Some(url.clone()),
-            None => self.with_token(client, |token| endpoint_of(&token.catalog, service, filters)).await?,
-        };
-        let none = || {
+    ) -> openstack::Result<Url> {
+        use openstack::{Error, ErrorKind};
+        let missing = || {
             let region = filters.region.as_deref().unwrap_or("any");
-            let words = format!(
-                "the catalogue has no endpoint for {service} (region {region}): see region_name and interface"
+            let message = format!(
+                "the catalogue has no endpoint for {service_type} (region {region}): see region_name and interface"
             );
-            Error::new(ErrorKind::EndpointNotFound, words)
+            Error::new(ErrorKind::EndpointNotFound, message)
         };
-        let url = url.ok_or_else(none)?;
-        Url::parse(&url).map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidResponse,
-                format!("the catalogue's URL for {service} is not one: {error}"),
-            )
-        })
+        let service = Service::of_name(service_type).ok_or_else(missing)?;
+        let url = self.with_token(client, |_, token| endpoint_of(&token.catalog, service, filters)).await;
+        let url = url.map_err(to_session_error)?.ok_or_else(missing)?;
+        let url = url.parse::<Url>().map_err(|error| {
+            let message = format!("the catalogue's URL for {service_type} is not a URL: {error}");
+            Error::new(ErrorKind::InvalidResponse, message)
+        })?;
+        Ok(service.with_version(url))
     }
 
-    async fn refresh(&self, _: &Client) -> Result<(), Error> {
-        // Tokens are renewed when they are needed: a cloud that is down must not keep an operator from starting.
+    /// Does nothing: the session calls it when it is created, and an operator must be able to start while the cloud is
+    /// down.
+    async fn refresh(&self, _: &Client) -> openstack::Result<()> {
         Ok(())
     }
 }

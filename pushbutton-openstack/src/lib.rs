@@ -1,31 +1,26 @@
 #![doc = include_str!("../README.md")]
 
 mod api;
-mod ask;
-mod body;
+mod api_types;
 mod boot;
-mod calls;
 mod catalog;
 mod check;
-mod clouds;
+mod cloud_config;
 mod config;
 mod console;
+mod create;
+mod create_spec;
 mod credentials;
-mod entry;
+mod endpoints;
 mod error;
 mod identity;
-mod inflight;
 mod lookup;
-mod make;
-mod marks;
-mod near;
-mod poll;
-mod progress;
+mod ownership_tags;
 mod provisioner;
 mod release;
-mod reply;
+mod request;
+mod response;
 mod ssh;
-mod wire;
 
-pub use config::{BootVolume, FloatingIpClass, HostKeys, NodeClass, OpenStackConfig, UserData};
+pub use config::{BootVolume, FloatingIpConfig, HostKeys, NodeLabelConfig, OpenStackConfig, UserData};
 pub use provisioner::OpenStackProvisioner;

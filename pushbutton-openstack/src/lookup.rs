@@ -4,22 +4,24 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use openstack::compute::KeyPair;
+use pushbutton_core::text::suggest;
 use pushbutton_core::{Error, ErrorKind, Result};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::api::Api;
-use crate::ask::{Ask, Service};
-use crate::near::suggest;
-use crate::wire::Named;
+use crate::api::{Api, unless_missing};
+use crate::api_types::Named;
+use crate::catalog::Service::{Compute, Image, Network};
+use crate::request::Request;
 
-/// How long an id is believed. A site's nightly image build replaces images under their names.
-const BELIEVED: Duration = Duration::from_secs(300);
+/// How long an id is cached. Sites rebuild their images under the same name every night.
+const CACHE_TTL: Duration = Duration::from_secs(300);
+/// How many names an error lists at most.
+const MAX_NAMES_SHOWN: usize = 8;
 
-/// What a name may be the name of.
+/// What a name is the name of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum What {
+pub(crate) enum Kind {
     Image,
     Flavor,
     Network,
@@ -28,9 +30,8 @@ pub(crate) enum What {
     Zone,
 }
 
-impl What {
-    /// The word that people use, and that the configuration uses.
-    fn word(self) -> &'static str {
+impl Kind {
+    fn text(self) -> &'static str {
         match self {
             Self::Image => "image",
             Self::Flavor => "flavor",
@@ -42,116 +43,115 @@ impl What {
     }
 }
 
-/// Ids that were looked up.
+/// Looks up ids, and caches them.
 #[derive(Debug, Default)]
-pub(crate) struct Lookup(Mutex<HashMap<(What, String), (String, Instant)>>);
+pub(crate) struct Lookup(Mutex<HashMap<(Kind, String), (String, Instant)>>);
 
 impl Lookup {
-    /// The id of what has this name, or this id.
+    /// The id of the thing with this name or id.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], permanent, when there is none or more than one, with what was probably meant.
-    pub(crate) async fn id(&self, api: &Api, what: What, name: &str) -> Result<String> {
-        let key = (what, name.to_owned());
-        {
-            let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((id, since)) = known.get(&key) {
-                if since.elapsed() < BELIEVED {
-                    return Ok(id.clone());
-                }
+    /// [`ErrorKind::Config`], permanent, if there is none or more than one, with a suggestion.
+    pub(crate) async fn id(&self, api: &Api, kind: Kind, name: &str) -> Result<String> {
+        let key = (kind, name.to_owned());
+        if let Some((id, since)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            if since.elapsed() < CACHE_TTL {
+                return Ok(id.clone());
             }
         }
-        let id = look_up(api, what, name).await?;
+        let id = choose(kind, name, &candidates(api, kind, name).await?)?;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (id.clone(), Instant::now()));
         Ok(id)
     }
 
-    /// Forgets all, after the cloud refused an id.
-    pub(crate) fn forget(&self) {
+    /// Clears the cache, after the cloud refused an id.
+    pub(crate) fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
-async fn look_up(api: &Api, what: What, name: &str) -> Result<String> {
-    let all = match what {
-        What::Image => {
-            // Thousands of them on a public cloud: by name first, all of them only to say what was meant.
-            let named = api.list(Ask::get(Service::Image, ["images"]).with("name", name), "images").await?;
-            let by_id = if named.is_empty() && is_id(name) { image(api, name).await? } else { None };
-            if by_id.is_some() || !named.is_empty() {
-                by_id.into_iter().chain(named).collect()
-            } else {
-                let some = Ask::get(Service::Image, ["images"]).with("limit", "500");
-                api.list::<Named>(some, "images").await?
-            }
+/// What the name may stand for: a list that contains it if it exists.
+async fn candidates(api: &Api, kind: Kind, name: &str) -> Result<Vec<Named>> {
+    let named = |name: &str| Named { id: name.to_owned(), name: Some(name.to_owned()), status: None };
+    match kind {
+        Kind::Image => images(api, name).await,
+        Kind::Flavor => api.list(Request::get(Compute, ["flavors"]), "flavors").await,
+        Kind::Network => api.list(Request::get(Network, ["networks"]), "networks").await,
+        Kind::SecurityGroup => api.list(Request::get(Network, ["security-groups"]), "security_groups").await,
+        Kind::KeyPair => {
+            let pairs: Vec<Value> = api.list(Request::get(Compute, ["os-keypairs"]), "keypairs").await?;
+            Ok(pairs.iter().filter_map(|pair| pair["keypair"]["name"].as_str()).map(named).collect())
         }
-        What::Flavor => {
-            let flavors = api.through_crate(|cloud| async move { cloud.list_flavors().await }).await?;
-            let named = |flavor: &openstack::compute::FlavorSummary| named(flavor.id(), flavor.name());
-            flavors.iter().map(named).collect()
+        Kind::Zone => {
+            let request = Request::get(Compute, ["os-availability-zone"]);
+            let zones: Vec<Value> = api.fetch(&request, "availabilityZoneInfo").await?;
+            Ok(zones.iter().filter_map(|zone| zone["zoneName"].as_str()).map(named).collect())
         }
-        What::KeyPair => {
-            let pairs = api.through_crate(|cloud| async move { cloud.list_keypairs().await }).await?;
-            pairs.iter().map(|pair: &KeyPair| named(pair.name(), pair.name())).collect()
-        }
-        What::Network => api.list(Ask::get(Service::Network, ["networks"]), "networks").await?,
-        What::Zone => {
-            let zones: Vec<Value> = api
-                .fetch(&Ask::get(Service::Compute, ["os-availability-zone"]), "availabilityZoneInfo")
-                .await?;
-            zones
-                .iter()
-                .filter_map(|zone| zone.get("zoneName")?.as_str())
-                .map(|name| named(name, name))
-                .collect()
-        }
-        What::SecurityGroup => {
-            api.list(Ask::get(Service::Network, ["security-groups"]), "security_groups").await?
-        }
-    };
-    choose(what, name, &all)
-}
-
-fn named(id: &str, name: &str) -> Named {
-    Named { id: id.to_owned(), name: Some(name.to_owned()), status: None }
-}
-
-async fn image(api: &Api, id: &str) -> Result<Option<Named>> {
-    // An image is not wrapped in a key of its own.
-    match api.send(&Ask::get(Service::Image, ["images", id])).await {
-        Ok(body) => Ok(serde_json::from_slice(&body).ok()),
-        Err(failed) if failed.error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(failed) => Err(failed.error),
     }
 }
 
-fn is_id(text: &str) -> bool {
-    text.len() >= 32 && text.chars().all(|c| c.is_ascii_hexdigit() || c == '-')
+/// The images with this name, else the one with this id, else some images for a suggestion: a public cloud has
+/// thousands.
+async fn images(api: &Api, name: &str) -> Result<Vec<Named>> {
+    let by_name: Vec<Named> = api.list(Request::get(Image, ["images"]).with("name", name), "images").await?;
+    if !by_name.is_empty() {
+        return Ok(by_name);
+    }
+    let is_id = name.len() >= 32 && name.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+    if is_id {
+        // An image is the whole reply, without a key.
+        let image = unless_missing(api.send(&Request::get(Image, ["images", name])).await)?;
+        if let Some(image) = image.and_then(|body| serde_json::from_slice(&body).ok()) {
+            return Ok(vec![image]);
+        }
+    }
+    api.list(Request::get(Image, ["images"]).with("limit", "500"), "images").await
 }
 
-fn choose(what: What, name: &str, all: &[Named]) -> Result<String> {
-    let word = what.word();
+fn choose(kind: Kind, name: &str, all: &[Named]) -> Result<String> {
+    let what = kind.text();
     let refuse = |message: String| Err(Error::permanent(ErrorKind::Config, message));
-    // A deactivated image, or one that is still being uploaded, is none that boots.
-    let usable =
-        |one: &&Named| what != What::Image || one.status.as_deref().is_none_or(|status| status == "active");
-    if let Some(one) = all.iter().filter(usable).find(|one| one.id == name) {
+    // An image that is deactivated, or still being uploaded, cannot be booted.
+    let is_usable =
+        |one: &&Named| kind != Kind::Image || one.status.as_deref().is_none_or(|status| status == "active");
+    let usable = || all.iter().filter(is_usable);
+    if let Some(one) = usable().find(|one| one.id == name) {
         return Ok(one.id.clone());
     }
-    let of_name: Vec<&Named> =
-        all.iter().filter(usable).filter(|one| one.name.as_deref() == Some(name)).collect();
-    match of_name.as_slice() {
-        [one] => Ok(one.id.clone()),
+    let ids: Vec<&str> =
+        usable().filter(|one| one.name.as_deref() == Some(name)).map(|one| one.id.as_str()).collect();
+    match ids.as_slice() {
+        [id] => Ok((*id).to_owned()),
         [] if all.iter().any(|one| one.name.as_deref() == Some(name) || one.id == name) => {
-            refuse(format!("the {word} {name:?} is not active: wait for its upload, or name another"))
+            refuse(format!("the {what} {name:?} is not active: wait for its upload, or name another"))
         }
         [] => {
-            let names = all.iter().filter_map(|one| one.name.as_deref());
-            refuse(format!("the cloud has no {word} {name:?}: {}", suggest(name, names)))
+            let names = all.iter().filter_map(|one| one.name.as_deref()).collect();
+            refuse(format!("the cloud has no {what} {name:?}: {}", suggestion(name, names)))
         }
-        several => {
-            let ids = several.iter().map(|one| one.id.as_str()).collect::<Vec<_>>().join(", ");
-            refuse(format!("the cloud has several of the {word} {name:?}: say which by its id ({ids})"))
+        ids => refuse(format!(
+            "the cloud has several of the {what} {name:?}: give the id of one ({})",
+            ids.join(", ")
+        )),
+    }
+}
+
+/// "did you mean ...?" if a name is similar, else the names that there are.
+fn suggestion(wanted: &str, mut names: Vec<&str>) -> String {
+    names.sort_unstable();
+    names.dedup();
+    // By edit distance, `ubuntu` is far from `ubuntu-noble`.
+    let contains = |name: &&&str| {
+        let (wanted, name) = (wanted.to_lowercase(), name.to_lowercase());
+        name.contains(&wanted) || wanted.contains(&name)
+    };
+    match suggest(wanted, names.iter().copied()).or_else(|| names.iter().find(contains).copied()) {
+        Some(name) => format!("did you mean {name}?"),
+        None if names.is_empty() => "there are none at all".into(),
+        None if names.len() <= MAX_NAMES_SHOWN => format!("there are {}", names.join(", ")),
+        None => {
+            let more = names.len() - MAX_NAMES_SHOWN;
+            format!("there are {} and {more} more", names[..MAX_NAMES_SHOWN].join(", "))
         }
     }
 }
@@ -165,18 +165,28 @@ mod tests {
     }
 
     #[test]
-    fn a_name_must_mean_one_thing_that_can_be_used() {
+    fn a_name_must_mean_one_usable_thing() {
         let all = [
             image("1", "noble", "active"),
             image("2", "noble", "deactivated"),
             image("3", "jammy", "queued"),
         ];
-        assert_eq!(choose(What::Image, "noble", &all).unwrap(), "1");
-        assert_eq!(choose(What::Image, "1", &all).unwrap(), "1");
-        let says = |name: &str, all: &[Named]| choose(What::Image, name, all).unwrap_err().to_string();
-        assert!(says("jammy", &all).contains("is not active"));
-        assert!(says("nobel", &all).contains("did you mean noble?"));
+        assert_eq!(choose(Kind::Image, "noble", &all).unwrap(), "1");
+        assert_eq!(choose(Kind::Image, "1", &all).unwrap(), "1");
+        let error = |name: &str, all: &[Named]| choose(Kind::Image, name, all).unwrap_err().to_string();
+        assert!(error("jammy", &all).contains("is not active"));
+        assert!(error("nobel", &all).contains("did you mean noble?"));
         let twice = [image("1", "noble", "active"), image("2", "noble", "active")];
-        assert!(says("noble", &twice).contains("by its id (1, 2)"));
+        assert!(error("noble", &twice).contains("the id of one (1, 2)"));
+    }
+
+    #[test]
+    fn a_similar_name_is_suggested_else_the_names_are_listed() {
+        assert_eq!(suggestion("m1.larg", vec!["m1.large", "m1.tiny"]), "did you mean m1.large?");
+        assert_eq!(suggestion("ubuntu", vec!["ubuntu-noble", "debian"]), "did you mean ubuntu-noble?");
+        assert_eq!(suggestion("gpu", vec!["m1.large", "m1.tiny"]), "there are m1.large, m1.tiny");
+        assert_eq!(suggestion("gpu", vec![]), "there are none at all");
+        let many: Vec<String> = (0..20).map(|n| format!("flavor-{n:02}")).collect();
+        assert!(suggestion("x", many.iter().map(String::as_str).collect()).ends_with("and 12 more"));
     }
 }

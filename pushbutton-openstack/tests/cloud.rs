@@ -1,38 +1,37 @@
-//! What the conformance suite does not ask, on a real OpenStack.
+//! What the conformance suite does not cover, on a real OpenStack.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what helps a test is part of it")]
 
 mod common;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pushbutton_core::check::Level;
+use pushbutton_core::check::{Check, Level};
 use pushbutton_core::{ErrorKind, Provisioner, ResourceKind, RetryClass};
 use pushbutton_testbed::openstack;
 
 use common::{Lab, config, owner, request};
 
-/// A class that boots as a user's would.
+/// A label that boots.
 const TINY: &str = "image: tiny, flavor: m1.tiny, networks: [private]";
 
-fn nodes(class: &str) -> String {
-    format!("nodes: {{lab: {{{class}}}}}")
+fn nodes(label: &str) -> String {
+    format!("nodes: {{lab: {{{label}}}}}")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_with_all_that_a_class_can_say() {
+async fn a_node_with_every_option_of_a_label() {
     let cloud = openstack();
     let key = cloud.keypair(&owner("full"));
-    let class = format!(
+    let label = format!(
         "{TINY}, key_name: {}, key_file: {}, user: debian, floating_ip: {{network: public}}, security_groups: [default], \
          availability_zone: nova, user_data: {{text: '#cloud-config'}}, boot_from_volume: {{size_gb: 1}}, \
          metadata: {{team: storage}}, host_keys: console, vars: {{ansible_python_interpreter: /usr/bin/python3}}",
         key.name,
         key.private_key.display()
     );
-    let lab = Lab::new(&cloud, "full", &nodes(&class));
+    let lab = Lab::new(&cloud, "full", &nodes(&label));
     let request = request("lab", 120);
-    let node = lab.provisioner.provision(&request).await.unwrap();
+    let node = lab.provision(&request).await.unwrap();
     assert!(node.address.starts_with("10.98."), "a floating address: {}", node.address);
     assert!(node.host_keys.iter().any(|key| key.starts_with("ssh-ed25519 AAAA")), "{:?}", node.host_keys);
     let whoami = tokio::process::Command::new("ssh")
@@ -59,7 +58,7 @@ async fn a_node_with_all_that_a_class_can_say() {
         "{owned:?}"
     );
 
-    lab.provisioner.release(&request.run).await.unwrap();
+    lab.release(&request.run).await;
     lab.has_left_nothing(&cloud).await;
 }
 
@@ -71,24 +70,24 @@ fn known_hosts(key: &pushbutton_testbed::Keypair<'_>, node: &pushbutton_core::No
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flavor_that_fits_nowhere_fails_fast_with_novas_words() {
+async fn a_flavor_that_fits_no_host_fails_fast_with_novas_message() {
     let cloud = openstack();
     let lab = Lab::new(&cloud, "huge", &nodes("image: tiny, flavor: m1.huge, networks: [private]"));
     let request = request("lab", 120);
     let began = Instant::now();
-    let error = lab.provisioner.provision(&request).await.unwrap_err();
+    let error = lab.provision(&request).await.unwrap_err();
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Exhausted, RetryClass::Temporary));
-    assert!(error.context("fault").unwrap().starts_with("No valid host was found"), "{error}");
+    assert!(error.people_text().unwrap().starts_with("No valid host was found"), "{error}");
     assert_ne!(lab.on(&cloud), [""; 0], "the server in ERROR is there until the release");
-    lab.provisioner.release(&request.run).await.unwrap();
+    lab.release(&request.run).await;
     lab.has_left_nothing(&cloud).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_that_the_cloud_does_not_know_are_refused_for_good() {
+async fn unknown_names_are_permanent_errors_with_a_suggestion() {
     let cloud = openstack();
-    for (class, says) in [
+    for (label, says) in [
         ("image: tinny, flavor: m1.tiny", "no image \"tinny\": did you mean tiny?"),
         ("image: tiny, flavor: gpu", "no flavor \"gpu\": there are m1."),
         ("image: tiny, flavor: m1.tiny, networks: [privat]", "did you mean private?"),
@@ -98,42 +97,42 @@ async fn names_that_the_cloud_does_not_know_are_refused_for_good() {
             "no availability zone \"mars\": there are ",
         ),
     ] {
-        let lab = Lab::new(&cloud, "unknown", &nodes(class));
+        let lab = Lab::new(&cloud, "unknown", &nodes(label));
         let request = request("lab", 60);
-        let error = lab.provisioner.provision(&request).await.unwrap_err();
+        let error = lab.provision(&request).await.unwrap_err();
         assert_eq!(
             (error.kind(), error.retry_class()),
             (ErrorKind::Config, RetryClass::Permanent),
             "{error:?}"
         );
         assert!(error.to_string().contains(says), "{error}");
-        lab.provisioner.release(&request.run).await.unwrap();
+        lab.release(&request.run).await;
         lab.has_left_nothing(&cloud).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_never_answers_runs_into_the_deadline_with_its_console_kept() {
+async fn a_node_that_never_answers_fails_at_the_deadline_and_its_console_is_kept() {
     let cloud = openstack();
     let key = cloud.keypair(&owner("mute"));
     let consoles = tempfile::tempdir().unwrap();
-    // Security groups are ignored there, so a port where nobody listens is what a closed one looks like.
-    let class = format!("{TINY}, key_name: {}, ssh_port: 2222", key.name);
-    let rest = format!("console_dir: {}, {}", consoles.path().display(), nodes(&class));
+    // The testbed ignores security groups; a port without a listener looks like a blocked one.
+    let label = format!("{TINY}, key_name: {}, ssh_port: 2222", key.name);
+    let rest = format!("console_dir: {}, {}", consoles.path().display(), nodes(&label));
     let lab = Lab::new(&cloud, "mute", &rest);
     let request = request("lab", 15);
-    let error = lab.provisioner.provision(&request).await.unwrap_err();
+    let error = lab.provision(&request).await.unwrap_err();
     assert_eq!((error.kind(), error.retry_class()), (ErrorKind::TimedOut, RetryClass::Temporary));
     assert_eq!(error.context("waited_for"), Some("the node to answer SSH"));
     let kept = std::fs::read_to_string(error.context("console").unwrap()).unwrap();
     assert!(kept.contains("BEGIN SSH HOST KEY"), "{kept}");
     assert!(format!("{error:?}").contains("the console's last lines"), "{error:?}");
-    lab.provisioner.release(&request.run).await.unwrap();
+    lab.release(&request.run).await;
     lab.has_left_nothing(&cloud).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_somebody_deletes_under_the_boot_fails_it() {
+async fn a_server_that_is_deleted_during_the_boot_fails_it() {
     let cloud = openstack();
     let lab = Lab::new(&cloud, "vanish", &nodes(&format!("{TINY}, metadata: {{testbed_guest: none}}")));
     let request = request("lab", 120);
@@ -152,61 +151,60 @@ async fn a_server_that_somebody_deletes_under_the_boot_fails_it() {
         };
         cloud.request("DELETE", "compute", &format!("/servers/{id}"), None);
     };
-    let (result, ()) = tokio::join!(lab.provisioner.provision(&request), delete);
+    let (result, ()) = tokio::join!(lab.provision(&request), delete);
     let error = result.unwrap_err();
     assert!(error.to_string().contains("somebody else deleted it") && error.is_temporary(), "{error}");
     assert!(began.elapsed() < Duration::from_secs(90), "noticed before the deadline");
-    lab.provisioner.release(&request.run).await.unwrap();
+    lab.release(&request.run).await;
     lab.has_left_nothing(&cloud).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_owners_share_a_project_and_see_only_their_own() {
     let cloud = openstack();
-    // The one's name begins as the other's does: a prefix must not be enough.
+    // One name is a prefix of the other.
     let name = owner("share");
     let of = |owner: &str| {
         let rest =
             format!("{}, parallel_boots: 2", nodes(&format!("{TINY}, metadata: {{testbed_guest: none}}")));
-        Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &rest), owner, Arc::default())
+        Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &rest), owner)
     };
     let (one, other) = (of(&name), of(&format!("{name}-b")));
     let (mine, theirs) = (request("lab", 4), request("lab", 4));
-    let (first, second) =
-        tokio::join!(one.provisioner.provision(&mine), other.provisioner.provision(&theirs));
-    // Both are without a guest, so neither can answer: what counts is what is there.
+    let (first, second) = tokio::join!(one.provision(&mine), other.provision(&theirs));
+    // Neither has a guest that could answer SSH; the resources exist all the same.
     assert!(first.is_err() && second.is_err());
     for (lab, run, not) in [(&one, &mine.run, &theirs.run), (&other, &theirs.run, &mine.run)] {
         let owned = lab.provisioner.list_owned().await.unwrap();
         assert!(owned.iter().any(|thing| thing.run.as_ref() == Some(run)), "{owned:?}");
         assert!(owned.iter().all(|thing| thing.run.as_ref() != Some(not)), "{owned:?}");
     }
-    // Asked to release what is another's, it finds nothing to do.
-    one.provisioner.release(&theirs.run).await.unwrap();
+    // A release of another owner's run finds nothing.
+    one.release(&theirs.run).await;
     assert_ne!(other.on(&cloud), [""; 0]);
-    one.provisioner.release(&mine.run).await.unwrap();
+    one.release(&mine.run).await;
     one.has_left_nothing(&cloud).await;
-    other.provisioner.release(&theirs.run).await.unwrap();
+    other.release(&theirs.run).await;
     other.has_left_nothing(&cloud).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_process_with_an_empty_journal_releases_by_the_marks_alone() {
+async fn a_process_with_an_empty_journal_releases_by_the_ownership_tags() {
     let cloud = openstack();
     let rest = nodes(&format!("{TINY}, boot_from_volume: {{size_gb: 1}}, floating_ip: {{network: public}}"));
     let before = Lab::new(&cloud, "restart", &rest);
     let request = request("lab", 120);
-    before.provisioner.provision(&request).await.unwrap();
-    let after = Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &rest), &before.owner, Arc::default());
+    before.provision(&request).await.unwrap();
+    let after = Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &rest), &before.owner);
     assert_eq!(after.on(&cloud).len(), 4, "server, port, floating IP, volume: {:?}", after.on(&cloud));
-    after.provisioner.release(&request.run).await.unwrap();
+    after.release(&request.run).await;
     after.has_left_nothing(&cloud).await;
-    // And the journal alone is enough too: nothing is left, and it is told so.
-    before.provisioner.release(&request.run).await.unwrap();
+    // The other process still has the entries in its journal; its release closes them.
+    before.release(&request.run).await;
     before.has_left_nothing(&cloud).await;
 }
 
-/// A user and a project of a test's own, made by the administrator, gone with the value.
+/// A user and a project for one test, created by the administrator and deleted on drop.
 struct Tenant<'a> {
     cloud: &'a pushbutton_testbed::OpenStack,
     name: String,
@@ -235,9 +233,9 @@ impl<'a> Tenant<'a> {
         self.cloud.command(&[&["--os-cloud", self.cloud.admin_cloud.as_str()], arguments].concat())
     }
 
-    fn lab(&self, class: &str) -> Lab {
+    fn lab(&self, label: &str) -> Lab {
         let file = self.clouds.path().join("clouds.yaml");
-        Lab::of(config(&file, "own", &nodes(class)), &self.name, Arc::default())
+        Lab::of(config(&file, "own", &nodes(label)), &self.name)
     }
 }
 
@@ -249,20 +247,20 @@ impl Drop for Tenant<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_quota_is_a_temporary_matter_in_novas_words() {
+async fn a_full_quota_is_a_temporary_error_with_novas_message() {
     let cloud = openstack();
     let tenant = Tenant::new(&cloud, "quota");
     tenant.admin(&["quota", "set", "--instances", "0", &tenant.name]);
     let lab = tenant.lab("image: tiny, flavor: m1.tiny");
     let request = request("lab", 60);
-    let error = lab.provisioner.provision(&request).await.unwrap_err();
+    let error = lab.provision(&request).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.retry_class()),
         (ErrorKind::Exhausted, RetryClass::Temporary),
         "{error:?}"
     );
     assert!(error.message().starts_with("Quota exceeded for instances"), "{error}");
-    lab.provisioner.release(&request.run).await.unwrap();
+    lab.release(&request.run).await;
     assert_eq!(lab.provisioner.list_owned().await.unwrap(), []);
 
     let findings = lab.provisioner.check().await;
@@ -278,24 +276,25 @@ async fn a_token_that_was_revoked_is_replaced() {
     let cloud = openstack();
     let tenant = Tenant::new(&cloud, "revoked");
     let lab = tenant.lab("image: none, flavor: m1.tiny");
-    // This asks Glance alone: the other services have not seen the token, and will ask Keystone about it.
-    lab.provisioner.provision(&request("lab", 60)).await.unwrap_err();
+    // This sends a request to Glance only. The other services have not cached the token, and will ask Keystone about
+    // it.
+    lab.provision(&request("lab", 60)).await.unwrap_err();
     tenant.admin(&["user", "set", "--password", "hush", &tenant.name]);
     assert_eq!(lab.provisioner.list_owned().await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_tries_every_name_and_says_what_to_mend() {
+async fn check_tries_every_name_and_says_what_to_fix() {
     let cloud = openstack();
-    let class = "image: tiny, flavor: m1.smal, networks: [private], floating_ip: {network: public}, key_file: /nowhere/id";
-    let findings = Lab::new(&cloud, "check", &nodes(class)).provisioner.check().await;
+    let label = "image: tiny, flavor: m1.smal, networks: [private], floating_ip: {network: public}, key_file: /nowhere/id";
+    let findings = Lab::new(&cloud, "check", &nodes(label)).provisioner.check().await;
     let of = |subject: &str| findings.iter().find(|one| one.what.starts_with(&format!("{subject}: ")));
     let level = |subject: &str| of(subject).map(|one| one.level);
     assert_eq!(level("nodes.lab.image"), Some(Level::Ok), "{findings:?}");
     assert_eq!(level("nodes.lab.networks"), Some(Level::Ok));
     assert_eq!(level("nodes.lab.floating_ip"), Some(Level::Ok));
     assert_eq!(level("nodes.lab.key_file"), Some(Level::Fail));
-    assert_eq!(level("nodes.lab"), Some(Level::Warn), "nobody is let in");
+    assert_eq!(level("nodes.lab"), Some(Level::Warn), "nobody can log in");
     assert_eq!(level("quota of servers"), Some(Level::Ok));
     assert_eq!(level("quota of floating IPs"), Some(Level::Ok));
     let flavor = of("nodes.lab.flavor").unwrap().to_string();
@@ -307,7 +306,7 @@ async fn check_tries_every_name_and_says_what_to_mend() {
         cloud.auth_url
     );
     std::fs::write(dir.path().join("clouds.yaml"), yaml).unwrap();
-    let lab = Lab::of(config(&dir.path().join("clouds.yaml"), "x", &nodes(TINY)), "check", Arc::default());
+    let lab = Lab::of(config(&dir.path().join("clouds.yaml"), "x", &nodes(TINY)), "check");
     let findings = lab.provisioner.check().await;
     assert_eq!((findings.len(), findings[0].level), (1, Level::Fail));
     assert!(findings[0].to_string().contains("see the user, the password"), "{}", findings[0]);

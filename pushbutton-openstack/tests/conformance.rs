@@ -1,4 +1,4 @@
-//! The provisioner's contract, on a real OpenStack.
+//! The provisioner's contract on a real OpenStack.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what helps a test is part of it")]
 
 mod common;
@@ -21,11 +21,10 @@ async fn the_contract_on_a_real_cloud() {
             key.name
         ),
     );
-    let setting = ProvisionerSetup {
-        unknown: Some(NodeLabel::new("gpu").unwrap()),
-        answers_ssh: true,
-        ..ProvisionerSetup::of("lab")
-    };
-    provision::all(&lab.provisioner, &setting).await;
+    let mut setup = ProvisionerSetup::of("lab");
+    setup.unknown = Some(NodeLabel::new("gpu").unwrap());
+    setup.answers_ssh = true;
+    setup.journal = lab.journal.clone();
+    provision::all(&lab.provisioner, &setup).await;
     lab.has_left_nothing(&cloud).await;
 }

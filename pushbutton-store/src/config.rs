@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pushbutton_core::HumanDuration;
 use serde::Deserialize;
@@ -6,16 +7,18 @@ use serde::Deserialize;
 /// How the store is used. Only the file has to be named.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct StoreConfig {
-    /// The SQLite file. It is made when missing; its folder is not. On a local disk: WAL does not work over a network file system.
+    /// The SQLite file. Created when missing; its folder is not. On a local disk: WAL does not work over a network
+    /// file system.
     pub file: PathBuf,
-    /// How long a claim lasts unless renewed. Default: 60s.
+    /// How long a claim lasts unless renewed. Each process may have its own value. Default: 60s.
     #[serde(default = "lease")]
     pub lease: HumanDuration,
     /// How long to wait for another process that is writing to the file. Default: 5s.
     #[serde(default = "lock_wait")]
     pub lock_wait: HumanDuration,
-    /// How long finished runs stay in the history. Default: 2160h (90 days).
+    /// How long runs stay in the history. Default: 2160h (90 days).
     #[serde(default = "keep_runs")]
     pub keep_runs: HumanDuration,
 }
@@ -24,6 +27,27 @@ impl StoreConfig {
     /// This file, and the defaults.
     pub fn new(file: impl Into<PathBuf>) -> Self {
         Self { file: file.into(), lease: lease(), lock_wait: lock_wait(), keep_runs: keep_runs() }
+    }
+
+    /// Sets [`lease`](Self::lease).
+    #[must_use]
+    pub fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = HumanDuration(lease);
+        self
+    }
+
+    /// Sets [`lock_wait`](Self::lock_wait).
+    #[must_use]
+    pub fn with_lock_wait(mut self, lock_wait: Duration) -> Self {
+        self.lock_wait = HumanDuration(lock_wait);
+        self
+    }
+
+    /// Sets [`keep_runs`](Self::keep_runs).
+    #[must_use]
+    pub fn with_keep_runs(mut self, keep_runs: Duration) -> Self {
+        self.keep_runs = HumanDuration(keep_runs);
+        self
     }
 }
 

@@ -3,26 +3,24 @@
 mod config;
 mod error;
 
-// The file: one thread owns the connection, everything else asks it.
-mod connect;
+// The file: one worker thread owns the connection.
+mod column;
+mod retention;
 mod schema;
 mod store;
-mod upkeep;
 
-// The parts, in the order of core's traits.
+// The parts, each an implementation of traits of core.
 mod claim;
+mod control_messages;
+mod dead_letters;
+mod events;
 mod history;
 mod journal;
-mod ledger;
-mod notices;
 mod queue;
-mod record;
 
 pub use config::StoreConfig;
+pub use events::StoreEvents;
 pub use history::StoreHistory;
 pub use journal::StoreJournal;
-pub use ledger::StoreLedger;
 pub use queue::StoreQueue;
-pub use record::{RunRecord, StageRecord};
-pub use schema::VERSION;
 pub use store::Store;

@@ -1,340 +1,290 @@
-//! The queue, as rows of one table that change their state.
+//! The queue: rows of one table that change their state.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_core::traits::DeadLetter;
 use pushbutton_core::{
-    Claim, ControlMessage, ControlMessages, Error, ErrorKind, Job, Queue, QueueDepth, Result, RunId,
+    Claim, ControlMessage, ControlMessages, Job, JobFilter, Queue, QueueDepth, Result, RunId,
 };
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, TransactionBehavior, params};
 
 use crate::Store;
 use crate::claim::{Lease, StoreClaim};
-use crate::error::Fault;
-use crate::notices::{self, StoreNotices};
-use crate::store::{now, time};
-
-/// The longest wait before looking again: a step of the wall clock delays nothing for longer than this.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+use crate::column::{Json, Text, millis, now};
+use crate::control_messages;
+use crate::error::StoreError;
 
 /// Reasons are for people; longer ones are cut.
-const MAX_WHY: usize = 2_000;
+const MAX_REASON: usize = 2_000;
 
 /// A [`Queue`] in the store's file, for operators on one host.
 ///
-/// Leases and delays are measured by the wall clock, the only one that processes and restarts share. A clock that is set forward ends
-/// leases early: their holders learn it at their next renewal.
+/// Leases and delays are measured by the wall clock, the only one that processes and restarts share. A clock that is
+/// set forward ends leases early: their holders learn that at their next renewal.
 #[derive(Debug, Clone)]
-pub struct StoreQueue {
-    pub(crate) store: Store,
-    pub(crate) lease: Duration,
-}
-
-impl StoreQueue {
-    pub(crate) fn new(store: Store, lease: Duration) -> Self {
-        Self { store, lease }
-    }
-}
+pub struct StoreQueue(pub(crate) Store);
 
 #[async_trait]
 impl Queue for StoreQueue {
     async fn publish(&self, job: &Job) -> Result<()> {
         let job = job.clone();
-        let write = move |connection: &mut Connection| {
-            let text = serde_json::to_string(&job)?;
-            let mut write = connection.prepare_cached(
-                "INSERT INTO jobs (id, state, job, failed_attempts) VALUES (?, 'ready', ?, ?)
-                 ON CONFLICT (id) DO NOTHING",
-            )?;
-            Ok(write.execute(params![job.id.as_str(), text, job.failed_attempts])? == 1)
-        };
-        if self.store.call("queue::publish", write).await? {
-            self.store.announce_change();
+        let write = move |connection: &mut Connection| insert(connection, &job);
+        if self.0.call("queue::publish", write).await? {
+            self.0.notify_changed();
         }
         Ok(())
     }
 
-    async fn claim(&self) -> Result<Box<dyn Claim>> {
-        let news = self.store.news();
-        let _waiting = news.wait();
+    async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>> {
+        let filter = Filter::from(filter);
         loop {
-            let changed = news.changed.notified();
-            tokio::pin!(changed);
-            // Listen before looking, so that nothing falls between the two.
-            changed.as_mut().enable();
-            let queue = self.clone();
+            let changed = self.0.changed();
+            let (store, filter) = (self.0.clone(), filter.clone());
             let look = move |connection: &mut Connection| {
-                take(connection, queue.lease).map(|look| match look {
-                    Look::Got(job, lease) => Ok(StoreClaim::new(queue, *job, lease)),
-                    Look::Nothing { next } => Err(next),
-                })
+                let taken = take(connection, &filter, store.lease())?;
+                Ok(taken.map(|(job, lease)| StoreClaim::new(store, job, lease)))
             };
-            let next = match self.store.call("queue::claim", look).await? {
-                Ok(claim) => return Ok(Box::new(claim.heard())),
-                Err(next) => next,
-            };
-            let wait = next.map_or(LONGEST_WAIT, |at| {
-                Duration::from_millis(u64::try_from(at - now()).unwrap_or(0) + 1).min(LONGEST_WAIT)
-            });
-            // Either way there is a reason to look again.
-            let _ = tokio::time::timeout(wait, changed).await;
+            if let Some(claim) = self.0.call("queue::claim", look).await? {
+                return Ok(Box::new(claim.deliver()));
+            }
+            changed.await;
         }
     }
 
-    async fn broadcast(&self, notice: &ControlMessage) -> Result<()> {
-        let notice = notice.clone();
-        self.store.call("queue::broadcast", move |connection| notices::add(connection, &notice)).await?;
-        self.store.announce_change();
-        Ok(())
+    async fn broadcast(&self, message: &ControlMessage) -> Result<()> {
+        control_messages::add(&self.0, message.clone()).await
     }
 
-    async fn control_messages(&self) -> Result<Box<dyn ControlMessages>> {
-        Ok(Box::new(StoreNotices::new(self.store.clone()).await?))
+    async fn control_messages(&self) -> Result<ControlMessages> {
+        control_messages::read(self.0.clone()).await
     }
 
     async fn depth(&self) -> Result<QueueDepth> {
-        self.store.call("queue::depth", |connection| depth(connection, now())).await
-    }
-
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let ask = move |connection: &mut Connection| {
-            let mut ask = connection.prepare_cached(
-                "SELECT job, failed_attempts, why, ended_at, id FROM jobs
-                 WHERE state = 'dead' AND ended_at IS NOT NULL ORDER BY ended_at, place LIMIT ?",
-            )?;
-            let rows = ask.query_and_then(params![limit], dead_letter)?;
-            rows.collect()
-        };
-        self.store.call("queue::dead_letters", ask).await
-    }
-
-    async fn requeue_dead_letter(&self, letter: &str) -> Result<bool> {
-        let letter = letter.to_owned();
-        let write = move |connection: &mut Connection| requeue(connection, &letter);
-        let requeued = self.store.call("queue::requeue_dead_letter", write).await?;
-        if requeued {
-            self.store.announce_change();
-        }
-        Ok(requeued)
-    }
-
-    async fn drop_dead_letter(&self, letter: &str) -> Result<bool> {
-        let letter = letter.to_owned();
-        let write = move |connection: &mut Connection| {
-            let change =
-                "UPDATE jobs SET state = 'done', job = NULL, ended_at = ? WHERE id = ? AND state = 'dead'";
-            Ok(connection.execute(change, params![now(), letter])? == 1)
-        };
-        self.store.call("queue::drop_dead_letter", write).await
+        self.0.call("queue::depth", |connection| depth(connection, now())).await
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
-        let ask = |connection: &mut Connection| {
-            let mut ask = connection.prepare_cached(
-                "SELECT run FROM jobs WHERE due_at > ? AND state = 'leased' AND run IS NOT NULL",
-            )?;
-            let rows = ask.query_and_then(params![now()], |row| -> Result<RunId, Fault> {
-                Ok(RunId::new(row.get::<_, String>(0)?)?)
-            })?;
-            rows.collect()
+        let read = |connection: &mut Connection| {
+            let sql = "SELECT run FROM jobs WHERE due_at > ? AND state = 'leased' AND run IS NOT NULL";
+            let mut statement = connection.prepare_cached(sql)?;
+            let runs = statement.query_map(params![now()], |row| Ok(row.get::<_, Text<_>>(0)?.0))?;
+            Ok(runs.collect::<rusqlite::Result<_>>()?)
         };
-        self.store.call("queue::leased_runs", ask).await
+        self.0.call("queue::leased_runs", read).await
     }
 }
 
-enum Look {
-    Got(Box<Job>, Lease),
-    /// When the next delay or lease ends, if there is any.
-    Nothing {
-        next: Option<i64>,
-    },
+/// A [`JobFilter`] as the arguments of [`FIRST_READY`]: each a JSON array, or NULL for no condition.
+#[derive(Debug, Clone, Default)]
+struct Filter {
+    names: Option<String>,
+    labels: Option<String>,
 }
 
-const GIVE_BACK_DUE: &str = "UPDATE jobs SET state = 'ready', due_at = NULL WHERE due_at <= ?";
-const FIRST_READY: &str =
-    "SELECT place, id, job, failed_attempts, epoch FROM jobs WHERE state = 'ready' ORDER BY place LIMIT 1";
-const LEASE: &str = "UPDATE jobs SET state = 'leased', due_at = ?, epoch = ?, run = ? WHERE place = ?";
-const NEXT_DUE: &str = "SELECT min(due_at) FROM jobs WHERE due_at IS NOT NULL";
+impl From<&JobFilter> for Filter {
+    fn from(filter: &JobFilter) -> Self {
+        Self {
+            names: filter.names.as_ref().map(|names| serde_json::json!(names).to_string()),
+            labels: filter.labels.as_ref().map(|labels| serde_json::json!(labels).to_string()),
+        }
+    }
+}
 
-/// Takes the first job that may be run, or tells when to look again.
-fn take(connection: &mut Connection, lease: Duration) -> Result<Look, Fault> {
+/// Adds a job; false when its id is known.
+fn insert(connection: &Connection, job: &Job) -> Result<bool, StoreError> {
+    let sql =
+        "INSERT INTO jobs (id, state, name, label, job, failed_attempts) VALUES (?, 'ready', ?, ?, ?, ?)
+               ON CONFLICT (id) DO NOTHING";
+    let label = job.label.as_ref().map(|label| label.as_str());
+    let row = params![job.id.as_str(), job.name.as_str(), label, Json(job), job.failed_attempts];
+    Ok(connection.prepare_cached(sql)?.execute(row)? == 1)
+}
+
+const ANY_DUE: &str = "SELECT 1 FROM jobs WHERE due_at <= ? LIMIT 1";
+const RETURN_DUE: &str = "UPDATE jobs SET state = 'ready', due_at = NULL, run = NULL WHERE due_at <= ?";
+/// Walks the index in the queue's order and skips what the filter does not match.
+const FIRST_READY: &str = "SELECT seq, id, job, failed_attempts, epoch FROM jobs WHERE state = 'ready'
+    AND (?1 IS NULL OR name IN (SELECT value FROM json_each(?1)))
+    AND (?2 IS NULL OR label IS NULL OR label IN (SELECT value FROM json_each(?2))) ORDER BY seq LIMIT 1";
+const LEASE: &str = "UPDATE jobs SET state = 'leased', due_at = ?, epoch = ?, run = ? WHERE seq = ?";
+
+/// Leases the first ready job that the filter matches.
+fn take(
+    connection: &mut Connection,
+    filter: &Filter,
+    lease: Duration,
+) -> Result<Option<(Job, Lease)>, StoreError> {
     let now = now();
-    let next: Option<i64> = connection.prepare_cached(NEXT_DUE)?.query_row([], |row| row.get(0))?;
-    let ready = connection.prepare_cached(FIRST_READY)?.exists([])?;
-    if !ready && next.is_none_or(|next| next > now) {
-        // Nothing to take: idle operators write nothing.
-        return Ok(Look::Nothing { next });
+    let matching = [&filter.names as &dyn ToSql, &filter.labels];
+    if !connection.prepare_cached(FIRST_READY)?.exists(matching)?
+        && !connection.prepare_cached(ANY_DUE)?.exists(params![now])?
+    {
+        // Idle operators only read.
+        return Ok(None);
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // What its delay or its holder has given free keeps its place, ahead of what came later.
-    transaction.prepare_cached(GIVE_BACK_DUE)?.execute(params![now])?;
-    let mut found = None;
-    loop {
-        let Some((place, id, text, failed_attempts, epoch)) = first_ready(&transaction)? else { break };
-        match serde_json::from_str::<Job>(&text) {
-            Ok(mut job) if job.id.as_str() == id => {
-                job.failed_attempts = failed_attempts;
-                let ends = now.saturating_add(crate::upkeep::millis(lease));
-                let lease = Lease { run: RunId::generate(), epoch: epoch + 1, ends };
-                let values = params![lease.ends, lease.epoch, lease.run.as_str(), place];
-                transaction.prepare_cached(LEASE)?.execute(values)?;
-                found = Some((job, lease));
+    // Jobs whose delay or lease has ended keep their number, so they come before later ones.
+    transaction.prepare_cached(RETURN_DUE)?.execute(params![now])?;
+    let mut taken = None;
+    let mut first_ready = transaction.prepare_cached(FIRST_READY)?;
+    while let Some(ready) = first_ready.query_row(matching, Ready::read).optional()? {
+        match ready.job {
+            Ok(Json(job)) if job.id.as_str() == ready.id => {
+                let ends = now.saturating_add(millis(lease));
+                let lease = Lease { run: RunId::generate(), epoch: ready.epoch + 1, ends };
+                let row = params![lease.ends, lease.epoch, lease.run.as_str(), ready.seq];
+                transaction.prepare_cached(LEASE)?.execute(row)?;
+                taken = Some((job.with_failed_attempts(ready.failed_attempts), lease));
                 break;
             }
-            // Nobody will ever be able to run it: put aside, so that it does not block those behind it.
+            // No operator will ever be able to run it: as a dead letter it does not block those behind it.
             unreadable => {
                 let why = unreadable.err().map_or("its id differs".to_owned(), |error| error.to_string());
-                tracing::error!(job = id, why, "a queued job cannot be read; it goes to the dead letters");
-                transaction.execute(
-                    "UPDATE jobs SET state = 'dead', why = 'cannot be read: ' || ?, ended_at = ? WHERE place = ?",
-                    params![cut(&why), now, place],
-                )?;
+                tracing::error!(job = ready.id, why, "moving a job that cannot be read to the dead letters");
+                let sql = "UPDATE jobs SET state = 'dead', why = 'cannot be read: ' || ?, ended_at = ? WHERE seq = ?";
+                transaction.execute(sql, params![shorten(&why), now, ready.seq])?;
             }
         }
     }
-    let next: Option<i64> = transaction.prepare_cached(NEXT_DUE)?.query_row([], |row| row.get(0))?;
+    drop(first_ready);
     transaction.commit()?;
-    Ok(match found {
-        Some((job, lease)) => Look::Got(Box::new(job), lease),
-        None => Look::Nothing { next },
-    })
+    Ok(taken)
 }
 
-type Ready = (i64, String, String, u32, i64);
-
-fn first_ready(connection: &Connection) -> Result<Option<Ready>, Fault> {
-    let mut ask = connection.prepare_cached(FIRST_READY)?;
-    let row = |row: &Row<'_>| {
-        Ok((
-            row.get(0)?,
-            row.get(1)?,
-            row.get::<_, Option<_>>(2)?.unwrap_or_default(),
-            row.get(3)?,
-            row.get(4)?,
-        ))
-    };
-    Ok(ask.query_row([], row).optional()?)
+/// A row of [`FIRST_READY`].
+struct Ready {
+    seq: i64,
+    id: String,
+    job: rusqlite::Result<Json<Job>>,
+    failed_attempts: u32,
+    epoch: i64,
 }
 
-fn depth(connection: &Connection, now: i64) -> Result<QueueDepth, Fault> {
-    let count = |sql: &str, params: &[&dyn rusqlite::ToSql]| -> Result<u64, Fault> {
-        let count: i64 = connection.prepare_cached(sql)?.query_row(params, |row| row.get(0))?;
-        Ok(count.unsigned_abs())
-    };
-    let ready = count("SELECT count(*) FROM jobs WHERE state = 'ready'", &[])?;
-    let due = count("SELECT count(*) FROM jobs WHERE due_at IS NOT NULL", &[])?;
-    // A lease that has run out is a job that waits.
-    let leased = count("SELECT count(*) FROM jobs WHERE due_at > ? AND state = 'leased'", &[&now])?;
-    let dead = count("SELECT count(*) FROM jobs WHERE state = 'dead' AND ended_at IS NOT NULL", &[])?;
-    Ok(QueueDepth { waiting: ready + due - leased, leased, dead })
-}
-
-fn dead_letter(row: &Row<'_>) -> Result<DeadLetter, Fault> {
-    let text: Option<String> = row.get(0)?;
-    let mut job = text.and_then(|text| serde_json::from_str::<Job>(&text).ok());
-    if let Some(job) = &mut job {
-        job.failed_attempts = row.get(1)?;
+impl Ready {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            seq: row.get(0)?,
+            id: row.get(1)?,
+            job: row.get(2),
+            failed_attempts: row.get(3)?,
+            epoch: row.get(4)?,
+        })
     }
-    let why: Option<String> = row.get(2)?;
-    let at: Option<i64> = row.get(3)?;
-    let id = row.get(4)?;
-    Ok(DeadLetter { id, job, why: why.unwrap_or_default(), at: at.map(time).transpose()? })
 }
 
-/// Makes a dead job wait at the end of the queue; false when there is none.
-fn requeue(connection: &mut Connection, letter: &str) -> Result<bool, Fault> {
-    // Immediate: of two people at once, one finds it and the other does not.
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let text: Option<Option<String>> = transaction
-        .query_row("SELECT job FROM jobs WHERE id = ? AND state = 'dead'", params![letter], |row| row.get(0))
-        .optional()?;
-    let Some(text) = text else { return Ok(false) };
-    if text.and_then(|text| serde_json::from_str::<Job>(&text).ok()).is_none() {
-        let message = "this dead letter's job cannot be read, so nobody can run it: drop it";
-        return Err(Error::permanent(ErrorKind::Invalid, message).with("letter", letter).into());
-    }
-    transaction.execute(
-        "UPDATE jobs SET state = 'ready', ended_at = NULL, why = NULL, failed_attempts = 0,
-         place = (SELECT max(place) + 1 FROM jobs) WHERE id = ?",
-        params![letter],
-    )?;
-    transaction.commit()?;
-    Ok(true)
+fn depth(connection: &Connection, now: i64) -> Result<QueueDepth, StoreError> {
+    let count = |condition: &str, arguments: &[&dyn ToSql]| -> Result<u64, StoreError> {
+        let sql = format!("SELECT count(*) FROM jobs WHERE {condition}");
+        Ok(connection.prepare_cached(&sql)?.query_row(arguments, |row| row.get::<_, i64>(0))?.unsigned_abs())
+    };
+    let ready = count("state = 'ready'", &[])?;
+    let due = count("due_at IS NOT NULL", &[])?;
+    // A job whose lease has ended is waiting.
+    let leased = count("due_at > ? AND state = 'leased'", &[&now])?;
+    let dead = count("state = 'dead' AND ended_at IS NOT NULL", &[])?;
+    Ok(QueueDepth::new(ready + due - leased, leased, dead))
 }
 
-/// As much of a reason as is kept.
-pub(crate) fn cut(why: &str) -> String {
-    why.chars().take(MAX_WHY).collect()
+pub(crate) fn shorten(why: &str) -> String {
+    why.chars().take(MAX_REASON).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::migrate;
+    use crate::schema::{MIGRATIONS, migrate};
     use pushbutton_core::samples;
+    use pushbutton_core::{JobName, NodeLabel};
     use rusqlite::StatementStatus;
 
-    fn with_jobs(count: u64) -> Connection {
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn queue_of(jobs: impl IntoIterator<Item = Job>) -> Connection {
         let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection).unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
         let transaction = connection.transaction().unwrap();
-        for n in 0..count {
-            let job = samples::job_on(n, "tempest");
-            transaction
-                .prepare_cached("INSERT INTO jobs (id, state, job) VALUES (?, 'ready', ?)")
-                .unwrap()
-                .execute(params![job.id.as_str(), serde_json::to_string(&job).unwrap()])
-                .unwrap();
+        for job in jobs {
+            assert!(insert(&transaction, &job).unwrap());
         }
         transaction.commit().unwrap();
         connection
     }
 
+    fn jobs(name: &'static str, count: u64) -> impl Iterator<Item = Job> {
+        (0..count).map(move |n| samples::job_on(n, name))
+    }
+
+    fn only(name: &str) -> JobFilter {
+        JobFilter::names([JobName::new(name).unwrap()])
+    }
+
+    fn taken(connection: &mut Connection, filter: &JobFilter) -> Option<Job> {
+        take(connection, &filter.into(), LONG).unwrap().map(|(job, _)| job)
+    }
+
     #[test]
-    fn every_question_of_a_claim_is_answered_from_an_index() {
-        let connection = with_jobs(0);
-        for sql in [GIVE_BACK_DUE, FIRST_READY, NEXT_DUE] {
-            let plan: Vec<String> = connection
-                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
-                .unwrap()
-                .query_map(rusqlite::params_from_iter((sql.contains('?')).then_some(0)), |row| row.get(3))
-                .unwrap()
-                .map(Result::unwrap)
-                .collect();
-            assert!(
-                plan.iter().all(|step| step.contains("USING") && step.contains("INDEX")),
-                "{sql}: {plan:?}"
-            );
+    fn every_query_of_a_claim_uses_an_index() {
+        let connection = queue_of([]);
+        for sql in [ANY_DUE, RETURN_DUE, FIRST_READY, LEASE] {
+            let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let arguments = rusqlite::params_from_iter(vec![0; explain.parameter_count()]);
+            let plan: Vec<String> =
+                explain.query_map(arguments, |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+            let of_jobs: Vec<_> = plan.iter().filter(|step| step.contains("jobs")).collect();
+            let searches = |step: &&String| step.starts_with("SEARCH") && step.contains("USING");
+            assert!(!of_jobs.is_empty() && of_jobs.iter().all(searches), "{sql}: {plan:?}");
             assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{sql}: {plan:?}");
         }
     }
 
     /// Steps of SQLite's virtual machine: work, not time.
-    fn steps_of_a_claim(connection: &mut Connection) -> i32 {
-        assert!(matches!(take(connection, Duration::from_secs(60)).unwrap(), Look::Got(..)));
+    fn steps_of_a_claim(mut connection: Connection, filter: &JobFilter) -> i32 {
+        assert!(taken(&mut connection, filter).is_some());
         let steps = |sql| connection.prepare_cached(sql).unwrap().get_status(StatementStatus::VmStep);
-        [GIVE_BACK_DUE, FIRST_READY, NEXT_DUE, LEASE].into_iter().map(steps).sum()
+        [ANY_DUE, RETURN_DUE, FIRST_READY, LEASE].into_iter().map(steps).sum()
     }
 
     #[test]
     fn a_claim_among_ten_thousand_jobs_is_as_much_work_as_among_ten() {
-        let (few, many) = (steps_of_a_claim(&mut with_jobs(10)), steps_of_a_claim(&mut with_jobs(10_000)));
-        assert!(few > 0 && many <= few, "{few} steps among 10 jobs, {many} among 10,000");
+        for filter in [JobFilter::any(), only("tempest").with_labels([])] {
+            let steps = |count| steps_of_a_claim(queue_of(jobs("tempest", count)), &filter);
+            let (few, many) = (steps(10), steps(10_000));
+            assert!(few > 0 && many <= few, "{few} steps among 10 jobs, {many} among 10,000: {filter:?}");
+        }
     }
 
     #[test]
-    fn a_job_that_cannot_be_read_is_put_aside_and_blocks_nobody() {
-        let mut connection = with_jobs(1);
-        connection.execute("UPDATE jobs SET place = 5", []).unwrap();
-        connection
-            .execute("INSERT INTO jobs (place, id, state, job) VALUES (1, 'x', 'ready', '{\"id\": 7')", [])
-            .unwrap();
-        let Look::Got(job, _) = take(&mut connection, Duration::from_secs(60)).unwrap() else {
-            panic!("the job behind it was not found")
-        };
-        assert_eq!(job.id, samples::job_on(0, "tempest").id);
-        assert_eq!(depth(&connection, now()).unwrap(), QueueDepth { waiting: 0, leased: 1, dead: 1 });
+    fn jobs_that_a_filter_does_not_match_block_nobody_and_keep_their_place() {
+        let mut connection = queue_of(jobs("tempest", 1000).chain(jobs("unit", 1)));
+        assert_eq!(taken(&mut connection, &only("docs")), None);
+        assert_eq!(taken(&mut connection, &only("unit")), Some(samples::job_on(0, "unit")));
+        assert_eq!(taken(&mut connection, &only("unit")), None);
+        assert_eq!(taken(&mut connection, &JobFilter::any()), Some(samples::job_on(0, "tempest")));
+        let steps = steps_of_a_claim(queue_of(jobs("tempest", 1000).chain(jobs("unit", 1))), &only("unit"));
+        assert!(steps < 50 * 1000, "{steps} steps to skip 1000 jobs");
+    }
+
+    #[test]
+    fn a_filter_of_labels_matches_jobs_with_them_and_jobs_without_any() {
+        let label = |label: &str| NodeLabel::new(label).unwrap();
+        let plain = samples::job_on(1, "tempest");
+        let large = samples::job_on(2, "tempest").with_label(label("large"));
+        let mut connection = queue_of([large.clone(), plain.clone()]);
+        let small = only("tempest").with_labels([label("small")]);
+        assert_eq!(taken(&mut connection, &small), Some(plain));
+        assert_eq!(taken(&mut connection, &small), None);
+        let both = JobFilter::any().with_labels([label("small"), label("large")]);
+        assert_eq!(taken(&mut connection, &both), Some(large));
+    }
+
+    #[test]
+    fn an_unreadable_job_becomes_a_dead_letter_and_blocks_nobody() {
+        let mut connection = queue_of(jobs("tempest", 1));
+        connection.execute("UPDATE jobs SET seq = 5", []).unwrap();
+        let sql =
+            "INSERT INTO jobs (seq, id, name, state, job) VALUES (1, 'x', 'tempest', 'ready', '{\"id\": 7')";
+        connection.execute(sql, []).unwrap();
+        assert_eq!(taken(&mut connection, &JobFilter::any()), Some(samples::job_on(0, "tempest")));
+        assert_eq!(depth(&connection, now()).unwrap(), QueueDepth::new(0, 1, 1));
     }
 }

@@ -1,110 +1,84 @@
-//! The file and the one thread that owns the connection to it.
+//! The file and the connection to it.
 //!
-//! SQLite blocks, so the parts hand it pieces of work and await the answers. One connection a process also means that no two
-//! writers of one process ever wait for each other's lock.
+//! SQLite blocks, so one worker thread (tokio-rusqlite) owns the connection; the parts send it closures and await
+//! their results. One connection for each process also means that no two writers of a process wait for each other's
+//! lock.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use pushbutton_core::{Error, ErrorKind, Result};
-use rusqlite::Connection;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::connect::{connect, data_version};
-use crate::error::{Fault, ended};
-use crate::{StoreConfig, StoreHistory, StoreJournal, StoreLedger, StoreQueue, upkeep};
+use crate::error::StoreError;
+use crate::schema::{MIGRATIONS, migrate};
+use crate::{StoreConfig, StoreEvents, StoreHistory, StoreJournal, StoreQueue, retention};
 
-/// Pieces of work that may wait for the thread; further callers wait their turn.
-const WORK_AHEAD: usize = 256;
+/// Closures that may wait for the worker thread. Further callers wait before they add theirs.
+const MAX_PENDING: usize = 256;
 
-/// How often to ask whether another process has written. Costs one read of shared memory, and only while somebody waits for news.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often a waiting claim or reader of control messages looks at the file: SQLite does not notify of other
+/// processes' writes.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often old rows are forgotten.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// The WAL file is truncated to this size after a checkpoint.
+const WAL_LIMIT: i64 = 16 << 20;
 
-type Work = Box<dyn FnOnce(&mut Connection) + Send>;
-
-/// One SQLite file, open. Clones share it; the last one to go closes it.
+/// One open SQLite file. Clones share it; the last one to be dropped closes it.
 ///
 /// Several processes on one host may have the same file open, each through a `Store` of its own.
 #[derive(Debug, Clone)]
-pub struct Store {
-    file: Arc<Path>,
-    work: Sender<Work>,
-    room: Arc<Semaphore>,
-    news: Arc<News>,
-}
+pub struct Store(Arc<Shared>);
 
-/// Wakes those who wait for a job or a notice.
-#[derive(Debug, Default)]
-pub(crate) struct News {
-    pub(crate) changed: Notify,
-    waiting: AtomicUsize,
-}
-
-/// Somebody waits for news as long as this lives.
-pub(crate) struct Waiting(Arc<News>);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
+#[derive(Debug)]
+struct Shared {
+    config: StoreConfig,
+    connection: tokio_rusqlite::Connection,
+    pending: Arc<Semaphore>,
+    /// The change notifier: wakes whoever waits for a write of this process.
+    changed: Notify,
+    _retention: AbortOnDropHandle<()>,
 }
 
 impl Store {
-    /// Opens the file with the defaults of [`StoreConfig`]; makes it when it is missing.
+    /// Opens the file with the defaults of [`StoreConfig`]; creates it when it is missing.
     ///
     /// # Errors
-    /// Permanent when the file cannot be opened or written, is not ours, or was written by a newer version; temporary when another
-    /// process holds it or the disk is full.
+    /// Permanent when the file cannot be opened or written, belongs to another program, or was written by a newer
+    /// version; temporary when another process keeps it locked or the disk is full.
     pub async fn open(file: impl Into<PathBuf>) -> Result<Self> {
-        Self::open_with(&StoreConfig::new(file)).await
+        Self::open_with(StoreConfig::new(file)).await
     }
 
     /// Opens the file that the configuration names.
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub async fn open_with(config: &StoreConfig) -> Result<Self> {
-        let file: Arc<Path> = config.file.clone().into();
-        let news = Arc::<News>::default();
-        let (work, works) = std::sync::mpsc::channel();
-        let (tell, told) = oneshot::channel();
-        let owner = Owner { works, news: Arc::clone(&news), keep_runs: config.keep_runs.into() };
-        let config = config.clone();
-        std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || match connect(&config) {
-                Ok(connection) => {
-                    if tell.send(Ok(())).is_ok() {
-                        owner.serve(connection);
-                    }
-                }
-                // Nobody listens any more: nobody needs the error.
-                Err(fault) => drop(tell.send(Err(fault))),
-            })
-            .map_err(|error| Error::temporary(ErrorKind::Local, "cannot start a thread").because(error))?;
-        let opened = match told.await {
-            Ok(opened) => opened.map_err(Error::from),
-            Err(_) => ended(),
-        };
-        opened.map_err(|error| error.during("store::open").with("file", file.display()))?;
-        Ok(Self { file, work, room: Arc::new(Semaphore::new(WORK_AHEAD)), news })
+    pub async fn open_with(config: StoreConfig) -> Result<Self> {
+        let connection = open(&config)
+            .await
+            .map_err(|error| error.during("store::open").with("file", config.file.display()))?;
+        let retention = tokio::spawn(retention::run(connection.clone(), config.keep_runs.into()));
+        Ok(Self(Arc::new(Shared {
+            config,
+            connection,
+            pending: Arc::new(Semaphore::new(MAX_PENDING)),
+            changed: Notify::new(),
+            _retention: AbortOnDropHandle::new(retention),
+        })))
     }
 
-    /// The queue in this file. Every process names its own lease; each claim keeps the one that it was taken with.
-    pub fn queue(&self, lease: Duration) -> StoreQueue {
-        StoreQueue::new(self.clone(), lease)
+    /// The queue in this file.
+    pub fn queue(&self) -> StoreQueue {
+        StoreQueue(self.clone())
     }
 
     /// The seen events and the position in this file.
-    pub fn ledger(&self) -> StoreLedger {
-        StoreLedger(self.clone())
+    pub fn events(&self) -> StoreEvents {
+        StoreEvents(self.clone())
     }
 
     /// The journal of cloud resources in this file.
@@ -119,121 +93,150 @@ impl Store {
 
     /// The file.
     pub fn file(&self) -> &Path {
-        &self.file
+        &self.0.config.file
     }
 
-    /// Has a piece of work done on the connection. Dropped while waiting, the work may still be done.
+    pub(crate) fn lease(&self) -> Duration {
+        self.0.config.lease.into()
+    }
+
+    /// Runs a closure on the connection. Dropped while it waits, the closure may still run.
     pub(crate) async fn call<T, F>(&self, operation: &'static str, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Connection) -> Result<T, Fault> + Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return ended() };
-        let (tell, told) = oneshot::channel();
-        self.post(move |connection| {
-            // A caller that has gone needs no answer; what an unheard answer means is its type's `Drop`.
-            drop(tell.send(work(connection)));
-            drop(permit);
-        });
-        let answer = match told.await {
-            Ok(answer) => answer.map_err(Error::from),
-            Err(_) => ended(),
+        // Held until the closure has run, also when this future is dropped: callers that give up cannot fill the
+        // memory.
+        let permit = Arc::clone(&self.0.pending).acquire_owned().await;
+        let work = move |connection: &mut Connection| {
+            let _permit = permit;
+            work(connection)
         };
-        answer.map_err(|error| error.during(operation).with("file", self.file.display()))
+        self.0
+            .connection
+            .call(work)
+            .await
+            .map_err(|error| unpack(error).during(operation).with("file", self.file().display()))
     }
 
-    /// Has a piece of work done some time, without an answer. Never waits.
-    pub(crate) fn post(&self, work: impl FnOnce(&mut Connection) + Send + 'static) {
-        if self.work.send(Box::new(work)).is_err() {
-            tracing::error!(file = %self.file.display(), "the store's thread has ended");
+    /// Wakes the waiting claims and readers of this process.
+    pub(crate) fn notify_changed(&self) {
+        self.0.changed.notify_waiters();
+    }
+
+    /// Completes when this process has written since the call, or when it is time to look for writes of other
+    /// processes and for what has become due. To miss nothing, call it before looking and await it afterwards.
+    pub(crate) fn changed(&self) -> impl Future<Output = ()> {
+        let changed = self.0.changed.notified();
+        async move { drop(tokio::time::timeout(POLL_INTERVAL, changed).await) }
+    }
+}
+
+async fn open(config: &StoreConfig) -> Result<tokio_rusqlite::Connection> {
+    // Without SQLITE_OPEN_URI: a path that looks like a URI is a path.
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = tokio_rusqlite::Connection::open_with_flags(&config.file, flags).await;
+    let connection = opened.map_err(StoreError::from)?;
+    let lock_wait = config.lock_wait.into();
+    connection.call(move |connection| set_up(connection, lock_wait)).await.map_err(unpack)?;
+    Ok(connection)
+}
+
+fn unpack(error: tokio_rusqlite::Error<StoreError>) -> Error {
+    match error {
+        tokio_rusqlite::Error::Error(error) => error.into(),
+        // A closure panicked, which ended the thread.
+        _ => Error::permanent(ErrorKind::Unexpected, "the store's worker thread has ended"),
+    }
+}
+
+fn set_up(connection: &mut Connection, lock_wait: Duration) -> Result<(), StoreError> {
+    connection.busy_timeout(lock_wait)?;
+    // FULL syncs the WAL at each commit. With NORMAL a power cut could take back a job whose `publish` returned `Ok`.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_LIMIT)?;
+    // Before WAL: a file of another program must stay as it is.
+    migrate(connection, MIGRATIONS)?;
+    enable_wal(connection, lock_wait)
+}
+
+/// In WAL mode readers and the writer do not block each other, and a commit needs one sync.
+fn enable_wal(connection: &Connection, lock_wait: Duration) -> Result<(), StoreError> {
+    let started = Instant::now();
+    loop {
+        match connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0)) {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(mode) => {
+                tracing::warn!(mode, "this file system does not support WAL; the store will be slower");
+                return Ok(());
+            }
+            // The busy timeout does not cover two processes that enable WAL at once.
+            Err(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+                    && started.elapsed() < lock_wait =>
+            {
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            Err(error) => return Err(error.into()),
         }
     }
-
-    /// Wakes those who wait, in this process.
-    pub(crate) fn announce_change(&self) {
-        self.news.changed.notify_waiters();
-    }
-
-    /// What wakes those who wait.
-    pub(crate) fn news(&self) -> Arc<News> {
-        Arc::clone(&self.news)
-    }
-}
-
-impl News {
-    /// Has the thread look for writes of other processes, as long as the guard lives.
-    pub(crate) fn wait(self: &Arc<Self>) -> Waiting {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(Arc::clone(self))
-    }
-}
-
-/// What the thread needs beside the connection.
-struct Owner {
-    works: Receiver<Work>,
-    news: Arc<News>,
-    keep_runs: Duration,
-}
-
-impl Owner {
-    /// Works until the last handle is gone, and then closes the file.
-    fn serve(self, mut connection: Connection) {
-        let mut seen = data_version(&connection);
-        let mut looked = Instant::now();
-        let mut prune_at = Instant::now();
-        loop {
-            let watched = self.news.waiting.load(Ordering::Relaxed) > 0;
-            match self.works.recv_timeout(if watched { LOOK_EVERY } else { PRUNE_EVERY }) {
-                Ok(work) => work(&mut connection),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            if watched && looked.elapsed() >= LOOK_EVERY {
-                looked = Instant::now();
-                let version = data_version(&connection);
-                if version != seen {
-                    seen = version;
-                    self.news.changed.notify_waiters();
-                }
-            }
-            if Instant::now() >= prune_at {
-                prune_at = Instant::now() + PRUNE_EVERY;
-                match upkeep::prune(&connection, self.keep_runs) {
-                    Ok(0) => {}
-                    Ok(rows) => tracing::debug!(rows, "forgot old rows"),
-                    Err(fault) => tracing::warn!("old rows stay for now: {}", Error::from(fault)),
-                }
-            }
-        }
-    }
-}
-
-/// The time now, as the tables count it. The wall clock, because it is the only one that several processes and restarts share.
-pub(crate) fn now() -> i64 {
-    Timestamp::now().as_millisecond()
-}
-
-/// A time of the tables.
-pub(crate) fn time(millisecond: i64) -> Result<Timestamp, Fault> {
-    Timestamp::from_millisecond(millisecond).map_err(|error| {
-        Error::permanent(ErrorKind::Invalid, "a time in the file is out of range").because(error).into()
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
+    use pushbutton_core::{ControlMessage, DeadLetters, JobFilter, Queue, samples};
+
+    #[test]
+    fn a_commit_is_one_sync_of_the_wal() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut connection = Connection::open(folder.path().join("x.db")).unwrap();
+        set_up(&mut connection, Duration::from_secs(5)).unwrap();
+        let pragma = |name| {
+            connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0))
+        };
+        assert_eq!(pragma("journal_mode").unwrap(), "wal".to_owned().into());
+        assert_eq!(pragma("synchronous").unwrap(), 2.into(), "2 is FULL");
+    }
+
+    #[tokio::test]
+    async fn a_write_wakes_the_waiting_claims_and_readers_of_this_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("x.db")).await.unwrap();
+        let (queue, any) = (store.queue(), JobFilter::any());
+        // The poll interval begins with the first poll, so that only the notification can have completed this.
+        let woken = |changed| FutureExt::now_or_never(changed).is_some();
+        let changed = store.changed();
+        queue.publish(&samples::job("tempest")).await.unwrap();
+        assert!(woken(changed), "a job was published");
+        let changed = store.changed();
+        queue.claim(&any).await.unwrap().hand_back().await.unwrap();
+        assert!(woken(changed), "a job was returned");
+        queue.claim(&any).await.unwrap().reject("x").await.unwrap();
+        let changed = store.changed();
+        assert!(queue.requeue(samples::job("tempest").id.as_str()).await.unwrap());
+        assert!(woken(changed), "a dead letter was requeued");
+        let changed = store.changed();
+        let message = ControlMessage::Unmuted { by: "alice".into(), at: samples::AT };
+        queue.broadcast(&message).await.unwrap();
+        assert!(woken(changed), "a control message was sent");
+        assert!(!woken(store.changed()), "nothing was written");
+    }
 
     #[tokio::test]
     async fn the_last_handle_closes_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let wal = folder.path().join("x.db-wal");
         let store = Store::open(folder.path().join("x.db")).await.unwrap();
-        let ledger = store.ledger();
+        let events = store.events();
         drop(store);
-        pushbutton_core::EventStore::position(&ledger).await.unwrap();
+        pushbutton_core::EventStore::position(&events).await.unwrap();
         assert!(wal.exists());
-        drop(ledger);
+        drop(events);
         // SQLite removes the WAL when the last connection closes.
         while wal.exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;

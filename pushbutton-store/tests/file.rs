@@ -1,23 +1,20 @@
-//! What the file may be, and what it may not.
+//! Which files are opened, which are refused, and how a locked file is handled.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use std::path::Path;
-
-use pushbutton_core::samples;
-use pushbutton_core::{Error, ErrorKind, HumanDuration, Queue, QueueDepth};
-use pushbutton_store::{Store, StoreConfig};
-use rusqlite::Connection;
 use std::time::Duration;
 
-const LEASE: Duration = Duration::from_secs(60);
+use pushbutton_core::{Error, ErrorKind, JobFilter, Queue, QueueDepth, samples};
+use pushbutton_store::{Store, StoreConfig};
+use rusqlite::Connection;
 
-/// Does not wait long for another process.
+/// Does not wait long for a lock.
 fn impatient(file: &Path) -> StoreConfig {
-    StoreConfig { lock_wait: HumanDuration(Duration::from_millis(50)), ..StoreConfig::new(file) }
+    StoreConfig::new(file).with_lock_wait(Duration::from_millis(50))
 }
 
 async fn refusal(file: &Path) -> Error {
-    Store::open_with(&impatient(file)).await.expect_err("the file should be refused")
+    Store::open_with(impatient(file)).await.expect_err("the file should be refused")
 }
 
 #[tokio::test]
@@ -35,7 +32,7 @@ async fn a_file_that_is_not_sqlite_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_path_that_cannot_be_opened_is_explained() {
+async fn a_path_that_cannot_be_opened_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("plain"), "").unwrap();
     for bad in ["no/such/folder/x.db", "plain/x.db", "."] {
@@ -61,27 +58,27 @@ async fn a_file_of_a_newer_version_is_refused() {
 async fn a_locked_file_is_a_temporary_error_at_opening_and_at_writing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("locked.db");
-    let store = Store::open_with(&impatient(&file)).await.unwrap();
+    let store = Store::open_with(impatient(&file)).await.unwrap();
     let other = Connection::open(&file).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     for error in [
         refusal(&file).await,
-        store.queue(LEASE).publish(&samples::job("tempest")).await.expect_err("the file is locked"),
+        store.queue().publish(&samples::job("tempest")).await.expect_err("the file is locked"),
     ] {
         assert!(error.is_temporary(), "{error}");
         assert!(error.to_string().contains("another process is using the file"), "{error}");
     }
     other.execute_batch("ROLLBACK").unwrap();
-    store.queue(LEASE).publish(&samples::job("tempest")).await.unwrap();
+    store.queue().publish(&samples::job("tempest")).await.unwrap();
 }
 
 #[tokio::test]
-async fn an_ending_is_tried_again_while_the_lease_lasts() {
+async fn completing_a_claim_is_retried_while_the_lease_lasts() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("locked.db");
-    let queue = Store::open_with(&impatient(&file)).await.unwrap().queue(LEASE);
+    let queue = Store::open_with(impatient(&file)).await.unwrap().queue();
     queue.publish(&samples::job("tempest")).await.unwrap();
-    let claim = queue.claim().await.unwrap();
+    let claim = queue.claim(&JobFilter::any()).await.unwrap();
     let other = Connection::open(&file).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut completing = tokio::spawn(claim.complete());

@@ -6,29 +6,27 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pushbutton_core::samples;
-use pushbutton_core::{ErrorKind, Queue, QueueDepth};
-use pushbutton_store::Store;
+use pushbutton_core::{DeadLetters, ErrorKind, JobFilter, Queue, QueueDepth, samples};
+use pushbutton_store::{Store, StoreConfig};
 use tokio::time::timeout;
 
-const LONG: Duration = Duration::from_secs(60);
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_stores_on_one_file_never_claim_the_same_job() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.db");
-    let publisher = Store::open(&file).await.unwrap().queue(LONG);
+    let publisher = Store::open(&file).await.unwrap().queue();
     for n in 0..40 {
         publisher.publish(&samples::job_on(n, "tempest")).await.unwrap();
     }
     let mut operators = Vec::new();
     for _ in 0..4 {
-        let queue = Store::open(&file).await.unwrap().queue(LONG);
+        let queue = Store::open(&file).await.unwrap().queue();
         operators.push(tokio::spawn(async move {
             let mut taken = Vec::new();
             // Until nothing has come for a while; the claims are dropped, and their leases go on.
-            while let Ok(claim) = timeout(Duration::from_millis(700), queue.claim()).await {
+            while let Ok(claim) = timeout(Duration::from_millis(700), queue.claim(&JobFilter::any())).await {
                 taken.push(claim.unwrap().job().change.number.0);
             }
             taken
@@ -47,13 +45,13 @@ async fn a_job_that_another_process_publishes_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.db");
     let (here, there) = (Store::open(&file).await.unwrap(), Store::open(&file).await.unwrap());
-    let queue = here.queue(LONG);
-    let waiting = tokio::spawn(async move { queue.claim().await.unwrap().job().clone() });
+    let queue = here.queue();
+    let waiting = tokio::spawn(async move { queue.claim(&JobFilter::any()).await.unwrap().job().clone() });
     // The claim has looked, and found nothing, once this call has come through the same thread behind it.
     tokio::task::yield_now().await;
-    assert_eq!(here.queue(LONG).depth().await.unwrap(), QueueDepth::default());
-    there.queue(LONG).publish(&samples::job("tempest")).await.unwrap();
-    // Without the look at other processes' writes it would come with the next look by the clock: after 30 s.
+    assert_eq!(here.queue().depth().await.unwrap(), QueueDepth::default());
+    there.queue().publish(&samples::job("tempest")).await.unwrap();
+    // No notification crosses the process: it comes with the next poll.
     let job = timeout(Duration::from_secs(10), waiting).await.expect("the job is noticed").unwrap();
     assert_eq!(job, samples::job("tempest"));
 }
@@ -63,17 +61,17 @@ async fn what_was_written_is_there_when_the_file_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.db");
     {
-        let queue = Store::open(&file).await.unwrap().queue(LONG);
+        let queue = Store::open(&file).await.unwrap().queue();
         for n in 0..4 {
             queue.publish(&samples::job_on(n, "tempest")).await.unwrap();
         }
-        queue.claim().await.unwrap().complete().await.unwrap();
-        queue.claim().await.unwrap().reject("no such job").await.unwrap();
-        drop(queue.claim().await.unwrap());
+        queue.claim(&JobFilter::any()).await.unwrap().complete().await.unwrap();
+        queue.claim(&JobFilter::any()).await.unwrap().reject("no such job").await.unwrap();
+        drop(queue.claim(&JobFilter::any()).await.unwrap());
     }
-    let queue = Store::open(&file).await.unwrap().queue(LONG);
-    assert_eq!(queue.depth().await.unwrap(), QueueDepth { waiting: 1, leased: 1, dead: 1 });
-    assert_eq!(queue.dead_letters(10).await.unwrap()[0].why, "no such job");
+    let queue = Store::open(&file).await.unwrap().queue();
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth::new(1, 1, 1));
+    assert_eq!(queue.list(10).await.unwrap()[0].why, "no such job");
 }
 
 /// The test is its own child: with the file's path in the environment it claims a job and waits to be killed.
@@ -82,14 +80,16 @@ async fn the_job_of_a_killed_process_comes_back_after_its_lease() {
     const CHILD: &str = "PUSHBUTTON_STORE_TEST_CHILD";
     let lease = Duration::from_secs(2);
     if let Some(file) = std::env::var_os(CHILD) {
-        let claim = Store::open(PathBuf::from(file)).await.unwrap().queue(lease).claim().await.unwrap();
+        let config = StoreConfig::new(PathBuf::from(file)).with_lease(lease);
+        let queue = Store::open_with(config).await.unwrap().queue();
+        let claim = queue.claim(&JobFilter::any()).await.unwrap();
         println!("\nclaimed {}", claim.job().id);
         std::future::pending::<()>().await;
     }
 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.db");
-    let queue = Store::open(&file).await.unwrap().queue(lease);
+    let queue = Store::open_with(StoreConfig::new(&file).with_lease(lease)).await.unwrap().queue();
     queue.publish(&samples::job("tempest")).await.unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_job_of_a_killed_process_comes_back_after_its_lease", "--nocapture"])
@@ -104,7 +104,7 @@ async fn the_job_of_a_killed_process_comes_back_after_its_lease() {
     child.kill().unwrap();
     child.wait().unwrap();
 
-    let claim = timeout(PATIENCE, queue.claim()).await.expect("the job comes back").unwrap();
+    let claim = timeout(TIMEOUT, queue.claim(&JobFilter::any())).await.expect("the job comes back").unwrap();
     assert!(claimed_at.elapsed() > lease / 2, "the lease was not kept");
     assert_eq!(claim.job().failed_attempts, 0);
     claim.complete().await.unwrap();
@@ -113,30 +113,33 @@ async fn the_job_of_a_killed_process_comes_back_after_its_lease() {
 #[tokio::test]
 async fn a_holder_whose_lease_ran_out_is_fenced_even_when_nobody_took_the_job() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path().join("x.db")).await.unwrap();
-    let queue = store.queue(Duration::from_millis(300));
+    let config = StoreConfig::new(folder.path().join("x.db")).with_lease(Duration::from_millis(300));
+    let queue = Store::open_with(config).await.unwrap().queue();
     queue.publish(&samples::job("tempest")).await.unwrap();
-    let claim = queue.claim().await.unwrap();
+    let claim = queue.claim(&JobFilter::any()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!(claim.renew().await.unwrap_err().kind(), ErrorKind::LeaseLost);
-    assert_eq!(queue.depth().await.unwrap(), QueueDepth { waiting: 1, leased: 0, dead: 0 });
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth::new(1, 0, 0));
 }
 
 #[tokio::test]
-async fn a_job_taken_for_a_caller_who_has_gone_is_given_back_at_once() {
+async fn a_job_claimed_for_a_cancelled_call_is_returned_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let queue = Store::open(folder.path().join("x.db")).await.unwrap().queue(LONG);
+    let queue = Store::open(folder.path().join("x.db")).await.unwrap().queue();
     queue.publish(&samples::job("tempest")).await.unwrap();
-    let mut gone = 0;
-    while gone < 20 {
-        // Polled once: the thread has been asked, and as a rule nobody waits for its answer any more.
+    let (any, mut cancelled) = (JobFilter::any(), 0);
+    while cancelled < 20 {
+        // Polled once: the worker thread has the call, and as a rule nobody awaits its result any more.
         tokio::select! {
             biased;
-            claim = queue.claim() => claim.unwrap().hand_back().await.unwrap(),
-            () = std::future::ready(()) => gone += 1,
+            claim = queue.claim(&any) => claim.unwrap().hand_back().await.unwrap(),
+            () = std::future::ready(()) => cancelled += 1,
         }
     }
-    let claim = timeout(PATIENCE, queue.claim()).await.expect("the job is not held by anyone").unwrap();
-    assert_eq!(queue.depth().await.unwrap(), QueueDepth { waiting: 0, leased: 1, dead: 0 });
+    let claim = timeout(TIMEOUT, queue.claim(&JobFilter::any()))
+        .await
+        .expect("the job is not held by anyone")
+        .unwrap();
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth::new(0, 1, 0));
     claim.complete().await.unwrap();
 }

@@ -1,18 +1,17 @@
 #![doc = include_str!("../README.md")]
 
-// What the pages show, and where it comes from.
-mod history;
+// The routes and what they share.
+mod router;
 mod state;
 
-// The routes, and what they answer.
+// What they answer.
 mod api;
 mod logs;
 mod metrics;
 mod page;
-mod router;
 
+// The layout of the pages, and how values are shown.
 mod html;
 
-pub use history::{RunHistory, RunView, StageView};
 pub use router::router;
 pub use state::WebState;

@@ -1,19 +1,21 @@
 //! Metrics, as OpenMetrics text (openmetrics.io, version 1.0.0), which Prometheus reads.
 
-use std::fmt::Write;
-
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use pushbutton_core::QueueDepth;
 
 use crate::WebState;
 use crate::state::answer;
 
-const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What was asked; none where a part did not answer.
+/// The answers of the parts; none from a part that did not answer.
 struct Sample {
     depth: Option<QueueDepth>,
     verdicts: Option<Vec<(String, u64)>>,
@@ -21,52 +23,58 @@ struct Sample {
 }
 
 pub(crate) async fn metrics(State(state): State<WebState>) -> Response {
-    let sample = Sample {
-        depth: state.depth().await,
-        verdicts: answer("history", state.history().verdicts()).await,
-        last_success: answer("history", state.history().last_success()).await,
-    };
-    ([(CONTENT_TYPE, TEXT)], render(&sample)).into_response()
+    let (depth, verdicts, last_success) = tokio::join!(
+        state.depth(),
+        answer("history", state.history().verdicts()),
+        answer("history", state.history().last_success()),
+    );
+    ([(CONTENT_TYPE, OPEN_METRICS)], render(Sample { depth, verdicts, last_success })).into_response()
 }
 
-fn render(sample: &Sample) -> String {
-    let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, values: Vec<(String, String)>| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "# TYPE {name} gauge\n# HELP {name} {help}");
-        for (labels, value) in values {
-            let _ = writeln!(text, "{name}{labels} {value}");
-        }
-    };
-    let up = |part: &str, well: bool| (format!("{{part=\"{part}\"}}"), u8::from(well).to_string());
-    gauge(
-        "pushbutton_part_up",
-        "Whether a part answered just now.",
-        vec![up("history", sample.verdicts.is_some()), up("queue", sample.depth.is_some())],
-    );
-    if let Some(depth) = &sample.depth {
+/// All values are read at the time of the request, so each request has a registry of its own.
+fn render(sample: Sample) -> String {
+    let mut registry = Registry::with_prefix("pushbutton");
+    let parts = vec![
+        ("history".to_owned(), u64::from(sample.verdicts.is_some())),
+        ("queue".to_owned(), u64::from(sample.depth.is_some())),
+    ];
+    gauges(&mut registry, "part_up", "Whether a part answered just now", "part", parts);
+    if let Some(depth) = sample.depth {
         let jobs = [("dead", depth.dead), ("leased", depth.leased), ("waiting", depth.waiting)];
-        let values = jobs.map(|(place, count)| (format!("{{place=\"{place}\"}}"), count.to_string()));
-        gauge("pushbutton_queue_jobs", "Jobs on the queue, by where they are.", values.to_vec());
+        let jobs = jobs.map(|(state, count)| (state.to_owned(), count)).into();
+        gauges(&mut registry, "queue_jobs", "Jobs on the queue, by where they are", "place", jobs);
     }
-    if let Some(verdicts) = &sample.verdicts {
-        // A gauge and no counter: old runs are forgotten.
-        let values = verdicts
-            .iter()
-            .map(|(verdict, n)| (format!("{{verdict=\"{}\"}}", label(verdict)), n.to_string()));
-        gauge("pushbutton_runs", "Finished runs that the history knows, by verdict.", values.collect());
+    if let Some(verdicts) = sample.verdicts {
+        // Not a counter: old runs are deleted.
+        gauges(
+            &mut registry,
+            "runs",
+            "Finished runs that the history knows, by verdict",
+            "verdict",
+            verdicts,
+        );
     }
     if let Some(Some(at)) = sample.last_success {
-        let name = "pushbutton_last_success_timestamp_seconds";
-        gauge(name, "When a run last ended as a success.", vec![(String::new(), at.as_second().to_string())]);
+        let gauge = Gauge::<i64>::default();
+        gauge.set(at.as_second());
+        let help = "When a run last ended as a success";
+        registry.register("last_success_timestamp_seconds", help, gauge);
     }
-    text.push_str("# EOF\n");
-    text
+    let mut text = String::new();
+    match encode(&mut text, &registry) {
+        Ok(()) => text,
+        // Writing to a string does not fail.
+        Err(error) => format!("# {error}\n"),
+    }
 }
 
-/// A label's value, escaped as OpenMetrics asks.
-fn label(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+/// Registers one gauge for each value of a label.
+fn gauges(registry: &mut Registry, name: &str, help: &str, label: &'static str, values: Vec<(String, u64)>) {
+    let family = Family::<Vec<(&'static str, String)>, Gauge>::default();
+    for (value, count) in values {
+        family.get_or_create(&vec![(label, value)]).set(count.cast_signed());
+    }
+    registry.register(name, help, family);
 }
 
 #[cfg(test)]
@@ -76,34 +84,41 @@ mod tests {
     #[test]
     fn the_whole_text() {
         let sample = Sample {
-            depth: Some(QueueDepth { waiting: 3, leased: 2, dead: 1 }),
+            depth: Some(QueueDepth::new(3, 2, 1)),
             verdicts: Some(vec![("FAILURE".into(), 4), ("odd\"\\\n".into(), 5)]),
             last_success: Some(Some(Timestamp::constant(1_795_435_200, 0))),
         };
-        let expected = r##"# TYPE pushbutton_part_up gauge
-# HELP pushbutton_part_up Whether a part answered just now.
-pushbutton_part_up{part="history"} 1
-pushbutton_part_up{part="queue"} 1
-# TYPE pushbutton_queue_jobs gauge
-# HELP pushbutton_queue_jobs Jobs on the queue, by where they are.
-pushbutton_queue_jobs{place="dead"} 1
-pushbutton_queue_jobs{place="leased"} 2
-pushbutton_queue_jobs{place="waiting"} 3
-# TYPE pushbutton_runs gauge
-# HELP pushbutton_runs Finished runs that the history knows, by verdict.
-pushbutton_runs{verdict="FAILURE"} 4
-pushbutton_runs{verdict="odd\"\\\n"} 5
-# TYPE pushbutton_last_success_timestamp_seconds gauge
-# HELP pushbutton_last_success_timestamp_seconds When a run last ended as a success.
-pushbutton_last_success_timestamp_seconds 1795435200
-# EOF
-"##;
-        assert_eq!(render(&sample), expected);
+        let text = render(sample);
+        // Within a family the order is not defined.
+        let mut lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.last(), Some(&"# EOF"));
+        let mut expected = vec![
+            "# HELP pushbutton_part_up Whether a part answered just now.",
+            "# TYPE pushbutton_part_up gauge",
+            r#"pushbutton_part_up{part="history"} 1"#,
+            r#"pushbutton_part_up{part="queue"} 1"#,
+            "# HELP pushbutton_queue_jobs Jobs on the queue, by where they are.",
+            "# TYPE pushbutton_queue_jobs gauge",
+            r#"pushbutton_queue_jobs{place="dead"} 1"#,
+            r#"pushbutton_queue_jobs{place="leased"} 2"#,
+            r#"pushbutton_queue_jobs{place="waiting"} 3"#,
+            "# HELP pushbutton_runs Finished runs that the history knows, by verdict.",
+            "# TYPE pushbutton_runs gauge",
+            r#"pushbutton_runs{verdict="FAILURE"} 4"#,
+            r#"pushbutton_runs{verdict="odd\"\\\n"} 5"#,
+            "# HELP pushbutton_last_success_timestamp_seconds When a run last ended as a success.",
+            "# TYPE pushbutton_last_success_timestamp_seconds gauge",
+            "pushbutton_last_success_timestamp_seconds 1795435200",
+            "# EOF",
+        ];
+        lines.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(lines, expected);
     }
 
     #[test]
-    fn a_part_that_does_not_answer_is_down_and_says_nothing_else() {
-        let text = render(&Sample { depth: None, verdicts: None, last_success: None });
+    fn a_part_that_does_not_answer_is_down_and_has_no_other_metrics() {
+        let text = render(Sample { depth: None, verdicts: None, last_success: None });
         assert!(text.contains("pushbutton_part_up{part=\"queue\"} 0\n"), "{text}");
         assert!(!text.contains("pushbutton_queue_jobs") && !text.contains("pushbutton_runs"), "{text}");
         assert!(text.ends_with("# EOF\n"));

@@ -1,103 +1,118 @@
-//! The status page, for people. Rendered here, without scripts.
-
-use std::fmt::Write;
+//! The status page, for people. Without scripts.
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{Html, IntoResponse};
 use jiff::Timestamp;
-use pushbutton_core::{QueueDepth, Verdict};
+use maud::{Markup, html};
+use pushbutton_core::{QueueDepth, RunRecord, RunState, Verdict};
 
+use crate::WebState;
 use crate::api::DEFAULT_LIMIT;
-use crate::html::{Escaped, between, link, moment, page};
+use crate::html::{between, link, page, time};
 use crate::state::answer;
-use crate::{RunView, WebState};
-
-const STYLE: &str = include_str!("style.css");
 
 pub(crate) async fn style() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/css; charset=utf-8")], STYLE)
+    ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("style.css"))
 }
 
-pub(crate) async fn index(State(state): State<WebState>) -> impl IntoResponse {
-    let depth = state.depth().await;
-    let runs = answer("history", state.history().recent(DEFAULT_LIMIT)).await;
-    let last = answer("history", state.history().last_success()).await;
-    let mut body = String::new();
-    let queue = match &depth {
-        Some(QueueDepth { waiting, leased, dead }) => {
-            format!("{waiting} waiting, {leased} running, {dead} rejected")
-        }
-        None => "does not answer".into(),
-    };
-    let last = match last {
-        Some(Some(at)) => format!("{} ({} ago)", moment(at), between(at, Timestamp::now())),
-        Some(None) => "never".into(),
-        None => "unknown".into(),
-    };
-    // Writing to a String cannot fail.
-    let _ = write!(body, "<p>Queue: {queue}. Last success: {last}.");
-    if state.logs().is_some() {
-        let _ = write!(body, " <a href=\"{}/logs/\">Logs</a>.", Escaped(state.base()));
-    }
-    body.push_str("</p>\n");
-    match &runs {
-        None => body.push_str("<p>The run history does not answer.</p>\n"),
-        Some(runs) if runs.is_empty() => body.push_str("<p>No run yet.</p>\n"),
-        Some(runs) => table(&mut body, runs),
-    }
-    Html(page(state.base(), state.title(), true, &body))
-}
-
-fn table(body: &mut String, runs: &[RunView]) {
-    body.push_str(
-        "<table><thead><tr><th>Change<th>Job<th>Result<th>Tests<th>Started<th>Took<th>Logs</tr></thead><tbody>\n",
+pub(crate) async fn index(State(state): State<WebState>) -> Html<String> {
+    let (depth, runs, last_success) = tokio::join!(
+        state.depth(),
+        answer("history", state.history().recent(DEFAULT_LIMIT)),
+        answer("history", state.history().last_success()),
     );
-    for run in runs {
-        let change = &run.job.change;
-        let tests = run.tests.map_or(String::new(), |tests| {
-            format!("{} passed, {} failed, {} skipped", tests.passed, tests.failed, tests.skipped)
-        });
-        let _ = writeln!(
-            body,
-            "<tr class=\"{class}\"><td>{target}<br><small>{project} {subject}</small>\
-             <td>{job}<br><small>attempt {attempt}</small><td>{result}<br><small>{reason}</small>\
-             <td>{tests}<td>{started}<td>{took}<td>{logs}</tr>",
-            class = class(run),
-            target = link(change.url.as_deref(), &run.job.target()),
-            project = Escaped(change.project.as_str()),
-            subject = Escaped(&change.subject),
-            job = Escaped(run.job.name.as_str()),
-            attempt = run.attempt,
-            result = Escaped(&result(run)),
-            reason = Escaped(run.reason.as_deref().unwrap_or_default()),
-            started = moment(run.started),
-            took = between(run.started, run.ended.unwrap_or_else(Timestamp::now)),
-            logs = run.log_url.as_deref().map(|url| link(Some(url), "logs")).unwrap_or_default(),
-        );
-    }
-    body.push_str("</tbody></table>\n");
+    let body = html! {
+        ul.summary {
+            @match depth {
+                Some(QueueDepth { waiting, leased, dead, .. }) => {
+                    li { b { (waiting) } " waiting" }
+                    li { b { (leased) } " running" }
+                    li { b { (dead) } " dead letters" }
+                }
+                None => li { "The queue does not answer" },
+            }
+            li { "Last success: " (last_success_text(last_success)) }
+            @if state.logs().is_some() { li { a href={ (state.base_path()) "/logs/" } { "Logs" } } }
+        }
+        @match runs.as_deref() {
+            None => p { "The run history does not answer." },
+            Some([]) => p { "No run yet." },
+            Some(runs) => (table(runs)),
+        }
+    };
+    page(&state, true, &body)
 }
 
-/// The verdict; without one, what the run does, or that it was given up.
-fn result(run: &RunView) -> String {
+fn last_success_text(last_success: Option<Option<Timestamp>>) -> Markup {
+    html! {
+        @match last_success {
+            Some(Some(at)) => { b { (between(at, Timestamp::now())) " ago" } " (" (time(at)) " UTC)" }
+            Some(None) => "never",
+            None => "unknown",
+        }
+    }
+}
+
+fn table(runs: &[RunRecord]) -> Markup {
+    html! {
+        table {
+            thead {
+                tr {
+                    @for name in ["Change", "Job", "Result", "Tests", "Started (UTC)", "Took", "Logs"] { th { (name) } }
+                }
+            }
+            tbody { @for run in runs { (row(run)) } }
+        }
+    }
+}
+
+fn row(run: &RunRecord) -> Markup {
+    let change = &run.job.change;
+    html! {
+        tr class=(class(run)) {
+            td {
+                (link(change.url.as_deref(), &run.job.target())) " " small { (change.project) }
+                div.detail { (change.subject) }
+            }
+            td.job { (run.job.name) @if run.attempt > 1 { div.detail { "attempt " (run.attempt) } } }
+            td.result { b { (result(run)) } @if let Some(reason) = &run.reason { div.detail { (reason) } } }
+            td {
+                @if let Some(tests) = run.tests {
+                    // No-break spaces keep each number with its word.
+                    (tests.passed) "\u{a0}passed, " (tests.failed) "\u{a0}failed, " (tests.skipped) "\u{a0}skipped"
+                }
+            }
+            td.short { (time(run.started)) }
+            td.short { (between(run.started, run.ended.unwrap_or_else(Timestamp::now))) }
+            td.short { @if let Some(url) = &run.log_url { (link(Some(url), "logs")) } }
+        }
+    }
+}
+
+/// The verdict; without one, what the run is doing, or that it was retried.
+fn result(run: &RunRecord) -> String {
     if let Some(verdict) = &run.verdict {
         return verdict.to_string();
     }
-    let word = format!("{:?}", run.state).to_lowercase();
-    match run.stages.iter().rev().find(|stage| stage.outcome.is_none()) {
-        Some(stage) if run.ended.is_none() => format!("{word}: {}", stage.stage),
-        _ => word,
-    }
+    let stage = run.stages.iter().rfind(|stage| stage.outcome.is_none()).filter(|_| run.ended.is_none());
+    let stage = stage.map(|stage| format!(": {}", stage.stage)).unwrap_or_default();
+    let state = match run.state {
+        RunState::Claimed => "claimed",
+        RunState::Provisioning => "provisioning",
+        RunState::Running => "running",
+        RunState::Retrying => "retrying",
+        _ => "completed",
+    };
+    format!("{state}{stage}")
 }
 
-/// The row's colour. Red is for what blames the patch; the lab's own troubles are not.
-fn class(run: &RunView) -> &'static str {
+/// The row's colour. Red is for a failure of the patch, amber for one of the lab.
+fn class(run: &RunRecord) -> &'static str {
     match &run.verdict {
-        Some(Verdict::Success) => "good",
-        Some(Verdict::Failure { .. }) => "bad",
-        Some(_) => "lab",
+        Some(Verdict::Success) => "success",
+        Some(Verdict::Failure { .. }) => "failure",
         None if run.ended.is_none() => "running",
-        None => "lab",
+        _ => "lab",
     }
 }

@@ -7,7 +7,8 @@ use axum::routing::get;
 
 use crate::{WebState, api, logs, metrics, page};
 
-/// What every answer says unless it says something stricter itself: no scripts, no frames, nothing from elsewhere.
+/// Headers of every response that does not set a stricter value itself: no scripts, no frames, nothing from other
+/// hosts.
 const DEFAULTS: [(HeaderName, &str); 4] = [
     (
         CONTENT_SECURITY_POLICY,
@@ -18,7 +19,7 @@ const DEFAULTS: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-cache"),
 ];
 
-/// The routes, ready to be served, merged or nested. Nested, the state must know where: [`WebState::mounted_at`].
+/// The routes, ready to be served, merged or nested. If it is nested, [`WebState::with_base_path`] must be set.
 pub fn router(state: WebState) -> Router {
     Router::new()
         .route("/", get(page::index))

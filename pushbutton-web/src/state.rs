@@ -1,14 +1,12 @@
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pushbutton_core::traits::DeadLetter;
-use pushbutton_core::{Queue, QueueDepth, Result};
+use pushbutton_core::{DeadLetter, DeadLetters, Queue, QueueDepth, Result, RunHistory};
 
-use crate::RunHistory;
-
-/// How long an answer waits for a part: long enough for a busy disk, short enough for whoever waits for the page.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for a part: long enough for a busy disk, short enough for a person who waits for the page.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the router shows. Clones share it.
 #[derive(Clone)]
@@ -18,15 +16,30 @@ pub struct WebState(Arc<Inner>);
 struct Inner {
     queue: Arc<dyn Queue>,
     history: Arc<dyn RunHistory>,
+    dead_letters: Option<Arc<dyn DeadLetters>>,
     logs: Option<PathBuf>,
-    base: String,
+    base_path: String,
     title: String,
 }
 
 impl WebState {
-    /// Shows this queue and these runs, at the server's root, without logs.
-    pub fn new(queue: Arc<dyn Queue>, history: Arc<dyn RunHistory>) -> Self {
-        Self(Arc::new(Inner { queue, history, logs: None, base: String::new(), title: "pushbutton".into() }))
+    /// Shows this queue and these runs, at the server's root, without dead letters and logs.
+    pub fn new(queue: impl Queue + 'static, history: impl RunHistory + 'static) -> Self {
+        Self(Arc::new(Inner {
+            queue: Arc::new(queue),
+            history: Arc::new(history),
+            dead_letters: None,
+            logs: None,
+            base_path: String::new(),
+            title: "pushbutton".into(),
+        }))
+    }
+
+    /// Lists these dead letters in `/api/queue`.
+    #[must_use]
+    pub fn with_dead_letters(mut self, dead_letters: impl DeadLetters + 'static) -> Self {
+        Arc::make_mut(&mut self.0).dead_letters = Some(Arc::new(dead_letters));
+        self
     }
 
     /// Serves the log folder below `/logs/`.
@@ -36,16 +49,16 @@ impl WebState {
         self
     }
 
-    /// The path that the router is nested at, as `/ci`: links begin with it.
+    /// Sets the path at which the router is nested, such as `/ci`: links begin with it.
     #[must_use]
-    pub fn mounted_at(mut self, base: &str) -> Self {
-        Arc::make_mut(&mut self.0).base = base.trim_end_matches('/').to_owned();
+    pub fn with_base_path(mut self, path: &str) -> Self {
+        Arc::make_mut(&mut self.0).base_path = path.trim_end_matches('/').to_owned();
         self
     }
 
-    /// The page's title, as the name of the CI.
+    /// Sets the title of the pages, such as the name of the CI.
     #[must_use]
-    pub fn titled(mut self, title: impl Into<String>) -> Self {
+    pub fn with_title(mut self, title: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.0).title = title.into();
         self
     }
@@ -54,20 +67,19 @@ impl WebState {
         self.0.logs.clone()
     }
 
-    pub(crate) fn base(&self) -> &str {
-        &self.0.base
+    pub(crate) fn base_path(&self) -> &str {
+        &self.0.base_path
     }
 
-    /// Where the status page is. Nested at `/ci`, axum knows it as that, and not as `/ci/`.
+    /// The path of the status page. Nested at `/ci`, axum serves it as that, and not as `/ci/`.
     pub(crate) fn home(&self) -> &str {
-        if self.0.base.is_empty() { "/" } else { &self.0.base }
+        if self.0.base_path.is_empty() { "/" } else { &self.0.base_path }
     }
 
     pub(crate) fn title(&self) -> &str {
         &self.0.title
     }
 
-    /// The runs.
     pub(crate) fn history(&self) -> &dyn RunHistory {
         &*self.0.history
     }
@@ -77,20 +89,35 @@ impl WebState {
     }
 
     pub(crate) async fn dead_letters(&self, limit: usize) -> Option<Vec<DeadLetter>> {
-        answer("queue", self.0.queue.dead_letters(limit)).await
+        match &self.0.dead_letters {
+            Some(dead_letters) => answer("dead letters", dead_letters.list(limit)).await,
+            None => Some(Vec::new()),
+        }
     }
 }
 
-/// Waits for a part's answer, not for ever. What went wrong goes to the log: pages are public, and errors name hosts and paths.
-pub(crate) async fn answer<T>(part: &'static str, asked: impl Future<Output = Result<T>>) -> Option<T> {
-    match tokio::time::timeout(PATIENCE, asked).await {
+impl fmt::Debug for WebState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { logs, base_path, title, .. } = &*self.0;
+        f.debug_struct("WebState")
+            .field("logs", logs)
+            .field("base_path", base_path)
+            .field("title", title)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Awaits the answer of a part, with a timeout. Errors go to the log only: pages are public, and errors name hosts
+/// and paths.
+pub(crate) async fn answer<T>(part: &'static str, question: impl Future<Output = Result<T>>) -> Option<T> {
+    match tokio::time::timeout(TIMEOUT, question).await {
         Ok(Ok(answer)) => Some(answer),
         Ok(Err(error)) => {
             tracing::warn!(part, "cannot be shown: {error}");
             None
         }
         Err(_) => {
-            tracing::warn!(part, "no answer within {PATIENCE:?}");
+            tracing::warn!(part, "no answer within {TIMEOUT:?}");
             None
         }
     }

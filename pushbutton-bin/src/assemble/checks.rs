@@ -1,86 +1,64 @@
-use std::sync::Arc;
-
-use pushbutton_ansible::AnsibleExecutor;
-use pushbutton_core::Error;
-use pushbutton_core::check::Finding;
-use pushbutton_core::memory::StaticNodeConfig;
+use async_trait::async_trait;
+use pushbutton_core::check::{Check, Finding};
+use pushbutton_core::{Result, StaticNodes};
 use pushbutton_openstack::OpenStackProvisioner;
 
-use super::{STORE_FILE, make_state, store};
+use super::{STORE_FILE, store};
 use crate::config::{Config, Nodes};
+use crate::log_url_check::LogUrlCheck;
 
-fn broken(error: &Error, remedy: &str) -> Vec<Finding> {
-    vec![Finding::fail(error.to_string(), remedy)]
-}
-
-/// The state folder and its file.
-pub(crate) async fn state(config: &Config) -> Vec<Finding> {
-    let file = config.state.join(STORE_FILE);
-    match store(config).await {
-        Ok(_) => vec![Finding::ok(format!("{} can be read and written", file.display()))],
-        Err(error) => broken(&error, "mend `state`, or move the file away"),
-    }
-}
-
-/// Login, stream, account.
-pub(crate) async fn gerrit(config: &Config) -> Vec<Finding> {
-    match super::gerrit(config) {
-        Ok(gerrit) => gerrit.check().await,
-        Err(error) => broken(&error, "mend `gerrit`"),
-    }
-}
-
-/// The broker, or the file.
-pub(crate) async fn queue(config: &Config) -> Vec<Finding> {
-    match &config.rabbitmq {
-        Some(rabbitmq) => pushbutton_amqp::check(rabbitmq).await,
+/// Every part with its check, in the order in which people should fix them.
+pub(crate) fn all(config: &Config) -> Vec<(&'static str, Box<dyn Check + '_>)> {
+    let queue: Box<dyn Check> = match &config.rabbitmq {
+        Some(rabbitmq) => Box::new(rabbitmq.clone()),
         None => {
-            vec![Finding::ok("no RabbitMQ is named: jobs wait in the state folder, on this host alone")]
+            let what = "no RabbitMQ is configured: jobs wait in the state folder, on this host only";
+            Box::new(Known(vec![Finding::ok(what)]))
         }
-    }
-}
-
-/// The cloud, or the list of machines.
-pub(crate) async fn nodes(config: &Config) -> Vec<Finding> {
-    match &config.nodes {
-        Nodes::Machines(machines) => machines.iter().map(machine).collect(),
+    };
+    let nodes = match &config.nodes {
+        Nodes::Machines(machines) => part(StaticNodes::new(machines.clone()), "fix `machines`"),
         Nodes::Cloud(cloud) => {
-            let journal = Arc::new(pushbutton_core::memory::MemoryJournal::default());
-            match OpenStackProvisioner::new(cloud.as_ref().clone(), config.owner.clone(), journal) {
-                Ok(provisioner) => provisioner.check().await,
-                Err(error) => broken(&error, "mend `cloud`"),
-            }
+            part(OpenStackProvisioner::new(cloud.as_ref().clone(), config.owner.clone()), "fix `cloud`")
         }
+    };
+    vec![
+        ("state", Box::new(StateCheck(config))),
+        ("gerrit", part(super::gerrit(config), "fix `gerrit`")),
+        ("queue", queue),
+        ("nodes", nodes),
+        ("ansible", part(super::ansible(config), "fix `ansible`")),
+        ("logs", Box::new(LogUrlCheck(&config.logs))),
+    ]
+}
+
+/// A part's check; a part that cannot be made is itself a finding.
+fn part(part: Result<impl Check + 'static>, fix: &str) -> Box<dyn Check> {
+    match part {
+        Ok(part) => Box::new(part),
+        Err(error) => Box::new(Known(vec![Finding::fail(error.to_string(), fix)])),
     }
 }
 
-fn machine(machine: &StaticNodeConfig) -> Finding {
-    let StaticNodeConfig { name, label, address, port, user, .. } = machine;
-    match address {
-        _ if machine.local => Finding::warn(
-            format!("{name} ({label}) is this very machine: patches run here, as this user"),
-            "use it for demonstrations and for people whom you trust only",
-        ),
-        Some(address) if machine.host_keys.is_empty() => Finding::warn(
-            format!("{name} ({label}) is {user}@{address}:{port}, its host key unknown until first contact"),
-            "pin it: put the output of `ssh-keyscan` into `host_keys`, once compared with the machine's own",
-        ),
-        Some(address) => Finding::ok(format!("{name} ({label}) is {user}@{address}:{port}")),
-        None => Finding::fail(format!("{name} ({label}) has no address"), "give it one"),
+/// Findings that are known already.
+struct Known(Vec<Finding>);
+
+#[async_trait]
+impl Check for Known {
+    async fn check(&self) -> Vec<Finding> {
+        self.0.clone()
     }
 }
 
-/// The program and every playbook that a stage names.
-pub(crate) async fn ansible(config: &Config) -> Vec<Finding> {
-    let stages = config.jobs.iter().flat_map(|job| &job.stages);
-    let mut playbooks: Vec<String> = stages.map(|stage| stage.playbook.clone()).collect();
-    playbooks.sort();
-    playbooks.dedup();
-    if let Err(error) = make_state(config) {
-        return broken(&error, "mend `state`");
-    }
-    match AnsibleExecutor::new(config.ansible.clone(), &config.state) {
-        Ok(executor) => executor.check(&playbooks).await,
-        Err(error) => broken(&error, "mend `ansible`"),
+struct StateCheck<'c>(&'c Config);
+
+#[async_trait]
+impl Check for StateCheck<'_> {
+    async fn check(&self) -> Vec<Finding> {
+        let file = self.0.state.join(STORE_FILE);
+        vec![match store(self.0).await {
+            Ok(_) => Finding::ok(format!("{} can be read and written", file.display())),
+            Err(error) => Finding::fail(error.to_string(), "fix `state`, or move the file away"),
+        }]
     }
 }

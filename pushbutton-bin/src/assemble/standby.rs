@@ -1,78 +1,52 @@
-//! The ingest half's source and ledger. With RabbitMQ, handlers stand by for each other: one takes events, the others wait for their turn.
+//! The ingest half's source and event store. With RabbitMQ one handler is the leader, which takes events; the others
+//! stand by.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_amqp::{ActiveTurn, AmqpLedger, AmqpTurn};
+use pushbutton_amqp::{AmqpEventStore, LeaderElection, Leadership};
 use pushbutton_core::retry::Backoff;
 use pushbutton_core::{Event, EventSource, EventStore, Position, Result, Triggers};
-use pushbutton_gerrit::{Gerrit, GerritSource, Interest};
-use pushbutton_store::{Store, StoreLedger};
+use pushbutton_gerrit::{EventFilter, Gerrit, GerritSource};
+use pushbutton_store::{Store, StoreEvents};
 use tokio::time::Instant;
 
-use super::Carrier;
+use super::QueueBackend;
 
-/// Who waits for longer is told why.
-const SAY_AFTER: Duration = Duration::from_secs(1);
-/// How many seen events an installation that had no RabbitMQ may bring along.
-const BROUGHT_ALONG: u32 = 50_000;
-/// Pauses between attempts with a source that failed for the moment.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A handler that stands by for longer logs why.
+const LOG_AFTER: Duration = Duration::from_secs(1);
+/// How many seen events of a state folder are imported when an installation gets its RabbitMQ.
+const MAX_IMPORTED: u32 = 50_000;
+/// Delays between attempts after a temporary error.
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+const DELAY_CAP: Duration = Duration::from_secs(30);
 
-/// What the ingest half takes events from, and remembers them in.
-pub(crate) fn intake(
-    carrier: &Carrier,
+/// Where the ingest half takes events from, and where it remembers them.
+pub(crate) fn source(
+    backend: &QueueBackend,
     store: &Store,
     gerrit: &Arc<Gerrit>,
     triggers: &Triggers,
-) -> (Source, Arc<dyn EventStore>) {
+) -> (Box<dyn EventSource>, Arc<dyn EventStore>) {
     let upstream = Upstream { gerrit: Arc::clone(gerrit), triggers: Arc::new(triggers.clone()) };
-    match carrier {
-        Carrier::Broker(queue) => {
-            let ledger = queue.ledger();
-            let standby = Standby {
-                candidate: queue.turn(),
-                ledger: ledger.clone(),
-                former: store.ledger(),
-                upstream,
-                turn: None,
-                source: None,
-                waiting: None,
-                pause_until: Instant::now(),
-                backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
-            };
-            (Source::StandingBy(Box::new(standby)), Arc::new(ledger))
-        }
-        Carrier::File(_) => {
-            let ledger = Arc::new(store.ledger());
-            (Source::Alone(Box::new(upstream.open(ledger.clone()))), ledger)
-        }
-    }
-}
-
-/// Events, for one handler alone or for one of many.
-pub(crate) enum Source {
-    Alone(Box<GerritSource>),
-    StandingBy(Box<Standby>),
-}
-
-#[async_trait]
-impl EventSource for Source {
-    async fn next(&mut self) -> Result<Option<Event>> {
-        match self {
-            Self::Alone(source) => source.next().await,
-            Self::StandingBy(standby) => standby.next().await,
-        }
-    }
-
-    async fn commit(&mut self, position: &Position) -> Result<()> {
-        match self {
-            Self::Alone(source) => source.commit(position).await,
-            Self::StandingBy(standby) => standby.commit(position).await,
-        }
-    }
+    let Some(amqp) = &backend.amqp else {
+        let events = Arc::new(store.events());
+        return (Box::new(upstream.open(events.clone())), events);
+    };
+    let events = amqp.event_store();
+    let standby = Standby {
+        election: amqp.leader_election(),
+        events: events.clone(),
+        former: store.events(),
+        upstream,
+        leadership: None,
+        source: None,
+        waiting: None,
+        pause_until: Instant::now(),
+        backoff: Backoff::new(FIRST_DELAY, DELAY_CAP),
+    };
+    (Box::new(standby), Arc::new(events))
 }
 
 struct Upstream {
@@ -81,21 +55,23 @@ struct Upstream {
 }
 
 impl Upstream {
-    fn open(&self, ledger: Arc<dyn EventStore>) -> GerritSource {
+    fn open(&self, events: Arc<dyn EventStore>) -> GerritSource {
         tracing::info!("watching {}", self.gerrit.config().host);
-        GerritSource::new(Arc::clone(&self.gerrit), ledger, Interest::of(Arc::clone(&self.triggers)))
+        let filter = EventFilter::for_triggers(Arc::clone(&self.triggers));
+        GerritSource::new(Arc::clone(&self.gerrit), events, filter)
     }
 }
 
-/// Takes events while it is our turn. With each turn comes a fresh source, which goes on from where the ledger stands.
-pub(crate) struct Standby {
-    candidate: AmqpTurn,
-    ledger: AmqpLedger,
-    /// Where the position was kept before there was a RabbitMQ.
-    former: StoreLedger,
+/// Takes events while this handler is the leader. Each leadership opens a new source, which starts at the position in
+/// the event store.
+struct Standby {
+    election: LeaderElection,
+    events: AmqpEventStore,
+    /// Where events were remembered before there was a RabbitMQ.
+    former: StoreEvents,
     upstream: Upstream,
-    turn: Option<ActiveTurn>,
-    /// Only with a turn.
+    leadership: Option<Leadership>,
+    /// Only with a leadership.
     source: Option<GerritSource>,
     waiting: Option<Waiting>,
     pause_until: Instant,
@@ -105,80 +81,83 @@ pub(crate) struct Standby {
 #[derive(Clone, Copy)]
 struct Waiting {
     since: Instant,
-    said: bool,
+    logged: bool,
 }
 
 impl Standby {
-    /// Waits for our turn. A dropped call keeps its place in line.
-    async fn stand_by(&mut self) -> Result<ActiveTurn> {
+    /// Waits for the leadership. A dropped call can be repeated.
+    async fn stand_by(&mut self) -> Result<Leadership> {
         tokio::time::sleep_until(self.pause_until).await;
-        let waiting = self.waiting.get_or_insert_with(|| Waiting { since: Instant::now(), said: false });
+        let waiting = self.waiting.get_or_insert_with(|| Waiting { since: Instant::now(), logged: false });
         loop {
             tokio::select! {
-                turn = self.candidate.take() => {
+                leadership = self.election.lead() => {
                     self.waiting = None;
-                    return turn;
+                    return leadership;
                 }
-                () = tokio::time::sleep_until(waiting.since + SAY_AFTER), if !waiting.said => {
-                    waiting.said = true;
+                () = tokio::time::sleep_until(waiting.since + LOG_AFTER), if !waiting.logged => {
+                    waiting.logged = true;
                     tracing::info!("standing by: another handler is active, or was until a moment ago");
                 }
             }
         }
     }
 
-    /// The next event of our turn.
+    /// The next event of the leader's source.
     async fn take(
         source: &mut Option<GerritSource>,
         upstream: &Upstream,
-        ledger: &AmqpLedger,
-        former: &StoreLedger,
+        events: &AmqpEventStore,
+        former: &StoreEvents,
     ) -> Result<Option<Event>> {
         let source = match source {
             Some(source) => source,
             none => {
-                bring_along(ledger, former).await?;
-                none.insert(upstream.open(Arc::new(ledger.clone())))
+                import(events, former).await?;
+                none.insert(upstream.open(Arc::new(events.clone())))
             }
         };
         source.next().await
     }
+}
 
+#[async_trait]
+impl EventSource for Standby {
     async fn next(&mut self) -> Result<Option<Event>> {
         loop {
-            let turn = match &mut self.turn {
-                Some(turn) => turn,
+            let leadership = match &mut self.leadership {
+                Some(leadership) => leadership,
                 None => {
-                    self.turn = Some(self.stand_by().await?);
+                    self.leadership = Some(self.stand_by().await?);
                     continue;
                 }
             };
             let taken = tokio::select! {
                 biased;
-                () = turn.lost() => None,
-                taken = Self::take(&mut self.source, &self.upstream, &self.ledger, &self.former) => Some(taken),
+                () = leadership.lost() => None,
+                taken = Self::take(&mut self.source, &self.upstream, &self.events, &self.former) => Some(taken),
             };
             match taken {
                 Some(Err(error)) if error.is_temporary() => {
-                    // With the broker away the ledger cannot be asked; whoever can goes on from where it stands.
-                    let pause = self.backoff.next_delay();
-                    tracing::warn!(?pause, "intake stops, and starts again: {error}");
-                    self.pause_until = Instant::now() + pause;
+                    // Without the broker the event store cannot answer. Whoever leads next goes on from its position.
+                    let delay = self.backoff.next_delay();
+                    tracing::warn!(?delay, "intake stops, and will start again: {error}");
+                    self.pause_until = Instant::now() + delay;
                 }
                 Some(taken) => {
                     self.backoff.reset();
                     return taken;
                 }
                 None => tracing::warn!(
-                    "this handler's turn is over: RabbitMQ is away, or has another one active; intake stops"
+                    "this handler is no longer the leader: RabbitMQ cannot be reached, or another one leads; intake stops"
                 ),
             }
-            (self.source, self.turn) = (None, None);
+            (self.source, self.leadership) = (None, None);
         }
     }
 
     async fn commit(&mut self, position: &Position) -> Result<()> {
-        // The handler has told the ledger. A source of an earlier turn is not there to be told.
+        // Positions of an earlier leadership belong to a source that is gone: its successor reads the events again.
         match &mut self.source {
             Some(source) => source.commit(position).await,
             None => Ok(()),
@@ -186,13 +165,13 @@ impl Standby {
     }
 }
 
-/// Takes over what was remembered in the store, once: when RabbitMQ remembers nothing yet.
-async fn bring_along(ledger: &AmqpLedger, former: &StoreLedger) -> Result<()> {
-    if ledger.position().await?.is_some() {
+/// Imports what the state folder remembers, once: when RabbitMQ remembers nothing yet.
+async fn import(events: &AmqpEventStore, former: &StoreEvents) -> Result<()> {
+    if events.position().await?.is_some() {
         return Ok(());
     }
     let Some(position) = former.position().await? else { return Ok(()) };
-    let seen = former.recent(BROUGHT_ALONG).await?;
-    tracing::info!(events = seen.len(), since = %position.at, "RabbitMQ takes over what the state folder remembers");
-    ledger.take_over(&seen, Some(position)).await
+    let seen = former.recent(MAX_IMPORTED).await?;
+    tracing::info!(events = seen.len(), since = %position.at, "importing seen events of the state folder into RabbitMQ");
+    events.import(&seen, Some(position)).await
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pushbutton_ansible::{AnsibleConfig, AnsibleExecutor};
-use pushbutton_core::seam::LineSink;
+use pushbutton_core::LineSink;
 use pushbutton_core::{Executor, Node, OnFailure, StageStatus};
 use pushbutton_testkit::conformance::execute::context_at;
 use serde_json::json;
@@ -29,7 +29,7 @@ fn default_job(place: &Path) -> JobSpec {
     std::os::unix::fs::symlink(playbooks(), place.join("playbooks")).unwrap();
     let env = |name: &str| (name == "GERRIT_KEY").then(|| "key".to_owned());
     let config = parse(DEFAULT, &place.join("pushbutton.yml"), &env).unwrap();
-    config.jobs.into_iter().next().unwrap()
+    config.jobs.into_values().next().unwrap()
 }
 
 fn playbooks() -> PathBuf {
@@ -99,7 +99,7 @@ async fn the_default_jobs_first_stage_puts_the_patch_set_and_devstack_in_place()
         context.vars.insert(name.into(), value.into());
     }
     let ansible_playbook = pushbutton_testbed::ansible_bin().join("ansible-playbook");
-    let config = AnsibleConfig { ansible_playbook, ..AnsibleConfig::at(playbooks()) };
+    let config = AnsibleConfig::new(playbooks()).with_ansible_playbook(ansible_playbook);
     let executor = AnsibleExecutor::new(config, &path("state")).unwrap();
     let node: Node = serde_json::from_value(json!({
         "id": "1", "name": "node", "label": "devstack", "local": true, "address": "localhost", "port": 22, "user": "root"

@@ -1,4 +1,4 @@
-//! Texts that nobody meant to write: whatever they hold, reading them ends, and each fault has a line of the text.
+//! Random and hostile texts: reading them ends, and each error has a line of the text.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -56,14 +56,14 @@ const PIECES: &[&str] = &[
 
 fn check(text: &str) -> Result<(), TestCaseError> {
     let file = Path::new("/nonexistent/pushbutton.yml");
-    if let Err(faults) = parse(text, file, &|name| (name == "X").then(|| "x: [1".to_owned())) {
+    if let Err(errors) = parse(text, file, &|name| (name == "X").then(|| "x: [1".to_owned())) {
         let lines = text.lines().count().max(1);
-        prop_assert!(!faults.list.is_empty());
-        for fault in &faults.list {
-            prop_assert!((1..=lines).contains(&fault.line), "line {} of {lines}: {faults}", fault.line);
-            prop_assert!(!fault.what.is_empty());
+        prop_assert!(!errors.list.is_empty());
+        for error in &errors.list {
+            prop_assert!((1..=lines).contains(&error.line), "line {} of {lines}: {errors}", error.line);
+            prop_assert!(!error.problem.is_empty());
         }
-        prop_assert!(faults.list.is_sorted_by_key(|fault| fault.line), "{faults}");
+        prop_assert!(errors.list.is_sorted_by_key(|error| error.line), "{errors}");
     }
     Ok(())
 }
@@ -71,7 +71,7 @@ fn check(text: &str) -> Result<(), TestCaseError> {
 /// The default file with some of its lines and places changed.
 fn mutated() -> impl Strategy<Value = String> {
     let change =
-        (any::<prop::samples::Index>(), any::<prop::samples::Index>(), 0..6u8, prop::samples::select(PIECES));
+        (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..6u8, prop::sample::select(PIECES));
     vec(change, 1..12).prop_map(|changes| {
         let mut lines: Vec<String> = DEFAULT.lines().map(str::to_owned).collect();
         for (one, other, kind, piece) in changes {
@@ -103,7 +103,7 @@ proptest! {
     }
 
     #[test]
-    fn any_pieces_are_read_to_their_end(pieces in vec(prop::samples::select(PIECES), 0..60)) {
+    fn any_pieces_are_read_to_their_end(pieces in vec(prop::sample::select(PIECES), 0..60)) {
         check(&pieces.concat())?;
     }
 
@@ -115,16 +115,16 @@ proptest! {
 
 #[test]
 fn a_text_that_would_grow_without_bound_is_refused_or_small() {
-    // Aliases of aliases: nine levels would be a billion elements.
+    // Aliases of aliases: nine levels are a billion elements.
     let mut laughs = "a: &a [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
     for (inner, outer) in ('a'..='i').zip('b'..='j') {
         let list = vec![format!("*{inner}"); 10].join(",");
         laughs.push_str(&format!("{outer}: &{outer} [{list}]\n"));
     }
-    // Brackets that never end, and dashes that look like elements to who reads lines only.
+    // Brackets that never end (libyaml takes quadratic time for them), and dashes that only look like list elements.
     let deep = "a: ".to_owned() + &"[".repeat(100_000);
     let dashes = format!("{{a: \"\n{}\"}}", "- ".repeat(100_000));
-    // Names so long that comparing them letter by letter takes memory for a table of them.
+    // Names so long that an edit distance takes much time and memory.
     let long = "x".repeat(100_000);
     let names = format!("jobs:\n  ? {long}\n  : {{}}\ntriggers:\n  - name: n\n    jobs: [{long}y]\n");
     for text in [laughs, deep, dashes, names] {

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
-/// What a scalar became.
+/// A scalar after its references were filled in.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Filled {
     /// The text with everything filled in.
@@ -12,18 +12,18 @@ pub(crate) struct Filled {
     pub(crate) whole: bool,
 }
 
-/// Why a reference could not be filled in, and the remedy.
-pub(crate) type Refusal = (String, String);
+/// Why a reference could not be filled in, and how to fix it.
+pub(crate) type Unusable = (String, String);
 
-/// A file that is named for its content holds a secret or a short text; a larger one is a mistake.
+/// Such a file holds a secret or a short text; a larger one is a mistake.
 const LARGEST_FILE: u64 = 64 * 1024;
 
-/// Fills in a scalar; none when there is nothing to fill in.
+/// Fills in a scalar; none when it has no reference.
 pub(crate) fn fill(
     text: &str,
     folder: &Path,
     env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Option<Filled>, Refusal> {
+) -> Result<Option<Filled>, Unusable> {
     let Some(first) = text.find("${") else { return Ok(None) };
     let mut filled = String::new();
     let mut rest = text;
@@ -49,7 +49,11 @@ pub(crate) fn fill(
     Ok(Some(Filled { text: filled, whole }))
 }
 
-fn value_of(reference: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Refusal> {
+fn value_of(
+    reference: &str,
+    folder: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, Unusable> {
     if let Some(path) = reference.strip_prefix("file:") {
         return content_of(&super::paths::absolute(path, folder, env));
     }
@@ -61,11 +65,11 @@ fn value_of(reference: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !is_name {
         return Err((
-            format!("${{{reference}}} names no variable"),
+            format!("${{{reference}}} is not the name of a variable"),
             "write ${NAME}, ${NAME:-default} or ${file:PATH}; $${ for a plain ${".into(),
         ));
     }
-    // As in a shell, an empty variable takes the default too.
+    // As in a shell, an empty variable gets the default too.
     match (env(name).filter(|value| !value.is_empty() || default.is_none()), default) {
         (Some(value), _) => Ok(value),
         (None, Some(default)) => Ok(default.to_owned()),
@@ -76,14 +80,14 @@ fn value_of(reference: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>
     }
 }
 
-/// A file's text without the line end that editors put there.
-fn content_of(path: &Path) -> Result<String, Refusal> {
+/// A file's text without the line end that editors add.
+fn content_of(path: &Path) -> Result<String, Unusable> {
     let refused = |why: String| {
         (format!("cannot read {}: {why}", path.display()), "check path and permissions".to_owned())
     };
-    // A device or a pipe may have no end, and a pipe that nobody writes to no beginning.
+    // Reading a device or a pipe may never end.
     if !std::fs::metadata(path).map_err(|error| refused(error.to_string()))?.is_file() {
-        return Err(refused("it is no regular file".into()));
+        return Err(refused("it is not a regular file".into()));
     }
     let mut text = String::new();
     let opened = std::fs::File::open(path);
@@ -99,7 +103,7 @@ fn content_of(path: &Path) -> Result<String, Refusal> {
 mod tests {
     use super::*;
 
-    fn filled(text: &str) -> Result<Option<Filled>, Refusal> {
+    fn filled(text: &str) -> Result<Option<Filled>, Unusable> {
         let env = |name: &str| match name {
             "HOST" => Some("review".to_owned()),
             "EMPTY" => Some(String::new()),
@@ -130,24 +134,24 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_filled_in_says_what_to_do() {
+    fn an_unusable_reference_is_reported_with_a_fix() {
         assert!(filled("${NONE}").unwrap_err().1.contains("${NONE:-value}"));
         assert!(filled("${HOST").unwrap_err().0.contains("never closed"));
-        assert!(filled("${a b}").unwrap_err().0.contains("names no variable"));
+        assert!(filled("${a b}").unwrap_err().0.contains("is not the name of a variable"));
         assert!(filled("${file:secret}").unwrap_err().0.starts_with("cannot read /nowhere/secret: "));
     }
 
     #[test]
-    fn what_has_no_end_is_not_read() {
-        assert!(filled("${file:/dev/zero}").unwrap_err().0.ends_with("it is no regular file"));
+    fn devices_and_large_files_are_not_read() {
+        assert!(filled("${file:/dev/zero}").unwrap_err().0.ends_with("it is not a regular file"));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("large"), vec![b'x'; 65 * 1024]).unwrap();
-        let refusal = fill("${file:large}", folder.path(), &|_| None).unwrap_err();
-        assert!(refusal.0.ends_with("it has more than 65536 bytes"), "{}", refusal.0);
+        let unusable = fill("${file:large}", folder.path(), &|_| None).unwrap_err();
+        assert!(unusable.0.ends_with("it has more than 65536 bytes"), "{}", unusable.0);
     }
 
     #[test]
-    fn a_file_comes_without_its_last_line_end() {
+    fn the_last_line_end_of_a_file_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("secret"), "s3cret\n").unwrap();
         let filled = fill("${file:secret}", folder.path(), &|_| None).unwrap().unwrap();

@@ -1,44 +1,43 @@
-//! One YAML file. All its faults are told at once, each with its line and its remedy; nothing starts before it is well.
+//! One YAML file. All its errors are reported at once, each with its line and how to fix it; nothing starts while there
+//! is one.
 
 // In the order in which a file is read.
+mod document;
 mod interpolate;
-mod key_path;
 mod lines;
+mod node;
 mod paths;
-mod tree;
-mod typed;
+mod read;
+mod sections;
 
-mod cross;
-mod fault;
-mod schema;
+mod cross_checks;
+mod error;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use pushbutton_amqp::AmqpConfig;
 use pushbutton_ansible::AnsibleConfig;
-use pushbutton_core::memory::StaticNodeConfig;
-use pushbutton_core::{JobName, JobSpec, OwnerName, Trigger};
+use pushbutton_core::{
+    JobName, JobSpec, LogLocation, OwnerName, StaticNodeConfig, StaticNodes, SupersedePolicy, Trigger,
+};
 use pushbutton_gerrit::GerritConfig;
 use pushbutton_openstack::OpenStackConfig;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 use crate::mail;
 
-use self::fault::Fault;
-pub(crate) use self::fault::{Faults, suggest};
-use self::key_path::KeyPath;
-use self::schema::JobConfig;
-pub(crate) use self::schema::{
-    AlarmConfig, BreakerConfig, LogsConfig, MailConfig, OperatorConfig, SupersedeConfig, SweepConfig,
-    WebConfig,
-};
-use self::tree::{Env, Tree};
+use self::document::{Document, Env};
+use self::error::ConfigError;
+pub(crate) use self::error::{ConfigErrors, suggest};
+use self::node::{KeyPath, Value};
+use self::read::read;
+pub(crate) use self::sections::{AlarmConfig, MailConfig, OperatorConfig, SweepConfig, WebConfig};
 
-/// What `init` writes: every key, explained.
+/// What `init` writes: every key with its explanation.
 pub(crate) const DEFAULT: &str = include_str!("default.yml");
 
-/// The sections, in the order in which `init` writes them, and whether each must be there.
+/// The sections in the order of the file that `init` writes, and whether each is required.
 const SECTIONS: [(&str, bool); 15] = [
     ("owner", true),
     ("state", true),
@@ -57,7 +56,7 @@ const SECTIONS: [(&str, bool); 15] = [
     ("jobs", true),
 ];
 
-/// A configuration without faults.
+/// A configuration without errors.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) owner: OwnerName,
@@ -66,14 +65,14 @@ pub(crate) struct Config {
     pub(crate) rabbitmq: Option<AmqpConfig>,
     pub(crate) nodes: Nodes,
     pub(crate) ansible: AnsibleConfig,
-    pub(crate) logs: LogsConfig,
+    pub(crate) logs: LogLocation,
     pub(crate) operator: OperatorConfig,
-    pub(crate) supersede: SupersedeConfig,
+    pub(crate) supersede: SupersedePolicy,
     pub(crate) sweep: SweepConfig,
     pub(crate) alarm: Option<AlarmConfig>,
     pub(crate) web: Option<WebConfig>,
     pub(crate) triggers: Vec<Trigger>,
-    pub(crate) jobs: Vec<JobSpec>,
+    pub(crate) jobs: BTreeMap<JobName, JobSpec>,
 }
 
 /// Where nodes come from.
@@ -85,72 +84,70 @@ pub(crate) enum Nodes {
     Machines(Vec<StaticNodeConfig>),
 }
 
-/// Reads a file, with the process's environment.
-pub(crate) fn load(file: &Path) -> Result<Config, Faults> {
-    let text = std::fs::read_to_string(file).map_err(|error| Faults {
-        file: file.to_owned(),
-        list: vec![Fault {
-            line: 1,
-            place: String::new(),
-            what: format!("cannot read the configuration: {error}"),
-            remedy: format!(
-                "name another with --config, or write one with `pushbutton-bin init {}`",
-                file.display()
-            ),
-        }],
+/// Reads a file, with the environment of the process.
+pub(crate) fn load(file: &Path) -> Result<Config, ConfigErrors> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let fix = format!(
+            "name another file with --config, or write one with `pushbutton-bin init {}`",
+            file.display()
+        );
+        whole_file(file, format!("cannot read the configuration: {error}"), fix)
     })?;
-    // Paths in the file are relative to it, wherever we are.
+    // Paths in the file are relative to it, not to the working directory.
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     parse(&text, &file, &|name| std::env::var(name).ok())
 }
 
-/// Reads a text that lies, or would lie, at `file`.
-pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, Faults> {
-    let mut tree = Tree::read(text, file, env)?;
-    let top = KeyPath::top();
-    sections(&mut tree);
-
-    let owner = required(&mut tree, "owner");
-    let state = required(&mut tree, "state");
-    let gerrit: Option<GerritConfig> = required(&mut tree, "gerrit");
-    if let Some(gerrit) = &gerrit {
-        cross::told_by_part(&mut tree, "gerrit", gerrit.faults());
+fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
+    ConfigErrors {
+        file: file.to_owned(),
+        list: vec![ConfigError { line: 1, key: String::new(), problem, fix }],
     }
-    let rabbitmq: Option<AmqpConfig> = optional(&mut tree, "rabbitmq");
+}
+
+/// Reads a text that is, or would be, the content of `file`.
+pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, ConfigErrors> {
+    let mut document = Document::read(text, file, env)?;
+    check_sections(&mut document);
+
+    let owner = section(&mut document, "owner");
+    let state = section(&mut document, "state");
+    let gerrit: Option<GerritConfig> = section(&mut document, "gerrit");
+    for error in gerrit.iter().flat_map(GerritConfig::problems) {
+        cross_checks::error_of_part(&mut document, "gerrit", &error);
+    }
+    let rabbitmq: Option<AmqpConfig> = section(&mut document, "rabbitmq");
     if let Some(Err(error)) = rabbitmq.as_ref().map(AmqpConfig::validate) {
-        // It names the key as `rabbitmq.lease must be ...`.
-        let told = error.message().strip_prefix("rabbitmq.").and_then(|rest| rest.split_once(' '));
-        let told = told.map_or_else(|| error.message().to_owned(), |(key, what)| format!("{key}: {what}"));
-        cross::told_by_part(&mut tree, "rabbitmq", vec![told]);
+        // Its message begins with the key, as `rabbitmq.lease must be ...`.
+        let message = error.message();
+        let keyed = message.strip_prefix("rabbitmq.").and_then(|rest| rest.split_once(' '));
+        let keyed = keyed.map_or_else(|| message.to_owned(), |(key, problem)| format!("{key}: {problem}"));
+        cross_checks::error_of_part(&mut document, "rabbitmq", &keyed);
     }
-    let ansible: Option<AnsibleConfig> = required(&mut tree, "ansible");
-    let logs = required(&mut tree, "logs");
-    let operator: Option<OperatorConfig> = typed::read(&mut tree, &top.key("operator"));
-    let supersede = typed::read(&mut tree, &top.key("supersede"));
-    let sweep = typed::read(&mut tree, &top.key("sweep"));
-    let alarm: Option<AlarmConfig> = optional(&mut tree, "alarm");
-    if let Some(Err((key, what))) = alarm.as_ref().map(|alarm| mail::faults(&alarm.mail)) {
-        tree.fault(&top.key("alarm").key("mail").key(key), what, "`pushbutton-bin init` writes an example");
-    }
-    let web = optional(&mut tree, "web");
+    let ansible: Option<AnsibleConfig> = section(&mut document, "ansible");
+    let logs = section(&mut document, "logs");
+    let operator: Option<OperatorConfig> = read(&mut document, &KeyPath::section("operator"));
     if operator.as_ref().is_some_and(|operator| operator.slots == 0) {
-        tree.fault(&top.key("operator").key("slots"), "0 slots never run anything", "write 1 or more");
+        let slots = KeyPath::section("operator").key("slots");
+        document.error(&slots, "with 0 slots no job ever runs", "write 1 or more");
     }
+    let supersede = read(&mut document, &KeyPath::section("supersede"));
+    let sweep = read(&mut document, &KeyPath::section("sweep"));
+    let alarm: Option<AlarmConfig> = section(&mut document, "alarm");
+    if let Some(Err((key, problem))) = alarm.as_ref().map(|alarm| mail::validate(&alarm.mail)) {
+        let key = KeyPath::section("alarm").key("mail").key(key);
+        document.error(&key, problem, "`pushbutton-bin init` writes an example");
+    }
+    let web = section(&mut document, "web");
 
-    let (nodes, labels) = nodes(&mut tree);
-    let jobs = jobs(&mut tree);
-    let names = keys(&tree, "jobs");
-    let triggers = triggers(&mut tree);
-    cross::triggers(&mut tree, &triggers, &names);
-    let playbooks = top.key("ansible").key("playbooks");
-    let folder = playbooks.get(&tree.root).and_then(Value::as_str).map(PathBuf::from);
-    let folder = folder.filter(|_| !tree.is_faulty(&playbooks));
-    cross::jobs(&mut tree, &jobs, labels.as_ref(), folder.as_deref());
+    let (nodes, labels) = nodes(&mut document);
+    let jobs = jobs(&mut document);
+    let triggers = triggers(&mut document);
+    cross_checks::triggers(&mut document, &triggers);
+    cross_checks::jobs(&mut document, &jobs, labels.as_ref());
 
-    let jobs =
-        jobs.into_iter().filter_map(|(name, job)| Some(job.into_spec(JobName::new(name).ok()?))).collect();
+    document.finish()?;
     let triggers = triggers.into_iter().map(|(_, trigger)| trigger).collect();
-    tree.verdict()?;
     let complete = || {
         Some(Config {
             owner: owner?,
@@ -169,124 +166,96 @@ pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, Fau
             jobs,
         })
     };
-    complete().ok_or_else(|| {
-        // A section that is not read has said why; this is for the one that has not.
-        tree.fault(&KeyPath::top(), "the file cannot be read, and no fault was found", "please report this");
-        match tree.verdict() {
-            Err(faults) => faults,
-            Ok(()) => Faults { file: file.to_owned(), list: Vec::new() },
-        }
-    })
+    // A section that cannot be read has an error above; this is for a bug in that rule.
+    let bug = || whole_file(file, "a section cannot be read".into(), "please report this as a bug".into());
+    complete().ok_or_else(bug)
 }
 
-/// Unknown and missing sections.
-fn sections(tree: &mut Tree) {
-    let top = KeyPath::top();
-    let known = SECTIONS.iter().map(|(name, _)| *name);
-    let there: BTreeSet<String> =
-        tree.root.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect();
-    // Keys that begin with `x-` are the place for YAML anchors, as in compose files.
-    for key in
-        there.iter().filter(|key| !key.starts_with("x-") && !known.clone().any(|name| name == key.as_str()))
-    {
-        tree.fault(&top.key(key), "unknown section", suggest(key, known.clone()));
+/// Reports unknown and missing sections.
+fn check_sections(document: &mut Document) {
+    let present: BTreeSet<String> = document.root.keys().map(str::to_owned).collect();
+    let is_known = |key: &str| SECTIONS.iter().any(|(name, _)| *name == key);
+    // Keys that begin with `x-` are reserved for YAML anchors, as in compose files.
+    for key in present.iter().filter(|key| !key.starts_with("x-") && !is_known(key)) {
+        let fix = suggest(key, SECTIONS.iter().map(|(name, _)| *name));
+        document.error(&KeyPath::section(key), "unknown section", fix);
     }
-    for (name, needed) in SECTIONS {
-        if needed && !there.contains(name) {
-            tree.fault(
-                &top.key(name),
-                "this section is missing",
-                "`pushbutton-bin init` writes an example of it",
-            );
-        }
+    for (name, _) in SECTIONS.iter().filter(|(name, required)| *required && !present.contains(*name)) {
+        let fix = "`pushbutton-bin init` writes an example of it";
+        document.error(&KeyPath::section(name), "this section is missing", fix);
     }
-    match (there.contains("cloud"), there.contains("machines")) {
+    match (present.contains("cloud"), present.contains("machines")) {
         (false, false) => {
-            let what = "neither `cloud` nor `machines` is there, so no job has a node";
-            tree.fault(&top, what, "add one of them; `pushbutton-bin init` writes an example");
+            let problem = "neither `cloud` nor `machines` is there, so no job has a node";
+            document.error(&KeyPath::default(), problem, "add one; `pushbutton-bin init` writes an example");
         }
         (true, true) => {
-            tree.fault(
-                &top.key("machines"),
-                "both `cloud` and `machines` are there",
-                "leave one of them out",
-            );
+            let problem = "both `cloud` and `machines` are there";
+            document.error(&KeyPath::section("machines"), problem, "remove one of them");
         }
         _ => {}
     }
 }
 
-fn required<T: serde::de::DeserializeOwned>(tree: &mut Tree, key: &str) -> Option<T> {
-    optional(tree, key)
+/// A section, if it is there and without errors.
+fn section<T: DeserializeOwned>(document: &mut Document, name: &str) -> Option<T> {
+    let at = KeyPath::section(name);
+    document.root.get(&at.0)?;
+    read(document, &at)
 }
 
-/// A section, if it is there and well.
-fn optional<T: serde::de::DeserializeOwned>(tree: &mut Tree, key: &str) -> Option<T> {
-    let at = KeyPath::top().key(key);
-    at.get(&tree.root)?;
-    typed::read(tree, &at)
-}
-
-/// Where nodes come from, and which labels there are; no labels when that section cannot be read.
-fn nodes(tree: &mut Tree) -> (Option<Nodes>, Option<BTreeSet<String>>) {
-    let top = KeyPath::top();
-    if top.key("machines").get(&tree.root).is_some() {
-        let machines: Option<Vec<StaticNodeConfig>> = optional(tree, "machines");
-        if let Some(Err(error)) = machines.clone().map(pushbutton_core::memory::StaticNodes::new) {
-            tree.fault(&top.key("machines"), error.message().to_owned(), "");
+/// Where nodes come from, and which labels exist; no labels when they cannot be read.
+fn nodes(document: &mut Document) -> (Option<Nodes>, Option<BTreeSet<String>>) {
+    let at = KeyPath::section("machines");
+    if document.root.get(&at.0).is_some() {
+        let machines: Option<Vec<StaticNodeConfig>> = read(document, &at);
+        if let Some(Err(error)) = machines.clone().map(StaticNodes::new) {
+            document.error(&at, error.message(), "");
         }
-        let labels = machines.iter().flatten().map(|machine| machine.label.to_string()).collect();
-        return match machines {
-            Some(machines) => (Some(Nodes::Machines(machines)), Some(labels)),
-            None => (None, None),
-        };
+        let labels = machines.as_ref().map(|list| list.iter().map(|node| node.label.to_string()).collect());
+        return (machines.map(Nodes::Machines), labels);
     }
-    let cloud = optional::<OpenStackConfig>(tree, "cloud").map(|cloud| Nodes::Cloud(Box::new(cloud)));
-    let at = top.key("cloud").key("nodes");
-    let labels = at.get(&tree.root).and_then(Value::as_object).map(|map| map.keys().cloned().collect());
+    let cloud = section(document, "cloud").map(|cloud| Nodes::Cloud(Box::new(cloud)));
+    let labels = document.root.get(&KeyPath::section("cloud").key("nodes").0);
+    let labels = labels.map(|labels| labels.keys().map(str::to_owned).collect());
     (cloud, labels)
 }
 
-/// Entry by entry, so that a fault in one job hides none in another.
-fn jobs(tree: &mut Tree) -> BTreeMap<String, JobConfig> {
-    let section = KeyPath::top().key("jobs");
-    let mut jobs = BTreeMap::new();
-    if section.get(&tree.root).is_some_and(|value| !value.is_object()) {
-        tree.fault(
-            &section,
-            "this is no mapping of names to jobs",
-            "`pushbutton-bin init` writes an example",
-        );
+/// Reads each job by itself: a job with an error hides none of another.
+fn jobs(document: &mut Document) -> BTreeMap<JobName, JobSpec> {
+    let section = KeyPath::section("jobs");
+    let Some(node) = document.root.get(&section.0) else { return BTreeMap::new() };
+    if !matches!(node.value, Value::Map(_)) {
+        let problem = "this is not a mapping of names to jobs";
+        document.error(&section, problem, "`pushbutton-bin init` writes an example");
+        return BTreeMap::new();
     }
-    for name in keys(tree, "jobs") {
+    let names: Vec<String> = node.keys().map(str::to_owned).collect();
+    let mut jobs = BTreeMap::new();
+    for name in names {
         let at = section.key(&name);
-        if let Err(error) = JobName::new(name.as_str()) {
-            tree.fault(&at, error.message().to_owned(), "rename it");
-        }
-        if let Some(job) = typed::read(tree, &at) {
-            jobs.insert(name, job);
+        let job = read(document, &at);
+        match (JobName::new(name), job) {
+            (Ok(name), Some(job)) => drop(jobs.insert(name, job)),
+            (Err(error), _) => document.error(&at, error.message(), "rename it"),
+            (Ok(_), None) => {}
         }
     }
     jobs
 }
 
-/// Element by element, each with its place in the list.
-fn triggers(tree: &mut Tree) -> Vec<(usize, Trigger)> {
-    let section = KeyPath::top().key("triggers");
-    let count = match section.get(&tree.root) {
-        Some(Value::Array(list)) => list.len(),
+/// Reads each trigger by itself. With its index in the list.
+fn triggers(document: &mut Document) -> Vec<(usize, Trigger)> {
+    let section = KeyPath::section("triggers");
+    let count = match document.root.get(&section.0).map(|node| &node.value) {
+        Some(Value::List(list)) => list.len(),
         Some(_) => {
-            tree.fault(&section, "this is no list of triggers", "write one `- name: ...` for each");
+            document.error(&section, "this is not a list of triggers", "write one `- name: ...` for each");
             0
         }
         None => 0,
     };
-    (0..count).filter_map(|index| Some((index, typed::read(tree, &section.index(index))?))).collect()
-}
-
-fn keys(tree: &Tree, section: &str) -> BTreeSet<String> {
-    let section = tree.root.get(section).and_then(Value::as_object);
-    section.into_iter().flat_map(|map| map.keys().cloned()).collect()
+    (0..count).filter_map(|index| Some((index, read(document, &section.index(index))?))).collect()
 }
 
 #[cfg(test)]

@@ -1,40 +1,45 @@
-//! Which values are paths: they are relative to the configuration file's folder, and some must exist.
+//! Which values are paths. They are relative to the configuration file's folder, and most must exist.
 
 use std::path::{Component, Path, PathBuf};
 
-/// What a path must be.
+/// How a path is checked when the configuration is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Must {
-    /// A file that can be read.
-    BeFile,
-    /// A folder.
-    BeFolder,
-    /// A folder that we can write to, or can make.
-    BeWritable,
-    /// Nothing: it is made when needed, or its part says what is wrong.
-    Nothing,
+pub(crate) enum PathCheck {
+    /// It must be a file that can be read.
+    File,
+    /// It must be a folder.
+    Folder,
+    /// It must be a folder that this process can write to or create.
+    Writable,
+    /// It is a command: with a slash a file that can be read, without one it is looked up in PATH when it is started.
+    Program,
+    /// Not at all: it is created when needed.
+    None,
 }
 
 /// Every path of the configuration. `*` is any key or element.
-pub(crate) const PATHS: &[(&str, Must)] = &[
-    ("state", Must::BeWritable),
-    ("logs.dir", Must::BeWritable),
-    ("gerrit.key", Must::BeFile),
-    ("gerrit.host_key.known_hosts", Must::BeFile),
-    ("gerrit.jump.key", Must::BeFile),
-    ("gerrit.jump.host_key.known_hosts", Must::BeFile),
-    ("rabbitmq.ca", Must::BeFile),
-    ("cloud.clouds_file", Must::BeFile),
-    ("cloud.console_dir", Must::BeWritable),
-    ("cloud.nodes.*.key_file", Must::BeFile),
-    ("cloud.nodes.*.user_data.file", Must::BeFile),
-    ("machines.*.key_file", Must::BeFile),
-    ("ansible.playbooks", Must::BeFolder),
-    ("ansible.work_dir", Must::Nothing),
-    ("ansible.roles_path.*", Must::BeFolder),
+pub(crate) const PATHS: &[(&str, PathCheck)] = &[
+    ("state", PathCheck::Writable),
+    ("logs.dir", PathCheck::Writable),
+    ("gerrit.key", PathCheck::File),
+    ("gerrit.host_key.known_hosts", PathCheck::File),
+    ("gerrit.jump.key", PathCheck::File),
+    ("gerrit.jump.host_key.known_hosts", PathCheck::File),
+    ("rabbitmq.ca", PathCheck::File),
+    ("rabbitmq.client_cert", PathCheck::File),
+    ("rabbitmq.client_key", PathCheck::File),
+    ("cloud.clouds_file", PathCheck::File),
+    ("cloud.console_dir", PathCheck::Writable),
+    ("cloud.nodes.*.key_file", PathCheck::File),
+    ("cloud.nodes.*.user_data.file", PathCheck::File),
+    ("machines.*.key_file", PathCheck::File),
+    ("ansible.playbooks", PathCheck::Folder),
+    ("ansible.ansible_playbook", PathCheck::Program),
+    ("ansible.work_dir", PathCheck::None),
+    ("ansible.roles_path.*", PathCheck::Folder),
 ];
 
-/// A path as the process needs it: `~/` is the home folder, anything relative is below `folder`, `.` and inner `..` are gone.
+/// An absolute path: `~/` is the home folder, anything relative is below `folder`, `.` and inner `..` are resolved.
 pub(crate) fn absolute(path: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
     let path = match (path.strip_prefix("~/"), env("HOME")) {
         (Some(rest), Some(home)) => Path::new(&home).join(rest),
@@ -53,35 +58,30 @@ pub(crate) fn absolute(path: &str, folder: &Path, env: &dyn Fn(&str) -> Option<S
     clean
 }
 
-/// What is wrong with a path, and the remedy; none when nothing is.
-pub(crate) fn refusal(path: &Path, must: Must) -> Option<(String, String)> {
-    let shown = path.display();
-    match must {
-        Must::Nothing => None,
-        Must::BeFile => match std::fs::File::open(path) {
-            Ok(_) if path.is_file() => None,
-            Ok(_) => Some((format!("{shown} is not a file"), "name a file".into())),
-            Err(error) => {
-                Some((format!("cannot read {shown}: {error}"), "check path and permissions".into()))
-            }
-        },
-        Must::BeFolder => match std::fs::read_dir(path) {
-            Ok(_) => None,
-            Err(error) => Some((
-                format!("cannot read the folder {shown}: {error}"),
-                "check path and permissions".into(),
-            )),
-        },
-        Must::BeWritable => not_writable(path).map(|why| {
-            (
-                format!("cannot write to the folder {shown}: {why}"),
-                "make it, and let this user write there".into(),
-            )
-        }),
+impl PathCheck {
+    /// What is wrong with a path, and how to fix it; none when nothing is.
+    pub(crate) fn problem(self, path: &Path) -> Option<(String, String)> {
+        let shown = path.display();
+        let unreadable = |what: &str, error: std::io::Error| {
+            (format!("cannot read {what}{shown}: {error}"), "check path and permissions".to_owned())
+        };
+        match self {
+            Self::None => None,
+            Self::File | Self::Program => match std::fs::File::open(path) {
+                Ok(_) if path.is_file() => None,
+                Ok(_) => Some((format!("{shown} is not a file"), "name a file".into())),
+                Err(error) => Some(unreadable("", error)),
+            },
+            Self::Folder => std::fs::read_dir(path).err().map(|error| unreadable("the folder ", error)),
+            Self::Writable => not_writable(path).map(|why| {
+                let fix = "create it, and give this user write permission";
+                (format!("cannot write to the folder {shown}: {why}"), fix.into())
+            }),
+        }
     }
 }
 
-/// Why we cannot write to this folder, or to the nearest one above it that is there.
+/// Why this folder, or the nearest existing one above it, is not writable.
 fn not_writable(path: &Path) -> Option<String> {
     let mut there = path;
     while !there.exists() {
@@ -90,7 +90,7 @@ fn not_writable(path: &Path) -> Option<String> {
     if !there.is_dir() {
         return Some(format!("{} is not a folder", there.display()));
     }
-    // Only a try tells for sure: modes, read-only mounts and capabilities all have a say.
+    // Only an attempt shows it: file modes, read-only mounts and capabilities all matter.
     let probe = there.join(format!(".pushbutton-probe-{}", std::process::id()));
     let tried = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe);
     let _ = std::fs::remove_file(&probe);
@@ -115,17 +115,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (file, none) = (folder.path().join("file"), folder.path().join("none/deeper"));
         std::fs::write(&file, "").unwrap();
-        for (path, must, well) in [
-            (file.as_path(), Must::BeFile, true),
-            (folder.path(), Must::BeFile, false),
-            (&none, Must::BeFile, false),
-            (folder.path(), Must::BeFolder, true),
-            (&file, Must::BeFolder, false),
-            (&none, Must::BeWritable, true),
-            (&file, Must::BeWritable, false),
-            (&none, Must::Nothing, true),
+        for (path, check, ok) in [
+            (file.as_path(), PathCheck::File, true),
+            (folder.path(), PathCheck::File, false),
+            (&none, PathCheck::File, false),
+            (folder.path(), PathCheck::Folder, true),
+            (&file, PathCheck::Folder, false),
+            (&none, PathCheck::Writable, true),
+            (&file, PathCheck::Writable, false),
+            (&none, PathCheck::None, true),
         ] {
-            assert_eq!(refusal(path, must).is_none(), well, "{path:?} {must:?}");
+            assert_eq!(check.problem(path).is_none(), ok, "{path:?} {check:?}");
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the probe is gone");
     }

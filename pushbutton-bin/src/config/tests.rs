@@ -1,11 +1,11 @@
-//! Whole files: the one that `init` writes, and such with faults.
+//! Whole files: the one that `init` writes, and files with errors.
 
 use std::fs;
 use std::path::PathBuf;
 
 use super::*;
 
-/// A folder in which a configuration can be well.
+/// A folder with all files that the default configuration needs.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -29,7 +29,7 @@ impl Place {
         self.0.path().join(name)
     }
 
-    fn parse(&self, text: &str) -> Result<Config, Faults> {
+    fn parse(&self, text: &str) -> Result<Config, ConfigErrors> {
         let env = |name: &str| match name {
             "GERRIT_KEY" => Some("key".to_owned()),
             "AMQP_URL" => Some("amqp://guest:hush@127.0.0.1".to_owned()),
@@ -38,19 +38,16 @@ impl Place {
         parse(text, &self.path("pushbutton.yml"), &env)
     }
 
-    /// The faults of a text, each without the file's name.
-    fn faults(&self, text: &str) -> Vec<String> {
-        let faults = self.parse(text).unwrap_err();
-        faults
-            .list
-            .iter()
-            .map(|fault| format!("{}: {}: {}; {}", fault.line, fault.place, fault.what, fault.remedy))
-            .collect()
+    /// The errors of a text, without the file's name.
+    fn errors(&self, text: &str) -> Vec<String> {
+        let errors = self.parse(text).unwrap_err();
+        let line = |e: &ConfigError| format!("{}: {}: {}; {}", e.line, e.key, e.problem, e.fix);
+        errors.list.iter().map(line).collect()
     }
 }
 
 #[test]
-fn the_default_file_is_well() {
+fn the_default_file_is_valid() {
     let place = Place::new();
     let config = place.parse(DEFAULT).unwrap();
     assert_eq!(config.state, place.path("state"), "paths are relative to the file");
@@ -72,9 +69,9 @@ fn variables_in_the_default_file_are_such_that_roles_read() {
         .unwrap()
         .map(|role| fs::read_to_string(role.unwrap().path().join("README.md")).unwrap())
         .collect();
-    let of_jobs = [typed::known_keys::<JobConfig>(), typed::known_keys::<schema::StageConfig>()].concat();
+    let of_jobs = [read::known_keys::<JobSpec>(), read::known_keys::<pushbutton_core::Stage>()].concat();
     for name in &names {
-        let known = of_jobs.iter().any(|key| key == name) || readmes.contains(&format!("| `{name}` |"));
+        let known = of_jobs.contains(name) || readmes.contains(&format!("| `{name}` |"));
         assert!(known, "no role's README lists {name}");
     }
     assert!(names.contains(&"run_tempest_regex"), "{names:?}");
@@ -82,8 +79,8 @@ fn variables_in_the_default_file_are_such_that_roles_read() {
 
 #[test]
 fn the_default_file_names_every_key() {
-    use typed::known_keys;
-    // serde tells the keys of a struct itself, so that a new one cannot be forgotten here.
+    use read::known_keys;
+    // serde knows the keys of a struct, so a new one cannot be forgotten here.
     let mut keys: Vec<String> = SECTIONS.iter().map(|(name, _)| (*name).to_owned()).collect();
     for known in [
         known_keys::<GerritConfig>(),
@@ -92,22 +89,22 @@ fn the_default_file_names_every_key() {
         known_keys::<pushbutton_gerrit::KeepaliveConfig>(),
         known_keys::<pushbutton_gerrit::Deadlines>(),
         known_keys::<pushbutton_gerrit::BackoffConfig>(),
-        known_keys::<pushbutton_gerrit::RecoveryConfig>(),
+        known_keys::<pushbutton_gerrit::BackfillConfig>(),
         known_keys::<pushbutton_gerrit::CommentConfig>(),
         known_keys::<AmqpConfig>(),
         known_keys::<OpenStackConfig>(),
-        known_keys::<pushbutton_openstack::NodeClass>(),
+        known_keys::<pushbutton_openstack::NodeLabelConfig>(),
         known_keys::<StaticNodeConfig>(),
         known_keys::<AnsibleConfig>(),
-        known_keys::<LogsConfig>(),
+        known_keys::<LogLocation>(),
         known_keys::<OperatorConfig>(),
         known_keys::<WebConfig>(),
         known_keys::<Trigger>(),
-        known_keys::<JobConfig>(),
-        known_keys::<schema::StageConfig>(),
+        known_keys::<JobSpec>(),
+        known_keys::<pushbutton_core::Stage>(),
     ] {
         assert!(!known.is_empty());
-        keys.extend(known);
+        keys.extend(known.iter().map(ToString::to_string));
     }
     for key in keys {
         let named = DEFAULT
@@ -118,7 +115,7 @@ fn the_default_file_names_every_key() {
 }
 
 #[test]
-fn all_faults_are_shown_at_once_each_with_its_line_and_remedy() {
+fn all_errors_are_reported_at_once_each_with_its_line_and_a_fix() {
     let place = Place::new();
     let text = "\
 owner: lab
@@ -152,7 +149,7 @@ jobs:
 ";
     let shown = place.path("missing-key");
     assert_eq!(
-        place.faults(text),
+        place.errors(text),
         [
             "4: gerrit.hsot: unknown key; did you mean \"host\"?".to_owned(),
             format!(
@@ -173,14 +170,14 @@ jobs:
 
 #[test]
 fn missing_and_unknown_sections_are_named() {
-    let faults = Place::new().faults("owner: lab\ntrigers: []\n").join("\n");
+    let errors = Place::new().errors("owner: lab\ntrigers: []\n").join("\n");
     for part in [
         "2: trigers: unknown section; did you mean \"triggers\"?",
         "state: this section is missing",
         "gerrit: this section is missing",
         "neither `cloud` nor `machines`",
     ] {
-        assert!(faults.contains(part), "{part}: {faults}");
+        assert!(errors.contains(part), "{part}: {errors}");
     }
 }
 
@@ -189,25 +186,25 @@ fn what_a_part_itself_finds_wrong_has_its_line_too() {
     let place = Place::new();
     let text = DEFAULT.replace("    # pipeline: check\n", "    pipeline: third-party-check\n");
     let line = text.lines().position(|line| line.trim_start().starts_with("pipeline:")).unwrap() + 1;
-    let faults = place.faults(&text);
-    assert_eq!(faults.len(), 1, "{faults:?}");
-    assert!(faults[0].starts_with(&format!("{line}: gerrit.comment.pipeline: ")), "{faults:?}");
+    let errors = place.errors(&text);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].starts_with(&format!("{line}: gerrit.comment.pipeline: ")), "{errors:?}");
 }
 
 #[test]
 fn a_text_that_is_not_yaml_says_where() {
-    let faults = Place::new().faults("owner: lab\ngerrit: [\nstate: x\n");
-    assert_eq!(faults.len(), 1);
-    assert!(faults[0].contains("not YAML"), "{faults:?}");
+    let errors = Place::new().errors("owner: lab\ngerrit: [\nstate: x\n");
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].contains("not YAML"), "{errors:?}");
 }
 
 #[test]
 fn secrets_are_in_no_message_and_no_debug() {
     let place = Place::new();
-    let broken = DEFAULT
-        .replace("# ---- what carries", "rabbitmq: {url: \"${AMQP_URL}\", prefix: 5, timeout: soon}\n#");
+    let broken =
+        DEFAULT.replace("# ---- RabbitMQ", "rabbitmq: {url: \"${AMQP_URL}\", prefix: 5, timeout: soon}\n#");
     let shown = place.parse(&broken).unwrap_err().to_string();
     assert!(shown.contains("rabbitmq.prefix") && !shown.contains("hush"), "{shown}");
-    let well = DEFAULT.replace("# ---- what carries", "rabbitmq: {url: \"${AMQP_URL}\"}\n#");
-    assert!(!format!("{:?}", place.parse(&well).unwrap()).contains("hush"));
+    let valid = DEFAULT.replace("# ---- RabbitMQ", "rabbitmq: {url: \"${AMQP_URL}\"}\n#");
+    assert!(!format!("{:?}", place.parse(&valid).unwrap()).contains("hush"));
 }

@@ -1,13 +1,13 @@
-//! The configuration of the lab's processes: times so short that a run of minutes sees what else takes days.
+//! The configuration of the processes, with times so short that a run of minutes shows what takes days otherwise.
 
 use std::path::Path;
 
-/// What the jobs are called. Each change gets each of them at most once, so that a comment is known to answer one trigger.
+/// The names of the jobs. Each change gets each of them at most once, so that a comment answers exactly one trigger.
 pub(crate) const JOBS: [&str; 4] = ["acme-attach", "acme-detach", "acme-resize", "acme-migrate"];
-/// The one whose node boots from a volume.
+/// The job whose node boots from a volume.
 const ON_VOLUME: &str = "acme-resize";
 
-/// What a process is told.
+/// What the configuration of a process depends on.
 pub(crate) struct Configuration<'a> {
     pub(crate) owner: &'a str,
     pub(crate) project: &'a str,
@@ -24,7 +24,7 @@ pub(crate) struct Configuration<'a> {
 }
 
 impl Configuration<'_> {
-    /// As YAML. Infrastructure may fail as often as it likes: that is what a run is about.
+    /// As YAML. The numbers of attempts and lost leases are practically unlimited: faults must not end a job.
     pub(crate) fn text(&self) -> String {
         let playbooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chaos/playbooks");
         let mut text = format!(
@@ -40,21 +40,23 @@ gerrit:
   keepalive: {{interval: 4s, count: 2}}
   deadlines: {{connect: 15s, auth: 15s, command: 30s}}
   backoff: {{first: 500ms, cap: 5s, healthy: 20s}}
-  recovery: {{every: 20s}}
+  backfill: {{every: 20s}}
   comment: {{vote: both}}
 rabbitmq:
   url: {broker_url}
   prefix: {owner}
   lease: 20s
+  leader_lease: 20s
+  timeout: 7s
   heartbeat: 4s
-  lost_leases: 1000
+  max_lost_leases: 1000
 cloud:
   clouds_file: {clouds}
   cloud: {cloud}
   connect_timeout: 5s
   request_timeout: 20s
   release_timeout: 1m
-  settle_time: 5s
+  create_visibility_timeout: 5s
   nodes:
     plain: &node
       image: tiny

@@ -1,8 +1,8 @@
-//! What the cloud itself lists. It is the run's own cloud: whatever is on it is ours.
+//! What the cloud itself lists. Only this run uses the cloud: everything on it is ours.
 
 use pushbutton_testbed::OpenStack;
 
-/// Everything that is left, a line for each.
+/// Everything that is left, one line each.
 pub(crate) fn left(cloud: &OpenStack) -> Vec<String> {
     let servers = cloud.list_servers().into_iter().map(|it| format!("server {it:?}"));
     let addresses = cloud.list_floating_ips().into_iter().map(|it| format!("floating IP {it:?}"));

@@ -1,21 +1,23 @@
-//! Real servers are killed, frozen, restarted and cut off at random under a handler and two operators, while people ask for jobs. In
-//! the end each trigger has exactly one comment, and the cloud is empty: by Gerrit's own records and by the cloud's own lists.
+//! Real servers are killed, frozen, restarted and disconnected at random under a handler and two operators, while
+//! comments trigger jobs. At the end each trigger has exactly one comment, and the cloud is empty: by Gerrit's own
+//! records and by the cloud's own lists.
 //!
-//! `CHAOS_JOBS` (30), `CHAOS_SEED` (random, shown) and `CHAOS_RABBITMQ` (4, or 3) vary the run. `make chaos` is the long one.
+//! `CHAOS_JOBS` (30), `CHAOS_SEED` (random, shown) and `CHAOS_RABBITMQ` (4, or 3) vary the run. `make chaos` is the
+//! long one.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a lab that does not work must end the test, loudly")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a lab that does not work fails the test")]
 
 mod configuration;
-mod crew;
-mod dice;
 mod leaks;
+mod processes;
 mod records;
+mod report;
+mod rng;
+mod run_log;
 mod schedule;
 mod servers;
-mod show;
-mod table;
+mod targets;
 mod triggers;
-mod victims;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -24,23 +26,23 @@ use std::time::{Duration, Instant};
 use pushbutton_testbed::{Change, NovaService, Version, ansible_bin, until};
 use tempfile::TempDir;
 
-use crate::dice::Dice;
 use crate::records::{Count, Records};
-use crate::schedule::{Blow, Target};
-use crate::servers::{Lines, OWNER, Servers, Site};
-use crate::show::{Curtain, Show};
+use crate::rng::Rng;
+use crate::run_log::{EndOnDrop, RunLog};
+use crate::schedule::{PlannedFault, Target};
+use crate::servers::{OWNER, Proxies, Servers, Site};
+use crate::targets::{FaultTarget, inject};
 use crate::triggers::Trigger;
-use crate::victims::{Victim, strike};
 
-/// Once all faults are over, something must move within so long: a comment, or something that goes from the cloud.
-const PATIENCE: Duration = Duration::from_secs(480);
+/// After the last fault the run fails when for so long no comment is posted and nothing disappears from the cloud.
+const STALL_TIMEOUT: Duration = Duration::from_secs(480);
 
-/// What a run is to be.
+/// The parameters of a run.
 struct Plan {
     jobs: usize,
     seed: u64,
     version: Version,
-    blows: Vec<Blow>,
+    faults: Vec<PlannedFault>,
     triggers: Vec<Trigger>,
 }
 
@@ -48,7 +50,7 @@ impl Plan {
     fn of_environment() -> Self {
         let number = |name: &str| {
             let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
-            Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+            Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
         };
         let jobs = number("CHAOS_JOBS").unwrap_or(30) as usize;
         let seed = number("CHAOS_SEED")
@@ -58,10 +60,10 @@ impl Plan {
             Some(4) | None => Version::V4,
             Some(other) => panic!("CHAOS_RABBITMQ={other} is neither 3 nor 4"),
         };
-        let mut dice = Dice::new(seed);
-        let blows = schedule::schedule(&mut dice.fork(), jobs);
-        let triggers = triggers::plan(&mut dice.fork(), jobs, schedule::window(&blows));
-        Self { jobs, seed, version, blows, triggers }
+        let mut rng = Rng::new(seed);
+        let faults = schedule::schedule(&mut rng.fork(), jobs);
+        let triggers = triggers::plan(&mut rng.fork(), jobs, schedule::window(&faults));
+        Self { jobs, seed, version, faults, triggers }
     }
 }
 
@@ -70,25 +72,26 @@ fn nothing_is_lost_nothing_doubled_nothing_leaked() {
     let plan = Plan::of_environment();
     let mut folder = TempDir::with_prefix("pushbutton-chaos-").unwrap();
     folder.disable_cleanup(true);
-    let show = Show::begin(folder.path());
+    let log = RunLog::start(folder.path());
     let Plan { jobs, seed, version, .. } = plan;
-    show.say(&format!(
+    log.print(&format!(
         "CHAOS_SEED={seed} CHAOS_JOBS={jobs} CHAOS_RABBITMQ={}; logs in {}",
         if version == Version::V3 { 3 } else { 4 },
         folder.path().display()
     ));
     let ansible = ansible_bin();
     let servers = Servers::start(version);
-    let lines = Lines::before(&servers, &[Target::Handler, Target::Operator1, Target::Operator2]);
+    let proxies = Proxies::before(&servers, &[Target::Handler, Target::Operator1, Target::Operator2]);
     let keypair = servers.cloud.keypair(OWNER);
-    let site = Site { servers: &servers, lines: &lines, keypair: &keypair, folder: folder.path(), ansible };
+    let site =
+        Site { servers: &servers, proxies: &proxies, keypair: &keypair, folder: folder.path(), ansible };
     let changes = servers.push(triggers::changes_for(jobs));
     assert!(leaks::left(&servers.cloud).is_empty(), "a new cloud is empty");
 
     let (count, left) = run(&plan, &site, &changes, folder.path().into());
     let leaked = left.len();
     let Count { triggered, commented, lost, doubled } = count;
-    show.conclude(&format!(
+    log.print_result(&format!(
         "triggered {triggered}, commented {commented}, lost {lost}, doubled {doubled}, leaked {leaked}"
     ));
     assert_eq!(
@@ -100,116 +103,119 @@ fn nothing_is_lost_nothing_doubled_nothing_leaked() {
     folder.disable_cleanup(std::env::var_os("CHAOS_KEEP").is_some());
 }
 
-/// The run itself; what it came to, and what is left on the cloud.
+/// The run itself. Returns its counts, and what is left on the cloud.
 fn run(plan: &Plan, site: &Site<'_>, changes: &[Change], folder: PathBuf) -> (Count, Vec<String>) {
-    let (servers, lines) = (site.servers, site.lines);
+    let (servers, proxies) = (site.servers, site.proxies);
     let mut handler = site.start(Target::Handler, "handler", "handler");
     let mut first = site.start(Target::Operator1, "operator-1", "operator");
     let mut second = site.start(Target::Operator2, "operator-2", "operator");
     let logs = [handler.log(), first.log(), second.log()];
-    until("the handler hears Gerrit", PATIENCE, || {
+    until("the handler reads the event stream", STALL_TIMEOUT, || {
         std::fs::read_to_string(&logs[0]).unwrap().contains("the event stream runs").then_some(())
     });
-    let show = Show::begin(&folder);
+    let log = RunLog::start(&folder);
     let at_rest = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let curtain = Curtain(&show);
-        let mut cast: Vec<(Target, Box<dyn Victim + Send + '_>)> = vec![
+        let end = EndOnDrop(&log);
+        let mut targets: Vec<(Target, Box<dyn FaultTarget + Send + '_>)> = vec![
             (Target::Broker, Box::new(&servers.broker)),
             (Target::Gerrit, Box::new(&servers.gerrit)),
             (Target::NovaApi, Box::new((&servers.cloud, NovaService::Api))),
             (Target::NovaConductor, Box::new((&servers.cloud, NovaService::Conductor))),
             (Target::NovaCompute, Box::new((&servers.cloud, NovaService::Compute))),
         ];
-        for (target, crew) in [
+        for (target, process) in [
             (Target::Handler, &mut handler),
             (Target::Operator1, &mut first),
             (Target::Operator2, &mut second),
         ] {
-            cast.push((target, Box::new(crew)));
+            targets.push((target, Box::new(process)));
         }
         let mut threads = Vec::new();
-        let (parts, show, at_rest) = (cast.len() + 1, &show, &at_rest);
-        for (target, mut victim) in cast {
-            let blows: Vec<Blow> = plan.blows.iter().filter(|blow| blow.target == target).copied().collect();
-            let lines = lines.of(target);
+        let (parts, log, at_rest) = (targets.len() + 1, &log, &at_rest);
+        for (name, mut target) in targets {
+            let faults: Vec<PlannedFault> =
+                plan.faults.iter().filter(|fault| fault.target == name).copied().collect();
+            let proxies = proxies.of(name);
             threads.push(scope.spawn(move || {
-                for blow in &blows {
-                    show.wait_until(blow.at, || victim.look_after());
-                    show.say(&format!("{target}: {} ({:.1} s)", blow.fault, blow.lasts.as_secs_f64()));
-                    strike(victim.as_mut(), &lines, blow, show);
+                for fault in &faults {
+                    log.wait_until(fault.at, || target.supervise());
+                    log.print(&format!("{name}: {} ({:.1} s)", fault.kind, fault.lasts.as_secs_f64()));
+                    inject(target.as_mut(), &proxies, fault, log);
                 }
                 at_rest.fetch_add(1, Relaxed);
-                show.wait_until(Duration::MAX, || victim.look_after());
+                log.wait_until(Duration::MAX, || target.supervise());
             }));
         }
         threads.push(scope.spawn(|| {
-            triggers::comment(&servers.gerrit, changes, &plan.triggers, show);
+            triggers::comment(&servers.gerrit, changes, &plan.triggers, log);
             at_rest.fetch_add(1, Relaxed);
-            show.wait_until(Duration::MAX, || {});
+            log.wait_until(Duration::MAX, || {});
         }));
         let check = || {
             if threads.iter().any(|thread| thread.is_finished()) {
-                panic!("a part of the lab has failed: see above");
+                panic!("a thread of the test has failed: see above");
             }
         };
         while at_rest.load(Relaxed) < parts {
             check();
-            show.wait(Duration::from_millis(200));
+            log.wait(Duration::from_millis(200));
         }
-        show.say("all faults are over, all comments are made");
+        log.print("all faults are over, all comments are posted");
         let gerrit = || servers.gerrit.read().unwrap();
-        settle(show, "comments missing", || {
+        settle(log, "comments missing", || {
             check();
             let answers = records::answers(&gerrit(), changes).unwrap();
             (plan.jobs.saturating_sub(answers), answers)
         });
-        settle(show, "things left on the cloud", || {
+        settle(log, "things left on the cloud", || {
             check();
             let left = leaks::left(&servers.cloud).len();
             (left, left)
         });
-        drop(curtain);
+        drop(end);
     });
-    for crew in [&mut handler, &mut first, &mut second] {
-        crew.end();
+    for process in [&mut handler, &mut first, &mut second] {
+        process.end();
     }
     let records = Records::read(&servers.gerrit.read().unwrap(), changes).unwrap();
     let left = leaks::left(&servers.cloud);
     for thing in &left {
-        show.say(&format!("leaked: {thing}"));
+        log.print(&format!("leaked: {thing}"));
     }
     for (change, job) in records.triggered.keys().filter(|key| !records.answers.contains_key(*key)) {
-        show.say(&format!("lost: {job} on change {change}"));
+        log.print(&format!("lost: {job} on change {change}"));
     }
     for (key, answers) in records.answers.iter().filter(|(_, answers)| answers.len() > 1) {
-        show.say(&format!("doubled: {} on change {}: {answers:?}", key.1, key.0));
+        log.print(&format!("doubled: {} on change {}: {answers:?}", key.1, key.0));
     }
-    let again: usize = [&handler, &first, &second].iter().map(|crew| crew.ended_by_itself.len()).sum();
-    show.say(&table::faults(&plan.blows));
-    show.say(&table::work(&logs));
-    show.say(&format!("processes that gave up by themselves and were started again: {again}"));
-    show.say(&table::results(&records));
-    show.say(&table::waits(&records));
-    assert_eq!(records.blamed, 0, "a lab that breaks is never the patch's fault");
+    let restarts: usize =
+        [&handler, &first, &second].iter().map(|process| process.unexpected_ends.len()).sum();
+    log.print(&report::faults(&plan.faults));
+    log.print(&report::work(&logs));
+    log.print(&format!("processes that ended by themselves and were restarted: {restarts}"));
+    log.print(&report::results(&records));
+    log.print(&report::waits(&records));
+    assert_eq!(records.negative_votes, 0, "an infrastructure failure never gets a negative vote");
     (records.count(), left)
 }
 
-/// Waits until nothing is missing any more; gives up when nothing has moved for long. `look` says how much is missing, and a number that moves.
-fn settle(show: &Show, what: &str, mut look: impl FnMut() -> (usize, usize)) {
-    let (mut last, mut moved_at) = (None, Instant::now());
+/// Waits until nothing is missing. Gives up when there is no progress for [`STALL_TIMEOUT`]. `look` returns how much is
+/// missing, and a number that changes with any progress.
+fn settle(log: &RunLog, what: &str, mut look: impl FnMut() -> (usize, usize)) {
+    let (mut last, mut changed_at) = (None, Instant::now());
     loop {
-        let (missing, place) = look();
+        let (missing, progress) = look();
         if missing == 0 {
             return;
         }
-        if last != Some(place) {
-            show.say(&format!("{what}: {missing}"));
-            (last, moved_at) = (Some(place), Instant::now());
+        if last != Some(progress) {
+            log.print(&format!("{what}: {missing}"));
+            (last, changed_at) = (Some(progress), Instant::now());
         }
-        if moved_at.elapsed() > PATIENCE {
-            return show.say(&format!("{what}: {missing}, and nothing has moved for {PATIENCE:?}"));
+        if changed_at.elapsed() > STALL_TIMEOUT {
+            return log.print(&format!("{what}: {missing}, and no progress for {STALL_TIMEOUT:?}"));
         }
-        show.wait(Duration::from_secs(2));
+        log.wait(Duration::from_secs(2));
     }
 }

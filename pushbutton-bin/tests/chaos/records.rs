@@ -1,4 +1,4 @@
-//! What Gerrit itself says was asked for and answered. Our own logs and databases have no word in this.
+//! Triggers and answers in Gerrit's own records. Our logs and databases are not used.
 
 use std::collections::BTreeMap;
 
@@ -24,11 +24,11 @@ pub(crate) struct Answer {
 pub(crate) struct Records {
     pub(crate) triggered: BTreeMap<Key, Timestamp>,
     pub(crate) answers: BTreeMap<Key, Vec<Answer>>,
-    /// Negative votes of ours that stand.
-    pub(crate) blamed: usize,
+    /// Our negative votes.
+    pub(crate) negative_votes: usize,
 }
 
-/// What a run comes down to.
+/// The counts of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Count {
     pub(crate) triggered: usize,
@@ -37,7 +37,7 @@ pub(crate) struct Count {
     pub(crate) doubled: usize,
 }
 
-/// Why Gerrit did not say.
+/// A refused request: the status and the reply.
 pub(crate) type Refused = (u16, String);
 
 impl Records {
@@ -52,12 +52,13 @@ impl Records {
                 records.answers.entry((change.number, job)).or_default().push(answer);
             }
             let votes = gerrit.votes(change.number);
-            records.blamed += votes.iter().filter(|vote| vote.user == "acme-ci" && vote.value < 0).count();
+            records.negative_votes +=
+                votes.iter().filter(|vote| vote.user == "acme-ci" && vote.value < 0).count();
         }
         Ok(records)
     }
 
-    /// Each trigger wants exactly one comment; a comment that nobody asked for is one too many.
+    /// Each trigger needs exactly one comment; a comment without a trigger counts as doubled.
     pub(crate) fn count(&self) -> Count {
         let answered = self.triggered.keys().filter(|key| self.answers.contains_key(*key)).count();
         let comments: usize = self.answers.values().map(Vec::len).sum();
@@ -70,14 +71,14 @@ impl Records {
     }
 }
 
-/// What people asked for on a change, by job, and when: in messages, and in comments on the patch set.
+/// The triggers on a change, by job, with their times: in messages, and in comments on the patch set.
 pub(crate) fn triggers_on(gerrit: &Gerrit, change: &Change) -> Result<BTreeMap<String, Timestamp>, Refused> {
     let mut found = BTreeMap::new();
     let mut look = |entry: &Value, text: &str, time: &str| {
         let wanted = JOBS.iter().find(|job| entry[text].as_str().is_some_and(|text| asks_for(text, job)));
         if let (Some(job), false) = (wanted, is_ours(entry)) {
             let before = found.insert((*job).to_owned(), moment(&entry[time]));
-            assert!(before.is_none(), "asked twice for {job} on change {}", change.number);
+            assert!(before.is_none(), "two triggers for {job} on change {}", change.number);
         }
     };
     for message in messages(gerrit, change)? {
@@ -106,7 +107,7 @@ fn answers_on(gerrit: &Gerrit, change: &Change) -> Result<Vec<(String, Answer)>,
     Ok(answers)
 }
 
-/// How many comments of ours stand on all changes: one question, for who waits.
+/// The number of our comments on all changes.
 pub(crate) fn answers(gerrit: &Gerrit, changes: &[Change]) -> Result<usize, Refused> {
     let mut count = 0;
     for change in changes {
@@ -133,7 +134,7 @@ fn asks_for(text: &str, job: &str) -> bool {
     text.lines().any(|line| line == format!("run-{job} please"))
 }
 
-/// Gerrit's way to write a time: `2026-08-25 02:26:55.000000000`, in UTC.
+/// Parses Gerrit's format of a time: `2026-08-25 02:26:55.000000000`, in UTC.
 fn moment(value: &Value) -> Timestamp {
     let text = value.as_str().unwrap_or_else(|| panic!("no time: {value}"));
     format!("{}Z", text.replace(' ', "T")).parse().unwrap()

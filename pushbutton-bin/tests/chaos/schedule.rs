@@ -1,17 +1,17 @@
-//! What is broken, how, when and for how long: pure, and the same for the same seed.
+//! The schedule of faults: which target, which kind, when and for how long. Pure, and the same for the same seed.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 
-/// Between one fault and the next, on average.
+/// The average time between two faults.
 const PACE: Duration = Duration::from_secs(4);
-/// No fault comes sooner: a broker that is killed in the very second in which its first stream is declared loses that stream, and that
-/// is a fault of a broker that was never installed well, not one of a lab at work.
+/// The first fault comes after this: a broker that is killed in the second in which its first stream is declared loses
+/// that stream. That is a failed installation, not a failure of a working lab.
 const QUIET_START: Duration = Duration::from_secs(10);
 
-/// What can be broken.
+/// What a fault is injected into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     Handler,
@@ -24,29 +24,29 @@ pub(crate) enum Target {
     NovaCompute,
 }
 
-/// How it is broken.
+/// The kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Fault {
-    /// kill -9; started again after a while.
+pub(crate) enum FaultKind {
+    /// kill -9; a start after a while.
     Kill,
     /// SIGSTOP; SIGCONT after a while.
     Freeze,
-    /// An orderly end, and a start.
+    /// A graceful shutdown and a start.
     Restart,
     /// All connections to and from it are reset.
     Cut,
-    /// All connections stay, and for a while nothing comes through.
-    Hush,
+    /// All connections stay open, and for a while no byte passes.
+    Silence,
 }
 
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Blow {
-    /// Since the start. Later when the target has not got over the one before.
+pub(crate) struct PlannedFault {
+    /// Since the start. Later if the fault before it has not ended.
     pub(crate) at: Duration,
     pub(crate) target: Target,
-    pub(crate) fault: Fault,
-    /// How long it stays killed, frozen or hushed.
+    pub(crate) kind: FaultKind,
+    /// How long it stays killed, frozen or silent.
     pub(crate) lasts: Duration,
 }
 
@@ -62,15 +62,17 @@ impl Target {
         Self::NovaCompute,
     ];
 
-    /// What can be done to it: Nova's inner services have no connection to us that could be cut.
-    fn faults(self) -> &'static [Fault] {
+    /// The kinds that apply: Nova's inner services have no connection to us that could be cut.
+    fn faults(self) -> &'static [FaultKind] {
         match self {
-            Self::NovaConductor | Self::NovaCompute => &[Fault::Kill, Fault::Freeze, Fault::Restart],
-            _ => &Fault::ALL,
+            Self::NovaConductor | Self::NovaCompute => {
+                &[FaultKind::Kill, FaultKind::Freeze, FaultKind::Restart]
+            }
+            _ => &FaultKind::ALL,
         }
     }
 
-    /// The longest time that it is frozen or hushed. Operators: well beyond a lease.
+    /// The longest time that it is frozen or silent. For operators longer than a lease.
     fn longest_silence(self) -> u64 {
         match self {
             Self::Operator1 | Self::Operator2 => 40,
@@ -81,38 +83,39 @@ impl Target {
     }
 }
 
-impl Fault {
-    pub(crate) const ALL: [Self; 5] = [Self::Kill, Self::Freeze, Self::Restart, Self::Cut, Self::Hush];
+impl FaultKind {
+    pub(crate) const ALL: [Self; 5] = [Self::Kill, Self::Freeze, Self::Restart, Self::Cut, Self::Silence];
 }
 
-/// First each fault of each target once, in any order, so that none is ever missing; then whatever comes, as many as there are jobs.
-pub(crate) fn schedule(dice: &mut Dice, jobs: usize) -> Vec<Blow> {
-    let mut deck: Vec<(Target, Fault)> =
+/// Each kind of fault of each target once, in random order, so that none is missing; then random ones, up to the number
+/// of jobs.
+pub(crate) fn schedule(rng: &mut Rng, jobs: usize) -> Vec<PlannedFault> {
+    let mut pairs: Vec<(Target, FaultKind)> =
         Target::ALL.iter().flat_map(|target| target.faults().iter().map(|fault| (*target, *fault))).collect();
-    dice.shuffle(&mut deck);
-    while deck.len() < jobs {
-        let target = dice.pick(&Target::ALL);
-        deck.push((target, dice.pick(target.faults())));
+    rng.shuffle(&mut pairs);
+    while pairs.len() < jobs {
+        let target = rng.pick(&Target::ALL);
+        pairs.push((target, rng.pick(target.faults())));
     }
     let mut at = QUIET_START;
-    let mut blows = Vec::new();
-    for (target, fault) in deck {
-        let lasts = match fault {
-            Fault::Restart | Fault::Cut => Duration::ZERO,
-            Fault::Kill => dice.between(Duration::from_millis(200), Duration::from_secs(6)),
-            Fault::Freeze | Fault::Hush => {
-                dice.between(Duration::from_secs(1), Duration::from_secs(target.longest_silence()))
+    let mut faults = Vec::new();
+    for (target, kind) in pairs {
+        let lasts = match kind {
+            FaultKind::Restart | FaultKind::Cut => Duration::ZERO,
+            FaultKind::Kill => rng.between(Duration::from_millis(200), Duration::from_secs(6)),
+            FaultKind::Freeze | FaultKind::Silence => {
+                rng.between(Duration::from_secs(1), Duration::from_secs(target.longest_silence()))
             }
         };
-        blows.push(Blow { at, target, fault, lasts });
-        at += dice.between(Duration::ZERO, PACE * 2);
+        faults.push(PlannedFault { at, target, kind, lasts });
+        at += rng.between(Duration::ZERO, PACE * 2);
     }
-    blows
+    faults
 }
 
-/// When the last of them comes.
-pub(crate) fn window(blows: &[Blow]) -> Duration {
-    blows.last().map_or(Duration::ZERO, |blow| blow.at)
+/// When the last fault comes.
+pub(crate) fn window(faults: &[PlannedFault]) -> Duration {
+    faults.last().map_or(Duration::ZERO, |fault| fault.at)
 }
 
 impl fmt::Display for Target {
@@ -130,14 +133,14 @@ impl fmt::Display for Target {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Kill => "kill -9",
             Self::Freeze => "SIGSTOP",
             Self::Restart => "restart",
             Self::Cut => "cut",
-            Self::Hush => "silence",
+            Self::Silence => "silence",
         })
     }
 }
@@ -149,19 +152,19 @@ mod tests {
     #[test]
     fn every_fault_of_every_target_is_there_and_the_seed_decides_the_rest() {
         for seed in 0..20 {
-            let blows = schedule(&mut Dice::new(seed), 30);
+            let faults = schedule(&mut Rng::new(seed), 30);
             for target in Target::ALL {
-                for fault in target.faults() {
+                for kind in target.faults() {
                     assert!(
-                        blows.iter().any(|blow| (blow.target, blow.fault) == (target, *fault)),
-                        "{target} {fault}"
+                        faults.iter().any(|fault| (fault.target, fault.kind) == (target, *kind)),
+                        "{target} {kind}"
                     );
                 }
             }
-            assert_eq!(blows, schedule(&mut Dice::new(seed), 30));
-            assert_ne!(blows, schedule(&mut Dice::new(seed + 1), 30));
-            assert!(blows.is_sorted_by_key(|blow| blow.at));
-            assert_eq!(schedule(&mut Dice::new(seed), 200).len(), 200);
+            assert_eq!(faults, schedule(&mut Rng::new(seed), 30));
+            assert_ne!(faults, schedule(&mut Rng::new(seed + 1), 30));
+            assert!(faults.is_sorted_by_key(|fault| fault.at));
+            assert_eq!(schedule(&mut Rng::new(seed), 200).len(), 200);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The real servers of a run, all its own, and the lines that lead to them.
+//! The real servers of a run, used by nobody else, and the proxies before them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use pushbutton_testkit::faults::Proxy;
 use tokio::runtime::Runtime;
 
 use crate::configuration::Configuration;
-use crate::crew::{Crew, command};
+use crate::processes::{Process, command};
 use crate::schedule::Target;
 
-/// What our things on the servers are called.
+/// The owner of everything that the run creates.
 pub(crate) const OWNER: &str = "chaos";
 const PROJECT: &str = "openstack/acme-driver";
 
@@ -22,8 +22,8 @@ pub(crate) struct Servers {
     pub(crate) cloud: OpenStack,
 }
 
-/// Every connection of our processes goes through one of these.
-pub(crate) struct Lines {
+/// Every connection of our processes goes through one of these, except to the cloud's other services.
+pub(crate) struct Proxies {
     _runtime: Runtime,
     gerrit: HashMap<Target, Arc<Proxy>>,
     broker: HashMap<Target, Arc<Proxy>>,
@@ -54,20 +54,21 @@ impl Servers {
     }
 }
 
-impl Lines {
-    pub(crate) fn before(servers: &Servers, crew: &[Target]) -> Self {
+impl Proxies {
+    pub(crate) fn before(servers: &Servers, processes: &[Target]) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let line = |server: String| Arc::new(runtime.block_on(Proxy::before(&server)).unwrap());
-        let lines = |server: String| crew.iter().map(|target| (*target, line(server.clone()))).collect();
-        let gerrit = lines(format!("127.0.0.1:{}", servers.gerrit.read().unwrap().ssh_port));
-        let broker = lines(format!("127.0.0.1:{}", servers.broker.lock().unwrap().port));
+        let proxy = |server: String| Arc::new(runtime.block_on(Proxy::before(&server)).unwrap());
+        let proxies =
+            |server: String| processes.iter().map(|target| (*target, proxy(server.clone()))).collect();
+        let gerrit = proxies(format!("127.0.0.1:{}", servers.gerrit.read().unwrap().ssh_port));
+        let broker = proxies(format!("127.0.0.1:{}", servers.broker.lock().unwrap().port));
         let nova = servers.cloud.endpoint("compute").split('/').nth(2).unwrap().to_owned();
-        let nova = line(nova);
+        let nova = proxy(nova);
         Self { _runtime: runtime, gerrit, broker, nova }
     }
 
-    /// All lines of a target.
+    /// The proxies of a target.
     pub(crate) fn of(&self, target: Target) -> Vec<Arc<Proxy>> {
         let both = |target| [Arc::clone(&self.gerrit[&target]), Arc::clone(&self.broker[&target])];
         match target {
@@ -80,29 +81,29 @@ impl Lines {
     }
 }
 
-/// What all processes of ours share.
+/// What all our processes share.
 pub(crate) struct Site<'a> {
     pub(crate) servers: &'a Servers,
-    pub(crate) lines: &'a Lines,
+    pub(crate) proxies: &'a Proxies,
     pub(crate) keypair: &'a Keypair<'a>,
     pub(crate) folder: &'a Path,
     pub(crate) ansible: PathBuf,
 }
 
 impl Site<'_> {
-    /// Writes the configuration of a process of ours, checks that all that it names is there, and starts it.
-    pub(crate) fn start(&self, target: Target, name: &'static str, half: &'static str) -> Crew {
+    /// Writes the configuration of a process, checks it with `pushbutton-bin check`, and starts the process.
+    pub(crate) fn start(&self, target: Target, name: &'static str, half: &'static str) -> Process {
         let folder = self.folder.join(name);
         std::fs::create_dir(&folder).unwrap();
         let gerrit = self.servers.gerrit.read().unwrap();
-        let port = |lines: &HashMap<Target, Arc<Proxy>>| lines[&target].address().port();
-        let gerrit_port = port(&self.lines.gerrit);
+        let port = |proxies: &HashMap<Target, Arc<Proxy>>| proxies[&target].address().port();
+        let gerrit_port = port(&self.proxies.gerrit);
         let known_hosts = std::fs::read_to_string(&gerrit.known_hosts).unwrap();
         let known_hosts = known_hosts.replace(&format!("]:{}", gerrit.ssh_port), &format!("]:{gerrit_port}"));
         std::fs::write(folder.join("known_hosts"), known_hosts).unwrap();
         let broker = self.servers.broker.lock().unwrap();
         let broker_url =
-            broker.url.replace(&format!(":{}/", broker.port), &format!(":{}/", port(&self.lines.broker)));
+            broker.url.replace(&format!(":{}/", broker.port), &format!(":{}/", port(&self.proxies.broker)));
         let text = Configuration {
             owner: OWNER,
             project: PROJECT,
@@ -119,13 +120,13 @@ impl Site<'_> {
         .text();
         std::fs::write(folder.join("pushbutton.yml"), text).unwrap();
         let checked = command(&folder).arg("check").output().unwrap();
-        let told =
+        let output =
             String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
-        assert!(checked.status.success(), "pushbutton-bin check, for the {name}:\n{told}");
-        Crew::start(name, half, &folder)
+        assert!(checked.status.success(), "pushbutton-bin check, for the {name}:\n{output}");
+        Process::start(name, half, &folder)
     }
 
-    /// The cloud's own clouds.yaml, but for Nova's address: that is our line to it.
+    /// The cloud's own clouds.yaml, with the proxy as Nova's address.
     fn clouds(&self) -> PathBuf {
         let file = self.folder.join("clouds.yaml");
         let cloud = &self.servers.cloud;
@@ -133,7 +134,7 @@ impl Site<'_> {
         let (_, path) = endpoint.split_once("//").unwrap().1.split_once('/').unwrap();
         let line = format!(
             "    compute_endpoint_override: http://{}/{path}\n    region_name",
-            self.lines.nova.address()
+            self.proxies.nova.address()
         );
         let text = std::fs::read_to_string(&cloud.clouds_yaml).unwrap();
         std::fs::write(&file, text.replace("    region_name", &line)).unwrap();

@@ -1,4 +1,4 @@
-//! What people ask for: real comments on real changes, spread over the time of the faults.
+//! The triggers: real comments on real changes, spread over the time of the faults.
 
 use std::sync::RwLock;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use pushbutton_testbed::{Change, Gerrit};
 use serde_json::json;
 
 use crate::configuration::JOBS;
-use crate::dice::Dice;
 use crate::records;
-use crate::show::Show;
+use crate::rng::Rng;
+use crate::run_log::RunLog;
 
-/// After a comment that Gerrit did not take.
-const AGAIN: Duration = Duration::from_millis(500);
+/// The delay after a comment that Gerrit refused.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// One comment that asks for one job.
+/// One comment that triggers one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trigger {
     at: Duration,
@@ -26,32 +26,32 @@ pub(crate) struct Trigger {
     in_web_ui: bool,
 }
 
-/// So many changes are needed for so many jobs.
+/// The number of changes that this number of jobs needs.
 pub(crate) fn changes_for(jobs: usize) -> usize {
     jobs.div_ceil(JOBS.len())
 }
 
-/// So many comments within the window, each for another pair of change and job.
-pub(crate) fn plan(dice: &mut Dice, jobs: usize, window: Duration) -> Vec<Trigger> {
+/// Comments within the window, each for another pair of change and job.
+pub(crate) fn plan(rng: &mut Rng, jobs: usize, window: Duration) -> Vec<Trigger> {
     let mut pairs: Vec<_> =
         (0..changes_for(jobs)).flat_map(|change| JOBS.iter().map(move |job| (change, *job))).collect();
-    dice.shuffle(&mut pairs);
+    rng.shuffle(&mut pairs);
     let mut trigger = |(change, job)| Trigger {
-        at: dice.between(Duration::from_secs(2), window),
+        at: rng.between(Duration::from_secs(2), window),
         change,
         job,
-        by: dice.pick(&["alice", "bob"]),
-        in_web_ui: dice.below(2) == 0,
+        by: rng.pick(&["alice", "bob"]),
+        in_web_ui: rng.below(2) == 0,
     };
     let mut triggers: Vec<Trigger> = pairs.into_iter().take(jobs).map(&mut trigger).collect();
     triggers.sort_by_key(|trigger| trigger.at);
     triggers
 }
 
-/// Comments, one after another, each at its time or as soon as Gerrit takes it.
-pub(crate) fn comment(gerrit: &RwLock<Gerrit>, changes: &[Change], triggers: &[Trigger], show: &Show) {
+/// Posts the comments one after another, each at its time or as soon as Gerrit accepts it.
+pub(crate) fn comment(gerrit: &RwLock<Gerrit>, changes: &[Change], triggers: &[Trigger], log: &RunLog) {
     for trigger in triggers {
-        show.wait_until(trigger.at, || {});
+        log.wait_until(trigger.at, || {});
         let change = &changes[trigger.change];
         let text = format!("run-{} please", trigger.job);
         let body = if trigger.in_web_ui {
@@ -62,10 +62,10 @@ pub(crate) fn comment(gerrit: &RwLock<Gerrit>, changes: &[Change], triggers: &[T
         let path = format!("/changes/{}/revisions/{}/review", change.number, change.patchset);
         let post = |gerrit: &Gerrit| gerrit.try_rest(trigger.by, "POST", &path, Some(&body)).is_ok();
         let mut posted = post(&gerrit.read().unwrap());
-        while !posted && !show.is_over() {
-            show.wait(AGAIN);
+        while !posted && !log.has_ended() {
+            log.wait(RETRY_DELAY);
             let gerrit = gerrit.read().unwrap();
-            // It may have been taken all the same: said twice, it would be two triggers.
+            // Gerrit may have accepted it all the same: posted twice, it would be two triggers.
             posted = match records::triggers_on(&gerrit, change) {
                 Ok(found) => found.contains_key(trigger.job) || post(&gerrit),
                 Err(_) => false,

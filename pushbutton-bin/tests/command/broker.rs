@@ -12,7 +12,7 @@ fn lab(url: &str) -> Lab {
 }
 
 #[test]
-fn status_tells_the_broker_s_depth() {
+fn status_shows_the_depth_of_the_broker() {
     let lab = lab(&rabbitmq(Version::V3).url);
     assert!(lab.run(&["status"]).with(0).out.starts_with("queue: 0 waiting, 0 leased, 0 dead\n"));
 }

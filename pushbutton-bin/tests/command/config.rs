@@ -1,7 +1,7 @@
 use crate::lab::{Lab, command, ended};
 
 #[test]
-fn a_file_with_five_faults_shows_all_five_with_lines_and_starts_nothing() {
+fn a_file_with_five_errors_shows_all_five_with_lines_and_starts_nothing() {
     let lab = Lab::new();
     let broken = lab
         .config()
@@ -25,13 +25,13 @@ fn a_file_with_five_faults_shows_all_five_with_lines_and_starts_nothing() {
             let expected = format!("{}:{}: {what}", file.display(), line_of(text));
             assert!(ended.err.contains(&expected), "{expected}\nin\n{}", ended.err);
         }
-        assert!(ended.err.contains("5 faults: nothing was started"), "{}", ended.err);
+        assert!(ended.err.contains("5 errors: nothing was started"), "{}", ended.err);
     }
     assert!(!lab.path("state").exists());
 }
 
 #[test]
-fn a_missing_file_is_named_with_a_way_out() {
+fn a_missing_file_is_named_with_a_fix() {
     let ended = ended(command().args(["--config", "/nonexistent/p.yml", "run"])).with(2);
     assert!(
         ended.err.contains("/nonexistent/p.yml:1: cannot read") && ended.err.contains("pushbutton-bin init"),
@@ -41,7 +41,7 @@ fn a_missing_file_is_named_with_a_way_out() {
 }
 
 #[test]
-fn a_variable_is_filled_in_and_a_missing_one_is_a_fault() {
+fn a_variable_is_filled_in_and_a_missing_one_is_an_error() {
     let lab = Lab::new();
     lab.configure(
         &lab.config()

@@ -1,4 +1,4 @@
-//! A real disk without room: a small file system that only the command sees.
+//! A full disk: a small file system that only the command sees.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::handler::{Handler, Site};
 use crate::lab::{Lab, ended};
 
-/// The same command with a file system of this size where `folder` is. Root is needed, as for all of the testbed.
+/// The same command with a file system of this size at `folder`. Needs root, like all of the testbed.
 fn on_small_disk(command: &Command, folder: &str, kib: u32) -> Command {
     let mut small = Command::new("unshare");
     small.args(["--mount", "sh", "-c"]);
@@ -25,7 +25,7 @@ fn on_small_disk(command: &Command, folder: &str, kib: u32) -> Command {
 }
 
 #[test]
-fn logs_that_find_no_room_cost_no_verdict() {
+fn logs_on_a_full_disk_change_no_verdict() {
     let lab = Lab::new().with_ansible();
     lab.write(
         "playbooks/wait.yml",
@@ -38,7 +38,7 @@ fn logs_that_find_no_room_cost_no_verdict() {
 }
 
 #[test]
-fn a_handler_whose_disk_is_full_waits_for_room_and_loses_nothing() {
+fn a_handler_with_a_full_disk_waits_for_space_and_loses_nothing() {
     let site = Site::new("full");
     let lab = site.lab();
     let mut handler =
@@ -47,7 +47,7 @@ fn a_handler_whose_disk_is_full_waits_for_room_and_loses_nothing() {
     let filler = handler.state().join("filler");
     fill(&filler);
     let asked = [site.recheck(), site.recheck()];
-    handler.says("no room left: free some disk space");
+    handler.says("the disk is full: free some space");
     std::fs::remove_file(&filler).unwrap();
     for change in asked {
         handler.says(&format!("{change},1/wait queued"));
@@ -55,7 +55,7 @@ fn a_handler_whose_disk_is_full_waits_for_room_and_loses_nothing() {
     handler.ends();
 }
 
-/// Writes until there is no room.
+/// Writes until the disk is full.
 fn fill(file: &Path) {
     let mut file = std::fs::File::create(file).unwrap();
     let error = std::io::copy(&mut std::io::repeat(0), &mut file).unwrap_err();

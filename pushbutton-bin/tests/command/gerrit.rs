@@ -23,7 +23,7 @@ fn a_signal_ends_the_handler_and_the_operator_with_success() {
     let lab = lab(&gerrit, "acme-ci");
     for (command, ready) in [("handler", "watching"), ("operator", "waiting for jobs"), ("run", "watching")] {
         let mut command = lab.command(&[command]);
-        // What it says when it is ready goes to standard error: have it where the test reads.
+        // The log goes to standard error; the test reads standard output.
         let mut shell = std::process::Command::new("sh");
         shell.args(["-c", "exec \"$0\" \"$@\" 2>&1"]).arg(command.get_program()).args(command.get_args());
         shell.env_remove("RUST_LOG").env("NO_COLOR", "1").stdin(std::process::Stdio::null());
@@ -51,11 +51,11 @@ fn a_refused_login_and_a_strange_host_key_end_it_at_once() {
 }
 
 #[test]
-fn a_job_is_enqueued_by_hand_for_a_change_that_gerrit_knows() {
+fn a_job_is_enqueued_for_a_change_that_gerrit_knows() {
     let gerrit = gerrit();
     let lab = lab(&gerrit, "acme-ci");
     lab.configure(&lab.config().replace("acme/*", "acme/**"));
-    let change = gerrit.push_change("acme/sandbox", "master", &[("by-hand.txt", "enqueue me")]);
+    let change = gerrit.push_change("acme/sandbox", "master", &[("enqueue.txt", "enqueue me")]);
     let target = format!("{},1", change.number);
     let said = lab.run(&["enqueue", &target]).with(0).out;
     assert!(said.contains(&format!("queued wait for {target}")), "{said}");
@@ -70,7 +70,7 @@ fn a_job_is_enqueued_by_hand_for_a_change_that_gerrit_knows() {
 }
 
 #[test]
-fn an_operator_works_off_what_another_process_queued_in_the_same_folder() {
+fn an_operator_runs_what_another_process_queued_in_the_same_folder() {
     let gerrit = gerrit();
     let lab = lab(&gerrit, "acme-ci").with_ansible();
     // A port that was free a moment ago.

@@ -6,15 +6,15 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use pushbutton_amqp::{AmqpConfig, AmqpQueue};
-use pushbutton_core::{Job, Queue as _, samples};
+use pushbutton_core::{Job, JobFilter, Queue as _, samples};
 use pushbutton_testbed::{Gerrit, Version, gerrit, rabbitmq, until};
 
 use crate::lab::Lab;
 
-/// For what must come in the end, on however slow a machine.
-pub(crate) const IN_THE_END: Duration = Duration::from_secs(180);
+/// The timeout of everything that must happen, also on a slow machine.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// A project of its own, and the places where handlers for it find their configuration.
+/// A project of its own, and the configurations of handlers for it.
 pub(crate) struct Site {
     gerrit: Gerrit,
     project: String,
@@ -48,14 +48,14 @@ impl Site {
         lab.configure(&format!("{}rabbitmq: {{{}, heartbeat: 5s}}\n", lab.config(), self.broker));
     }
 
-    /// Somebody asks for a job, on a change of its own; returns its number.
+    /// Comments `recheck` on a new change; returns its number.
     pub(crate) fn recheck(&self) -> u64 {
         let change = self.gerrit.push_change(&self.project, "master", &[("file.txt", "content")]);
         self.gerrit.comment("bob", change.number, change.patchset, "recheck");
         change.number
     }
 
-    /// The changes of all jobs that are queued on RabbitMQ up to now, in order; each is then done.
+    /// The changes of all jobs that are queued on RabbitMQ now, in order. The jobs are completed.
     pub(crate) fn queued(&self, at_least: usize) -> Vec<u64> {
         let mut config = serde_yaml::from_str::<AmqpConfig>(&format!("{{{}}}", self.broker)).unwrap();
         config.heartbeat = pushbutton_core::HumanDuration::secs(30);
@@ -63,10 +63,10 @@ impl Site {
         runtime.block_on(async {
             let queue = AmqpQueue::connect(config).await.unwrap();
             let mut changes = Vec::new();
+            let filter = JobFilter::any();
             let claim = async || {
-                let claim = tokio::time::timeout(IN_THE_END, queue.claim()).await;
-                let claim =
-                    claim.unwrap_or_else(|_| panic!("a job that was asked for is not queued")).unwrap();
+                let claim = tokio::time::timeout(TIMEOUT, queue.claim(&filter)).await;
+                let claim = claim.unwrap_or_else(|_| panic!("a job is not queued")).unwrap();
                 let job: Job = claim.job().clone();
                 claim.complete().await.unwrap();
                 job
@@ -74,7 +74,7 @@ impl Site {
             while changes.len() < at_least {
                 changes.push(claim().await.change.number.0);
             }
-            // What was queued until now comes before this one.
+            // All jobs that are queued now come before this one.
             let last = samples::job_on(u64::MAX - changes[0], "the-last");
             queue.publish(&last).await.unwrap();
             loop {
@@ -100,7 +100,7 @@ impl<'l> Handler<'l> {
         Self::of(lab, lab.command(&["handler", "--wait", "2m"]))
     }
 
-    /// With a command that becomes the handler.
+    /// Starts this command, which becomes the handler.
     pub(crate) fn of(lab: &'l Lab, mut command: Command) -> Self {
         let log = File::options().create(true).append(true).open(lab.path("log")).unwrap();
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
@@ -121,7 +121,7 @@ impl<'l> Handler<'l> {
     }
 
     pub(crate) fn says(&mut self, text: &str) {
-        until(&format!("the handler says {text:?}"), IN_THE_END, || {
+        until(&format!("the handler says {text:?}"), TIMEOUT, || {
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "the handler ended: {ended:?}\n{}", self.log());
             self.log().contains(text).then_some(())
@@ -136,7 +136,7 @@ impl<'l> Handler<'l> {
     pub(crate) fn ends(&mut self) {
         let term = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(term.success(), "{}", self.log());
-        let status = until("the end of the handler", IN_THE_END, || self.child.try_wait().unwrap());
+        let status = until("the end of the handler", TIMEOUT, || self.child.try_wait().unwrap());
         assert!(status.success(), "{status}\n{}", self.log());
     }
 }

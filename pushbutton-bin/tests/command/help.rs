@@ -44,6 +44,6 @@ fn init_writes_a_file_once_and_never_over_another() {
     assert!(written.contains("triggers:") && written.contains("# rabbitmq:"));
     fs::write(folder.path().join("pushbutton.yml"), "mine").unwrap();
     let again = init().with(2);
-    assert!(again.err.contains("it is there already"), "{}", again.err);
+    assert!(again.err.contains("it exists already"), "{}", again.err);
     assert_eq!(fs::read_to_string(folder.path().join("pushbutton.yml")).unwrap(), "mine");
 }

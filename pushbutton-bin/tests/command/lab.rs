@@ -21,7 +21,7 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// Fails unless it ended with this code; then what it wrote is shown.
+    /// Fails, and prints its output, unless it ended with this code.
     #[track_caller]
     pub(crate) fn with(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
@@ -34,7 +34,7 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// The command, in an environment that says nothing.
+/// The command, without variables of the environment that it reads.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pushbutton-bin"));
     for name in ["RUST_LOG", "PUSHBUTTON_CONFIG"] {
@@ -51,7 +51,7 @@ pub(crate) fn ended(command: &mut Command) -> Ended {
 }
 
 impl Lab {
-    /// One job on this machine, whose playbook waits as long as `seconds` says, and a Gerrit where nobody listens.
+    /// One job on this machine, whose playbook waits for `seconds`, and a Gerrit that cannot be reached.
     pub(crate) fn new() -> Self {
         Self::with_gerrit("host: 127.0.0.1\n  port: 1\n  user: acme-ci\n  key: key")
     }
@@ -97,7 +97,7 @@ impl Lab {
         ended(&mut self.command(arguments))
     }
 
-    /// Makes the real ansible-playbook the one that is used.
+    /// Uses the real ansible-playbook.
     pub(crate) fn with_ansible(self) -> Self {
         let program = ansible_bin().join("ansible-playbook");
         self.configure(&self.config().replace(
@@ -108,8 +108,8 @@ impl Lab {
     }
 }
 
-/// How long a line may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// The timeout of an output line, also on a busy machine.
+const LINE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The command while it runs. Killed on drop, should a test fail.
 pub(crate) struct Running {
@@ -121,9 +121,9 @@ impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
-        let (tell, lines) = channel();
-        // Ends with the command's output, or when nobody listens any more.
-        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        let (sender, lines) = channel();
+        // Ends with the command's output, or when the receiver is gone.
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Self { child, lines }
     }
 
@@ -131,7 +131,7 @@ impl Running {
     pub(crate) fn says(&mut self, text: &str) {
         let mut seen = String::new();
         loop {
-            let line = self.lines.recv_timeout(PATIENCE);
+            let line = self.lines.recv_timeout(LINE_TIMEOUT);
             let line = line.unwrap_or_else(|why| panic!("{text:?} was not said ({why}):\n{seen}"));
             seen = seen + &line + "\n";
             if line.contains(text) {

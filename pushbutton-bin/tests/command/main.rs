@@ -1,10 +1,10 @@
-//! The command as a user runs it: what it says, how it ends.
+//! The command as a user runs it: its output and its exit codes.
 
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
-    reason = "a test's helper fails the test, and shows a log"
+    reason = "a test's helper fails the test, and prints a log"
 )]
 
 // What needs no server.
@@ -19,10 +19,10 @@ mod recorded;
 // On a disk without room.
 mod full_disk;
 
-// With real servers, or with such that are not there.
+// With real servers, or with servers that cannot be reached.
 mod broker;
 mod gerrit;
-mod hand;
+mod manual_jobs;
 mod standby;
 mod unreachable;
 

@@ -84,16 +84,19 @@ fn a_signal_ends_it_gracefully_and_a_second_one_at_once() {
         running.says("stage wait ...");
         running
     };
-    // The deadline is a second: the run is handed back, and nothing is said about it.
+    // The deadline is a second: the run returns to the queue, and nothing is reported.
     let graceful = start(&lab);
     graceful.signal("-TERM");
     let (status, said) = graceful.ends();
     assert_eq!(status.code(), Some(0), "{said}");
-    assert!(said.contains("handed back: the operator is ending") && !said.contains("| Build"), "{said}");
+    assert!(
+        said.contains("ended without a result: the operator is shutting down") && !said.contains("| Build"),
+        "{said}"
+    );
 
     lab.configure(&lab.config().replace("shutdown_deadline: 1s", "shutdown_deadline: 5m"));
     let forced = start(&lab);
-    // Two different ones: two equal ones that come at once are one to the kernel.
+    // Two different signals: the kernel merges two equal ones.
     forced.signal("-INT");
     forced.signal("-TERM");
     let (status, said) = forced.ends();

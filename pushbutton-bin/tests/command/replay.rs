@@ -6,9 +6,9 @@ const GOLDEN: &str = include_str!("replay.golden");
 fn a_recorded_stream_is_explained_event_by_event_and_always_the_same() {
     let lab = Lab::new();
     let first = lab.run(&["replay", "stream.jsonl"]).with(0).out;
-    assert_eq!(first, GOLDEN, "left: what it says now; right: tests/command/replay.golden");
+    assert_eq!(first, GOLDEN, "left: the output; right: tests/command/replay.golden");
     assert_eq!(lab.run(&["replay", "stream.jsonl"]).with(0).out, GOLDEN);
-    assert!(!lab.path("state").exists(), "it touches nothing");
+    assert!(!lab.path("state").exists(), "nothing is created");
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn the_comment_follows_the_verdict() {
 }
 
 #[test]
-fn lines_that_cannot_be_read_are_named_and_passed_by() {
+fn unreadable_lines_are_named_and_skipped() {
     let lab = Lab::new();
     let stream = include_str!("../../../examples/demo/stream.jsonl");
     let recheck = stream.lines().last().unwrap();
@@ -35,7 +35,7 @@ fn lines_that_cannot_be_read_are_named_and_passed_by() {
     );
     let said = lab.run(&["replay", "stream.jsonl"]).with(0);
     assert!(
-        said.out.contains("passed by: stream.jsonl:1: ") && said.out.contains("passed by: stream.jsonl:3: "),
+        said.out.contains("skipped: stream.jsonl:1: ") && said.out.contains("skipped: stream.jsonl:3: "),
         "{}",
         said.out
     );
@@ -46,4 +46,12 @@ fn lines_that_cannot_be_read_are_named_and_passed_by() {
 fn a_stream_that_is_not_there_is_named() {
     let ended = Lab::new().run(&["replay", "none.jsonl"]).with(2);
     assert!(ended.err.contains("none.jsonl"), "{}", ended.err);
+}
+
+#[test]
+fn what_the_policy_keeps_is_not_shown_as_superseded() {
+    let lab = Lab::new();
+    lab.configure(&(lab.config() + "supersede: {newer_patchset: false}\n"));
+    let said = lab.run(&["replay", "stream.jsonl"]).with(0).out;
+    assert!(!said.contains("superseded") && said.contains("patchset-created"), "{said}");
 }

@@ -1,9 +1,9 @@
-//! Two handlers on one real RabbitMQ and a real Gerrit: one is active, the other takes over.
+//! Two handlers on a real RabbitMQ and a real Gerrit: one is the leader, the other takes over.
 
 use jiff::Timestamp;
 use pushbutton_testbed::until;
 
-use crate::handler::{Handler, IN_THE_END, Site};
+use crate::handler::{Handler, Site, TIMEOUT};
 
 #[test]
 fn a_second_handler_takes_over_and_no_job_is_lost_or_queued_twice() {
@@ -18,7 +18,7 @@ fn a_second_handler_takes_over_and_no_job_is_lost_or_queued_twice() {
     let mut asked = vec![site.recheck()];
     first.says("queued");
     assert!(!second.log().contains("watching"), "{}", second.log());
-    // Around the take-over: the first may or may not have heard of the one before its end.
+    // Just before the end of the first handler: either one may queue this job.
     asked.push(site.recheck());
     first.kill9();
     asked.push(site.recheck());
@@ -28,14 +28,14 @@ fn a_second_handler_takes_over_and_no_job_is_lost_or_queued_twice() {
     queued.sort_unstable();
     assert_eq!(queued, asked, "{}", second.log());
 
-    // It ends in an orderly way, and so does one that waits.
+    // A leader and a standby shut down gracefully.
     let mut third = Handler::start(&here);
     third.says("standing by");
     third.ends();
     second.ends();
     let mut third = Handler::start(&here);
     let before = third.log().matches("the event stream runs").count();
-    until("the next handler is active", IN_THE_END, || {
+    until("the next handler is active", TIMEOUT, || {
         (third.log().matches("the event stream runs").count() > before).then_some(())
     });
     asked = vec![site.recheck()];
@@ -44,8 +44,8 @@ fn a_second_handler_takes_over_and_no_job_is_lost_or_queued_twice() {
 }
 
 #[test]
-fn what_was_remembered_without_rabbitmq_is_brought_along() {
-    let site = Site::new("brought");
+fn what_was_remembered_without_rabbitmq_is_imported_once() {
+    let site = Site::new("import");
     let lab = site.lab();
     let mut handler = Handler::start(&lab);
     handler.says("the event stream runs");
@@ -54,18 +54,18 @@ fn what_was_remembered_without_rabbitmq_is_brought_along() {
     site.recheck();
     handler.says("queued");
     handler.ends();
-    // Gerrit's times are whole seconds, and what a query dates to that of the very first start may be older than it.
-    until("the second of the first start is over", IN_THE_END, || (second() > first).then_some(()));
+    // Gerrit's times are whole seconds: an event in the second of the first start may seem to be older than the start.
+    until("the second of the first start is over", TIMEOUT, || (second() > first).then_some(()));
     let meanwhile = site.recheck();
     site.name_rabbitmq(&lab);
     let mut handler = Handler::start(&lab);
-    handler.says("takes over what the state folder remembers");
+    handler.says("importing seen events of the state folder");
     assert_eq!(site.queued(1), [meanwhile], "{}", handler.log());
     handler.ends();
-    // Once is enough.
+    // It is imported only once.
     let mut handler = Handler::start(&lab);
     let last = site.recheck();
     assert_eq!(site.queued(1), [last], "{}", handler.log());
     handler.ends();
-    assert_eq!(handler.log().matches("takes over what").count(), 1, "{}", handler.log());
+    assert_eq!(handler.log().matches("importing seen events").count(), 1, "{}", handler.log());
 }

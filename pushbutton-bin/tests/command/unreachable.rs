@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use crate::lab::Lab;
 
 #[test]
-fn a_gerrit_that_is_not_there_is_named_and_waited_for_only_as_long_as_told() {
+fn an_unreachable_gerrit_is_named_after_the_wait() {
     let lab = Lab::new();
     // A key that can be read, so that the connection is what fails.
     let made = std::process::Command::new("ssh-keygen")
@@ -24,7 +24,7 @@ fn a_gerrit_that_is_not_there_is_named_and_waited_for_only_as_long_as_told() {
 }
 
 #[test]
-fn a_broker_that_is_not_there_is_named_without_its_password() {
+fn an_unreachable_broker_is_named_without_its_password() {
     let lab = Lab::new();
     lab.configure(&(lab.config() + "rabbitmq:\n  url: amqp://ci:hush-hush@127.0.0.1:1/%2f\n"));
     let ended = lab.run(&["operator", "--wait", "1s"]).with(3);

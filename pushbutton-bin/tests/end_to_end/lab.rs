@@ -12,7 +12,7 @@ use pushbutton_testbed::{
 };
 use tempfile::TempDir;
 
-/// How long the testbed's Nova may take for a server under load.
+/// The timeout of the testbed's Nova for a server, under load.
 pub(crate) const NODES_UP: Duration = Duration::from_secs(120);
 
 /// Tests that count what is on the one cloud take turns.
@@ -53,7 +53,7 @@ impl Lab {
         let text = configuration(&gerrit, cloud, &broker, &keypair, &owner, &project, folder.path());
         std::fs::write(folder.path().join("pushbutton.yml"), text).unwrap();
         check(folder.path());
-        say(&format!(
+        print(&format!(
             "Gerrit {}, {version:?} of RabbitMQ at {}, OpenStack {}",
             gerrit.http_url, broker.port, cloud.auth_url
         ));
@@ -98,14 +98,15 @@ impl Lab {
         servers
     }
 
-    /// Both halves must be there: a test that waits for a dead process waits in vain.
+    /// Both halves must run: a dead process never does what the test waits for.
     pub(crate) fn alive(&self) -> &Self {
         self.handler.assert_alive();
         self.operator.assert_alive();
         self
     }
 
-    /// The logs behind a comment's link hold these files with something in them, and `patchset.txt` and the console show that this was tested.
+    /// The logs behind a comment's link hold these files with something in them, and `patchset.txt` and the console
+    /// show that this was tested.
     pub(crate) fn assert_logs(&self, comment: &str, files: &[&str], revision: &str) {
         let url = comment.split_whitespace().find(|word| word.starts_with("http")).unwrap();
         let path = url.strip_prefix("http://127.0.0.1:8000/").unwrap_or_else(|| panic!("{url} is not ours"));
@@ -120,13 +121,13 @@ impl Lab {
         }
     }
 
-    /// Ends the operator as a rolling restart does, and starts another.
+    /// Replaces the operator as a rolling restart does.
     pub(crate) fn replace_operator(&mut self) {
         let next = operator(self.folder.path());
         std::mem::replace(&mut self.operator, next).end();
     }
 
-    /// Ends both halves in an orderly way.
+    /// Shuts both halves down gracefully.
     pub(crate) fn stop(&self) {
         self.operator.end();
         self.handler.end();
@@ -143,9 +144,9 @@ impl Lab {
             .cloud
             .list_volumes()
             .into_iter()
-            .filter(|volume| volume.metadata.values().any(|mark| ours(mark)));
+            .filter(|volume| volume.metadata.values().any(|value| ours(value)));
         assert_eq!(volumes.count(), 0, "volumes");
-        // A port does not say whose it is. One that belongs to no server is a leak; Nova drops them a moment after the server.
+        // A port does not name its owner. One without a server is a leak; Nova deletes ports a moment after the server.
         until("no port is left without its server", Duration::from_secs(30), || {
             let ports = self.cloud.list_ports();
             let servers = self.cloud.list_servers();
@@ -178,20 +179,20 @@ impl Process {
 
     fn assert_alive(&self) {
         let ended = self.child.lock().unwrap().try_wait().unwrap();
-        assert!(ended.is_none(), "the {} ended: {ended:?}\n{}", self.name, self.told());
+        assert!(ended.is_none(), "the {} ended: {ended:?}\n{}", self.name, self.log());
     }
 
-    fn told(&self) -> String {
+    fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     fn end(&self) {
         let mut child = self.child.lock().unwrap();
         let term = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-        assert!(term.success(), "the {} had ended before it was told to:\n{}", self.name, self.told());
+        assert!(term.success(), "the {} had ended before the test shut it down:\n{}", self.name, self.log());
         let what = format!("the end of the {}", self.name);
         let status = until(&what, Duration::from_secs(90), || child.try_wait().unwrap());
-        assert!(status.success(), "the {} ended with {status}:\n{}", self.name, self.told());
+        assert!(status.success(), "the {} ended with {status}:\n{}", self.name, self.log());
     }
 }
 
@@ -201,13 +202,13 @@ impl Drop for Process {
         if matches!(child.try_wait(), Ok(None)) {
             let _ = child.kill();
             let _ = child.wait();
-            eprintln!("--- the {} said:\n{}", self.name, self.told());
+            eprintln!("--- the {} said:\n{}", self.name, self.log());
         }
     }
 }
 
-/// Shows what happens also when the test passes: this is the proof that people read.
-pub(crate) fn say(text: &str) {
+/// Prints even when the test passes: people read this as the proof.
+pub(crate) fn print(text: &str) {
     let mut stderr = std::io::stderr().lock();
     for line in text.lines() {
         let _ = writeln!(stderr, "    | {line}");
@@ -224,7 +225,7 @@ fn command(folder: &Path) -> Command {
     command
 }
 
-/// Every connection is tried before anything starts, as a user would.
+/// Checks every connection before anything starts, as a user would.
 fn check(folder: &Path) {
     let output = command(folder).arg("check").output().unwrap();
     let text =
@@ -278,6 +279,7 @@ rabbitmq:
   url: {broker}
   prefix: {owner}
   lease: 20s
+  timeout: 7s
 cloud:
   clouds_file: {clouds}
   cloud: {cloud_name}

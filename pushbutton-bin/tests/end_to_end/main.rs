@@ -1,17 +1,17 @@
-//! The main job, end to end, on a real Gerrit, a real RabbitMQ and a real OpenStack, with the two halves as two processes.
+//! The main use case end to end: real Gerrit, RabbitMQ and OpenStack, the two halves as two processes.
 
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
-    reason = "helpers of tests stop at what they cannot do, and show a log"
+    reason = "a test's helper fails the test, and prints a log"
 )]
 
 mod lab;
 
 use std::time::Duration;
 
-use lab::{Lab, NODES_UP, say};
+use lab::{Lab, NODES_UP, print};
 use pushbutton_testbed::{Change, Version, until};
 
 /// A driver whose tests pass, and one whose tests fail.
@@ -20,7 +20,7 @@ const BAD: &str = "def attach():\n    return 'detached'\n";
 /// One whose tests outlive the node.
 const SLOW: &str = "import time\n\n\ndef attach():\n    time.sleep(600)\n";
 
-/// One change for each way a run can end, all at once.
+/// One change for each kind of result, all at once.
 #[test]
 fn a_recheck_becomes_one_comment_and_nothing_is_left_behind() {
     let lab = Lab::start(Version::V3);
@@ -66,7 +66,7 @@ fn a_recheck_becomes_one_comment_and_nothing_is_left_behind() {
     }
 }
 
-/// The same way with the newest RabbitMQ, and an operator that is told to end in the middle of a run.
+/// The same with the newest RabbitMQ, and an operator that is shut down in the middle of a run.
 #[test]
 fn an_operator_that_ends_hands_its_job_to_the_next() {
     let mut lab = Lab::start(Version::V4);
@@ -97,7 +97,7 @@ impl Lab {
     fn comment_on(&self, change: &Change) -> String {
         let what = format!("a comment on change {}", change.number);
         let comment = until(&what, Duration::from_secs(600), || self.alive().our_comments(change).pop());
-        say(&format!("change {}: {comment}", change.number));
+        print(&format!("change {}: {comment}", change.number));
         comment
     }
 }

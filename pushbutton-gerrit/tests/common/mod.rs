@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pushbutton_core::memory::MemoryEventStore;
-use pushbutton_core::{Event, EventKind, EventSource, EventStore, HumanDuration};
-use pushbutton_gerrit::{GerritConfig, GerritSource, Interest};
+use pushbutton_core::{Event, EventKind, EventSource, HumanDuration};
+use pushbutton_gerrit::{EventFilter, GerritConfig, GerritSource};
 use pushbutton_testbed::{Gerrit, Sshd, SshdOptions};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,7 @@ pub(crate) fn config(server: &Gerrit) -> GerritConfig {
     config
 }
 
-/// The same for an OpenSSH server that stands where Gerrit would.
+/// The same for an OpenSSH server in place of a Gerrit.
 pub(crate) fn sshd_config(server: &Sshd) -> GerritConfig {
     let mut config = GerritConfig::new(&server.host, &server.user, &server.key);
     config.port = server.port;
@@ -43,8 +43,8 @@ fn quick(config: &mut GerritConfig) {
     config.keepalive.count = 2;
     config.backoff.first = HumanDuration(Duration::from_millis(100));
     config.backoff.cap = HumanDuration::secs(1);
-    config.recovery.every = HumanDuration::secs(2);
-    config.recovery.overlap = HumanDuration::secs(1);
+    config.backfill.every = HumanDuration::secs(2);
+    config.backfill.overlap = HumanDuration::secs(1);
 }
 
 /// A name that no other test of any run has used.
@@ -55,12 +55,12 @@ pub(crate) fn unique(prefix: &str) -> String {
 }
 
 /// Only what happens in this project.
-pub(crate) fn interest(project: &str) -> Interest {
+pub(crate) fn filter(project: &str) -> EventFilter {
     let project = project.to_owned();
-    Interest::places(move |place, _| place == project)
+    EventFilter::projects(move |other, _| other == project)
 }
 
-/// The next event that this is true of; fails after 30 s.
+/// The next event for which this is true; fails after 30 s.
 pub(crate) async fn next_where(
     source: &mut dyn EventSource,
     mut wanted: impl FnMut(&Event) -> bool,
@@ -103,7 +103,7 @@ pub(crate) fn comment(text: &str) -> String {
     line.replace("\\n\\nrecheck\"", &format!("\\n\\n{text}\""))
 }
 
-/// An sshd that runs this as `gerrit stream-events`, and knows of no change.
+/// An sshd that runs this as `gerrit stream-events`, and has no change.
 pub(crate) fn gerrit_like(stream: &str) -> Sshd {
     let stats = r#"{"type":"stats","rowCount":0,"moreChanges":false}"#;
     let script = format!(
@@ -113,12 +113,8 @@ pub(crate) fn gerrit_like(stream: &str) -> Sshd {
 }
 
 pub(crate) fn source_on(server: &Sshd) -> GerritSource {
-    let ledger: Arc<dyn EventStore> = Arc::new(MemoryEventStore::default());
-    GerritSource::new(
-        pushbutton_gerrit::Gerrit::new(sshd_config(server)).unwrap(),
-        ledger,
-        Interest::everything(),
-    )
+    let gerrit = pushbutton_gerrit::Gerrit::new(sshd_config(server)).unwrap();
+    GerritSource::new(gerrit, MemoryEventStore::default(), EventFilter::everything())
 }
 
 /// Forwards connections to a port of this machine, and can cut or freeze them.
@@ -160,19 +156,19 @@ impl Proxy {
         self.refusing.store(refusing, Ordering::SeqCst);
     }
 
-    /// Ends all connections; new ones are let through, unless they are refused.
+    /// Closes all connections; new ones are forwarded, unless they are refused.
     pub(crate) fn cut(&self) {
         let mut token = self.cut.lock().unwrap();
         token.cancel();
         *token = CancellationToken::new();
     }
 
-    /// From now on bytes go nowhere, and nobody is told: as when a firewall forgets a connection.
+    /// From now on bytes are dropped and connections stay open: as when a firewall drops a connection.
     pub(crate) fn freeze(&self, frozen: bool) {
         self.frozen.store(frozen, Ordering::SeqCst);
     }
 
-    /// A configuration that goes through it, with the host keys of the server behind.
+    /// A configuration that connects through it, with the host keys of the server.
     pub(crate) fn config(&self, server: &Gerrit, folder: &std::path::Path) -> GerritConfig {
         let known = std::fs::read_to_string(&server.known_hosts).unwrap();
         let file: PathBuf = folder.join(unique("known_hosts"));
@@ -199,7 +195,7 @@ async fn pump(
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (mut from, mut to, mut bytes) = (from, to, vec![0; 32 << 10]);
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
-        // What comes while frozen is swallowed; the connection is past saving then, as in life.
+        // Bytes that come while frozen are dropped, so the connection cannot recover, as in reality.
         if !frozen.load(Ordering::SeqCst) && to.write_all(&bytes[..count]).await.is_err() {
             return;
         }

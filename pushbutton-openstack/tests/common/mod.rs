@@ -1,4 +1,4 @@
-//! A provisioner on the testbed's cloud, under an owner of its own, and what of that owner is on the cloud.
+//! A provisioner under an owner of its own, and what the cloud has of that owner.
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
 use std::path::Path;
@@ -6,19 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pushbutton_core::memory::MemoryJournal;
-use pushbutton_core::samples;
-use pushbutton_core::{Journal, NodeLabel, NodeRequest, OwnerName, RunId};
+use pushbutton_core::{
+    Journal, Node, NodeLabel, NodeRequest, OwnerName, Provisioner, Result, RunId, samples,
+};
 use pushbutton_openstack::{OpenStackConfig, OpenStackProvisioner};
 use pushbutton_testbed::OpenStack;
 
 /// A provisioner with its journal.
 pub(crate) struct Lab {
     pub(crate) provisioner: OpenStackProvisioner,
-    pub(crate) journal: Arc<MemoryJournal>,
+    pub(crate) journal: Arc<dyn Journal>,
     pub(crate) owner: String,
 }
 
-/// An owner that nobody else on this cloud is.
+/// An owner name that is not used elsewhere on this cloud.
 pub(crate) fn owner(test: &str) -> String {
     let run = RunId::generate();
     format!("{test}-{}", &run.as_str()[28..])
@@ -35,25 +36,31 @@ pub(crate) fn config(clouds_file: &Path, cloud: &str, rest: &str) -> OpenStackCo
 impl Lab {
     /// On the testbed's project. `rest` is the rest of the configuration, with `nodes`.
     pub(crate) fn new(cloud: &OpenStack, test: &str, rest: &str) -> Self {
-        Self::of(config(&cloud.clouds_yaml, &cloud.cloud, rest), &owner(test), Arc::default())
+        Self::of(config(&cloud.clouds_yaml, &cloud.cloud, rest), &owner(test))
     }
 
-    pub(crate) fn of(config: OpenStackConfig, owner: &str, journal: Arc<MemoryJournal>) -> Self {
-        let kept: Arc<dyn Journal> = journal.clone();
-        let name = OwnerName::new(owner).unwrap();
-        let provisioner = OpenStackProvisioner::new(config, name, kept).unwrap();
-        Self { provisioner, journal, owner: owner.to_owned() }
+    pub(crate) fn of(config: OpenStackConfig, owner: &str) -> Self {
+        let provisioner = OpenStackProvisioner::new(config, OwnerName::new(owner).unwrap()).unwrap();
+        Self { provisioner, journal: Arc::new(MemoryJournal::default()), owner: owner.to_owned() }
     }
 
-    /// All that carries this owner, asked of the cloud's own lists.
+    pub(crate) async fn provision(&self, request: &NodeRequest) -> Result<Node> {
+        self.provisioner.provision(request, &self.journal).await
+    }
+
+    pub(crate) async fn release(&self, run: &RunId) {
+        self.provisioner.release(run, &self.journal).await.unwrap();
+    }
+
+    /// What carries this owner's tags, from the cloud's own lists.
     pub(crate) fn on(&self, cloud: &OpenStack) -> Vec<String> {
         let of_owner = |metadata: &std::collections::HashMap<String, String>| {
             metadata.get("pushbutton_owner") == Some(&self.owner)
         };
         let servers: Vec<_> =
             cloud.list_servers().into_iter().filter(|one| of_owner(&one.metadata)).collect();
-        let mark = format!("pushbutton owner={} ", self.owner);
-        let ips = cloud.list_floating_ips().into_iter().filter(|ip| ip.description.starts_with(&mark));
+        let tags = format!("pushbutton owner={} ", self.owner);
+        let ips = cloud.list_floating_ips().into_iter().filter(|ip| ip.description.starts_with(&tags));
         let volumes = cloud.list_volumes().into_iter().filter(|one| of_owner(&one.metadata));
         let ports: Vec<_> = cloud.list_ports();
         let ports = ports.iter().filter(|port| servers.iter().any(|server| server.id == port.server));
@@ -64,7 +71,7 @@ impl Lab {
         all
     }
 
-    /// Nothing of this owner is on the cloud, and the journal is closed.
+    /// Nothing of this owner is on the cloud, and the journal has no open entry.
     pub(crate) async fn has_left_nothing(&self, cloud: &OpenStack) {
         assert_eq!(self.on(cloud), [""; 0], "left on the cloud");
         assert_eq!(self.journal.open().await.unwrap(), [], "left open in the journal");
@@ -72,11 +79,7 @@ impl Lab {
 }
 
 pub(crate) fn request(label: &str, seconds: u64) -> NodeRequest {
-    NodeRequest {
-        run: RunId::generate(),
-        job: samples::job("tempest").id,
-        label: NodeLabel::new(label).unwrap(),
-        name: "pushbutton-tempest-12345-2".into(),
-        deadline: Duration::from_secs(seconds),
-    }
+    let (run, job) = (RunId::generate(), samples::job("tempest").id);
+    let label = NodeLabel::new(label).unwrap();
+    NodeRequest::new(run, job, label, "pushbutton-tempest-12345-2", Duration::from_secs(seconds))
 }

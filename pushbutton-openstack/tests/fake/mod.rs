@@ -1,4 +1,4 @@
-//! A small cloud on 127.0.0.1 that can be made to do what no real one does on demand: hang, refuse, or act and then deny it.
+//! A small cloud on 127.0.0.1 that can be told to hang, to refuse, or to act and then fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,14 +19,26 @@ use tokio::task::JoinSet;
 pub(crate) enum Fault {
     /// This status, with `Retry-After` where seconds are given; nothing is done.
     Refuse(u16, Option<u64>, &'static str),
-    /// It is done, and then denied with this status.
+    /// It is carried out, and then this status is sent.
     DoneBut(u16),
-    /// It is done, and nobody can read the answer.
+    /// It is carried out, and the reply cannot be read.
     Garbled,
-    /// It is done after this time; the answer comes then.
+    /// It is carried out after this time; then the reply is sent.
     Late(Duration),
-    /// It is done, and no answer ever comes.
+    /// It is carried out, and no reply is sent.
     Silent,
+}
+
+/// What Nova answers to a request for its version.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum VersionDocument {
+    /// Its own URL.
+    #[default]
+    Correct,
+    /// A dashboard's page.
+    HtmlPage,
+    /// A URL that only the cloud's own hosts can reach.
+    UnreachableHost,
 }
 
 /// What the cloud holds.
@@ -41,26 +53,31 @@ pub(crate) struct World {
     pub(crate) ports: BTreeMap<String, Value>,
     /// The status that new servers have.
     pub(crate) status: String,
-    /// Whether a server that goes leaves its port behind.
+    /// Whether a deleted server leaves its port behind.
     pub(crate) leaves_ports: bool,
-    /// Method and path's beginning, with what goes wrong the next time; each is used once, in order.
+    /// Method and beginning of the path, with what goes wrong; each is used once, in order.
     pub(crate) faults: Vec<(Method, &'static str, Fault)>,
-    /// All requests, and when they came.
+    /// All requests, with their times.
     pub(crate) requests: Vec<(Instant, Method, String)>,
-    /// Things made so far.
+    /// The number of resources created so far.
     pub(crate) made: usize,
+    pub(crate) version_document: VersionDocument,
+    /// Whether the catalogue's URLs name the API version.
+    pub(crate) versions_in_catalog: bool,
+    /// Whether lists ignore `marker` and never end.
+    pub(crate) ignores_marker: bool,
 }
 
 /// The cloud, up until dropped.
 pub(crate) struct FakeCloud {
-    pub(crate) world: Arc<Mutex<Harness>>,
+    pub(crate) world: Arc<Mutex<World>>,
     pub(crate) dir: tempfile::TempDir,
     /// Where its nodes "answer SSH".
     pub(crate) ssh_port: u16,
     _tasks: JoinSet<()>,
 }
 
-type Shared = (Arc<Mutex<Harness>>, String);
+type Shared = (Arc<Mutex<World>>, String);
 
 impl FakeCloud {
     pub(crate) async fn start() -> Self {
@@ -68,6 +85,7 @@ impl FakeCloud {
             password: "hush".into(),
             token_seconds: 3600,
             status: "ACTIVE".into(),
+            versions_in_catalog: true,
             ..World::default()
         };
         let world = Arc::new(Mutex::new(world));
@@ -92,16 +110,16 @@ impl FakeCloud {
         Self { world, dir, ssh_port, _tasks: tasks }
     }
 
-    pub(crate) fn world(&self) -> MutexGuard<'_, Harness> {
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap()
     }
 
-    /// The next request of this kind goes wrong; told several times, so do as many.
+    /// The next request of this kind goes wrong; several calls are for as many requests.
     pub(crate) fn fault(&self, method: Method, path: &'static str, fault: Fault) {
         self.world().faults.push((method, path, fault));
     }
 
-    /// When requests of this kind came.
+    /// The times of the requests of this kind.
     pub(crate) fn times(&self, method: &Method, path: &str) -> Vec<Instant> {
         let world = self.world();
         let of_kind = world.requests.iter().filter(|(_, m, p)| m == method && p.starts_with(path));
@@ -123,12 +141,12 @@ async fn answer(
         let at = world.faults.iter().position(|(m, p, _)| *m == method && path.starts_with(p));
         at.map(|at| world.faults.remove(at).2)
     };
-    let act = || act(&world, &base, &method, &path, uri.query().unwrap_or_default(), &headers, &body);
+    let act = || act(&world, &base, &method, &path, &headers, &body);
     match fault {
         None => act(),
-        Some(Fault::Refuse(status, retry_after, words)) => {
+        Some(Fault::Refuse(status, retry_after, body)) => {
             let status = StatusCode::from_u16(status).unwrap();
-            let mut reply = (status, words).into_response();
+            let mut reply = (status, body).into_response();
             if let Some(seconds) = retry_after {
                 reply.headers_mut().insert("retry-after", seconds.into());
             }
@@ -143,11 +161,11 @@ async fn answer(
             (StatusCode::ACCEPTED, "{\"server\": {").into_response()
         }
         Some(Fault::Late(time)) => {
-            // In a task of its own: a server goes on when its client has gone.
+            // In a task of its own: a service goes on when its client is gone.
             let (world, base) = (Arc::clone(&world), base.clone());
             let late = tokio::spawn(async move {
                 tokio::time::sleep(time).await;
-                self::act(&world, &base, &method, &path, "", &headers, &body)
+                self::act(&world, &base, &method, &path, &headers, &body)
             });
             late.await.unwrap()
         }
@@ -168,11 +186,10 @@ fn not_found() -> Response {
 }
 
 fn act(
-    world: &Mutex<Harness>,
+    world: &Mutex<World>,
     base: &str,
     method: &Method,
     path: &str,
-    query: &str,
     headers: &HeaderMap,
     body: &[u8],
 ) -> Response {
@@ -189,14 +206,16 @@ fn act(
     }
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').skip(2).collect();
     match (method.as_str(), path.split('/').nth(1).unwrap_or_default(), parts.as_slice()) {
-        ("GET", "compute", []) => ok(json!({"version": {
-            "id": "v2.1", "status": "CURRENT", "version": "2.96", "min_version": "2.1",
-            "links": [{"rel": "self", "href": format!("{base}/compute/v2.1/")}],
-        }})),
-        ("GET", "compute", ["flavors"]) if query.contains("marker") => ok(json!({"flavors": []})),
+        ("GET", "compute", []) => version_document(world.version_document, base),
         ("GET", "compute", ["flavors"]) => {
-            ok(json!({"flavors": [{"id": "f1", "name": "small", "links": []}]}))
+            let mut flavors = json!({"flavors": [{"id": "f1", "name": "small", "links": []}]});
+            if world.ignores_marker {
+                flavors["flavors_links"] = json!([{"rel": "next", "href": "?marker=f1"}]);
+            }
+            ok(flavors)
         }
+        ("GET", "compute", ["os-keypairs"]) => ok(json!({"keypairs": [{"keypair": {"name": "ci"}}]})),
+        ("GET", "compute", ["limits"]) => ok(json!({"limits": {"absolute": {}}})),
         ("GET", "image", ["images"]) => {
             ok(json!({"images": [{"id": "i1", "name": "noble", "status": "active"}]}))
         }
@@ -241,11 +260,27 @@ fn act(
     }
 }
 
+fn version_document(document: VersionDocument, base: &str) -> Response {
+    let root = match document {
+        VersionDocument::Correct => base,
+        VersionDocument::HtmlPage => {
+            return (StatusCode::OK, [("content-type", "text/html")], "<html>Dashboard</html>")
+                .into_response();
+        }
+        // Reserved for documentation (RFC 5737): never routed.
+        VersionDocument::UnreachableHost => "http://192.0.2.1:8774",
+    };
+    ok(json!({"version": {
+        "id": "v2.1", "status": "CURRENT", "version": "2.96", "min_version": "2.1",
+        "links": [{"rel": "self", "href": format!("{root}/compute/v2.1/")}],
+    }}))
+}
+
 fn removed(thing: Option<Value>) -> Response {
     if thing.is_some() { StatusCode::NO_CONTENT.into_response() } else { not_found() }
 }
 
-fn log_in(world: &mut Harness, base: &str, body: &Value) -> Response {
+fn log_in(world: &mut World, base: &str, body: &Value) -> Response {
     world.logins += 1;
     if body["auth"]["identity"]["password"]["user"]["password"] != world.password {
         let body =
@@ -254,11 +289,13 @@ fn log_in(world: &mut Harness, base: &str, body: &Value) -> Response {
     }
     let token = format!("token-{}", world.logins);
     world.tokens.insert(token.clone());
-    let now = jiff_now();
+    let now = jiff::Timestamp::now();
+    let versions = world.versions_in_catalog;
     let catalog: Vec<Value> =
         [("compute", "compute/v2.1"), ("network", "network/v2.0"), ("image", "image/v2")]
             .into_iter()
             .map(|(kind, path)| {
+                let path = if versions { path } else { path.split('/').next().unwrap_or_default() };
                 json!({"type": kind, "endpoints": [
                     {"interface": "public", "region": "here", "url": format!("{base}/{path}")},
                 ]})
@@ -272,18 +309,14 @@ fn log_in(world: &mut Harness, base: &str, body: &Value) -> Response {
     (StatusCode::CREATED, [("x-subject-token", token)], axum::Json(token_body)).into_response()
 }
 
-fn jiff_now() -> jiff::Timestamp {
-    jiff::Timestamp::now()
-}
-
-fn create_server(world: &mut Harness, body: &Value) -> Response {
+fn create_server(world: &mut World, body: &Value) -> Response {
     let wanted = &body["server"];
     let reply = add_server(world, wanted["name"].clone(), wanted["metadata"].clone());
     (StatusCode::ACCEPTED, axum::Json(json!({"server": {"id": reply}}))).into_response()
 }
 
 /// Puts a server there with a port of its own; returns its id.
-pub(crate) fn add_server(world: &mut Harness, name: Value, metadata: Value) -> String {
+pub(crate) fn add_server(world: &mut World, name: Value, metadata: Value) -> String {
     world.made += 1;
     let id = format!("server-{}", world.made);
     let server = json!({"id": id, "name": name, "metadata": metadata, "status": world.status});

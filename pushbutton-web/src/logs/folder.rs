@@ -6,13 +6,13 @@ use std::io::{self, ErrorKind, Read, Seek};
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
-/// Entries of a folder that are listed; a page of more helps nobody.
+/// Entries of a folder that are listed, at most: it bounds the page.
 pub(super) const MAX_ENTRIES: usize = 2_000;
 
-/// How much of a file is looked at to tell text from bytes.
-const LOOK: u64 = 1024;
+/// How much of a file is read to tell text from binary data.
+const SNIFF: u64 = 1024;
 
-/// Endings below `.gz` that are archives, not text: their users want the file.
+/// Extensions before `.gz` of files that are not text: they are sent as they are.
 const ARCHIVES: [&str; 5] = ["tar", "cpio", "img", "qcow2", "db"];
 
 #[derive(Debug)]
@@ -46,12 +46,12 @@ pub(super) struct Listed {
     pub(super) modified: Option<SystemTime>,
 }
 
-/// Finds what a URL's path names. A text that lies there only compressed is found by its plain name, too.
+/// Finds what a URL's path names. A text that exists only as `.gz` is found by its plain name, too.
 pub(super) fn find(root: &Path, path: &str) -> io::Result<Entry> {
     let root = root.canonicalize()?;
     let mut wanted = root.clone();
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
-        // One plain, visible name each: no `..`, no prefix, no separator of any system.
+        // Each segment is one visible name: no `..`, no drive prefix, no path separator of any system.
         if segment.starts_with('.') || segment.contains(['\\', '\0', ':']) {
             return Err(ErrorKind::NotFound.into());
         }
@@ -69,7 +69,7 @@ pub(super) fn find(root: &Path, path: &str) -> io::Result<Entry> {
 
 fn open(root: &Path, wanted: &Path) -> io::Result<Entry> {
     let real = wanted.canonicalize().map_err(|error| match error.kind() {
-        // A file on the way where a folder should be.
+        // A file where the path needs a folder.
         ErrorKind::NotADirectory => ErrorKind::NotFound.into(),
         _ => error,
     })?;
@@ -88,11 +88,11 @@ fn open(root: &Path, wanted: &Path) -> io::Result<Entry> {
     if !metadata.is_file() {
         return Err(ErrorKind::NotFound.into());
     }
-    let content = look(&mut file, &real)?;
+    let content = sniff(&mut file, &real)?;
     Ok(Entry::File(LogFile { length: metadata.len(), file, content }))
 }
 
-/// Symbolic links may point around within the folder, not out of it and not at what is hidden.
+/// Symbolic links may point to places within the folder, but not out of it and not to hidden files.
 fn is_within(root: &Path, real: &Path) -> io::Result<()> {
     let hidden = |part: Component<'_>| part.as_os_str().as_encoded_bytes().starts_with(b".");
     match real.strip_prefix(root) {
@@ -101,7 +101,7 @@ fn is_within(root: &Path, real: &Path) -> io::Result<()> {
     }
 }
 
-/// The same for what was really opened, should somebody have swapped a link in between.
+/// The same check of the opened file, in case a link was replaced between the check and the opening.
 #[cfg(target_os = "linux")]
 fn still_within(root: &Path, file: &File) -> io::Result<()> {
     use std::os::fd::AsRawFd;
@@ -114,10 +114,10 @@ fn still_within(_root: &Path, _file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Text or bytes, by the file's beginning; the name only tells what a compressed file holds.
-fn look(file: &mut File, path: &Path) -> io::Result<Content> {
+/// Text or binary, by the first bytes. The name decides only what a compressed file contains.
+fn sniff(file: &mut File, path: &Path) -> io::Result<Content> {
     let mut start = Vec::new();
-    file.by_ref().take(LOOK).read_to_end(&mut start)?;
+    file.by_ref().take(SNIFF).read_to_end(&mut start)?;
     file.rewind()?;
     let inner = path.file_stem().map(Path::new).and_then(Path::extension).and_then(OsStr::to_str);
     Ok(match start.as_slice() {
@@ -135,7 +135,7 @@ fn list(folder: &Path) -> io::Result<Vec<Listed>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        // A name that is no UTF-8 cannot be asked for by URL.
+        // A URL cannot name what is not UTF-8.
         let Ok(name) = entry.file_name().into_string() else { continue };
         let Ok(metadata) = fs::metadata(entry.path()) else { continue };
         if name.starts_with('.') || !(metadata.is_file() || metadata.is_dir()) {

@@ -1,4 +1,4 @@
-//! The router, served on loopback and asked over HTTP.
+//! The router, served on loopback and requested over HTTP.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod logs;

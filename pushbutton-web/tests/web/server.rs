@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
 use jiff::{SignedDuration, Timestamp};
 use pushbutton_core::memory::MemoryQueue;
-use pushbutton_core::samples;
 use pushbutton_core::{
-    Error, ErrorKind, JobState, Result, RunId, StageName, StageOutcome, StageStatus, TestCounts, Verdict,
+    Error, ErrorKind, Result, RunHistory, RunId, RunRecord, RunState, StageName, StageOutcome, StageRecord,
+    StageStatus, TestCounts, Verdict, samples,
 };
-use pushbutton_web::{RunHistory, RunView, StageView, WebState, router};
+use pushbutton_web::{WebState, router};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,8 +34,9 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("logs")).unwrap();
         let queue = MemoryQueue::with_lease(Duration::from_secs(60));
-        let state = WebState::new(Arc::new(queue.clone()), Arc::new(history))
-            .titled("Acme <CI>")
+        let state = WebState::new(queue.clone(), history)
+            .with_dead_letters(queue.clone())
+            .with_title("Acme <CI>")
             .with_logs(folder.path().join("logs"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -106,10 +106,10 @@ impl Answer {
 }
 
 /// A run history that is a list; without one it fails.
-pub(crate) struct Runs(pub(crate) Option<Vec<RunView>>);
+pub(crate) struct Runs(pub(crate) Option<Vec<RunRecord>>);
 
 impl Runs {
-    fn list(&self) -> Result<&Vec<RunView>> {
+    fn list(&self) -> Result<&Vec<RunRecord>> {
         let failed =
             || Error::temporary(ErrorKind::Local, "disk at secret-host failed").during("history::recent");
         self.0.as_ref().ok_or_else(failed)
@@ -118,7 +118,7 @@ impl Runs {
 
 #[async_trait]
 impl RunHistory for Runs {
-    async fn recent(&self, limit: usize) -> Result<Vec<RunView>> {
+    async fn recent(&self, limit: usize) -> Result<Vec<RunRecord>> {
         Ok(self.list()?.iter().take(limit).cloned().collect())
     }
 
@@ -140,21 +140,16 @@ impl RunHistory for Runs {
     }
 }
 
-pub(crate) fn run(change: u64, verdict: Option<Verdict>) -> RunView {
+pub(crate) fn run(change: u64, verdict: Option<Verdict>) -> RunRecord {
     let ended = verdict.as_ref().map(|_| samples::AT + SignedDuration::from_secs(165));
     let outcome = ended.map(|_| StageOutcome::new(StageStatus::Passed, Duration::from_secs(150)));
-    RunView {
-        run: RunId::generate(),
-        job: samples::job_on(change, "tempest"),
-        attempt: 1,
-        state: if ended.is_some() { JobState::Completed } else { JobState::Running },
-        started: samples::AT,
-        ended,
-        node: Some("node-1".into()),
-        verdict,
-        reason: None,
-        log_url: Some("https://logs.example.org/1".into()),
-        tests: ended.map(|_| TestCounts { passed: 10, failed: 0, skipped: 2 }),
-        stages: vec![StageView { stage: StageName::new("deploy").unwrap(), started: samples::AT, outcome }],
-    }
+    let stage = StageRecord::new(StageName::new("deploy").unwrap(), samples::AT).with_outcome(outcome);
+    RunRecord::new(RunId::generate(), samples::job_on(change, "tempest"), 1, samples::AT)
+        .with_state(if ended.is_some() { RunState::Completed } else { RunState::Running })
+        .with_ended(ended)
+        .with_node("node-1".to_owned())
+        .with_verdict(verdict)
+        .with_log_url("https://logs.example.org/1".to_owned())
+        .with_tests(ended.map(|_| TestCounts::new(10, 0, 2)))
+        .with_stages(vec![stage])
 }

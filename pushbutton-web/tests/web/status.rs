@@ -2,8 +2,7 @@
 
 use crate::server::{Runs, Server, run};
 use axum::Router;
-use pushbutton_core::samples;
-use pushbutton_core::{Queue, Verdict};
+use pushbutton_core::{JobFilter, Queue, Verdict, samples};
 use pushbutton_web::{WebState, router};
 use serde_json::json;
 
@@ -26,13 +25,13 @@ async fn health_is_the_health_of_the_parts_and_names_no_secrets() {
 }
 
 #[tokio::test]
-async fn the_api_tells_the_queue() {
-    let server = Server::with(two_runs()).await;
+async fn the_api_shows_the_queue_and_its_dead_letters() {
+    let (server, any) = (Server::with(two_runs()).await, JobFilter::any());
     for n in 0..3 {
         server.queue.publish(&samples::job_on(n, "tempest")).await.unwrap();
     }
-    server.queue.claim().await.unwrap().reject("unknown job").await.unwrap();
-    let _held = server.queue.claim().await.unwrap();
+    server.queue.claim(&any).await.unwrap().reject("unknown job").await.unwrap();
+    let _held = server.queue.claim(&any).await.unwrap();
     let answer = server.get("/api/queue").await;
     let queue = answer.json();
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
@@ -42,7 +41,7 @@ async fn the_api_tells_the_queue() {
 }
 
 #[tokio::test]
-async fn the_api_tells_the_latest_runs_within_a_limit() {
+async fn the_api_shows_the_latest_runs_within_a_limit() {
     let server = Server::with(Runs(Some((0..600).map(|n| run(n, Some(Verdict::Success))).collect()))).await;
     let count = async |path: &str| server.get(path).await.json()["runs"].as_array().unwrap().len();
     assert_eq!(count("/api/runs").await, 50);
@@ -73,9 +72,14 @@ async fn the_page_shows_the_runs() {
     let answer = Server::with(two_runs()).await.get("/").await;
     let page = answer.text();
     assert_eq!(answer.status, 200);
-    for text in
-        ["running: deploy", "SUCCESS", "10 passed, 0 failed, 2 skipped", "2m 45s", ">7,2</a>", "/logs/"]
-    {
+    for text in [
+        "running: deploy",
+        "SUCCESS",
+        "10\u{a0}passed, 0\u{a0}failed, 2\u{a0}skipped",
+        "2m 45s",
+        ">7,2</a>",
+        "/logs/",
+    ] {
         assert!(page.contains(text), "{text}: {page}");
     }
 }
@@ -83,7 +87,7 @@ async fn the_page_shows_the_runs() {
 #[tokio::test]
 async fn hostile_text_stays_text() {
     let mut hostile = run(7, Some(Verdict::NodeFailure));
-    hostile.job.change.subject = "</td><script>alert(1)</script>".into();
+    hostile.job.change.subject = "</td><script>alert(1)</script>\u{202e}\u{0}".into();
     hostile.job.change.url = Some("javascript:alert(2)".into());
     hostile.log_url = Some("https://x.example/\"onmouseover=alert(3)".into());
     hostile.reason = Some("<img src=x onerror=alert(4)>".into());
@@ -93,6 +97,8 @@ async fn hostile_text_stays_text() {
         assert!(!page.contains(bad), "{bad}: {page}");
     }
     assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
+    // Marks that turn the direction of text around could make a page show what it does not say.
+    assert!(page.contains("&lt;/script&gt;\u{fffd}\u{fffd}"), "{page}");
     let policy = answer.header("content-security-policy");
     assert!(policy.starts_with("default-src 'none'; style-src 'self'"), "{policy}");
     assert_eq!(answer.header("x-content-type-options"), "nosniff");
@@ -100,8 +106,8 @@ async fn hostile_text_stays_text() {
 
 #[tokio::test]
 async fn it_can_be_mounted_in_another_service() {
-    let nest = |state: WebState| Router::new().nest("/ci", router(state.mounted_at("/ci/")));
-    let service = |state: WebState| Router::new().nest_service("/ci", router(state.mounted_at("/ci")));
+    let nest = |state: WebState| Router::new().nest("/ci", router(state.with_base_path("/ci/")));
+    let service = |state: WebState| Router::new().nest_service("/ci", router(state.with_base_path("/ci")));
     for server in [Server::new(two_runs(), nest).await, Server::new(two_runs(), service).await] {
         std::fs::create_dir(server.logs().join("12345")).unwrap();
         let page = server.get("/ci").await;

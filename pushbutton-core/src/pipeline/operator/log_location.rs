@@ -1,16 +1,20 @@
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::job::Job;
 use crate::names::RunId;
 use crate::setters::setters;
 
-/// Where logs are on this machine, and where people read them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where logs are on this machine, and where people read them. In a configuration this is `logs:`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LogLocation {
     /// The folder.
     pub dir: PathBuf,
-    /// The URL that shows it, without a slash at the end.
+    /// The URL that shows it. Default: none, and reports link to no logs.
+    #[serde(default)]
     pub url: Option<String>,
 }
 

@@ -1,0 +1,82 @@
+//! The sections that belong to the command itself. All others are types of the parts and of core.
+
+use std::net::SocketAddr;
+
+use pushbutton_core::{BreakerPolicy, HumanDuration};
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// `operator:`, how jobs are run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct OperatorConfig {
+    /// The number of jobs that run at once. Default: 1.
+    pub(crate) slots: usize,
+    /// How long a graceful shutdown waits for running jobs before it returns them to the queue. Default: a minute.
+    pub(crate) shutdown_deadline: HumanDuration,
+    /// The delay before the second attempt after an infrastructure failure; it doubles each time. Default: a minute.
+    pub(crate) retry_delay: HumanDuration,
+    /// The longest such delay. Default: 15 minutes.
+    pub(crate) retry_delay_cap: HumanDuration,
+    /// When to stop claiming jobs because no node can be created.
+    pub(crate) breaker: BreakerPolicy,
+    /// After this many failed changes in a row comments stop until a person unmutes them; 0 for never. Default: 10.
+    pub(crate) mute_after: u32,
+}
+
+impl Default for OperatorConfig {
+    fn default() -> Self {
+        Self {
+            slots: 1,
+            shutdown_deadline: HumanDuration::secs(60),
+            retry_delay: HumanDuration::secs(60),
+            retry_delay_cap: HumanDuration::secs(15 * 60),
+            breaker: BreakerPolicy::default(),
+            mute_after: 10,
+        }
+    }
+}
+
+/// `sweep:`, how operators delete what crashes have left on the cloud.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SweepConfig {
+    /// The interval. Default: 10 minutes.
+    pub(crate) every: HumanDuration,
+    /// Anything younger is kept. Default: 10 minutes.
+    pub(crate) safety_age: HumanDuration,
+}
+
+impl Default for SweepConfig {
+    fn default() -> Self {
+        Self { every: HumanDuration::secs(600), safety_age: HumanDuration::secs(600) }
+    }
+}
+
+/// `alarm:`, how the lab's own people are alerted.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AlarmConfig {
+    /// By mail.
+    pub(crate) mail: MailConfig,
+}
+
+/// `alarm.mail:`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MailConfig {
+    /// The server, as `smtp://127.0.0.1:25`, or `smtps://user:password@mail.example.org` with TLS.
+    pub(crate) server: SecretString,
+    /// The sender.
+    pub(crate) from: String,
+    /// The recipients.
+    pub(crate) to: Vec<String>,
+}
+
+/// `web:`, the dashboard.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WebConfig {
+    /// Where it listens, as `127.0.0.1:8080`.
+    pub(crate) listen: SocketAddr,
+}

@@ -1,0 +1,151 @@
+//! `dead`: jobs that nobody will run, and what a person decides about them.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+
+use pushbutton_core::{DeadLetter, DeadLetters};
+
+use crate::assemble::QueueBackend;
+use crate::cli::{DeadCommand, Letters};
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::print::{count, print, sanitize};
+
+/// How many are read at once for `--all`.
+const BATCH: usize = 1000;
+
+/// Lists dead letters, requeues them, or drops them.
+pub(crate) async fn run(config: &Config, command: DeadCommand) -> anyhow::Result<Exit> {
+    let (_store, backend) = QueueBackend::open(config).await?;
+    let letters = backend.dead_letters.as_ref();
+    let exit = match command {
+        DeadCommand::List { last } => {
+            print(page(&letters.list(last).await?).trim_end());
+            Exit::Ok
+        }
+        DeadCommand::Requeue(ids) => each(letters, ids, Action::Requeue).await?,
+        DeadCommand::Drop(ids) => each(letters, ids, Action::Drop).await?,
+    };
+    backend.close().await;
+    Ok(exit)
+}
+
+#[derive(Clone, Copy)]
+enum Action {
+    Requeue,
+    Drop,
+}
+
+/// Applies the action to each letter. A letter that is not there or fails is printed, and changes the exit code.
+async fn each(letters: &dyn DeadLetters, which: Letters, action: Action) -> anyhow::Result<Exit> {
+    let (mut done, mut exit) = (0_u64, Exit::Ok);
+    let (mut batch, mut tried) = (which.ids, HashSet::new());
+    loop {
+        if which.all {
+            // A letter that failed, or that is back already, is not tried again.
+            let listed = letters.list(tried.len() + BATCH).await?.into_iter().map(|letter| letter.id);
+            batch = listed.filter(|id| !tried.contains(id)).collect();
+        }
+        for id in &batch {
+            let result = match action {
+                Action::Requeue => letters.requeue(id).await,
+                Action::Drop => letters.remove(id).await,
+            };
+            match result {
+                Ok(true) => done += 1,
+                // Somebody else was faster.
+                Ok(false) if which.all => {}
+                Ok(false) => {
+                    let id = sanitize(id);
+                    print(format!("{id}: no such dead letter; `pushbutton-bin dead list` shows them"));
+                    exit = Exit::NotFound;
+                }
+                Err(error) if !error.is_temporary() => {
+                    print(format!("{}: {error}", sanitize(id)));
+                    exit = Exit::Unexpected;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !which.all || batch.is_empty() {
+            break;
+        }
+        tried.extend(batch.drain(..));
+    }
+    let verb = match action {
+        Action::Requeue => "put back on the queue",
+        Action::Drop => "dropped",
+    };
+    print(format!("{} {verb}", count(done, "job")));
+    Ok(exit)
+}
+
+/// Each letter with its id, its job and why it is here.
+pub(crate) fn page(letters: &[DeadLetter]) -> String {
+    if letters.is_empty() {
+        return "no dead letters".into();
+    }
+    let mut page = String::new();
+    for letter in letters {
+        let what = letter
+            .job
+            .as_ref()
+            .map_or("(unreadable)".to_owned(), |job| format!("{}/{}", job.target(), job.name));
+        let at = letter.at.map_or("-".to_owned(), |at| at.strftime("%F %T").to_string());
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "{}  {at}  {what}\n    {}", sanitize(&letter.id), sanitize(&letter.why));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pushbutton_core::memory::MemoryQueue;
+    use pushbutton_core::{JobFilter, Queue as _, samples};
+
+    use super::*;
+
+    async fn with_dead_letters(n: u64) -> (MemoryQueue, String) {
+        let queue = MemoryQueue::with_lease(Duration::from_secs(60));
+        for change in 0..n {
+            queue.publish(&samples::job_on(change, "tempest")).await.unwrap();
+            let claim = queue.claim(&JobFilter::any()).await.unwrap();
+            claim.reject("no such \x1b[2J flavor").await.unwrap();
+        }
+        let id = queue.list(1).await.unwrap().remove(0).id;
+        (queue, id)
+    }
+
+    fn these(ids: &[&str]) -> Letters {
+        Letters { ids: ids.iter().map(ToString::to_string).collect(), all: false }
+    }
+
+    #[tokio::test]
+    async fn a_letter_is_shown_with_the_id_that_the_other_commands_take() {
+        let (queue, id) = with_dead_letters(1).await;
+        let page = page(&queue.list(9).await.unwrap());
+        assert!(page.starts_with(&id) && page.contains("0,2/tempest"), "{page}");
+        assert!(page.contains("no such \u{fffd}[2J flavor"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn a_letter_is_requeued_once() {
+        let (queue, id) = with_dead_letters(1).await;
+        assert_eq!(each(&queue, these(&[&id]), Action::Requeue).await.unwrap(), Exit::Ok);
+        assert_eq!(queue.depth().await.unwrap().waiting, 1);
+        assert_eq!(each(&queue, these(&[&id]), Action::Requeue).await.unwrap(), Exit::NotFound);
+    }
+
+    #[tokio::test]
+    async fn all_is_every_letter_however_many_there_are() {
+        for (action, waiting) in [(Action::Drop, 0), (Action::Requeue, BATCH as u64 + 1)] {
+            let (queue, _) = with_dead_letters(BATCH as u64 + 1).await;
+            let all = Letters { ids: Vec::new(), all: true };
+            assert_eq!(each(&queue, all, action).await.unwrap(), Exit::Ok);
+            let depth = queue.depth().await.unwrap();
+            assert_eq!((depth.dead, depth.waiting), (0, waiting));
+        }
+    }
+}

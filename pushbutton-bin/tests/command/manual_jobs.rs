@@ -1,0 +1,154 @@
+//! Commands of people: enqueue, rerun, cancel, dead letters, mute. On the testbed's Gerrit, with real playbooks on this
+//! machine.
+
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use pushbutton_core::{DeadLetters as _, JobFilter, Queue as _, samples};
+use pushbutton_store::Store;
+use pushbutton_testbed::{Change, Gerrit, ansible_bin, gerrit, until};
+
+use crate::gerrit::lab;
+use crate::lab::{Lab, Running};
+
+const MINUTES: Duration = Duration::from_secs(300);
+
+/// A lab with real playbooks, whose job waits for this many seconds.
+fn lab_with_a_job_of(gerrit: &Gerrit, seconds: u32) -> Lab {
+    let lab = lab(gerrit, "acme-ci").with_ansible();
+    let config = lab.config().replace("acme/*", "acme/**");
+    lab.configure(&config.replace("vars: {seconds: 0}", &format!("vars: {{seconds: {seconds}}}")));
+    lab
+}
+
+fn our_comments(gerrit: &Gerrit, change: &Change) -> usize {
+    gerrit.messages(change.number).iter().filter(|message| message.author == "acme-ci").count()
+}
+
+#[test]
+fn a_dead_letter_is_listed_requeued_and_dropped() {
+    let lab = Lab::new();
+    assert_eq!(lab.run(&["dead", "list"]).with(0).out, "no dead letters\n");
+    let id = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let store = Store::open(lab.path("state/pushbutton.db")).await.unwrap();
+        let queue = store.queue();
+        queue.publish(&samples::job("wait")).await.unwrap();
+        let claim = queue.claim(&JobFilter::any()).await.unwrap();
+        claim.reject("the flavor m9.huge does not exist").await.unwrap();
+        queue.list(1).await.unwrap().remove(0).id
+    });
+    let listed = lab.run(&["dead", "list"]).with(0).out;
+    assert!(listed.contains(&id) && listed.contains("m9.huge"), "{listed}");
+
+    assert_eq!(lab.run(&["dead", "requeue", &id]).with(0).out, "1 job put back on the queue\n");
+    assert!(lab.run(&["status"]).with(0).out.starts_with("queue: 1 waiting, 0 leased, 0 dead"));
+    let gone = lab.run(&["dead", "drop", &id]).with(6).out;
+    assert!(gone.contains("no such dead letter"), "{gone}");
+    lab.run(&["dead", "requeue"]).with(2);
+}
+
+#[test]
+fn a_running_job_is_cancelled_and_nothing_is_posted() {
+    let gerrit = gerrit();
+    let lab = lab_with_a_job_of(&gerrit, 3600);
+    let change = gerrit.push_change("acme/sandbox", "master", &[("cancel.txt", "never mind")]);
+    let number = change.number.to_string();
+    let mut operator = Running::start(&mut lab.command(&["operator"]));
+    // Without a patch set: the newest.
+    let said = lab.run(&["rerun", &number]).with(0).out;
+    assert!(said.contains(&format!("queued wait for {number},1")), "{said}");
+    operator.says("stage wait ...");
+    for _ in 0..2 {
+        lab.run(&["cancel", &number]).with(0);
+    }
+    operator.says("ABORTED in");
+    // A job that is queued afterwards runs.
+    lab.run(&["rerun", &number]).with(0);
+    operator.says("stage wait ...");
+    lab.run(&["cancel", &format!("{number},1"), "--job", "wait"]).with(0);
+    operator.says("ABORTED in");
+    operator.signal("-TERM");
+    assert_eq!(operator.ends().0.code(), Some(0));
+    assert!(lab.run(&["status"]).with(0).out.starts_with("queue: 0 waiting, 0 leased, 0 dead"));
+    assert_eq!(our_comments(&gerrit, &change), 0);
+}
+
+#[test]
+fn a_lab_that_fails_too_often_is_muted_and_mails_its_people_until_one_unmutes() {
+    let gerrit = gerrit();
+    let mail = MailServer::start();
+    let lab = lab_with_a_job_of(&gerrit, 0);
+    let alarm = format!(
+        "alarm:\n  mail: {{server: \"smtp://127.0.0.1:{}\", from: ci@lab.test, to: [ops@lab.test]}}\n",
+        mail.port
+    );
+    let config = lab.config().replace("operator:\n", "operator:\n  mute_after: 1\n");
+    lab.configure(&(config.replace("seconds: 0", "seconds: not-a-time") + &alarm));
+    let change =
+        |name| gerrit.push_change("acme/sandbox", "master", &[(name, "fails, like all others here")]);
+    let (first, second) = (change("first.txt"), change("second.txt"));
+
+    let mut operator = Running::start(&mut lab.command(&["operator"]));
+    lab.run(&["rerun", &first.number.to_string()]).with(0);
+    operator.says("FAILURE in");
+    let text = until("a mail", MINUTES, || {
+        let text = mail.received();
+        text.contains("unmute").then_some(text)
+    });
+    assert!(text.contains("To: ops@lab.test") && text.contains("has muted its reports"), "{text}");
+    assert_eq!(our_comments(&gerrit, &first), 1, "the one that showed it was still reported");
+
+    lab.run(&["rerun", &second.number.to_string()]).with(0);
+    operator.says("FAILURE in");
+    operator.signal("-TERM");
+    assert_eq!(operator.ends().0.code(), Some(0));
+    assert_eq!(our_comments(&gerrit, &second), 0, "withheld");
+
+    // A person fixes the lab and unmutes it; an operator that starts later knows both.
+    lab.configure(&lab.config().replace("seconds: not-a-time", "seconds: 0"));
+    lab.run(&["unmute"]).with(0);
+    let mut operator = Running::start(&mut lab.command(&["operator"]));
+    lab.run(&["rerun", &second.number.to_string()]).with(0);
+    operator.says("SUCCESS in");
+    until("the comment", MINUTES, || (our_comments(&gerrit, &second) == 1).then_some(()));
+    operator.signal("-TERM");
+    assert_eq!(operator.ends().0.code(), Some(0));
+}
+
+/// A real mail server that writes what it receives to a file; ended on drop.
+struct MailServer {
+    child: std::process::Child,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl MailServer {
+    fn start() -> Self {
+        // A port that was free a moment ago.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
+        let out = std::fs::File::create(folder.path().join("mail")).unwrap();
+        let child = Command::new(ansible_bin().join("python3"))
+            .args(["-u", "-m", "aiosmtpd", "-n", "-c", "aiosmtpd.handlers.Debugging", "stdout", "-l"])
+            .arg(format!("127.0.0.1:{port}"))
+            .stdin(Stdio::null())
+            .stdout(out)
+            .spawn()
+            .unwrap();
+        let server = Self { child, port, folder };
+        until("the mail server", MINUTES, || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        server
+    }
+
+    fn received(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("mail")).unwrap()
+    }
+}
+
+impl Drop for MailServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

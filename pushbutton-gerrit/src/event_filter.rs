@@ -1,0 +1,85 @@
+//! Which of the events on a Gerrit the pipeline needs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use pushbutton_core::{Approval, Triggers};
+
+use crate::raw_event::RawEventKind;
+
+/// Selects events by type, project, branch and comment.
+///
+/// What it leaves out costs next to nothing: the server is asked for these types only, and other projects are dropped
+/// before anything is copied.
+#[derive(Clone)]
+pub struct EventFilter {
+    types: Vec<String>,
+    project: Arc<MatchProject>,
+    /// None: any comment.
+    triggers: Option<Arc<Triggers>>,
+}
+
+/// Whether a project and a branch of it match.
+type MatchProject = dyn Fn(&str, &str) -> bool + Send + Sync;
+
+/// The stream's event types for which there is an [`EventKind`](pushbutton_core::EventKind).
+pub(crate) const ALL_TYPES: [&str; 5] =
+    ["patchset-created", "comment-added", "change-merged", "change-abandoned", "change-restored"];
+
+impl EventFilter {
+    /// What these triggers need: of the comments, only those that a rule's pattern matches or with a vote that a rule
+    /// names.
+    pub fn for_triggers(triggers: Arc<Triggers>) -> Self {
+        let types = triggers.event_types().into_iter().map(str::to_owned).collect();
+        let projects = Arc::clone(&triggers);
+        let project = Arc::new(move |project: &str, branch: &str| projects.matches_project(project, branch));
+        Self { types, project, triggers: Some(triggers) }
+    }
+
+    /// Every event of a known type.
+    pub fn everything() -> Self {
+        Self { types: ALL_TYPES.map(str::to_owned).to_vec(), project: Arc::new(|_, _| true), triggers: None }
+    }
+
+    /// Every event of a known type in the projects and branches for which the function, called with both, returns true.
+    pub fn projects(matches: impl Fn(&str, &str) -> bool + Send + Sync + 'static) -> Self {
+        Self { project: Arc::new(matches), ..Self::everything() }
+    }
+
+    /// The event types to ask the server for.
+    pub(crate) fn types(&self) -> &[String] {
+        &self.types
+    }
+
+    pub(crate) fn matches_type(&self, kind: &str) -> bool {
+        self.types.iter().any(|known| known == kind)
+    }
+
+    pub(crate) fn matches_project(&self, project: &str, branch: &str) -> bool {
+        (self.project)(project, branch)
+    }
+
+    /// Most comments match no rule; those need no event id and no lookup in the event store.
+    pub(crate) fn matches_comment(&self, text: &str, votes: &[Approval]) -> bool {
+        self.triggers.as_ref().is_none_or(|triggers| {
+            triggers.matches_comment(text) || votes.iter().any(|vote| triggers.matches_vote(vote))
+        })
+    }
+
+    pub(crate) fn matches(&self, kind: &RawEventKind) -> bool {
+        match kind {
+            RawEventKind::Comment { text, approvals, .. } => self.matches_comment(text, approvals),
+            RawEventKind::Vote { vote, .. } => self.matches_comment("", std::slice::from_ref(vote)),
+            RawEventKind::Created { .. }
+            | RawEventKind::Merged
+            | RawEventKind::Abandoned
+            | RawEventKind::Restored { .. } => true,
+        }
+    }
+}
+
+impl fmt::Debug for EventFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventFilter").field("types", &self.types).finish_non_exhaustive()
+    }
+}
