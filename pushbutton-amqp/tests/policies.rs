@@ -77,10 +77,7 @@ async fn policies_are_read(version: Version) {
         policies(&config, |findings| findings[0].level == Level::Ok && findings[1].level == Level::Fail)
             .await;
     assert!(aged[1].what.contains(r#"ci.log: max-age="1h" drops entries of the log"#), "{aged:?}");
-    assert!(
-        aged[0].what.contains("max-age=\"1h\", harmless here"),
-        "a quorum queue has no max-age: {aged:?}"
-    );
+    assert!(aged[0].what.ends_with("policies of ci.jobs: none"), "a quorum queue has no max-age: {aged:?}");
     assert!(!format!("{aged:?}").contains("guest"), "no login is shown");
     queue.close().await;
 }

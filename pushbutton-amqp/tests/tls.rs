@@ -109,7 +109,7 @@ async fn a_client_certificate_logs_in(version: Version) {
     let conf = "ssl_cert_login_from = common_name\nauth_mechanisms.1 = PLAIN\nauth_mechanisms.2 = EXTERNAL";
     let advanced = format!(
         "{{rabbit, [{{ssl_listeners, [{{\"127.0.0.1\", {port}}}]}}, {{ssl_options, [{{cacerts, [{}]}}, {{cert, {}}}, \
-         {{key, {{'PrivateKeyInfo', {}}}}}, {{verify, verify_peer}}, {{fail_if_no_peer_cert, true}}]}}]}}",
+         {{key, {{'ECPrivateKey', {}}}}}, {{verify, verify_peer}}, {{fail_if_no_peer_cert, true}}]}}]}}",
         erlang("ca.der"),
         erlang("cert.der"),
         erlang("key.der"),
@@ -125,6 +125,9 @@ async fn a_client_certificate_logs_in(version: Version) {
     assert_eq!(config.check().await.last().unwrap().level, Level::Fail);
     config.client_cert = Some(folder.path().join("client.pem"));
     config.client_key = Some(folder.path().join("client.key"));
+    let findings = config.check().await;
+    let login = findings.last().unwrap();
+    assert!(login.level == Level::Fail, "no user of that name: {findings:?}");
     let error = AmqpQueue::connect(config.clone()).await.map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "no user of that name: {error:?}");
 

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_ansible::AnsibleExecutor;
 use pushbutton_core::{
-    DeadLetters, Error, ErrorKind, Operator, Provisioner, Queue, ReportGuard, Result, StaticNodes, Sweeper,
-    Triggers,
+    DeadLetters, Error, ErrorKind, Operator, Provisioner, Queue, ReportGuard, Reporter, Result, StaticNodes,
+    Sweeper, Triggers,
 };
-use pushbutton_gerrit::Gerrit;
+use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter};
 use pushbutton_openstack::OpenStackProvisioner;
 use pushbutton_store::Store;
 
@@ -27,6 +27,9 @@ pub(crate) use self::standby::source;
 
 /// The file in the state folder.
 pub(crate) const STORE_FILE: &str = "pushbutton.db";
+
+/// The file in the state folder that gets the comments of `--dry-run`.
+const COMMENTS_FILE: &str = "comments.txt";
 
 /// Opens the embedded store. Creates its folder.
 pub(crate) async fn store(config: &Config) -> Result<Store> {
@@ -122,6 +125,16 @@ pub(crate) fn operator(
         .with_breaker(settings.breaker)
         .with_retry_delays(settings.retry_delay.into(), settings.retry_delay_cap.into())
         .with_shutdown_deadline(settings.shutdown_deadline.into()))
+}
+
+/// Posts comments on the review, or writes them to a file.
+pub(crate) fn review(config: &Config, work: Work, gerrit: &Arc<Gerrit>) -> Arc<dyn Reporter> {
+    if !work.dry_run {
+        return Arc::new(GerritReporter::new(Arc::clone(gerrit)));
+    }
+    let file = config.state.join(COMMENTS_FILE);
+    tracing::info!("dry run: comments are written to {}", file.display());
+    Arc::new(DryRunReporter::new(config.gerrit.clone(), file))
 }
 
 /// Deletes what crashes have left on the cloud.

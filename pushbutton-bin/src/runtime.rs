@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use pushbutton_core::{
-    GuardedReporter, Handler, HandlerStats, Operator, OperatorStats, Reporter, Result, Shutdown,
-};
-use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter};
+use pushbutton_core::{GuardedReporter, Handler, HandlerStats, Operator, OperatorStats, Result, Shutdown};
+use pushbutton_gerrit::Gerrit;
 use pushbutton_store::Store;
 
 use crate::assemble::QueueBackend;
@@ -14,9 +12,6 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::progress::Progress;
 use crate::{assemble, connect, signals, web};
-
-/// The file in the state folder that gets the comments of `--dry-run`.
-const COMMENTS_FILE: &str = "comments.txt";
 
 /// A command that keeps running.
 pub(crate) struct Runtime<'c> {
@@ -69,13 +64,7 @@ impl<'c> Runtime<'c> {
         let provisioner = assemble::provisioner(config)?;
         let sweeper = assemble::sweeper(config, Arc::clone(&provisioner), Arc::clone(queue), &self.store);
         let guard = assemble::report_guard(config)?;
-        let review: Arc<dyn Reporter> = if work.dry_run {
-            let file = config.state.join(COMMENTS_FILE);
-            tracing::info!("dry run: comments are written to {}", file.display());
-            Arc::new(DryRunReporter::new(config.gerrit.clone(), file))
-        } else {
-            Arc::new(GerritReporter::new(Arc::clone(&self.gerrit)))
-        };
+        let review = assemble::review(config, work, &self.gerrit);
         let operator = assemble::operator(config, work, Arc::clone(queue), provisioner, &self.store)?;
         Ok(operator
             .with_sweeper(sweeper)

@@ -88,7 +88,7 @@ impl State {
             };
             let is_leased = matches!(record.status, JobStatus::Leased { .. });
             let restores = is_leased && matches!(known.status, JobStatus::Waiting { .. });
-            restores.then(|| JobRecord { version: known.version, ..record })
+            restores.then_some(JobRecord { version: known.version, ..record })
         };
         let lost = Snapshot {
             jobs: mine.jobs.into_iter().filter_map(job).collect(),

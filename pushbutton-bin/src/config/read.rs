@@ -96,17 +96,17 @@ fn record(document: &mut Document, section: &KeyPath, path: &KeyPath, problem: &
             let above = KeyPath([section.0.as_slice(), above].concat());
             document.error(&at, "this key is missing", format!("add it below {above}"));
         }
+        Problem::UnknownName { .. } | Problem::Other(_)
+            if is_secret(&at) || matches!(node, Some(Node { value: Value::Filled { .. }, .. })) =>
+        {
+            document.error(&at, "this value does not fit (it is not shown: it may be a secret)", "check it");
+        }
         Problem::UnknownName { name, known } => {
             document.error(&at, format!("{name:?} is not known here"), suggest(name, known.iter().copied()));
         }
         Problem::WrongType { expected } => {
             let (problem, fix) = wrong_type(node, expected);
             document.error(&at, problem, fix);
-        }
-        Problem::Other(_)
-            if is_secret(&at) || matches!(node, Some(Node { value: Value::Filled { .. }, .. })) =>
-        {
-            document.error(&at, "this value does not fit (it is not shown: it may be a secret)", "check it");
         }
         Problem::Other(message) => document.error(&at, message.clone(), ""),
     }

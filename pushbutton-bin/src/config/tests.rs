@@ -71,7 +71,7 @@ fn variables_in_the_default_file_are_such_that_roles_read() {
         .collect();
     let of_jobs = [read::known_keys::<JobSpec>(), read::known_keys::<pushbutton_core::Stage>()].concat();
     for name in &names {
-        let known = of_jobs.iter().any(|key| *key == *name) || readmes.contains(&format!("| `{name}` |"));
+        let known = of_jobs.contains(name) || readmes.contains(&format!("| `{name}` |"));
         assert!(known, "no role's README lists {name}");
     }
     assert!(names.contains(&"run_tempest_regex"), "{names:?}");
