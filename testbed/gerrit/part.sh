@@ -51,7 +51,8 @@ install_gerrit() {
 gerrit_make_template() {
   local who making
   say "gerrit: making and seeding a site"
-  old_templates "$CACHE"/gerrit-{site-*,making.*}
+  rm -rf "$CACHE"/gerrit-making.*
+  old_templates "$CACHE"/gerrit-site-*
   making=$(mktemp -d "$CACHE/gerrit-making.XXXXXX")
   mkdir "$making/gerrit" "$making/gerrit/keys"
   gerrit_command

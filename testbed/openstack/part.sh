@@ -52,7 +52,8 @@ openstack_patch_rpc() {
 openstack_make_template() {
   local making
   say "openstack: making and seeding a cloud"
-  old_templates "$CACHE"/openstack/{template-*,making.*}
+  rm -rf --one-file-system "$CACHE"/openstack/making.*
+  old_templates "$CACHE"/openstack/template-*
   making=$(mktemp -d "$CACHE/openstack/making.XXXXXX")
   (
     STATE=$making

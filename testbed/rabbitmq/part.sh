@@ -18,6 +18,7 @@ rabbitmq_environment() { # prints what the broker and its tools are to see, and 
     "RABBITMQ_CONFIG_FILE=$SEEN/rabbitmq.conf" "RABBITMQ_ADVANCED_CONFIG_FILE=$SEEN/advanced.config" \
     "RABBITMQ_GENERATED_CONFIG_DIR=$SEEN/generated" "RABBITMQ_SCHEMA_DIR=$SEEN/schema" \
     "RABBITMQ_ENABLED_PLUGINS_FILE=$SEEN/enabled_plugins" RABBITMQ_CONF_ENV_FILE=/dev/null "RABBITMQ_PID_FILE=$SEEN/rabbitmq.pid" \
+    "ERL_CRASH_DUMP=$SEEN/log/erl_crash.dump" \
     "ERL_EPMD_PORT=$(remembered_port "$D/ports" epmd)" ERL_EPMD_ADDRESS=127.0.0.1 \
     "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none" RABBITMQ_ALLOW_INPUT=1
 }
