@@ -29,19 +29,21 @@ use serde::Deserialize;
 pub struct AmqpConfig {
     /// Short for `urls` with one entry.
     pub url: Option<SecretString>,
-    /// `amqp://` or `amqps://USER:PASSWORD@HOST:PORT/VHOST` (the default vhost `/` is written `%2f`) of every node of the
-    /// cluster, tried in turn. Secret: they hold the password.
+    /// `amqp://` or `amqps://USER:PASSWORD@HOST:PORT/VHOST` (the default vhost `/` is written `%2f`) of every node of
+    /// the cluster, tried in turn. Secret: they hold the password.
     pub urls: Vec<SecretString>,
     /// How to log in. Default: `external` with a client certificate and a URL without password, else `password`.
     pub auth: Option<AmqpAuth>,
-    /// The management API, `http://` or `https://[USER:PASSWORD@]HOST:15672`, by which `check` reads policies. Without a user,
-    /// that of the first broker URL logs in. Default: none.
+    /// The management API, `http://` or `https://[USER:PASSWORD@]HOST:15672`, by which `check` reads policies.
+    /// Without a user, that of the first broker URL logs in. Default: none.
     pub management: Option<SecretString>,
-    /// The prefix of the names of the queue and the log; installations that share a vhost need different ones. Default: `pushbutton`.
+    /// The prefix of the names of the queue and the log; installations that share a vhost need different ones.
+    /// Default: `pushbutton`.
     pub prefix: String,
     /// How long an operator holds a job without renewing its lease before others may claim the job. Default: 2m.
     ///
-    /// The holder itself stops a run that it could not renew for four fifths of this, which must be more than twice `timeout`.
+    /// The holder itself stops a run that it could not renew for four fifths of this, which must be more than twice
+    /// `timeout`.
     pub lease: HumanDuration,
     /// How long a handler remains the leader without renewing; another one takes over after that. Default: 30s.
     pub leader_lease: HumanDuration,
@@ -55,7 +57,8 @@ pub struct AmqpConfig {
     pub client_cert: Option<PathBuf>,
     /// A PEM file with the key of `client_cert`. Default: none.
     pub client_key: Option<PathBuf>,
-    /// How many leases on one job may run out before it becomes a dead letter: the job may be what kills operators. Default: 5.
+    /// How many leases on one job may run out before it becomes a dead letter: the job may be what kills operators.
+    /// Default: 5.
     pub max_lost_leases: u32,
 }
 
