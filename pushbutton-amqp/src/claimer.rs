@@ -128,8 +128,9 @@ impl Claimer {
             // It may be in the log, now or later: dropping the claim hands the job back in that case.
             Err(_) => return,
         }
-        // `Claim::lease` is counted from when the caller gets the claim, and so ends later than `end` by the time that this
-        // took. The others wait a fifth of the lease longer than the holder; at most half of that may be used up here.
+        // `Claim::lease` is counted from when the caller gets the claim, and so ends later than `end` by the time
+        // that this took. The others wait a fifth of the lease longer than the holder; at most half of that may be
+        // used up here.
         if start.elapsed() > (self.shared.config.lease.0 - lease) / 2 {
             let renewed = Instant::now();
             let renew = Op::Renew { job: granted.job.id.clone(), run: granted.run.clone() };

@@ -24,51 +24,41 @@ use serde::Deserialize;
 ///   client_key: ./pushbutton.key
 /// ```
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct AmqpConfig {
     /// Short for `urls` with one entry.
-    #[serde(default)]
     pub url: Option<SecretString>,
-    /// `amqp://` or `amqps://USER:PASSWORD@HOST:PORT/VHOST` (the default vhost `/` is written `%2f`) of every node of the
-    /// cluster, tried in turn. Secret: they hold the password.
-    #[serde(default)]
+    /// `amqp://` or `amqps://USER:PASSWORD@HOST:PORT/VHOST` (the default vhost `/` is written `%2f`) of every node of
+    /// the cluster, tried in turn. Secret: they hold the password.
     pub urls: Vec<SecretString>,
     /// How to log in. Default: `external` with a client certificate and a URL without password, else `password`.
-    #[serde(default)]
     pub auth: Option<AmqpAuth>,
-    /// The management API, `http://` or `https://[USER:PASSWORD@]HOST:15672`, by which `check` reads policies. Without a user,
-    /// that of the first broker URL logs in. Default: none.
-    #[serde(default)]
+    /// The management API, `http://` or `https://[USER:PASSWORD@]HOST:15672`, by which `check` reads policies.
+    /// Without a user, that of the first broker URL logs in. Default: none.
     pub management: Option<SecretString>,
-    /// The prefix of the names of the queue and the log; installations that share a vhost need different ones. Default: `pushbutton`.
-    #[serde(default = "default_prefix")]
+    /// The prefix of the names of the queue and the log; installations that share a vhost need different ones.
+    /// Default: `pushbutton`.
     pub prefix: String,
     /// How long an operator holds a job without renewing its lease before others may claim the job. Default: 2m.
     ///
-    /// The holder itself stops a run that it could not renew for four fifths of this, which must be more than twice `timeout`.
-    #[serde(default = "default_lease")]
+    /// The holder itself stops a run that it could not renew for four fifths of this, which must be more than twice
+    /// `timeout`.
     pub lease: HumanDuration,
     /// How long a handler remains the leader without renewing; another one takes over after that. Default: 30s.
-    #[serde(default = "default_leader_lease")]
     pub leader_lease: HumanDuration,
     /// The interval of heartbeats; a connection that is silent for two of them is closed. Whole seconds. Default: 10s.
-    #[serde(default = "default_heartbeat")]
     pub heartbeat: HumanDuration,
     /// The timeout for connecting and for each request. Default: 15s.
-    #[serde(default = "default_timeout")]
     pub timeout: HumanDuration,
     /// A PEM file with certificate authorities to trust beside those of the system. Default: none.
-    #[serde(default)]
     pub ca: Option<PathBuf>,
     /// A PEM file with the client's certificate. Default: none.
-    #[serde(default)]
     pub client_cert: Option<PathBuf>,
     /// A PEM file with the key of `client_cert`. Default: none.
-    #[serde(default)]
     pub client_key: Option<PathBuf>,
-    /// How many leases on one job may run out before it becomes a dead letter: the job may be what kills operators. Default: 5.
-    #[serde(default = "default_max_lost_leases")]
+    /// How many leases on one job may run out before it becomes a dead letter: the job may be what kills operators.
+    /// Default: 5.
     pub max_lost_leases: u32,
 }
 
@@ -83,48 +73,38 @@ pub enum AmqpAuth {
     External,
 }
 
-fn default_prefix() -> String {
-    "pushbutton".into()
-}
-fn default_lease() -> HumanDuration {
-    HumanDuration::secs(120)
-}
-fn default_leader_lease() -> HumanDuration {
-    HumanDuration::secs(30)
-}
-fn default_heartbeat() -> HumanDuration {
-    HumanDuration::secs(10)
-}
-fn default_timeout() -> HumanDuration {
-    HumanDuration::secs(15)
-}
-fn default_max_lost_leases() -> u32 {
-    5
+impl Default for AmqpConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            urls: Vec::new(),
+            auth: None,
+            management: None,
+            prefix: "pushbutton".to_owned(),
+            lease: HumanDuration::secs(120),
+            leader_lease: HumanDuration::secs(30),
+            heartbeat: HumanDuration::secs(10),
+            timeout: HumanDuration::secs(15),
+            ca: None,
+            client_cert: None,
+            client_key: None,
+            max_lost_leases: 5,
+        }
+    }
 }
 
 impl AmqpConfig {
     /// All defaults, with one URL.
     pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: Some(SecretString::from(url.into())),
-            urls: Vec::new(),
-            auth: None,
-            management: None,
-            prefix: default_prefix(),
-            lease: default_lease(),
-            leader_lease: default_leader_lease(),
-            heartbeat: default_heartbeat(),
-            timeout: default_timeout(),
-            ca: None,
-            client_cert: None,
-            client_key: None,
-            max_lost_leases: default_max_lost_leases(),
-        }
+        Self { url: Some(SecretString::from(url.into())), ..Self::default() }
     }
 
     /// The brokers' addresses, without logins.
     pub fn address(&self) -> String {
-        let addresses: Vec<_> = self.all_urls().map(address_of).collect();
+        let addresses: Vec<_> = self
+            .all_urls()
+            .map(|url| parse(url).map_or_else(|_| "(an invalid url)".into(), |uri| address(&uri)))
+            .collect();
         addresses.join(", ")
     }
 
@@ -203,15 +183,10 @@ impl AmqpConfig {
 
     /// The addresses for the client, with the heartbeat set.
     pub(crate) fn uris(&self) -> Result<Vec<AMQPUri>> {
-        let parse = |url: &SecretString| {
-            let mut uri: AMQPUri = url.expose_secret().parse().map_err(|why: String| {
-                // The parser's message names the part that is wrong, never the password.
-                wrong("url", "must look like amqp://USER:PASSWORD@HOST:5672/VHOST").with("because", why)
-            })?;
-            uri.query.heartbeat = Some(u16::try_from(self.heartbeat.0.as_secs()).unwrap_or(60));
-            Ok(uri)
-        };
-        self.all_urls().map(parse).collect()
+        let heartbeat = u16::try_from(self.heartbeat.0.as_secs()).unwrap_or(60);
+        let mut uris = self.all_urls().map(parse).collect::<Result<Vec<_>>>()?;
+        uris.iter_mut().for_each(|uri| uri.query.heartbeat = Some(heartbeat));
+        Ok(uris)
     }
 
     /// Whether the client certificate logs in.
@@ -241,12 +216,15 @@ impl AmqpConfig {
 }
 
 /// One broker's address, without login.
-pub(crate) fn address_of(url: &SecretString) -> String {
-    url.expose_secret().parse::<AMQPUri>().map_or_else(|_| "(an invalid url)".into(), |uri| address(&uri))
-}
-
 pub(crate) fn address(uri: &AMQPUri) -> String {
     format!("{}://{}:{}/{}", uri.scheme, uri.authority.host, uri.authority.port, uri.vhost)
+}
+
+fn parse(url: &SecretString) -> Result<AMQPUri> {
+    url.expose_secret().parse().map_err(|why: String| {
+        // The parser's message names the part that is wrong, never the password.
+        wrong("url", "must look like amqp://USER:PASSWORD@HOST:5672/VHOST").with("because", why)
+    })
 }
 
 fn holder_part(lease: HumanDuration) -> Duration {

@@ -78,7 +78,8 @@ pub(crate) async fn connect_to(config: &AmqpConfig, mut uri: AMQPUri) -> Result<
     let login = Login::take(config, &mut uri);
     let tls = tls(config).await?;
     let name = format!("pushbutton {} {}", config.prefix, std::process::id());
-    // The client's own recovery stays off: it can leave a consumer pending without an error. A broken connection is replaced.
+    // The client's own recovery stays off: it can leave a consumer pending without an error. A broken connection is
+    // replaced.
     let properties =
         ConnectionProperties::default().with_connection_name(name.into()).with_auth_provider(login);
     let runtime = lapin::runtime::default_runtime().map_err(from_lapin)?;

@@ -17,9 +17,11 @@ const BATCH: usize = 256;
 /// Seen events on RabbitMQ: the last 50,000 and the position, the same for all handlers of one prefix.
 ///
 /// - [`has_seen`](EventStore::has_seen) answers from memory.
-/// - [`position`](EventStore::position) first reads everything that was confirmed before the call, to any handler. A new
+/// - [`position`](EventStore::position) first reads everything that was confirmed before the call, to any handler. A
+///   new
 ///   leader asks for it, and knows from then on what the leader before it has recorded.
-/// - [`record`](EventStore::record) and [`commit`](EventStore::commit) are `Ok` when the entry was read back from the broker.
+/// - [`record`](EventStore::record) and [`commit`](EventStore::commit) are `Ok` when the entry was read back from the
+///   broker.
 ///   Events that are recorded at the same time share an entry.
 ///
 /// Any number of handlers may write at the same time. The position never goes back.

@@ -1,8 +1,8 @@
 //! Leader election among handlers: at most one of them is the leader at any time.
 //!
-//! The leader holds a lease in the log, like the lease on a job. It counts four fifths of the lease from before it wrote
-//! the entry, all others count the whole lease from when they read it. So the leader stops before another one starts,
-//! and no clock is compared with another host's.
+//! The leader holds a lease in the log, like the lease on a job. It counts four fifths of the lease from before it
+//! wrote the entry, all others count the whole lease from when they read it. So the leader stops before another one
+//! starts, and no clock is compared with another host's.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -168,8 +168,8 @@ pub struct Leadership {
 impl Leadership {
     /// Waits until the leadership is lost. Cancel-safe; once lost, it stays lost.
     ///
-    /// Each poll looks at the clock first: a process that was frozen learns of the loss before anything else that it polls
-    /// after this.
+    /// Each poll looks at the clock first: a process that was frozen learns of the loss before anything else that it
+    /// polls after this.
     pub async fn lost(&mut self) {
         loop {
             self.end = *self.renewed.borrow_and_update();

@@ -9,7 +9,8 @@ use tokio::time::{Instant, timeout};
 use crate::session::confirmed;
 use crate::supervise::{Shared, closed};
 
-/// How many jobs may wait for their confirms. RabbitMQ is fastest at some 100 (measured), and callers' windows are smaller.
+/// How many jobs may wait for their confirms. RabbitMQ is fastest at some 100 (measured), and callers' windows are
+/// smaller.
 const WINDOW: usize = 256;
 
 /// A job to be published.

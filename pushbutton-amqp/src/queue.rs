@@ -101,7 +101,8 @@ impl Drop for Tasks {
 }
 
 impl AmqpQueue {
-    /// Connects. A broker that is not there yet is not an error: it is waited for in the background, with a warning in the log.
+    /// Connects. A broker that is not there yet is not an error: it is waited for in the background, with a warning
+    /// in the log.
     ///
     /// # Errors
     /// Permanent ones only: an invalid configuration, or a broker that refuses the login, the virtual host, the
@@ -130,7 +131,8 @@ impl AmqpQueue {
         self.tasks.shared.session_now().is_some()
     }
 
-    /// Hands unused claims back, steps down as the leader, and closes the connection. The leases of held claims run out.
+    /// Hands unused claims back, steps down as the leader, and closes the connection. The leases of held claims run
+    /// out.
     pub async fn close(&self) {
         self.tasks.close().await;
     }
@@ -186,8 +188,8 @@ impl Queue for AmqpQueue {
         Ok(control_messages::listen(Arc::clone(&self.tasks)))
     }
 
-    /// Counts the jobs of the inbox and of the log. A job on its way from the one to the other is not counted, and one that was
-    /// published twice is counted twice until its second copy is dropped.
+    /// Counts the jobs of the inbox and of the log. A job on its way from the one to the other is not counted, and
+    /// one that was published twice is counted twice until its second copy is dropped.
     async fn depth(&self) -> Result<QueueDepth> {
         let counting = async {
             let shared = &self.tasks.shared;
@@ -200,8 +202,8 @@ impl Queue for AmqpQueue {
         counting.await.map_err(|error: Error| error.during("queue::depth"))
     }
 
-    /// A claim is granted when its entry is read back, so all that were granted before this call are in the log before the
-    /// barrier that this writes. A sweep deletes machines by this list, so it must be complete.
+    /// A claim is granted when its entry is read back, so all that were granted before this call are in the log
+    /// before the barrier that this writes. A sweep deletes machines by this list, so it must be complete.
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
         let listing = async {
             let shared = &self.tasks.shared;

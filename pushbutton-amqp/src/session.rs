@@ -103,8 +103,8 @@ impl Session {
         self.consume(&self.names.log, LOG_PREFETCH, arguments).await
     }
 
-    /// The offset of the last entry that is in the log now. Reading from "last" delivers the last chunk, whose entries were
-    /// written at the same moment and arrive together.
+    /// The offset of the last entry that is in the log now. Reading from "last" delivers the last chunk, whose
+    /// entries were written at the same moment and arrive together.
     pub(crate) async fn log_end(&self) -> Result<Option<u64>> {
         let mut log = self.read_log(text("last")).await?;
         let mut end = codec::offset(&within(self.timeout, log.next()).await?);
@@ -186,8 +186,8 @@ fn delivery(next: Option<lapin::Result<Delivery>>) -> Result<Delivery> {
     }
 }
 
-/// Acknowledges this message, or with `multiple` all up to this one. `Ok(false)` of the client means that the channel is
-/// closed and nothing was acknowledged.
+/// Acknowledges this message, or with `multiple` all up to this one. `Ok(false)` of the client means that the channel
+/// is closed and nothing was acknowledged.
 pub(crate) async fn acknowledge(delivery: &Delivery, multiple: bool) -> Result<()> {
     let acknowledging = delivery.acker.ack(BasicAckOptions { multiple });
     match within(SEND_TIMEOUT, async { acknowledging.await.map_err(from_lapin) }).await? {
@@ -196,8 +196,8 @@ pub(crate) async fn acknowledge(delivery: &Delivery, multiple: bool) -> Result<(
     }
 }
 
-/// Waits for the confirm of a message. The broker has it if it confirmed *and* did not return it: a message that fits no
-/// queue is confirmed all the same.
+/// Waits for the confirm of a message. The broker has it if it confirmed *and* did not return it: a message that fits
+/// no queue is confirmed all the same.
 pub(crate) async fn confirmed(confirm: PublisherConfirm) -> Result<()> {
     let confirmation = confirm.await.map_err(from_lapin)?;
     if !confirmation.is_ack() {

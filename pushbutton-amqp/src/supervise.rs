@@ -295,7 +295,8 @@ async fn append(shared: &Shared, session: &Session, op: Op) -> Result<oneshot::R
 async fn read_entry(shared: &Shared, delivery: &Delivery) -> Result<()> {
     let entry = codec::decode::<Entry>(delivery);
     let offset = codec::offset(delivery);
-    // At once: RabbitMQ closes a channel that acknowledges nothing for half an hour, and the log may be quiet for longer.
+    // At once: RabbitMQ closes a channel that acknowledges nothing for half an hour, and the log may be quiet for
+    // longer.
     acknowledge(delivery, false).await?;
     let (entry, offset) = match (entry, offset) {
         (Ok(entry), Some(offset)) => (entry, offset),

@@ -18,7 +18,8 @@ use pushbutton_testbed::{Version, rabbitmq};
 use pushbutton_testkit::conformance::dead_letters::{self, QueueWithDeadLetters};
 use pushbutton_testkit::conformance::{event_store, queue};
 
-/// The holder's part is four fifths of it. The checks renew every quarter of that: what a busy machine needs for one answer.
+/// The holder's part is four fifths of it. The checks renew every quarter of that: what a busy machine needs for one
+/// answer.
 const LEASE: Duration = Duration::from_secs(10);
 
 /// Opens queues by name, and deletes them all in the end.

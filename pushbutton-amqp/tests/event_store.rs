@@ -57,7 +57,8 @@ async fn record_all(store: &AmqpEventStore, events: impl Iterator<Item = u64>) -
     new
 }
 
-/// A handler that asks for the position has read everything that was confirmed to another; of two that record an event, one is first.
+/// A handler that asks for the position has read everything that was confirmed to another; of two that record an
+/// event, one is first.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_handlers_share_one_event_store() {
     for version in [Version::V3, Version::V4] {
@@ -113,7 +114,8 @@ async fn a_flood_of_events_is_recorded_in_a_bounded_space() {
     common::delete(&broker.url, [&config.prefix]).await;
 }
 
-/// Connections are cut again and again while two handlers record: what was confirmed is there, each event new once at most.
+/// Connections are cut again and again while two handlers record: what was confirmed is there, each event new once at
+/// most.
 async fn cut_again_and_again(version: Version) {
     const EVENTS: u64 = 3_000;
     let broker = block_in_place(|| rabbitmq(version));

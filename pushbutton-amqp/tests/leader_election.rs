@@ -94,7 +94,8 @@ async fn next_leader(handlers: &mut [Handler], before: &[usize], not: Option<usi
     Some(first.0)
 }
 
-/// Waits until one of them leads, by a lease that lasts beyond what it had at this call: the holder has four fifths of it.
+/// Waits until one of them leads, by a lease that lasts beyond what it had at this call: the holder has four fifths
+/// of it.
 async fn one_leads(handlers: &[Handler]) {
     let start = Instant::now();
     let leads = async {
@@ -184,8 +185,8 @@ async fn one_handler_leads_on_rabbitmq_4() {
     at_most_one_leads(Version::V4).await;
 }
 
-/// An orderly end hands over at once, and no candidate waits for itself; a waiting call that is dropped does no harm; a closed
-/// queue ends all.
+/// An orderly end hands over at once, and no candidate waits for itself; a waiting call that is dropped does no harm;
+/// a closed queue ends all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_ends_is_followed_at_once() {
     for version in [Version::V3, Version::V4] {
@@ -242,7 +243,8 @@ async fn a_dead_leader_is_followed_after_one_lease() {
     }
 }
 
-/// A leadership lasts beyond RabbitMQ's acknowledgement timeout; the broker may close connections, or be killed: one leads again.
+/// A leadership lasts beyond RabbitMQ's acknowledgement timeout; the broker may close connections, or be killed: one
+/// leads again.
 async fn with_a_broker_that_cuts(version: Version) {
     let mut broker = block_in_place(|| {
         pushbutton_testbed::Broker::private_with(

@@ -99,7 +99,8 @@ async fn a_client_certificate_logs_in(version: Version) {
     openssl(folder.path(), "x509 -in ca.pem -outform DER -out ca.der");
     openssl(folder.path(), "x509 -in server.pem -outform DER -out cert.der");
     openssl(folder.path(), "pkey -in server.key -outform DER -out key.der");
-    // RabbitMQ 4 runs in a file tree of its own and cannot read this folder, so the certificates are in its configuration.
+    // RabbitMQ 4 runs in a file tree of its own and cannot read this folder, so the certificates are in its
+    // configuration.
     let erlang = |name: &str| {
         let bytes = std::fs::read(folder.path().join(name)).unwrap();
         let bytes: Vec<_> = bytes.iter().map(u8::to_string).collect();

@@ -142,7 +142,8 @@ fn of_all_who_take_a_letter_the_first_in_the_log_has_it() {
     }
 }
 
-/// A letter's whole life, twice; then every entry once more at every later place, as a broken connection may leave it there.
+/// A letter's whole life, twice; then every entry once more at every later place, as a broken connection may leave it
+/// there.
 #[test]
 fn a_late_copy_of_an_entry_changes_nothing() {
     let (run, next) = (RunId::generate(), RunId::generate());

@@ -12,8 +12,8 @@ use super::snapshot::Snapshot;
 /// finds the state changed by the first, and changes nothing.
 ///
 /// Readers ignore fields that they do not know, and a new field has a default, so a field can be added without a new
-/// format version. A new kind of entry, or a new rule for an old one, needs a new version (see [`codec`](crate::codec)):
-/// all participants must apply the same rules.
+/// format version. A new kind of entry, or a new rule for an old one, needs a new version (see
+/// [`codec`](crate::codec)): all participants must apply the same rules.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     /// By this its writer recognizes it.
@@ -75,7 +75,8 @@ pub(crate) enum Op {
         why: String,
         at: Timestamp,
     },
-    /// Makes a dead letter of a job whose leases ran out too often. Accepted if nothing happened to it since that version.
+    /// Makes a dead letter of a job whose leases ran out too often. Accepted if nothing happened to it since that
+    /// version.
     DeadLetter {
         job: JobId,
         expected_version: Version,

@@ -184,8 +184,8 @@ impl Replica {
         self.state.is_some()
     }
 
-    /// What the broker has lost since this participant last read the log to its end; to be written again before any other
-    /// entry, so that no lost lease is taken for a job that waits.
+    /// What the broker has lost since this participant last read the log to its end; to be written again before any
+    /// other entry, so that no lost lease is taken for a job that waits.
     pub(crate) fn lost(&mut self, now: Arrival) -> Option<Op> {
         let lost = self.former.as_ref()?.missing_in(self.state.as_ref()?, now);
         if lost.is_none() {
@@ -194,8 +194,8 @@ impl Replica {
         Some(Op::Restore { lost: Box::new(lost?) })
     }
 
-    /// A snapshot, if it is due by size or by age. By size, the participant writes it whose entry crossed the threshold,
-    /// so that one does and not all. By age, `jitter` makes one participant the first.
+    /// A snapshot, if it is due by size or by age. By size, the participant writes it whose entry crossed the
+    /// threshold, so that one does and not all. By age, `jitter` makes one participant the first.
     pub(crate) fn due_snapshot(&mut self, jitter: Duration, now: Arrival) -> Option<Op> {
         let (offset, _) = self.last?;
         let by_size = self.own_entry && self.uncovered >= SNAPSHOT_BYTES.max(self.snapshot_size);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{Job, JobId};
+use pushbutton_core::{Job, JobId, RunId};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -99,30 +99,14 @@ impl State {
                 };
                 self.jobs.change(job, version, now, claim).into()
             }
-            Op::Renew { job, run } => {
-                self.jobs.change(job, version, now, |record| record.is_held_by(run)).into()
-            }
-            Op::Retry { job, run, due, after_ms } => {
-                let retry = |record: &mut JobRecord| {
-                    let held = record.is_held_by(run);
-                    if held {
-                        record.job.failed_attempts = record.job.failed_attempts.saturating_add(1);
-                        record.lost_leases = 0;
-                        record.status = JobStatus::Waiting { due: *due, after_ms: *after_ms };
-                    }
-                    held
-                };
-                self.jobs.change(job, version, now, retry).into()
-            }
+            Op::Renew { job, run } => self.change_held(job, run, version, now, |_| {}),
+            Op::Retry { job, run, due, after_ms } => self.change_held(job, run, version, now, |record| {
+                record.job.failed_attempts = record.job.failed_attempts.saturating_add(1);
+                record.lost_leases = 0;
+                record.status = JobStatus::Waiting { due: *due, after_ms: *after_ms };
+            }),
             Op::HandBack { job, run } => {
-                let hand_back = |record: &mut JobRecord| {
-                    let held = record.is_held_by(run);
-                    if held {
-                        record.status = JobStatus::waiting();
-                    }
-                    held
-                };
-                self.jobs.change(job, version, now, hand_back).into()
+                self.change_held(job, run, version, now, |record| record.status = JobStatus::waiting())
             }
             Op::Complete { job, run } => {
                 let known = self.knows(job);
@@ -210,6 +194,25 @@ impl State {
             let (job, status) = (job.clone(), JobStatus::waiting());
             self.jobs.insert(JobRecord { job, version, lost_leases: 0, status }, now);
         }
+    }
+
+    /// Changes a job if this run holds it.
+    fn change_held(
+        &mut self,
+        job: &JobId,
+        run: &RunId,
+        version: Version,
+        now: Arrival,
+        change: impl FnOnce(&mut JobRecord),
+    ) -> Outcome {
+        let change_held = |record: &mut JobRecord| {
+            let held = record.is_held_by(run);
+            if held {
+                change(record);
+            }
+            held
+        };
+        self.jobs.change(job, version, now, change_held).into()
     }
 
     fn dead_letter(

@@ -55,8 +55,8 @@ async fn two_connections(broker: &Broker) -> BTreeSet<String> {
     }
 }
 
-/// One claim, held for longer than the broker lets a message be held, before a restart of the broker and again after it: one run, one
-/// completion.
+/// One claim, held for longer than the broker lets a message be held, before a restart of the broker and again after
+/// it: one run, one completion.
 async fn one_run_through_it_all(version: Version) {
     let mut broker = block_in_place(|| {
         Broker::private_with(version, "consumer_timeout = 2000", "{rabbit, [{channel_tick_interval, 1000}]}")

@@ -25,7 +25,7 @@ async fn renewed(claim: &dyn Claim) {
     }
 }
 
-/// A frozen broker keeps its connections open and says nothing: the heartbeat tells.
+/// A frozen broker keeps its connections open and answers nothing; the heartbeat shows it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_broker_is_given_up_and_found_again() {
     let broker = common::private(Version::V4);
@@ -61,8 +61,8 @@ fn memory(broker: &Broker, limit: &[&str]) {
     block_in_place(|| broker.ctl(&[&["rabbitmqctl", "set_vm_memory_high_watermark"], limit].concat()));
 }
 
-/// A broker that has no memory left takes nothing. Callers wait, or hear that they should try again, and when it has some again all
-/// is done and no run was disturbed.
+/// A broker that has no memory left accepts nothing. Callers wait, or get a temporary error, and when it has
+/// some again all is done and no run was disturbed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_without_memory_is_waited_for() {
     const JOBS: u64 = 1_000;
@@ -74,7 +74,7 @@ async fn a_broker_without_memory_is_waited_for() {
     common::publish(&queue, &job_on(1, "tempest")).await;
 
     memory(&broker, &["absolute", "1MB"]);
-    // The broker tells its connections by and by.
+    // The broker blocks its connections one after another.
     let mut next = 2;
     while timeout(Duration::from_secs(1), queue.publish(&job_on(next, "tempest"))).await.is_ok() {
         next += 1;

@@ -124,8 +124,8 @@ pub(crate) fn private(version: Version) -> Broker {
 }
 
 /// The very first stream of a new broker is lost for good when the broker is killed within a second of its declaration
-/// (seen on 3.10 and 4.0, and not with any later stream): RabbitMQ has not yet written down that there are streams. This
-/// makes it write its tables.
+/// (seen on 3.10 and 4.0, and not with any later stream): RabbitMQ has not yet written down that there are streams.
+/// This makes it write its tables.
 pub(crate) fn first_stream_is_on_disk(broker: &Broker) {
     let sync = "[ok = dets:sync(Table) || Table <- dets:all()].";
     let said = tokio::task::block_in_place(|| broker.ctl(&["rabbitmqctl", "eval", sync]));
@@ -185,7 +185,8 @@ pub(crate) async fn nothing_for(queue: &AmqpQueue, time: Duration) {
     }
 }
 
-/// A port that a passing connection of anybody does not take before the broker does: below those that the system gives out.
+/// A port that a passing connection of anybody does not take before the broker does: below those that the system
+/// gives out.
 pub(crate) fn free_port() -> u16 {
     let start = 10_000 + std::process::id() % 5_000 + COUNT.fetch_add(1, Ordering::Relaxed);
     let mut ports = (start as u16..).take(1_000);

@@ -60,7 +60,7 @@ impl Proxy {
         Self { url, open, cuts: AtomicU32::new(0), mode, accepting }
     }
 
-    /// From now on nothing comes through, and nobody is told.
+    /// From now on nothing comes through, without an error.
     pub(crate) fn fall_silent(&self) {
         self.mode.send_replace(Mode::Silent);
     }
@@ -98,8 +98,8 @@ async fn pass(
 ) {
     let mut buffer = vec![0; 16 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let heard = modes.wait_for(|mode| *mode != Mode::Silent).await.is_ok();
-        if !heard || to.write_all(&buffer[..length]).await.is_err() {
+        let passes = modes.wait_for(|mode| *mode != Mode::Silent).await.is_ok();
+        if !passes || to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }

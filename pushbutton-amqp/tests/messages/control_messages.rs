@@ -10,7 +10,8 @@ async fn next(listener: &mut ControlMessages) -> ControlMessage {
     common::soon(listener.next()).await.expect("the stream does not end").expect("without an error")
 }
 
-/// A message of a newer version, or of somebody else, is skipped; those around it are delivered, also to a late listener.
+/// A message of a newer version, or of somebody else, is skipped; those around it are delivered, also to a late
+/// listener.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_control_message_that_is_not_understood_is_skipped() {
     for url in both() {

@@ -9,8 +9,8 @@ use tokio::time::{Duration, timeout};
 use crate::common::proxy::Proxy;
 use crate::{both, common, config};
 
-/// Waiting jobs, a lease, completed jobs, dead letters, seen events, the position and the leadership are there again, and
-/// a participant that comes first after the loss cannot claim what another one still holds.
+/// Waiting jobs, a lease, completed jobs, dead letters, seen events, the position and the leadership are there again,
+/// and a participant that comes first after the loss cannot claim what another one still holds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_lost_is_written_again() {
     for url in both() {

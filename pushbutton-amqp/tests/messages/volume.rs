@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use crate::{both, common, config};
 
-/// Ten thousand jobs wait. The log, and with it the memory of every participant, holds at most 4 MiB of them; the others
-/// stay in the inbox until there is room.
+/// Ten thousand jobs wait. The log, and with it the memory of every participant, holds at most 4 MiB of them; the
+/// others stay in the inbox until there is room.
 async fn ten_thousand_jobs_wait(version: Version) {
     const JOBS: u64 = 10_000;
     const CLAIMED: u64 = 20;
