@@ -79,7 +79,7 @@ async fn a_run_whose_lease_is_lost_in_its_last_stage_reports_nothing_also_withou
         broker.repair(Method::Renew);
     };
     tokio::join!(lab.run(&job), away);
-    let runs = lab.cloud.asked();
+    let runs = lab.cloud.request_count();
     let finished = |update: &Update| matches!(update.kind, UpdateKind::Finished { .. });
     let finals = lab.reporter.updates().iter().filter(|update| finished(update)).count();
     assert_eq!((lab.report().verdict, finals), (Verdict::Success, 1), "{runs} runs");
@@ -111,7 +111,7 @@ async fn a_panicking_executor_is_an_infrastructure_failure_that_leaks_no_node() 
         // It also asserts that no node is left.
         lab.run(&samples::job("tempest")).await;
         assert_eq!((lab.report().verdict, lab.report().attempts), (Verdict::RetryLimit, 3), "{stage}");
-        assert_eq!(lab.cloud.asked(), 3);
+        assert_eq!(lab.cloud.request_count(), 3);
     }
 }
 
