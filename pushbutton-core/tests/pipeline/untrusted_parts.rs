@@ -152,9 +152,11 @@ async fn a_reporter_that_panics_or_hangs_costs_its_own_call_and_no_run() {
     }
 }
 
+type ReleaseEnd = fn() -> Result<()>;
+
 /// A cloud whose `release` fails, hangs or panics, and that counts the calls.
 struct Stuck {
-    how: fn() -> Result<()>,
+    how: ReleaseEnd,
     hangs: bool,
     calls: Arc<AtomicUsize>,
 }
@@ -183,7 +185,7 @@ async fn a_node_that_cannot_be_released_holds_neither_the_slot_nor_the_claim() {
     // backends.md L6: ten tries of three minutes each held the slot for up to 35 minutes.
     let refuses = || Err(Error::temporary(ErrorKind::Remote, "the server is locked"));
     let panics = || panic!("a defect of this provisioner");
-    let cases: [(fn() -> Result<()>, bool, Duration); 3] = [
+    let cases: [(ReleaseEnd, bool, Duration); 3] = [
         (refuses, false, Duration::from_secs(1)),
         (|| Ok(()), true, 6 * MINUTE),
         (panics, false, Duration::from_secs(1)),
