@@ -236,9 +236,38 @@ impl Account {
         self.username.as_deref().or(self.email.as_deref()).or(self.name.as_deref()).unwrap_or("")
     }
 
-    /// Whether this text names the account, by login or address (exactly) or by full name.
-    pub fn is(&self, who: &str) -> bool {
-        [&self.username, &self.email, &self.name].into_iter().flatten().any(|known| known == who)
+    /// Whether this matcher names the account: a login name, or `email:` and an address.
+    ///
+    /// Login names are unique on a Gerrit and cannot be changed. An address counts only where the configuration asks for
+    /// it by the prefix, since not every server verifies addresses. The full name never counts: people choose theirs
+    /// freely, and could choose somebody else's.
+    pub fn is(&self, matcher: &str) -> bool {
+        match matcher.strip_prefix(Self::EMAIL) {
+            Some(email) => self.email.as_deref().is_some_and(|known| known == email),
+            None => self.username.as_deref().is_some_and(|known| known == matcher),
+        }
+    }
+
+    /// The prefix of a matcher that is an address.
+    const EMAIL: &str = "email:";
+
+    /// What is wrong with a matcher that can never match an account, and what to write instead.
+    pub(crate) fn matcher_fault(matcher: &str) -> Option<String> {
+        let is_email = matcher.strip_prefix(Self::EMAIL).is_some_and(|email| email.contains('@'));
+        if is_email {
+            return None;
+        }
+        if matcher.contains('@') {
+            return Some(format!(
+                "{matcher:?} is an address: name the account by its login, or write \"email:{matcher}\" if your Gerrit verifies addresses"
+            ));
+        }
+        if matcher.is_empty() || matcher.contains(char::is_whitespace) || matcher.starts_with(Self::EMAIL) {
+            return Some(format!(
+                "{matcher:?} is no login name: full names are not used, since people can choose them freely"
+            ));
+        }
+        None
     }
 }
 
@@ -361,9 +390,24 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_found_by_any_of_its_names_but_not_by_a_part_of_one() {
-        let zuul = Account { username: Some("zuul".into()), name: Some("Zuul".into()), email: None };
-        assert!(zuul.is("zuul") && zuul.is("Zuul"));
-        assert!(!zuul.is("zu") && !Account::default().is(""));
+    fn only_the_login_or_an_address_that_is_asked_for_names_an_account() {
+        let zuul = Account::of("zuul").with_name("Zuul".to_owned()).with_email("zuul@example.org".to_owned());
+        assert!(zuul.is("zuul") && zuul.is("email:zuul@example.org"));
+        for other in ["Zuul", "zu", "zuul@example.org", "email:zuul", "email:", ""] {
+            assert!(!zuul.is(other), "{other:?}");
+        }
+        assert!(!Account::default().is("") && !Account::default().is("email:"));
+        let mallory = Account::of("mallory").with_name("zuul".to_owned()).with_email("zuul".to_owned());
+        assert!(!mallory.is("zuul"), "core.md S1-1: anybody can choose this full name");
+    }
+
+    #[test]
+    fn a_matcher_that_can_never_match_is_explained() {
+        for fine in ["zuul", "acme-ci", "email:ci@acme.example.org"] {
+            assert_eq!(Account::matcher_fault(fine), None, "{fine}");
+        }
+        assert!(Account::matcher_fault("ci@acme.example.org").unwrap().contains("email:ci@acme.example.org"));
+        assert!(Account::matcher_fault("Acme Storage CI").unwrap().contains("no login name"));
+        assert!(Account::matcher_fault("").is_some() && Account::matcher_fault("email:x").is_some());
     }
 }

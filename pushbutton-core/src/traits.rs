@@ -527,6 +527,8 @@ pub trait Reporter: Send + Sync {
     /// - Updates of one run come in order. Those of several runs may mix.
     /// - Idempotent: given the same `Finished` twice, also after a restart, it reports once.
     /// - An update that it does not need is `Ok`, and costs next to nothing.
+    /// - Returns within 30 seconds, for `Finished` within two minutes. A call that takes longer is dropped, and
+    ///   `Finished` is sent again.
     /// - Temporary errors are retried for `Finished`. Errors of all other steps are logged and dropped.
     async fn report(&self, update: &Update) -> Result<()>;
 

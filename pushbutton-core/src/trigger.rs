@@ -33,6 +33,10 @@ pub struct Trigger {
     /// Run also for changes marked as work in progress. Default: no, but a comment always does.
     #[serde(default)]
     pub wip: bool,
+    /// Run also for private changes, whose existence is not public. Default: no, not even for a comment: the logs of a
+    /// run are public.
+    #[serde(default)]
+    pub private: bool,
     /// The jobs to run.
     pub jobs: Vec<JobName>,
 }
@@ -47,6 +51,7 @@ impl Trigger {
             branches: Vec::new(),
             skip_kinds: Vec::new(),
             wip: false,
+            private: false,
             jobs: jobs.into_iter().collect(),
         }
     }
@@ -57,6 +62,7 @@ setters!(Trigger {
     branches / with_branches: Vec<String>,
     skip_kinds / with_skip_kinds: Vec<PatchsetKind>,
     wip / with_wip: bool,
+    private / with_private: bool,
 });
 
 /// The kind of event that a trigger waits for.
@@ -69,7 +75,7 @@ pub enum EventMatch {
         /// A regular expression (the `regex` crate's syntax), searched in the text after Gerrit's header. Anchor it
         /// with `^`.
         pattern: String,
-        /// Only from these accounts (login, address or full name); anybody when empty.
+        /// Only from these accounts, by login name, or as `email:ci@example.org`; anybody when empty.
         #[serde(default)]
         from: Vec<String>,
     },
@@ -79,7 +85,7 @@ pub enum EventMatch {
         label: String,
         /// The least value that counts, as `1`.
         at_least: i8,
-        /// Whose votes count, by login, address or full name. Required: the upstream CI, not anybody.
+        /// Whose votes count, by login name, or as `email:ci@example.org`. Required: the upstream CI, not anybody.
         by: Vec<String>,
     },
     /// A patch set was uploaded.
@@ -141,7 +147,9 @@ impl Triggers {
     /// # Errors
     /// [`ErrorKind::Config`] for each pattern that does not compile: all of them, in one message.
     pub fn compile(triggers: Vec<Trigger>, own_accounts: Vec<String>) -> Result<Self> {
-        let (mut rules, mut faults) = (Vec::new(), Vec::new());
+        let mut rules = Vec::new();
+        let mut faults: Vec<String> =
+            own_accounts.iter().filter_map(|own| Account::matcher_fault(own)).collect();
         for trigger in triggers {
             let name = trigger.name.clone();
             match Rule::compile(trigger) {
@@ -239,10 +247,17 @@ impl Rule {
             ),
             _ => None,
         };
-        if let EventMatch::Approval { by, label, .. } = &trigger.on {
-            if by.is_empty() {
+        let accounts = match &trigger.on {
+            EventMatch::Approval { by, label, .. } if by.is_empty() => {
                 return Err(format!("`by` is empty: name the account whose {label} votes count, as [zuul]"));
             }
+            EventMatch::Approval { by: accounts, .. } | EventMatch::Comment { from: accounts, .. } => {
+                &accounts[..]
+            }
+            _ => &[],
+        };
+        if let Some(fault) = accounts.iter().find_map(|matcher| Account::matcher_fault(matcher)) {
+            return Err(fault);
         }
         if trigger.jobs.is_empty() {
             return Err("`jobs` is empty: name at least one job".into());
@@ -287,6 +302,9 @@ impl Rule {
         }
         if change.status != ChangeStatus::New {
             return Some(format!("change {} is closed", change.number));
+        }
+        if change.private && !trigger.private {
+            return Some(format!("change {} is private", change.number));
         }
         // Who comments the phrase on a WIP change wants the run.
         if change.wip && !trigger.wip && !matches!(trigger.on, EventMatch::Comment { .. }) {

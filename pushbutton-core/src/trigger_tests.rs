@@ -141,3 +141,42 @@ fn what_intake_may_drop_unseen_is_what_no_rule_could_heed() {
     assert!(triggers.matches_vote(&vote("Verified", 2)));
     assert!(!triggers.matches_vote(&vote("Verified", -1)) && !triggers.matches_vote(&vote("Code-Review", 2)));
 }
+
+#[test]
+fn a_full_name_that_looks_like_a_login_starts_nothing() {
+    // core.md S1-1, seen by running: a stranger whose full name is "zuul" or "alice" started jobs.
+    let mallory = || Account::of("mallory").with_name("zuul".to_owned()).with_email("zuul".to_owned());
+    let mut vote = samples::vote("zuul", Approval::new("Verified", 1));
+    assert!(runs(verified(), &vote));
+    if let EventKind::CommentAdded { author, .. } = &mut vote.kind {
+        *author = mallory();
+    }
+    assert!(!runs(verified(), &vote));
+    let on = EventMatch::Comment { pattern: "^go".into(), from: vec!["zuul".into()] };
+    let mut comment = samples::comment("zuul", "go");
+    if let EventKind::CommentAdded { author, .. } = &mut comment.kind {
+        *author = mallory();
+    }
+    assert!(!runs(on, &comment));
+}
+
+#[test]
+fn a_private_change_runs_only_where_the_trigger_says_so() {
+    // core.md S1-5: the logs of an embargoed fix were published.
+    let mut event = samples::comment("bob", "recheck");
+    event.change.private = true;
+    let decision = decide(recheck(), &event);
+    assert_eq!(decision, Decision::Ignore(vec!["rule: change 12345 is private".into()]));
+    let trigger = trigger(recheck()).with_private(true);
+    let triggers = Triggers::compile(vec![trigger], vec![]).unwrap();
+    assert!(matches!(triggers.decide(&event), Decision::Run(_)));
+}
+
+#[test]
+fn a_trigger_that_names_no_login_is_refused_with_its_remedy() {
+    let on = EventMatch::Approval { label: "Verified".into(), at_least: 1, by: vec!["Zuul CI".into()] };
+    let error = Triggers::compile(vec![trigger(on)], vec!["ci@acme.example.org".into()]).unwrap_err();
+    let message = error.message();
+    assert!(message.contains("\"Zuul CI\" is no login name"), "{message}");
+    assert!(message.contains("email:ci@acme.example.org"), "{message}");
+}

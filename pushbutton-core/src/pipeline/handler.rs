@@ -17,13 +17,13 @@ use super::shutdown::Shutdown;
 use super::supersede::{SupersedePolicy, control_message_of};
 use crate::clock::{Clock, SystemClock};
 use crate::control::ControlMessage;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Event, EventKind, Position};
 use crate::job::Job;
 use crate::memory::MemoryEventStore;
 use crate::names::{JobName, NodeLabel};
 use crate::report::{Update, UpdateKind};
-use crate::retry::RetryPolicy;
+use crate::retry::{Backoff, RetryPolicy};
 use crate::traits::{EventSource, EventStore, Queue, Reporter};
 use crate::trigger::{Decision, PlannedJob, Triggers};
 
@@ -132,20 +132,37 @@ impl Handler {
         let Self { mut source, triggers, queue, event_store, reporters, labels, clock, supersede } = self;
         let ingest = Arc::new(IngestContext { queue, event_store, reporters, labels, clock });
         let mut in_flight = InFlight::default();
+        let mut source_backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        let mut read_after = Instant::now();
         loop {
             let commit_at = in_flight.commit_at();
+            let next_event = async {
+                tokio::time::sleep_until(read_after).await;
+                source.next().await
+            };
             let next = tokio::select! {
                 biased;
                 () = shutdown.begun() => Next::End,
                 Some(processed) = in_flight.events.next(), if !in_flight.events.is_empty() => Next::Processed(processed),
                 () = tokio::time::sleep_until(commit_at), if in_flight.to_commit.is_some() => Next::Commit,
-                event = source.next(), if in_flight.events.len() < WINDOW => match event? {
-                    Some(event) => Next::Event(event),
-                    None => Next::End,
+                event = next_event, if in_flight.events.len() < WINDOW => match event {
+                    Ok(Some(event)) => Next::Event(event),
+                    Ok(None) => Next::End,
+                    Err(error) if error.is_temporary() => Next::Retry(error),
+                    Err(error) => return Err(error),
                 },
             };
             match next {
-                Next::Event(event) => in_flight.accept(&ingest, &triggers, supersede, event),
+                Next::Event(event) => {
+                    source_backoff.reset();
+                    in_flight.accept(&ingest, &triggers, supersede, event);
+                }
+                // By its contract a source retries these itself. One that does not must not end the intake.
+                Next::Retry(error) => {
+                    let delay = source_backoff.next_delay();
+                    tracing::warn!(?delay, "the event source failed, it is read again: {error}");
+                    read_after = Instant::now() + delay;
+                }
                 Next::Processed(processed) => in_flight.settle(processed?),
                 Next::Commit => in_flight.commit(source.as_mut()).await,
                 Next::End => break,
@@ -178,6 +195,7 @@ impl fmt::Debug for Handler {
 
 enum Next {
     Event(Event),
+    Retry(Error),
     Processed(Result<Processed>),
     Commit,
     End,

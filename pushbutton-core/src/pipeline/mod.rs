@@ -16,6 +16,7 @@ mod report_guard;
 // Both.
 mod combined;
 mod notify;
+mod panics;
 mod shutdown;
 
 pub use combined::Pipeline;

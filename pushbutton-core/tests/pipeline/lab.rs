@@ -135,9 +135,18 @@ impl Lab {
         self.operator_without_reporter().with_reporter(self.reporter.clone())
     }
 
+    /// An operator on this cloud instead of the lab's.
+    pub(crate) fn operator_with(&self, cloud: impl Provisioner + 'static) -> Operator {
+        self.operator_on(cloud).with_reporter(self.reporter.clone())
+    }
+
     pub(crate) fn operator_without_reporter(&self) -> Operator {
+        self.operator_on(self.cloud.clone())
+    }
+
+    fn operator_on(&self, cloud: impl Provisioner + 'static) -> Operator {
         let logs = LogLocation::new("logs").with_url("https://logs.example.org".to_owned());
-        let (queue, cloud, executor) = (self.queue.clone(), self.cloud.clone(), self.executor.clone());
+        let (queue, executor) = (self.queue.clone(), self.executor.clone());
         let jobs = [("tempest".parse().unwrap(), self.spec.clone())];
         Operator::new(queue, cloud, executor, jobs, logs).with_retry_delays(MINUTE, 15 * MINUTE)
     }

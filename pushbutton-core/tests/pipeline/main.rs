@@ -13,4 +13,5 @@ mod rolling;
 mod shutdown;
 mod staleness;
 mod supersede;
+mod untrusted_parts;
 mod verdicts;

@@ -113,15 +113,19 @@ impl<'a> Attempt<'a> {
                 Duration::ZERO => Ok(no_time_left()),
                 _ => self.stage(stage, timeout, nodes, &cancel).await,
             };
-            match result {
-                Ok(stage_outcome) => {
-                    let outcome = AttemptOutcome::of_stage(stage, &stage_outcome, self.stop.reason());
-                    self.stages.push(StageResult::new(stage.name.clone(), stage_outcome));
-                    if let Some(outcome) = outcome {
-                        return outcome;
-                    }
-                }
-                Err(error) => return AttemptOutcome::no_stage(&error),
+            let passed = result.as_ref().is_ok_and(|outcome| outcome.status == StageStatus::Passed);
+            let outcome = match &result {
+                Ok(outcome) => AttemptOutcome::of_stage(stage, outcome, self.stop.reason()),
+                Err(error) => Some(AttemptOutcome::no_stage(error)),
+            };
+            self.stages.extend(result.ok().map(|outcome| StageResult::new(stage.name.clone(), outcome)));
+            // Why a stopped stage did not pass is known here, whatever the executor reports: the end of its processes
+            // may look like a failure of the tests.
+            if self.stop.is_set() && !passed {
+                return self.stopped();
+            }
+            if let Some(outcome) = outcome {
+                return outcome;
             }
         }
         AttemptOutcome::Verdict(Verdict::Success, None)

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -121,9 +121,9 @@ impl Cancellations {
 
 /// Applies every control message, and passes it on to the report guard. Runs until it is dropped.
 pub(super) async fn listen(
-    queue: Arc<dyn Queue>,
-    cancellations: Arc<Cancellations>,
-    report_guard: Option<Arc<ReportGuard>>,
+    queue: &dyn Queue,
+    cancellations: &Cancellations,
+    report_guard: Option<&ReportGuard>,
 ) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     loop {
@@ -133,7 +133,7 @@ pub(super) async fn listen(
                     Some(Ok(message)) => {
                         backoff.reset();
                         cancellations.apply(&message);
-                        if let Some(guard) = &report_guard {
+                        if let Some(guard) = report_guard {
                             guard.observe(&message);
                         }
                     }
@@ -155,6 +155,8 @@ pub(super) async fn listen(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::samples;
 

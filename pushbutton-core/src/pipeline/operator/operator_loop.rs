@@ -15,6 +15,7 @@ use super::{OperatorContext, cancellations};
 use crate::error::{Error, Result};
 use crate::job::JobFilter;
 use crate::pipeline::orphan_sweep::Sweeper;
+use crate::pipeline::panics::restart_after_panic;
 use crate::pipeline::shutdown::Shutdown;
 use crate::retry::Backoff;
 use crate::traits::Claim;
@@ -89,19 +90,21 @@ impl OperatorLoop {
 
     fn background_tasks(&self, shutdown: &Shutdown, sweeper: Option<Sweeper>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        let OperatorContext { queue, cancellations, report_guard, .. } = self.context.as_ref();
-        tasks.spawn(cancellations::listen(
-            Arc::clone(queue),
-            Arc::clone(cancellations),
-            report_guard.clone(),
-        ));
-        if let Some(guard) = report_guard.clone() {
-            let queue = Arc::clone(queue);
-            tasks.spawn(async move { guard.broadcast(queue.as_ref()).await });
+        let context = Arc::clone(&self.context);
+        tasks.spawn(async move {
+            let OperatorContext { queue, cancellations, report_guard, .. } = context.as_ref();
+            let listen = || cancellations::listen(queue.as_ref(), cancellations, report_guard.as_deref());
+            restart_after_panic("control messages", listen).await;
+        });
+        if let Some(guard) = self.context.report_guard.clone() {
+            let queue = Arc::clone(&self.context.queue);
+            tasks.spawn(async move {
+                restart_after_panic("report guard", || guard.broadcast(queue.as_ref())).await;
+            });
         }
         if let Some(sweeper) = sweeper {
             let shutdown = shutdown.clone();
-            tasks.spawn(async move { sweeper.run(&shutdown).await });
+            tasks.spawn(async move { restart_after_panic("orphan sweep", || sweeper.run(&shutdown)).await });
         }
         tasks
     }

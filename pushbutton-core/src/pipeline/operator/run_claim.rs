@@ -15,15 +15,15 @@ use super::staleness::is_stale;
 use super::stop_signal::{StopReason, StopSignal};
 use crate::error::{ErrorKind, Result};
 use crate::names::RunId;
+use crate::pipeline::panics::catch_panic;
 use crate::report::{Report, UpdateKind};
-use crate::retry::RetryPolicy;
 use crate::run::TestCounts;
 use crate::traits::Claim;
 use crate::verdict::Verdict;
 
-/// Tries to release a node before it is left to the orphan sweep: about five minutes.
-const RELEASE: RetryPolicy =
-    RetryPolicy { tries: 10, first: Duration::from_secs(1), cap: Duration::from_secs(60) };
+/// How long releasing a node may take before it is left to the orphan sweep. It is tried once: the slot and the lease
+/// must not wait for a cloud that is away.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How a claim ended, for the statistics.
 pub(super) enum Ended {
@@ -51,9 +51,12 @@ impl OperatorContext {
         let outcome = with_lease(claim.as_ref(), &stop, async {
             let outcome = match self.cancellations.reason_for(&attempt.job) {
                 Some(reason) => AttemptOutcome::Stopped(reason),
-                None => self.run(&mut attempt).await,
+                None => self.run_catching_panics(&mut attempt).await,
             };
-            let outcome = outcome.exhaust_retries(attempt.number, attempt.spec.attempts);
+            let outcome = match stop.reason() {
+                Some(reason) if reason.is_urgent() => AttemptOutcome::Stopped(reason),
+                _ => outcome.exhaust_retries(attempt.number, attempt.spec.attempts),
+            };
             let report = self.report_of(&attempt, &outcome, started, began.elapsed());
             // At the same time: a slow reporter must not keep the machine, nor a slow cloud the report.
             let report_it = async {
@@ -81,6 +84,18 @@ impl OperatorContext {
         })
         .await;
         self.settle_claim(claim, &attempt, outcome).await
+    }
+
+    /// Runs the attempt. A panic in a part is an infrastructure failure of this attempt.
+    async fn run_catching_panics(&self, attempt: &mut Attempt<'_>) -> AttemptOutcome {
+        match catch_panic(self.run(attempt)).await {
+            Ok(outcome) => outcome,
+            Err(panic) => {
+                tracing::error!(run = %attempt.run, "a part panicked: {panic}");
+                let why = "a part of the pipeline panicked; its log has more".to_owned();
+                AttemptOutcome::Infrastructure { why, last: Verdict::RetryLimit }
+            }
+        }
     }
 
     /// Runs the attempt, and stops it when a control message says so.
@@ -144,10 +159,14 @@ impl OperatorContext {
     }
 
     async fn release(&self, run: &RunId) {
-        let release = || self.provisioner.release(run, &self.journal);
-        if let Err(error) = RELEASE.run("provisioner::release", release).await {
-            tracing::error!(%run, "could not release the node, the orphan sweep will try again: {error}");
-        }
+        let release = tokio::time::timeout(RELEASE_TIMEOUT, self.provisioner.release(run, &self.journal));
+        let why = match catch_panic(release).await {
+            Ok(Ok(Ok(()))) => return,
+            Ok(Ok(Err(error))) => error.during("provisioner::release").to_string(),
+            Ok(Err(_)) => format!("not done within {RELEASE_TIMEOUT:?}"),
+            Err(panic) => format!("the provisioner panicked: {panic}"),
+        };
+        tracing::error!(%run, "could not release the node, the orphan sweep will try again: {why}");
     }
 
     /// Ends the lease as the outcome demands.
@@ -162,24 +181,34 @@ impl OperatorContext {
             | AttemptOutcome::Stopped(StopReason::Superseded | StopReason::Cancelled) => {
                 ended(claim.complete().await, Ended::Finished)
             }
+            // In each case the claim first: a slow reporter must not let the lease run out.
             AttemptOutcome::Infrastructure { why, .. } => {
                 let after = retry_delay(self.retry_first, self.retry_cap, attempt.number);
-                tracing::warn!(run = %attempt.run, job = %attempt.job.name, target = %attempt.job.target(), attempt = attempt.number, "the infrastructure failed, another attempt follows: {why}");
-                attempt.notify(UpdateKind::Retrying { why: why.clone(), after }).await;
-                ended(claim.retry(after, &why).await, Ended::Unfinished)
+                tracing::warn!(
+                    run = %attempt.run,
+                    job = %attempt.job.name,
+                    target = %attempt.job.target(),
+                    attempt = attempt.number,
+                    "the infrastructure failed, another attempt follows: {why}"
+                );
+                let ended = ended(claim.retry(after, &why).await, Ended::Unfinished);
+                attempt.notify(UpdateKind::Retrying { why, after }).await;
+                ended
             }
             AttemptOutcome::Misconfigured { why } => {
                 tracing::error!(run = %attempt.run, "the lab is not set up for this job, it becomes a dead letter: {why}");
-                attempt.notify(UpdateKind::HandedBack { why: why.clone() }).await;
-                ended(claim.reject(&why).await, Ended::Unfinished)
+                let ended = ended(claim.reject(&why).await, Ended::Unfinished);
+                attempt.notify(UpdateKind::HandedBack { why }).await;
+                ended
             }
             AttemptOutcome::Stopped(StopReason::LeaseLost) => {
                 attempt.notify(UpdateKind::HandedBack { why: "the lease was lost".into() }).await;
                 Ended::Unfinished
             }
             AttemptOutcome::Stopped(StopReason::HandBack) => {
+                let ended = ended(claim.hand_back().await, Ended::Unfinished);
                 attempt.notify(UpdateKind::HandedBack { why: "the operator is shutting down".into() }).await;
-                ended(claim.hand_back().await, Ended::Unfinished)
+                ended
             }
         }
     }
