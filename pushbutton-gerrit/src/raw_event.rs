@@ -14,7 +14,9 @@ use crate::wire::{Text, WireAccount, WireApproval, WireChange, WireEvent, WirePa
 /// The longest comment that is kept, in bytes. Gerrit's own limit is 16 KiB; a trigger looks at the beginning.
 const MAX_TEXT: usize = 64 << 10;
 
-/// How many votes of one review, and how many hashtags of a change, are kept. No project has so many labels.
+/// How many comments on the patch set as a whole, and how many votes, of one review, and how many hashtags of a change,
+/// are kept. No project has so many labels.
+const MAX_TEXTS: usize = 100;
 const MAX_VOTES: usize = 100;
 const MAX_HASHTAGS: usize = 100;
 
@@ -36,10 +38,10 @@ pub(crate) enum RawEventKind {
     Created {
         uploader: Account,
     },
-    /// A comment with a text, and the votes that came with it.
+    /// A comment with at least one text, and the votes that came with it.
     Comment {
         author: Account,
-        text: String,
+        texts: Vec<String>,
         approvals: Vec<Approval>,
     },
     /// A vote without a text.
@@ -47,26 +49,38 @@ pub(crate) enum RawEventKind {
         voter: Account,
         vote: Approval,
     },
+    /// The change is not work in progress any more.
+    Ready {
+        changer: Account,
+    },
+    /// The change is not private any more.
+    Public {
+        changer: Account,
+    },
     Merged,
     Abandoned,
     Restored {
         restorer: Account,
     },
+    Deleted,
 }
 
 impl From<RawEventKind> for EventKind {
     fn from(kind: RawEventKind) -> Self {
         match kind {
             RawEventKind::Created { uploader } => Self::PatchsetCreated { uploader },
-            RawEventKind::Comment { author, text, approvals } => {
-                Self::CommentAdded { author, text, approvals }
+            RawEventKind::Comment { author, texts, approvals } => {
+                Self::CommentAdded { author, texts, approvals }
             }
             RawEventKind::Vote { voter, vote } => {
-                Self::CommentAdded { author: voter, text: String::new(), approvals: vec![vote] }
+                Self::CommentAdded { author: voter, texts: Vec::new(), approvals: vec![vote] }
             }
+            RawEventKind::Ready { changer } => Self::ReadyForReview { changer },
+            RawEventKind::Public { changer } => Self::MadePublic { changer },
             RawEventKind::Merged => Self::ChangeMerged,
             RawEventKind::Abandoned => Self::ChangeAbandoned,
             RawEventKind::Restored { restorer } => Self::ChangeRestored { restorer },
+            RawEventKind::Deleted => Self::ChangeDeleted,
         }
     }
 }
@@ -115,7 +129,12 @@ fn from_stream(event: WireEvent<'_>, filter: &EventFilter, now: Timestamp) -> Re
     }
     let missing = |field: &str| Error::permanent(ErrorKind::Invalid, format!("{kind} without {field}"));
     let wire_change = event.change.ok_or_else(|| missing("change"))?;
-    let wire_patchset = event.patch_set.ok_or_else(|| missing("patchSet"))?;
+    let wire_patchset = match event.patch_set {
+        Some(wire_patchset) => wire_patchset,
+        // Gerrit sends none: there is none any more.
+        None if kind == "change-deleted" => WirePatchset::default(),
+        None => return Err(missing("patchSet")),
+    };
     let at = seconds(event.event_created_on.0).unwrap_or(now);
     let kinds = match kind {
         "patchset-created" => {
@@ -126,18 +145,23 @@ fn from_stream(event: WireEvent<'_>, filter: &EventFilter, now: Timestamp) -> Re
             // Only votes with an `oldValue` are new; Gerrit repeats the others in every comment.
             let new = event.approvals.iter().filter(|vote| vote.old_value.0.is_some());
             let votes: Vec<_> = new.filter_map(approval).take(MAX_VOTES).collect();
-            // Joined as Gerrit joins them where it puts them into `comment`.
             let comments = event.patch_set_comments.unwrap_or_default().on_patchset;
-            let texts: Vec<&str> = comments.iter().map(|comment| comment.message.as_str()).collect();
-            let joined = texts.join("\n");
-            let text = match joined.trim() {
-                "" => split_header(event.comment.as_str()).text,
-                text => text,
-            };
-            if !filter.matches_comment(text, &votes) {
+            let comments: Vec<&str> = comments.iter().map(|comment| comment.message.as_str()).collect();
+            let texts = texts(split_header(event.comment.as_str()).text, &comments);
+            if !filter.matches_comment(&texts, &votes) {
                 return Ok(Vec::new());
             }
-            comment_or_votes(account(event.author.as_ref()), text, votes)
+            comment_or_votes(account(event.author.as_ref()), &texts, votes)
+        }
+        // Only the way back matters: what was skipped can run now.
+        "wip-state-changed" if wire_change.wip == Some(true) => Vec::new(),
+        "wip-state-changed" => vec![RawEventKind::Ready { changer: account(event.changer.as_ref()) }],
+        "private-state-changed" if wire_change.private == Some(true) => Vec::new(),
+        "private-state-changed" => vec![RawEventKind::Public { changer: account(event.changer.as_ref()) }],
+        "change-deleted" => {
+            let change = change(&wire_change)?;
+            let patchset = deleted_patchset(change.number)?;
+            return Ok(vec![RawEvent { change, patchset, at, kind: RawEventKind::Deleted }]);
         }
         "change-merged" => vec![RawEventKind::Merged],
         "change-abandoned" => vec![RawEventKind::Abandoned],
@@ -153,12 +177,37 @@ fn from_stream(event: WireEvent<'_>, filter: &EventFilter, now: Timestamp) -> Re
         .collect())
 }
 
-/// A text and the votes that came with it are one event. Without a text, each vote is an event.
-pub(crate) fn comment_or_votes(author: Account, text: &str, votes: Vec<Approval>) -> Vec<RawEventKind> {
-    if text.is_empty() {
+/// The texts of one review: its message, without the header, and each comment on the patch set as a whole, at most
+/// [`MAX_TEXT`] bytes in all. Servers differ: they repeat none of the comments in the message, the first, or all of them
+/// joined; what is repeated counts once, so that the stream and a query agree.
+pub(crate) fn texts<'a>(message: &'a str, comments: &[&'a str]) -> Vec<&'a str> {
+    let joined = comments.join("\n");
+    let is_repeated =
+        |message: &str| message == joined.trim() || comments.iter().any(|comment| comment.trim() == message);
+    let message = Some(message.trim()).filter(|message| !is_repeated(message));
+    let mut room = MAX_TEXT;
+    let all = message.into_iter().chain(comments.iter().map(|comment| comment.trim()));
+    let cut = all.map(|text| {
+        let text = pushbutton_core::text::cut(text, room);
+        room -= text.len();
+        text
+    });
+    cut.filter(|text| !text.is_empty()).take(MAX_TEXTS).collect()
+}
+
+/// Texts and the votes that came with them are one event. Without a text, each vote is an event.
+pub(crate) fn comment_or_votes(author: Account, texts: &[&str], votes: Vec<Approval>) -> Vec<RawEventKind> {
+    if texts.is_empty() {
         return votes.into_iter().map(|vote| RawEventKind::Vote { voter: author.clone(), vote }).collect();
     }
-    vec![RawEventKind::Comment { author, text: cut_text(text).to_owned(), approvals: votes }]
+    let texts = texts.iter().map(|&text| text.to_owned()).collect();
+    vec![RawEventKind::Comment { author, texts, approvals: votes }]
+}
+
+/// Stands for the patch sets of a deleted change, which its event does not name.
+fn deleted_patchset(change: ChangeNumber) -> Result<Patchset> {
+    let git_ref = GitRef::new(format!("refs/changes/{:02}/{change}/1", change.0 % 100))?;
+    Ok(Patchset::new(PatchsetNumber(1), Revision::new("0".repeat(40))?, git_ref))
 }
 
 /// None if it has no label, or a value that is not a vote.
@@ -222,10 +271,6 @@ fn name(text: &Text<'_>) -> Option<String> {
 /// Gerrit writes times as seconds since 1970.
 pub(crate) fn seconds(seconds: Option<i64>) -> Option<Timestamp> {
     Timestamp::from_second(seconds?).ok()
-}
-
-pub(crate) fn cut_text(text: &str) -> &str {
-    pushbutton_core::text::cut(text, MAX_TEXT)
 }
 
 #[cfg(test)]

@@ -174,7 +174,7 @@ mod tests {
         let texts: Vec<&str> = events
             .iter()
             .filter_map(|event| match &event.kind {
-                EventKind::CommentAdded { text, .. } if !text.is_empty() => Some(text.as_str()),
+                EventKind::CommentAdded { texts, .. } => texts.first().map(String::as_str),
                 _ => None,
             })
             .collect();

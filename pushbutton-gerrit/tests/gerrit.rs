@@ -82,7 +82,7 @@ async fn all_kinds_of_events_come_and_backfill_repeats_none() {
         &json!({"message": "Build succeeded (check pipeline).", "labels": {"Verified": 1}}),
     );
     let vote = [Approval::new("Verified", 1)];
-    let is_vote = |e: &pushbutton_core::Event, words: &str| matches!(&e.kind, EventKind::CommentAdded { approvals, text, .. } if *approvals == vote && text == words);
+    let is_vote = |e: &pushbutton_core::Event, words: &str| matches!(&e.kind, EventKind::CommentAdded { approvals, texts, .. } if *approvals == vote && texts == &[words]);
     next_where(&mut source, |e| is_vote(e, "Build succeeded (check pipeline).")).await;
     server.comment("zuul", change.number, 1, "once more");
     let repeated = next_where(&mut source, |e| text(e) == "once more").await;

@@ -22,11 +22,16 @@ fn backfilled(row: &str, horizon: i64, first_start: i64) -> Vec<BackfilledEvent>
 fn describe(kind: &RawEventKind) -> String {
     match kind {
         RawEventKind::Created { uploader } => format!("created by {uploader}"),
-        RawEventKind::Comment { author, text, approvals } => format!("{author}: {text:?} {approvals:?}"),
+        RawEventKind::Comment { author, texts, approvals } => {
+            format!("{author}: {:?} {approvals:?}", texts.join("\n"))
+        }
         RawEventKind::Vote { voter, vote } => format!("{voter} votes {vote:?}"),
         RawEventKind::Merged => "merged".into(),
         RawEventKind::Abandoned => "abandoned".into(),
         RawEventKind::Restored { restorer } => format!("restored by {restorer}"),
+        RawEventKind::Ready { changer } => format!("ready by {changer}"),
+        RawEventKind::Public { changer } => format!("public by {changer}"),
+        RawEventKind::Deleted => "deleted".into(),
     }
 }
 
@@ -53,6 +58,7 @@ fn a_query_finds_what_the_stream_brought() {
         "bob: \"recheck acme\" []",
         "zuul: \"again\" []",
         "bob: \"late recheck\" []",
+        "ready by alice",
         "abandoned",
         "restored by alice",
         "merged",
@@ -106,7 +112,7 @@ fn comments(row: &str, horizon: i64, first_start: i64) -> Vec<(i64, String, u32)
     backfilled(row, horizon, first_start)
         .into_iter()
         .filter_map(|r| match r.event.kind {
-            RawEventKind::Comment { text, .. } => Some((r.event.at.as_second(), text, r.nth)),
+            RawEventKind::Comment { texts, .. } => Some((r.event.at.as_second(), texts.join("\n"), r.nth)),
             _ => None,
         })
         .collect()
@@ -172,8 +178,8 @@ fn on_the_web(times: Option<&[CommentTime]>, horizon: i64) -> Vec<(i64, String, 
     let wire: WireChange<'_> = serde_json::from_str(WEB.lines().next().unwrap()).unwrap();
     let found = backfilled_events(&wire, at(horizon), at(0), times).unwrap();
     let said = |r: BackfilledEvent| match r.event.kind {
-        RawEventKind::Comment { author, text, .. } => {
-            Some((r.event.at.as_second() - 1_795_488_431, author.handle().to_owned(), text))
+        RawEventKind::Comment { author, texts, .. } => {
+            Some((r.event.at.as_second() - 1_795_488_431, author.handle().to_owned(), texts.join("\n")))
         }
         _ => None,
     };
