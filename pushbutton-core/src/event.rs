@@ -45,8 +45,8 @@ pub enum EventKind {
     CommentAdded {
         /// Who commented.
         author: Account,
-        /// The message, without the `Patch Set N: ...` header that Gerrit puts before it, and each comment on the patch
-        /// set as a whole that was posted with it. A pattern is tried on each.
+        /// Each comment on the patch set as a whole, and the message that was posted with it, without the
+        /// `Patch Set N: ...` header that Gerrit puts before it. A pattern is tried on each.
         texts: Vec<String>,
         /// The votes that this very comment changed. Gerrit repeats old votes on every comment; those are left out.
         approvals: Vec<Approval>,

@@ -259,6 +259,7 @@ mod tests {
             RawEventKind::Comment {
                 author: Account::of("bob"),
                 texts: vec!["recheck".into()],
+                message: None,
                 approvals: vec![],
             },
             at,
@@ -392,7 +393,10 @@ mod tests {
     async fn texts_of_one_review_are_equal_in_any_order() {
         let comment = |texts: &[&str], at| {
             let texts = texts.iter().map(|&text| text.to_owned()).collect();
-            event(RawEventKind::Comment { author: Account::of("bob"), texts, approvals: vec![] }, at)
+            event(
+                RawEventKind::Comment { author: Account::of("bob"), texts, message: None, approvals: vec![] },
+                at,
+            )
         };
         let (_, mut dedup) = fresh();
         new(dedup.check_streamed(&comment(&["recheck", "more\n\nwords"], 11)).await);
@@ -410,6 +414,15 @@ mod tests {
             Dedup::Duplicate
         );
         new(dedup.check_streamed(&comment(&["more words recheck"], 11)).await);
+        // A server that leaves the message beside comments out of the stream.
+        let (_, mut without) = fresh();
+        new(without.check_streamed(&comment(&["recheck"], 11)).await);
+        without.begin_backfill();
+        let mut with_message = comment(&["recheck"], 10);
+        if let RawEventKind::Comment { message, .. } = &mut with_message.kind {
+            *message = Some("cover".into());
+        }
+        assert_eq!(without.check_backfilled(&with_message, 1).await.unwrap(), Dedup::Duplicate);
     }
 
     #[tokio::test]

@@ -68,17 +68,30 @@ impl EventFilter {
     }
 
     /// Most comments match no rule; those need no event id and no lookup in the event store.
-    pub(crate) fn matches_comment(&self, texts: &[impl AsRef<str>], votes: &[Approval]) -> bool {
+    pub(crate) fn matches_comment<'a>(
+        &self,
+        mut texts: impl Iterator<Item = &'a str>,
+        votes: &[Approval],
+    ) -> bool {
         self.triggers.as_ref().is_none_or(|triggers| {
-            texts.iter().any(|text| triggers.matches_comment(text.as_ref()))
+            texts.any(|text| triggers.matches_comment(text))
                 || votes.iter().any(|vote| triggers.matches_vote(vote))
         })
     }
 
+    /// Whether one of these lines would match as a comment of its own.
+    pub(crate) fn matches_line<'a>(&self, mut lines: impl Iterator<Item = &'a str>) -> bool {
+        self.triggers.as_ref().is_some_and(|triggers| lines.any(|line| triggers.matches_comment(line)))
+    }
+
     pub(crate) fn matches(&self, kind: &RawEventKind) -> bool {
         match kind {
-            RawEventKind::Comment { texts, approvals, .. } => self.matches_comment(texts, approvals),
-            RawEventKind::Vote { vote, .. } => self.matches_comment(&[""; 0], std::slice::from_ref(vote)),
+            RawEventKind::Comment { texts, message, approvals, .. } => {
+                self.matches_comment(texts.iter().chain(message).map(String::as_str), approvals)
+            }
+            RawEventKind::Vote { vote, .. } => {
+                self.matches_comment(std::iter::empty(), std::slice::from_ref(vote))
+            }
             RawEventKind::Created { .. }
             | RawEventKind::Ready { .. }
             | RawEventKind::Public { .. }

@@ -38,10 +38,13 @@ pub(crate) enum RawEventKind {
     Created {
         uploader: Account,
     },
-    /// A comment with at least one text, and the votes that came with it.
+    /// A comment, and the votes that came with it.
     Comment {
         author: Account,
+        /// The comments on the patch set as a whole; the message, if there are none. Never empty. They identify the event.
         texts: Vec<String>,
+        /// The message beside comments. Some servers leave it out of the stream.
+        message: Option<String>,
         approvals: Vec<Approval>,
     },
     /// A vote without a text.
@@ -69,7 +72,8 @@ impl From<RawEventKind> for EventKind {
     fn from(kind: RawEventKind) -> Self {
         match kind {
             RawEventKind::Created { uploader } => Self::PatchsetCreated { uploader },
-            RawEventKind::Comment { author, texts, approvals } => {
+            RawEventKind::Comment { author, mut texts, message, approvals } => {
+                texts.extend(message);
                 Self::CommentAdded { author, texts, approvals }
             }
             RawEventKind::Vote { voter, vote } => {
@@ -90,6 +94,9 @@ impl From<RawEventKind> for EventKind {
 pub(crate) enum ParsedLine {
     /// Its events that pass the filter, if any, and Gerrit's time of the line.
     Events(Vec<RawEvent>, Option<i64>),
+    /// A comment that may be several, joined by the server, one of which may pass the filter. A query shows them one by
+    /// one. Holds Gerrit's time of the line.
+    Joined(Option<i64>),
     /// The server dropped events because the stream was not read fast enough.
     Dropped,
 }
@@ -116,16 +123,16 @@ pub(crate) fn parse_line(line: &str, filter: &EventFilter, now: Timestamp) -> Re
             .change
             .as_ref()
             .is_none_or(|change| filter.matches_project(change.project.as_str(), change.branch.as_str()));
-    let events = if passes { from_stream(event, filter, now)? } else { Vec::new() };
-    Ok(ParsedLine::Events(events, at))
+    let events = if passes { from_stream(event, filter, now)? } else { Some(Vec::new()) };
+    Ok(events.map_or(ParsedLine::Joined(at), |events| ParsedLine::Events(events, at)))
 }
 
 /// The events in a line. Several votes without a text are several events; an unknown type, or a comment without a
-/// text and without a new vote, is none.
-fn from_stream(event: WireEvent<'_>, filter: &EventFilter, now: Timestamp) -> Result<Vec<RawEvent>> {
+/// text and without a new vote, is none. The result is none if it may be a joined comment.
+fn from_stream(event: WireEvent<'_>, filter: &EventFilter, now: Timestamp) -> Result<Option<Vec<RawEvent>>> {
     let kind = event.r#type.as_str();
     if !crate::event_filter::ALL_TYPES.contains(&kind) {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let missing = |field: &str| Error::permanent(ErrorKind::Invalid, format!("{kind} without {field}"));
     let wire_change = event.change.ok_or_else(|| missing("change"))?;
@@ -147,9 +154,11 @@ fn from_stream(event: WireEvent<'_>, filter: &EventFilter, now: Timestamp) -> Re
             let votes: Vec<_> = new.filter_map(approval).take(MAX_VOTES).collect();
             let comments = event.patch_set_comments.unwrap_or_default().on_patchset;
             let comments: Vec<&str> = comments.iter().map(|comment| comment.message.as_str()).collect();
-            let texts = texts(split_header(event.comment.as_str()).text, &comments);
-            if !filter.matches_comment(&texts, &votes) {
-                return Ok(Vec::new());
+            let texts = Texts::new(split_header(event.comment.as_str()).text, &comments);
+            if !filter.matches_comment(texts.all(), &votes) {
+                let lines = texts.all().flat_map(|text| text.lines().skip(1).map(str::trim));
+                let may_be_joined = comments.is_empty() && filter.matches_line(lines);
+                return Ok((!may_be_joined).then(Vec::new));
             }
             comment_or_votes(account(event.author.as_ref()), &texts, votes)
         }
@@ -161,47 +170,70 @@ fn from_stream(event: WireEvent<'_>, filter: &EventFilter, now: Timestamp) -> Re
         "change-deleted" => {
             let change = change(&wire_change)?;
             let patchset = deleted_patchset(change.number)?;
-            return Ok(vec![RawEvent { change, patchset, at, kind: RawEventKind::Deleted }]);
+            return Ok(Some(vec![RawEvent { change, patchset, at, kind: RawEventKind::Deleted }]));
         }
         "change-merged" => vec![RawEventKind::Merged],
         "change-abandoned" => vec![RawEventKind::Abandoned],
         _ => vec![RawEventKind::Restored { restorer: account(event.restorer.as_ref()) }],
     };
     if kinds.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let (change, patchset) = (change(&wire_change)?, patchset(&wire_patchset)?);
-    Ok(kinds
-        .into_iter()
-        .map(|kind| RawEvent { change: change.clone(), patchset: patchset.clone(), at, kind })
-        .collect())
+    let event = |kind| RawEvent { change: change.clone(), patchset: patchset.clone(), at, kind };
+    Ok(Some(kinds.into_iter().map(event).collect()))
 }
 
-/// The texts of one review: its message, without the header, and each comment on the patch set as a whole, at most
-/// [`MAX_TEXT`] bytes in all. Servers differ: they repeat none of the comments in the message, the first, or all of them
-/// joined; what is repeated counts once, so that the stream and a query agree.
-pub(crate) fn texts<'a>(message: &'a str, comments: &[&'a str]) -> Vec<&'a str> {
-    let joined = comments.join("\n");
-    let is_repeated =
-        |message: &str| message == joined.trim() || comments.iter().any(|comment| comment.trim() == message);
-    let message = Some(message.trim()).filter(|message| !is_repeated(message));
-    let mut room = MAX_TEXT;
-    let all = message.into_iter().chain(comments.iter().map(|comment| comment.trim()));
-    let cut = all.map(|text| {
-        let text = pushbutton_core::text::cut(text, room);
-        room -= text.len();
-        text
-    });
-    cut.filter(|text| !text.is_empty()).take(MAX_TEXTS).collect()
+/// What was written in one review, at most [`MAX_TEXT`] bytes in all.
+#[derive(Debug, Default)]
+pub(crate) struct Texts<'a> {
+    /// The comments on the patch set as a whole; the message, if there are none.
+    texts: Vec<&'a str>,
+    /// The message beside comments.
+    message: Option<&'a str>,
+}
+
+impl<'a> Texts<'a> {
+    /// The texts of a message, without its header, and of comments on the patch set as a whole.
+    ///
+    /// Servers differ: the message in the stream repeats none of the comments, the first, or all of them joined. What is
+    /// repeated counts once.
+    pub(crate) fn new(message: &'a str, comments: &[&'a str]) -> Self {
+        let message = Some(message.trim()).filter(|message| !message.is_empty());
+        let mut room = MAX_TEXT;
+        let mut cut = |text: &'a str| {
+            let text = pushbutton_core::text::cut(text.trim(), room);
+            room -= text.len();
+            text
+        };
+        let texts = comments.iter().map(|comment| cut(comment)).filter(|comment| !comment.is_empty());
+        let texts: Vec<&str> = texts.take(MAX_TEXTS).collect();
+        if texts.is_empty() {
+            return Self { texts: message.map(cut).into_iter().collect(), message: None };
+        }
+        let joined = comments.join("\n");
+        let is_new = |message: &&str| *message != joined.trim() && !texts.contains(message);
+        let message = message.filter(is_new).map(cut).filter(|message| !message.is_empty());
+        Self { texts, message }
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'a str> {
+        self.texts.iter().copied().chain(self.message)
+    }
 }
 
 /// Texts and the votes that came with them are one event. Without a text, each vote is an event.
-pub(crate) fn comment_or_votes(author: Account, texts: &[&str], votes: Vec<Approval>) -> Vec<RawEventKind> {
-    if texts.is_empty() {
+pub(crate) fn comment_or_votes(
+    author: Account,
+    texts: &Texts<'_>,
+    votes: Vec<Approval>,
+) -> Vec<RawEventKind> {
+    if texts.texts.is_empty() {
         return votes.into_iter().map(|vote| RawEventKind::Vote { voter: author.clone(), vote }).collect();
     }
-    let texts = texts.iter().map(|&text| text.to_owned()).collect();
-    vec![RawEventKind::Comment { author, texts, approvals: votes }]
+    let message = texts.message.map(str::to_owned);
+    let texts = texts.texts.iter().map(|&text| text.to_owned()).collect();
+    vec![RawEventKind::Comment { author, texts, message, approvals: votes }]
 }
 
 /// Stands for the patch sets of a deleted change, which its event does not name.

@@ -2,7 +2,7 @@ use super::*;
 fn parsed(line: &str) -> Result<Vec<RawEvent>> {
     match parse_line(line, &EventFilter::everything(), Timestamp::UNIX_EPOCH)? {
         ParsedLine::Events(events, _) => Ok(events),
-        ParsedLine::Dropped => panic!("dropped-output"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -27,7 +27,7 @@ fn only_votes_with_an_old_value_are_new() {
         r#""author":{"username":"zuul"},"comment":"Patch Set 2: Verified+1\n\nBuild succeeded.",
         "approvals":[{"type":"Verified","value":"1","oldValue":"0"},{"type":"Code-Review","value":"2"}]"#,
     );
-    let RawEventKind::Comment { author, texts, approvals } = one(&line).kind else { panic!() };
+    let RawEventKind::Comment { author, texts, approvals, .. } = one(&line).kind else { panic!() };
     assert_eq!((author.handle(), texts), ("zuul", vec!["Build succeeded.".to_owned()]));
     assert_eq!(approvals, [Approval::new("Verified", 1)]);
 }
@@ -51,7 +51,7 @@ fn the_message_and_each_comment_on_the_patch_set_are_texts() {
     let comments = r#""patchSetComments":{"/PATCHSET_LEVEL":[{"message":"Done"},{"message":"recheck"}],"a.py":[{"message":"why?"}]}"#;
     let texts = |message: &str, comments: &str| {
         let line = comment(&format!(r#""author":{{"username":"bob"}},"comment":"{message}",{comments}"#));
-        let RawEventKind::Comment { texts, .. } = one(&line).kind else { panic!() };
+        let EventKind::CommentAdded { texts, .. } = EventKind::from(one(&line).kind) else { panic!() };
         texts
     };
     for message in [
@@ -64,13 +64,35 @@ fn the_message_and_each_comment_on_the_patch_set_are_texts() {
     }
     // By the API, a message and a comment at once.
     let acknowledged = r#""patchSetComments":{"/PATCHSET_LEVEL":[{"message":"Acknowledged"}]}"#;
-    assert_eq!(texts(r"Patch Set 2:\n\n(1 comment)\n\nrecheck", acknowledged), ["recheck", "Acknowledged"]);
+    assert_eq!(texts(r"Patch Set 2:\n\n(1 comment)\n\nrecheck", acknowledged), ["Acknowledged", "recheck"]);
     // However many there are, they are bounded.
     let many = format!(
         r#""patchSetComments":{{"/PATCHSET_LEVEL":[{}{{"message":"x"}}]}}"#,
         r#"{"message":"y"},"#.repeat(500)
     );
     assert_eq!(texts(r"Patch Set 2:\n\n(501 comments)", &many).len(), MAX_TEXTS);
+}
+
+/// reports.md 1, on servers that join the comments in the stream, as 3.10 does by default.
+#[test]
+fn a_comment_whose_later_line_would_match_is_left_to_a_query() {
+    let on = pushbutton_core::EventMatch::Comment { pattern: "(?i)^recheck".into(), from: vec![] };
+    let trigger = pushbutton_core::Trigger::new("recheck", on, ["tempest".parse().unwrap()]);
+    let triggers = pushbutton_core::Triggers::compile(vec![trigger], vec![]).unwrap();
+    let filter = EventFilter::for_triggers(std::sync::Arc::new(triggers));
+    let parsed = |text: &str, more: &str| {
+        let line =
+            comment(&format!(r#""author":{{"username":"bob"}},"comment":"Patch Set 2:\n\n{text}"{more}"#));
+        parse_line(&line, &filter, Timestamp::UNIX_EPOCH).unwrap()
+    };
+    assert_eq!(parsed(r"Done\nrecheck", ""), ParsedLine::Joined(Some(1_795_450_990)));
+    for other in [r"Done\n> recheck", "Done"] {
+        assert_eq!(parsed(other, ""), ParsedLine::Events(vec![], Some(1_795_450_990)), "{other}");
+    }
+    // Where the server has them one by one, no question is open.
+    let comments = r#","patchSetComments":{"/PATCHSET_LEVEL":[{"message":"Done\nrecheck"}]}"#;
+    assert_eq!(parsed("(1 comment)", comments), ParsedLine::Events(vec![], Some(1_795_450_990)));
+    assert!(matches!(parsed(r"recheck\nDone", ""), ParsedLine::Events(events, _) if events.len() == 1));
 }
 
 /// reports.md 12.

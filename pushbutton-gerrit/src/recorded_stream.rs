@@ -92,6 +92,8 @@ impl ReadLines {
         });
         let reason = match parsed {
             Ok(ParsedLine::Events(events, _)) => return self.pending.extend(events),
+            // There is no server that can be asked.
+            Ok(ParsedLine::Joined(_)) => return,
             Ok(ParsedLine::Dropped) => "the server dropped events here".into(),
             Err(reason) => reason,
         };

@@ -11,14 +11,14 @@ use pushbutton_core::{Account, Approval, PatchsetNumber};
 
 use crate::client::rest_comments::CommentTime;
 use crate::comment_text::split_header;
-use crate::raw_event::{self, seconds, texts};
+use crate::raw_event::{self, Texts, seconds};
 use crate::wire::{PATCHSET_LEVEL, WireChange, WirePatchset};
 
 /// One review by one person: texts, votes, or both.
 pub(super) struct ReviewAction<'a> {
     pub(super) at: Timestamp,
     pub(super) author: Account,
-    pub(super) texts: Vec<&'a str>,
+    pub(super) texts: Texts<'a>,
     pub(super) votes: Vec<Approval>,
 }
 
@@ -102,14 +102,14 @@ pub(super) fn review_actions<'a>(
         };
         for (message, comments) in person.messages.iter().zip(assigned.comments) {
             let votes = person.votes.remove(&message.at.as_second()).unwrap_or_default();
-            add(message.at, texts(message.text, &comments), votes);
+            add(message.at, Texts::new(message.text, &comments), votes);
         }
         for (at, comments) in assigned.separate {
-            add(at, texts("", &comments), Vec::new());
+            add(at, Texts::new("", &comments), Vec::new());
         }
         for (at, votes) in std::mem::take(&mut person.votes) {
             if let Some(at) = seconds(Some(at)) {
-                add(at, Vec::new(), votes);
+                add(at, Texts::default(), votes);
             }
         }
     }
