@@ -22,7 +22,7 @@ fn comment(author: &str, text: &str) -> Result<Event> {
     let revision = "0123456789abcdef0123456789abcdef01234567".parse()?;
     let patchset = Patchset::new(PatchsetNumber(2), revision, "refs/changes/45/12345/2".parse()?);
     let id = EventId::comment(number, patchset.number, &author, text, 1);
-    let kind = EventKind::CommentAdded { author, text: text.into(), approvals: vec![] };
+    let kind = EventKind::CommentAdded { author, texts: vec![text.into()], approvals: vec![] };
     Ok(Event::new(id, Position::at(Timestamp::now()), kind, change, patchset))
 }
 

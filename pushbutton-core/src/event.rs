@@ -45,15 +45,28 @@ pub enum EventKind {
     CommentAdded {
         /// Who commented.
         author: Account,
-        /// The text, without the `Patch Set N: ...` header that Gerrit puts before it.
-        text: String,
+        /// Each comment on the patch set as a whole, and the message that was posted with it, without the
+        /// `Patch Set N: ...` header that Gerrit puts before it. A pattern is tried on each.
+        texts: Vec<String>,
         /// The votes that this very comment changed. Gerrit repeats old votes on every comment; those are left out.
         approvals: Vec<Approval>,
+    },
+    /// The change is not work in progress any more.
+    ReadyForReview {
+        /// Who changed it.
+        changer: Account,
+    },
+    /// The change is not private any more.
+    MadePublic {
+        /// Who changed it.
+        changer: Account,
     },
     /// The change was merged.
     ChangeMerged,
     /// The change was abandoned.
     ChangeAbandoned,
+    /// The change was deleted.
+    ChangeDeleted,
     /// An abandoned change was restored.
     ChangeRestored {
         /// Who restored it.
@@ -67,8 +80,11 @@ impl EventKind {
         match self {
             Self::PatchsetCreated { .. } => "patchset-created",
             Self::CommentAdded { .. } => "comment-added",
+            Self::ReadyForReview { .. } => "wip-state-changed",
+            Self::MadePublic { .. } => "private-state-changed",
             Self::ChangeMerged => "change-merged",
             Self::ChangeAbandoned => "change-abandoned",
+            Self::ChangeDeleted => "change-deleted",
             Self::ChangeRestored { .. } => "change-restored",
         }
     }
@@ -79,7 +95,8 @@ impl EventKind {
             Self::PatchsetCreated { uploader } => Some(uploader),
             Self::CommentAdded { author, .. } => Some(author),
             Self::ChangeRestored { restorer } => Some(restorer),
-            Self::ChangeMerged | Self::ChangeAbandoned => None,
+            Self::ReadyForReview { changer } | Self::MadePublic { changer } => Some(changer),
+            Self::ChangeMerged | Self::ChangeAbandoned | Self::ChangeDeleted => None,
         }
     }
 }
@@ -325,8 +342,14 @@ impl EventId {
         Self::of("patchset", change, patchset.number, &[patchset.revision.as_str()])
     }
 
+    /// A patch set whose change becomes `ready` or `public` does so once, however often people change the state to and
+    /// fro: the same commit needs no second run.
+    pub fn opened(change: ChangeNumber, patchset: &Patchset, state: &str) -> Self {
+        Self::of("opened", change, patchset.number, &[patchset.revision.as_str(), state])
+    }
+
     /// A comment is known by its patch set, author and text, and by being the `nth` such (from 1): Gerrit gives it no
-    /// id.
+    /// id. Several texts of one comment are joined.
     pub fn comment(
         change: ChangeNumber,
         patchset: PatchsetNumber,

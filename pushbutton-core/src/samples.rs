@@ -54,14 +54,14 @@ fn event(id: EventId, kind: EventKind) -> Event {
 pub fn comment(author: &str, text: &str) -> Event {
     let author = Account::of(author);
     let id = EventId::comment(change().number, patchset().number, &author, text, 1);
-    event(id, EventKind::CommentAdded { author, text: text.into(), approvals: Vec::new() })
+    event(id, EventKind::CommentAdded { author, texts: vec![text.into()], approvals: Vec::new() })
 }
 
 /// A vote on it.
 pub fn vote(author: &str, vote: Approval) -> Event {
     let author = Account::of(author);
     let id = EventId::vote(change().number, patchset().number, &author, &vote, AT);
-    event(id, EventKind::CommentAdded { author, text: String::new(), approvals: vec![vote] })
+    event(id, EventKind::CommentAdded { author, texts: Vec::new(), approvals: vec![vote] })
 }
 
 /// The patch set is uploaded.

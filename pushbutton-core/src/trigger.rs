@@ -73,7 +73,8 @@ pub enum EventMatch {
     /// A comment whose text matches.
     Comment {
         /// A regular expression (the `regex` crate's syntax), searched in the text after Gerrit's header. Anchor it
-        /// with `^`.
+        /// with `^`. The message and each comment on the patch set as a whole are tried one by one. A pattern that names
+        /// the header `Patch Set N:`, as those of Zuul and of Jenkins do, is tried with and without it.
         pattern: String,
         /// Only from these accounts, by login name, or as `email:ci@example.org`; anybody when empty.
         #[serde(default)]
@@ -88,7 +89,8 @@ pub enum EventMatch {
         /// Whose votes count, by login name, or as `email:ci@example.org`. Required: the upstream CI, not anybody.
         by: Vec<String>,
     },
-    /// A patch set was uploaded.
+    /// A patch set was uploaded; or it was skipped because its change was work in progress or private, and the change
+    /// is not any more.
     PatchsetCreated,
     /// An abandoned change was restored.
     ChangeRestored,
@@ -138,7 +140,13 @@ struct Rule {
     projects: GlobSet,
     branches: GlobSet,
     pattern: Option<Regex>,
+    /// Whether the pattern names the header that Gerrit puts before a comment.
+    names_header: bool,
 }
+
+/// The headers that Gerrit puts before a comment, for patterns that name it. Votes in it are left out: a rule asks for
+/// a vote by [`EventMatch::Approval`].
+const HEADERS: [&str; 2] = ["Patch Set 1:\n\n", "Patch Set 1:\n\n(1 comment)\n\n"];
 
 impl Triggers {
     /// Compiles the triggers. `own_accounts` are the names of our own account: its comments never trigger anything,
@@ -188,7 +196,7 @@ impl Triggers {
     /// counted even when they run nothing: the next comment with the same text must be known as the second (see
     /// [`EventId::comment`](crate::EventId::comment)).
     pub fn matches_comment(&self, text: &str) -> bool {
-        self.rules.iter().any(|rule| rule.pattern.as_ref().is_some_and(|pattern| pattern.is_match(text)))
+        self.rules.iter().any(|rule| rule.matches_text(text))
     }
 
     /// Whether a vote could satisfy some trigger, whoever gave it.
@@ -212,15 +220,17 @@ impl Triggers {
     /// -s`.
     pub fn event_types(&self) -> Vec<&'static str> {
         // Always needed: they supersede or cancel what runs.
-        let mut types = vec!["patchset-created", "change-merged", "change-abandoned"];
+        let mut types = vec!["patchset-created", "change-merged", "change-abandoned", "change-deleted"];
         for rule in &self.rules {
-            let needed = match rule.trigger.on {
-                EventMatch::Comment { .. } | EventMatch::Approval { .. } => "comment-added",
-                EventMatch::PatchsetCreated => "patchset-created",
-                EventMatch::ChangeRestored => "change-restored",
+            let needed: &[&str] = match rule.trigger.on {
+                EventMatch::Comment { .. } | EventMatch::Approval { .. } => &["comment-added"],
+                EventMatch::PatchsetCreated => &["wip-state-changed", "private-state-changed"],
+                EventMatch::ChangeRestored => &["change-restored"],
             };
-            if !types.contains(&needed) {
-                types.push(needed);
+            for needed in needed {
+                if !types.contains(needed) {
+                    types.push(needed);
+                }
             }
         }
         types
@@ -247,6 +257,13 @@ impl Rule {
             ),
             _ => None,
         };
+        let names_header = match &trigger.on {
+            EventMatch::Comment { pattern, .. } => {
+                let pattern = pattern.to_ascii_lowercase();
+                pattern.contains("patch") && pattern.contains("set")
+            }
+            _ => false,
+        };
         let accounts = match &trigger.on {
             EventMatch::Approval { by, label, .. } if by.is_empty() => {
                 return Err(format!("`by` is empty: name the account whose {label} votes count, as [zuul]"));
@@ -263,18 +280,27 @@ impl Rule {
             return Err("`jobs` is empty: name at least one job".into());
         }
         let (projects, branches) = (globs(&trigger.projects)?, globs(&trigger.branches)?);
-        Ok(Self { projects, branches, pattern, trigger })
+        Ok(Self { projects, branches, pattern, names_header, trigger })
+    }
+
+    /// Whether the pattern matches the text: as it is, or behind the header if the pattern names it.
+    fn matches_text(&self, text: &str) -> bool {
+        self.pattern.as_ref().is_some_and(|pattern| {
+            pattern.is_match(text)
+                || self.names_header
+                    && HEADERS.iter().any(|header| pattern.is_match(&format!("{header}{text}")))
+        })
     }
 
     /// Why the trigger does not apply, or none when it does. The cheap tests come first.
     fn refusal(&self, event: &Event) -> Option<String> {
         let trigger = &self.trigger;
         match (&trigger.on, &event.kind) {
-            (EventMatch::Comment { from, .. }, EventKind::CommentAdded { author, text, .. }) => {
+            (EventMatch::Comment { from, .. }, EventKind::CommentAdded { author, texts, .. }) => {
                 if !from.is_empty() && !from.iter().any(|who| author.is(who)) {
                     return Some(format!("{author} is not one of {}", from.join(", ")));
                 }
-                if !self.pattern.as_ref().is_some_and(|pattern| pattern.is_match(text)) {
+                if !texts.iter().any(|text| self.matches_text(text)) {
                     return Some("the comment does not match".into());
                 }
             }
@@ -290,6 +316,9 @@ impl Rule {
                 }
             }
             (EventMatch::PatchsetCreated, EventKind::PatchsetCreated { .. }) => {}
+            // The upload was skipped then. A trigger that runs such changes has run it already.
+            (EventMatch::PatchsetCreated, EventKind::ReadyForReview { .. }) if !trigger.wip => {}
+            (EventMatch::PatchsetCreated, EventKind::MadePublic { .. }) if !trigger.private => {}
             (EventMatch::ChangeRestored, EventKind::ChangeRestored { .. }) => {}
             (_, kind) => return Some(format!("it does not react to {}", kind.name())),
         }
@@ -310,7 +339,11 @@ impl Rule {
         if change.wip && !trigger.wip && !matches!(trigger.on, EventMatch::Comment { .. }) {
             return Some(format!("change {} is work in progress", change.number));
         }
+        // Of a change that becomes ready, earlier patch sets were skipped: this one stands for them too.
+        let is_upload =
+            !matches!(event.kind, EventKind::ReadyForReview { .. } | EventKind::MadePublic { .. });
         if trigger.skip_kinds.contains(&event.patchset.kind)
+            && is_upload
             && !matches!(trigger.on, EventMatch::Comment { .. })
         {
             return Some(format!(

@@ -129,8 +129,12 @@ fn the_server_side_filter_names_what_the_rules_need() {
     let triggers = Triggers::compile(vec![trigger(verified())], vec![]).unwrap();
     assert_eq!(
         triggers.event_types(),
-        ["patchset-created", "change-merged", "change-abandoned", "comment-added"]
+        ["patchset-created", "change-merged", "change-abandoned", "change-deleted", "comment-added"]
     );
+    let triggers = Triggers::compile(vec![trigger(EventMatch::PatchsetCreated)], vec![]).unwrap();
+    for needed in ["wip-state-changed", "private-state-changed"] {
+        assert!(triggers.event_types().contains(&needed), "reports.md 12: {needed}");
+    }
 }
 
 #[test]
@@ -179,4 +183,72 @@ fn a_trigger_that_names_no_login_is_refused_with_its_remedy() {
     let message = error.message();
     assert!(message.contains("\"Zuul CI\" is no login name"), "{message}");
     assert!(message.contains("email:ci@acme.example.org"), "{message}");
+}
+
+/// reports.md 1: who resolves a thread and asks for a recheck in one reply makes two comments.
+#[test]
+fn each_text_of_a_comment_is_tried_by_itself_and_the_job_runs_once() {
+    let with_texts = |texts: &[&str]| {
+        let mut event = samples::comment("bob", "");
+        if let EventKind::CommentAdded { texts: all, .. } = &mut event.kind {
+            *all = texts.iter().map(|text| (*text).to_owned()).collect();
+        }
+        event
+    };
+    let strict =
+        || EventMatch::Comment { pattern: r"(?i)^(recheck|run-Acme Storage CI)\b".into(), from: vec![] };
+    for on in [recheck, strict] {
+        for texts in [&["Done", "recheck"][..], &["recheck", "Acknowledged"], &["recheck", "recheck"]] {
+            let Decision::Run(jobs) = decide(on(), &with_texts(texts)) else { panic!("{texts:?}") };
+            assert_eq!(jobs.len(), 1, "{texts:?}");
+        }
+        assert!(!runs(on(), &with_texts(&["Done\nrecheck"])), "one text that only holds the word");
+        assert!(!runs(on(), &with_texts(&[])));
+    }
+}
+
+/// reports.md 12: who skips patch sets in progress must run them when the change becomes ready.
+#[test]
+fn a_change_that_becomes_ready_or_public_runs_what_was_skipped() {
+    let ready = |kind: EventKind| Event { kind, ..samples::patchset_created() };
+    let wip = || EventKind::ReadyForReview { changer: Account::of("alice") };
+    let private = || EventKind::MadePublic { changer: Account::of("alice") };
+    let on = || EventMatch::PatchsetCreated;
+    assert!(runs(on(), &ready(wip())) && runs(on(), &ready(private())));
+    // The newest patch set stands for those that were skipped.
+    let mut message_only = ready(wip());
+    message_only.patchset.kind = PatchsetKind::NoCodeChange;
+    assert!(runs(on(), &message_only));
+    let mut still_wip = ready(private());
+    still_wip.change.wip = true;
+    assert!(!runs(on(), &still_wip), "public, but still in progress");
+    let mut now_private = ready(private());
+    now_private.change.private = true;
+    assert!(!runs(on(), &now_private));
+    // A trigger that runs such changes ran them at the upload.
+    let eager = Triggers::compile(vec![trigger(on()).with_wip(true).with_private(true)], vec![]).unwrap();
+    for kind in [wip(), private()] {
+        assert!(matches!(eager.decide(&ready(kind)), Decision::Ignore(_)));
+    }
+    for other in [recheck(), verified(), EventMatch::ChangeRestored] {
+        assert!(!runs(other, &ready(wip())));
+    }
+}
+
+/// Issue 10, point 9: patterns from other CI systems expect the header that we remove.
+#[test]
+fn a_pattern_that_names_gerrits_header_works() {
+    for pattern in [
+        r"(?i)^Patch Set [0-9]+:( [\w\\+-]*)*(\n\n)?\s*recheck",
+        r"^Patch Set \d+:\n\nrecheck",
+        r"(?is)^patch\s+set \d+:.*\brecheck\b",
+        r"(?s)Patch Set [0-9]+:[^\n]*\n\n(\([0-9]+ comments?\)\n\n)?recheck",
+        r"^Patch Set \d+:\n\n\(\d+ comments?\)\n\nrecheck",
+    ] {
+        let on = || EventMatch::Comment { pattern: pattern.into(), from: vec![] };
+        assert!(runs(on(), &samples::comment("bob", "recheck")), "{pattern}");
+        assert!(!runs(on(), &samples::comment("bob", "nice work")), "{pattern}");
+        let triggers = Triggers::compile(vec![trigger(on())], vec![]).unwrap();
+        assert!(triggers.matches_comment("recheck"), "{pattern}: else the source drops the comment");
+    }
 }

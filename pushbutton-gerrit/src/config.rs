@@ -60,7 +60,8 @@ pub struct GerritConfig {
     /// How missed events are found.
     #[serde(default)]
     pub backfill: BackfillConfig,
-    /// More names of the same account, beside `user`: its comments never trigger. Default: none.
+    /// More accounts of this CI beside `user`, by login name or as `email:ci@example.org`: their comments never trigger.
+    /// Default: none.
     #[serde(default)]
     pub own_accounts: Vec<String>,
     /// The server's web address, as `https://review.opendev.org`. Backfill reads from it, without a login, when

@@ -180,7 +180,10 @@ impl fmt::Debug for Deduplicator {
 fn candidates(event: &RawEvent, nth: u32) -> Vec<EventId> {
     let at = event.at.as_second();
     match event.kind {
-        RawEventKind::Comment { .. } | RawEventKind::Created { .. } => vec![id(event, nth, event.at)],
+        RawEventKind::Comment { .. }
+        | RawEventKind::Created { .. }
+        | RawEventKind::Ready { .. }
+        | RawEventKind::Public { .. } => vec![id(event, nth, event.at)],
         _ => (at..=at + MAX_LAG_ACROSS_RESTARTS)
             .filter_map(|second| Timestamp::from_second(second).ok())
             .map(|second| id(event, nth, second))
@@ -192,24 +195,29 @@ fn id(event: &RawEvent, nth: u32, at: Timestamp) -> EventId {
     let (change, patchset) = (event.change.number, event.patchset.number);
     match &event.kind {
         RawEventKind::Created { .. } => EventId::patchset(change, &event.patchset),
-        RawEventKind::Comment { author, text, .. } => {
-            EventId::comment(change, patchset, author, &canonical_text(text), nth)
+        RawEventKind::Comment { author, texts, .. } => {
+            EventId::comment(change, patchset, author, &canonical_text(texts), nth)
         }
+        RawEventKind::Ready { .. } => EventId::opened(change, &event.patchset, "ready"),
+        RawEventKind::Public { .. } => EventId::opened(change, &event.patchset, "public"),
         RawEventKind::Vote { voter, vote } => EventId::vote(change, patchset, voter, vote, at),
         RawEventKind::Merged => EventId::state(change, patchset, "merged", at),
         RawEventKind::Abandoned => EventId::state(change, patchset, "abandoned", at),
         RawEventKind::Restored { .. } => EventId::state(change, patchset, "restored", at),
+        RawEventKind::Deleted => EventId::state(change, patchset, "deleted", at),
     }
 }
 
-/// The form in which texts are compared: sorted lines. Of several comments in one review, the stream joins the texts
-/// in the order in which they were written, a query in any order.
-pub(crate) fn canonical_text(text: &str) -> Cow<'_, str> {
-    let text = text.trim();
-    if !text.contains('\n') {
-        return Cow::Borrowed(text);
+/// The form in which the texts of a review are compared: sorted lines. Some servers join several comments in the stream,
+/// in the order in which they were written; a query has them one by one, in any order.
+pub(crate) fn canonical_text(texts: &[String]) -> Cow<'_, str> {
+    if let [text] = texts {
+        if !text.contains('\n') {
+            return Cow::Borrowed(text.trim());
+        }
     }
-    let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines = texts.iter().flat_map(|text| text.lines());
+    let mut lines: Vec<&str> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.sort_unstable();
     Cow::Owned(lines.join("\n"))
 }
@@ -219,12 +227,17 @@ fn key(event: &RawEvent) -> u64 {
     (event.change.number, event.patchset.number).hash(&mut hash);
     std::mem::discriminant(&event.kind).hash(&mut hash);
     match &event.kind {
-        RawEventKind::Comment { author, text, .. } => {
-            (author.handle(), canonical_text(text)).hash(&mut hash);
+        RawEventKind::Comment { author, texts, .. } => {
+            (author.handle(), canonical_text(texts)).hash(&mut hash);
         }
         RawEventKind::Vote { voter, vote } => (voter.handle(), vote).hash(&mut hash),
         RawEventKind::Created { .. } => event.patchset.revision.hash(&mut hash),
-        RawEventKind::Merged | RawEventKind::Abandoned | RawEventKind::Restored { .. } => {}
+        RawEventKind::Ready { .. }
+        | RawEventKind::Public { .. }
+        | RawEventKind::Merged
+        | RawEventKind::Abandoned
+        | RawEventKind::Restored { .. }
+        | RawEventKind::Deleted => {}
     }
     hash.finish()
 }
@@ -243,7 +256,12 @@ mod tests {
 
     fn recheck(at: i64) -> RawEvent {
         event(
-            RawEventKind::Comment { author: Account::of("bob"), text: "recheck".into(), approvals: vec![] },
+            RawEventKind::Comment {
+                author: Account::of("bob"),
+                texts: vec!["recheck".into()],
+                message: None,
+                approvals: vec![],
+            },
             at,
         )
     }
@@ -373,20 +391,38 @@ mod tests {
 
     #[tokio::test]
     async fn texts_of_one_review_are_equal_in_any_order() {
-        let comment = |text: &str, at| {
+        let comment = |texts: &[&str], at| {
+            let texts = texts.iter().map(|&text| text.to_owned()).collect();
             event(
-                RawEventKind::Comment { author: Account::of("bob"), text: text.into(), approvals: vec![] },
+                RawEventKind::Comment { author: Account::of("bob"), texts, message: None, approvals: vec![] },
                 at,
             )
         };
         let (_, mut dedup) = fresh();
-        new(dedup.check_streamed(&comment("recheck\nmore\n\nwords", 11)).await);
+        new(dedup.check_streamed(&comment(&["recheck", "more\n\nwords"], 11)).await);
         dedup.begin_backfill();
         assert_eq!(
-            dedup.check_backfilled(&comment("more\n\nwords\nrecheck", 10), 1).await.unwrap(),
+            dedup.check_backfilled(&comment(&["more\n\nwords", "recheck"], 10), 1).await.unwrap(),
             Dedup::Duplicate
         );
-        new(dedup.check_streamed(&comment("more words recheck", 11)).await);
+        // A server that joins them in the stream.
+        let (_, mut joined) = fresh();
+        new(joined.check_streamed(&comment(&["recheck\nmore\n\nwords"], 11)).await);
+        joined.begin_backfill();
+        assert_eq!(
+            joined.check_backfilled(&comment(&["more\n\nwords", "recheck"], 10), 1).await.unwrap(),
+            Dedup::Duplicate
+        );
+        new(dedup.check_streamed(&comment(&["more words recheck"], 11)).await);
+        // A server that leaves the message beside comments out of the stream.
+        let (_, mut without) = fresh();
+        new(without.check_streamed(&comment(&["recheck"], 11)).await);
+        without.begin_backfill();
+        let mut with_message = comment(&["recheck"], 10);
+        if let RawEventKind::Comment { message, .. } = &mut with_message.kind {
+            *message = Some("cover".into());
+        }
+        assert_eq!(without.check_backfilled(&with_message, 1).await.unwrap(), Dedup::Duplicate);
     }
 
     #[tokio::test]

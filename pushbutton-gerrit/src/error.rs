@@ -65,19 +65,40 @@ pub(crate) fn from_command(status: u32, stderr: &str) -> Error {
     let is_in = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
     let error = match REFUSALS.iter().find(|(_, texts)| is_in(texts)) {
         Some((kind, _)) => Error::permanent(*kind, message),
-        // A lock failure, a server that shuts down, a full queue.
+        // A lock failure, a server that shuts down, a full queue; or a refusal that is not in the table.
         None => Error::temporary(ErrorKind::Remote, message),
     };
-    error.with("status", status)
+    error.with(STATUS, status)
 }
 
-/// What Gerrit writes to stderr when a retry will not help; the first line that matches decides.
-const REFUSALS: [(ErrorKind, &[&str]); 4] = [
+const STATUS: &str = "status";
+
+/// Whether Gerrit ran the command, and refused it with a text that is not in the table: it may be temporary or not.
+pub(crate) fn is_unknown_refusal(error: &Error) -> bool {
+    error.is_temporary() && error.kind() == ErrorKind::Remote && error.context(STATUS).is_some()
+}
+
+/// What Gerrit writes to stderr when a retry will not help; the first row that matches decides. A review that is
+/// [`Denied`](ErrorKind::Denied) is posted once more without its vote.
+const REFUSALS: [(ErrorKind, &[&str]); 5] = [
+    (
+        // Gerrit's classes PostReview and PostReviewOp: the label, its value, or the change that is closed by now.
+        ErrorKind::Denied,
+        &[
+            "is restricted",
+            "not permitted to modify label",
+            "is not a configured label",
+            "is not a valid value",
+            "change is closed",
+            "Voting on labels disallowed after submit",
+            "Cannot reduce vote on labels",
+        ],
+    ),
     (ErrorKind::NotFound, &["no such change", "no such patch set", "not found", "Change not found"]),
     (ErrorKind::Exhausted, &["size exceeds limit", "too large", "Exceeding maximum"]),
     (
         ErrorKind::Denied,
-        &["is restricted", "not permitted", "Not permitted", "Capability", "prohibited", "capability"],
+        &["not permitted", "Not permitted", "does not permit", "Capability", "prohibited", "capability"],
     ),
     (
         ErrorKind::Invalid,
@@ -106,6 +127,33 @@ mod tests {
                 ErrorKind::Exhausted,
                 Permanent,
             ),
+            // core.md S1-3, reports.md 2: these were retried without end.
+            (
+                "error: change is closed\n\nfatal: one or more reviews failed; review output above\n",
+                ErrorKind::Denied,
+                Permanent,
+            ),
+            (
+                "error: Voting on labels disallowed after submit: Verified\n\nfatal: x\n",
+                ErrorKind::Denied,
+                Permanent,
+            ),
+            (
+                "error: Cannot reduce vote on labels for closed change: Verified\n\nfatal: x\n",
+                ErrorKind::Denied,
+                Permanent,
+            ),
+            (
+                "error: label \"Verified\" is not a configured label\n\nfatal: x\n",
+                ErrorKind::Denied,
+                Permanent,
+            ),
+            ("error: label \"Verified\": 7 is not a valid value\n\nfatal: x\n", ErrorKind::Denied, Permanent),
+            (
+                "error: project state READ_ONLY does not permit write\n\nfatal: x\n",
+                ErrorKind::Denied,
+                Permanent,
+            ),
             ("fatal: \"--strict-labels\" is not a valid option\n", ErrorKind::Invalid, Permanent),
             ("fatal: gerrit: nope: not found\n", ErrorKind::NotFound, Permanent),
             ("error: Update failed: LOCK_FAILURE\n", ErrorKind::Remote, Temporary),
@@ -114,6 +162,9 @@ mod tests {
             let error = from_command(1, stderr);
             assert_eq!((error.kind(), error.retry_class()), (kind, class), "{stderr}");
         }
+        assert!(is_unknown_refusal(&from_command(1, "error: some plugin says no\n")));
+        assert!(!is_unknown_refusal(&from_command(1, "error: change is closed\n")));
+        assert!(!is_unknown_refusal(&from_russh(russh::Error::HUP)));
         let text =
             from_command(1, "error: Applying label \"Verified\": 2 is restricted\n\nfatal: x").to_string();
         assert_eq!(text, "gerrit answered: Applying label \"Verified\": 2 is restricted (status=1)");

@@ -23,8 +23,16 @@ pub struct EventFilter {
 type MatchProject = dyn Fn(&str, &str) -> bool + Send + Sync;
 
 /// The stream's event types for which there is an [`EventKind`](pushbutton_core::EventKind).
-pub(crate) const ALL_TYPES: [&str; 5] =
-    ["patchset-created", "comment-added", "change-merged", "change-abandoned", "change-restored"];
+pub(crate) const ALL_TYPES: [&str; 8] = [
+    "patchset-created",
+    "comment-added",
+    "wip-state-changed",
+    "private-state-changed",
+    "change-merged",
+    "change-abandoned",
+    "change-restored",
+    "change-deleted",
+];
 
 impl EventFilter {
     /// What these triggers need: of the comments, only those that a rule's pattern matches or with a vote that a rule
@@ -60,20 +68,37 @@ impl EventFilter {
     }
 
     /// Most comments match no rule; those need no event id and no lookup in the event store.
-    pub(crate) fn matches_comment(&self, text: &str, votes: &[Approval]) -> bool {
+    pub(crate) fn matches_comment<'a>(
+        &self,
+        mut texts: impl Iterator<Item = &'a str>,
+        votes: &[Approval],
+    ) -> bool {
         self.triggers.as_ref().is_none_or(|triggers| {
-            triggers.matches_comment(text) || votes.iter().any(|vote| triggers.matches_vote(vote))
+            texts.any(|text| triggers.matches_comment(text))
+                || votes.iter().any(|vote| triggers.matches_vote(vote))
         })
+    }
+
+    /// Whether one of these lines would match as a comment of its own.
+    pub(crate) fn matches_line<'a>(&self, mut lines: impl Iterator<Item = &'a str>) -> bool {
+        self.triggers.as_ref().is_some_and(|triggers| lines.any(|line| triggers.matches_comment(line)))
     }
 
     pub(crate) fn matches(&self, kind: &RawEventKind) -> bool {
         match kind {
-            RawEventKind::Comment { text, approvals, .. } => self.matches_comment(text, approvals),
-            RawEventKind::Vote { vote, .. } => self.matches_comment("", std::slice::from_ref(vote)),
+            RawEventKind::Comment { texts, message, approvals, .. } => {
+                self.matches_comment(texts.iter().chain(message).map(String::as_str), approvals)
+            }
+            RawEventKind::Vote { vote, .. } => {
+                self.matches_comment(std::iter::empty(), std::slice::from_ref(vote))
+            }
             RawEventKind::Created { .. }
+            | RawEventKind::Ready { .. }
+            | RawEventKind::Public { .. }
             | RawEventKind::Merged
             | RawEventKind::Abandoned
-            | RawEventKind::Restored { .. } => true,
+            | RawEventKind::Restored { .. }
+            | RawEventKind::Deleted => true,
         }
     }
 }

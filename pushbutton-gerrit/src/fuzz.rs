@@ -62,8 +62,9 @@ pub fn rest_reply(bytes: &[u8]) {
     let found = backfilled_events(&row, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, Some(&times));
     for BackfilledEvent { event, .. } in found.unwrap_or_default() {
         match event.kind {
-            RawEventKind::Comment { author, text, .. } if author.handle() == "bob" => {
-                assert!(text.lines().all(|line| ["recheck", "second"].contains(&line)), "{text:?}");
+            RawEventKind::Comment { author, texts, message, .. } if author.handle() == "bob" => {
+                let is_known = |text: &String| ["recheck", "second"].contains(&text.as_str());
+                assert!(texts.iter().chain(&message).all(is_known), "{texts:?} {message:?}");
             }
             _ => {}
         }

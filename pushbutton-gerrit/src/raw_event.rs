@@ -14,7 +14,9 @@ use crate::wire::{Text, WireAccount, WireApproval, WireChange, WireEvent, WirePa
 /// The longest comment that is kept, in bytes. Gerrit's own limit is 16 KiB; a trigger looks at the beginning.
 const MAX_TEXT: usize = 64 << 10;
 
-/// How many votes of one review, and how many hashtags of a change, are kept. No project has so many labels.
+/// How many comments on the patch set as a whole, and how many votes, of one review, and how many hashtags of a change,
+/// are kept. No project has so many labels.
+const MAX_TEXTS: usize = 100;
 const MAX_VOTES: usize = 100;
 const MAX_HASHTAGS: usize = 100;
 
@@ -36,10 +38,13 @@ pub(crate) enum RawEventKind {
     Created {
         uploader: Account,
     },
-    /// A comment with a text, and the votes that came with it.
+    /// A comment, and the votes that came with it.
     Comment {
         author: Account,
-        text: String,
+        /// The comments on the patch set as a whole; the message, if there are none. Never empty. They identify the event.
+        texts: Vec<String>,
+        /// The message beside comments. Some servers leave it out of the stream.
+        message: Option<String>,
         approvals: Vec<Approval>,
     },
     /// A vote without a text.
@@ -47,26 +52,39 @@ pub(crate) enum RawEventKind {
         voter: Account,
         vote: Approval,
     },
+    /// The change is not work in progress any more.
+    Ready {
+        changer: Account,
+    },
+    /// The change is not private any more.
+    Public {
+        changer: Account,
+    },
     Merged,
     Abandoned,
     Restored {
         restorer: Account,
     },
+    Deleted,
 }
 
 impl From<RawEventKind> for EventKind {
     fn from(kind: RawEventKind) -> Self {
         match kind {
             RawEventKind::Created { uploader } => Self::PatchsetCreated { uploader },
-            RawEventKind::Comment { author, text, approvals } => {
-                Self::CommentAdded { author, text, approvals }
+            RawEventKind::Comment { author, mut texts, message, approvals } => {
+                texts.extend(message);
+                Self::CommentAdded { author, texts, approvals }
             }
             RawEventKind::Vote { voter, vote } => {
-                Self::CommentAdded { author: voter, text: String::new(), approvals: vec![vote] }
+                Self::CommentAdded { author: voter, texts: Vec::new(), approvals: vec![vote] }
             }
+            RawEventKind::Ready { changer } => Self::ReadyForReview { changer },
+            RawEventKind::Public { changer } => Self::MadePublic { changer },
             RawEventKind::Merged => Self::ChangeMerged,
             RawEventKind::Abandoned => Self::ChangeAbandoned,
             RawEventKind::Restored { restorer } => Self::ChangeRestored { restorer },
+            RawEventKind::Deleted => Self::ChangeDeleted,
         }
     }
 }
@@ -76,6 +94,9 @@ impl From<RawEventKind> for EventKind {
 pub(crate) enum ParsedLine {
     /// Its events that pass the filter, if any, and Gerrit's time of the line.
     Events(Vec<RawEvent>, Option<i64>),
+    /// A comment that may be several, joined by the server, one of which may pass the filter. A query shows them one by
+    /// one. Holds Gerrit's time of the line.
+    Joined(Option<i64>),
     /// The server dropped events because the stream was not read fast enough.
     Dropped,
 }
@@ -102,20 +123,25 @@ pub(crate) fn parse_line(line: &str, filter: &EventFilter, now: Timestamp) -> Re
             .change
             .as_ref()
             .is_none_or(|change| filter.matches_project(change.project.as_str(), change.branch.as_str()));
-    let events = if passes { from_stream(event, filter, now)? } else { Vec::new() };
-    Ok(ParsedLine::Events(events, at))
+    let events = if passes { from_stream(event, filter, now)? } else { Some(Vec::new()) };
+    Ok(events.map_or(ParsedLine::Joined(at), |events| ParsedLine::Events(events, at)))
 }
 
 /// The events in a line. Several votes without a text are several events; an unknown type, or a comment without a
-/// text and without a new vote, is none.
-fn from_stream(event: WireEvent<'_>, filter: &EventFilter, now: Timestamp) -> Result<Vec<RawEvent>> {
+/// text and without a new vote, is none. The result is none if it may be a joined comment.
+fn from_stream(event: WireEvent<'_>, filter: &EventFilter, now: Timestamp) -> Result<Option<Vec<RawEvent>>> {
     let kind = event.r#type.as_str();
     if !crate::event_filter::ALL_TYPES.contains(&kind) {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let missing = |field: &str| Error::permanent(ErrorKind::Invalid, format!("{kind} without {field}"));
     let wire_change = event.change.ok_or_else(|| missing("change"))?;
-    let wire_patchset = event.patch_set.ok_or_else(|| missing("patchSet"))?;
+    let wire_patchset = match event.patch_set {
+        Some(wire_patchset) => wire_patchset,
+        // Gerrit sends none: there is none any more.
+        None if kind == "change-deleted" => WirePatchset::default(),
+        None => return Err(missing("patchSet")),
+    };
     let at = seconds(event.event_created_on.0).unwrap_or(now);
     let kinds = match kind {
         "patchset-created" => {
@@ -126,39 +152,94 @@ fn from_stream(event: WireEvent<'_>, filter: &EventFilter, now: Timestamp) -> Re
             // Only votes with an `oldValue` are new; Gerrit repeats the others in every comment.
             let new = event.approvals.iter().filter(|vote| vote.old_value.0.is_some());
             let votes: Vec<_> = new.filter_map(approval).take(MAX_VOTES).collect();
-            // Joined as Gerrit joins them where it puts them into `comment`.
             let comments = event.patch_set_comments.unwrap_or_default().on_patchset;
-            let texts: Vec<&str> = comments.iter().map(|comment| comment.message.as_str()).collect();
-            let joined = texts.join("\n");
-            let text = match joined.trim() {
-                "" => split_header(event.comment.as_str()).text,
-                text => text,
-            };
-            if !filter.matches_comment(text, &votes) {
-                return Ok(Vec::new());
+            let comments: Vec<&str> = comments.iter().map(|comment| comment.message.as_str()).collect();
+            let texts = Texts::new(split_header(event.comment.as_str()).text, &comments);
+            if !filter.matches_comment(texts.all(), &votes) {
+                let lines = texts.all().flat_map(|text| text.lines().skip(1).map(str::trim));
+                let may_be_joined = comments.is_empty() && filter.matches_line(lines);
+                return Ok((!may_be_joined).then(Vec::new));
             }
-            comment_or_votes(account(event.author.as_ref()), text, votes)
+            comment_or_votes(account(event.author.as_ref()), &texts, votes)
+        }
+        // Only the way back matters: what was skipped can run now.
+        "wip-state-changed" if wire_change.wip == Some(true) => Vec::new(),
+        "wip-state-changed" => vec![RawEventKind::Ready { changer: account(event.changer.as_ref()) }],
+        "private-state-changed" if wire_change.private == Some(true) => Vec::new(),
+        "private-state-changed" => vec![RawEventKind::Public { changer: account(event.changer.as_ref()) }],
+        "change-deleted" => {
+            let change = change(&wire_change)?;
+            let patchset = deleted_patchset(change.number)?;
+            return Ok(Some(vec![RawEvent { change, patchset, at, kind: RawEventKind::Deleted }]));
         }
         "change-merged" => vec![RawEventKind::Merged],
         "change-abandoned" => vec![RawEventKind::Abandoned],
         _ => vec![RawEventKind::Restored { restorer: account(event.restorer.as_ref()) }],
     };
     if kinds.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let (change, patchset) = (change(&wire_change)?, patchset(&wire_patchset)?);
-    Ok(kinds
-        .into_iter()
-        .map(|kind| RawEvent { change: change.clone(), patchset: patchset.clone(), at, kind })
-        .collect())
+    let event = |kind| RawEvent { change: change.clone(), patchset: patchset.clone(), at, kind };
+    Ok(Some(kinds.into_iter().map(event).collect()))
 }
 
-/// A text and the votes that came with it are one event. Without a text, each vote is an event.
-pub(crate) fn comment_or_votes(author: Account, text: &str, votes: Vec<Approval>) -> Vec<RawEventKind> {
-    if text.is_empty() {
+/// What was written in one review, at most [`MAX_TEXT`] bytes in all.
+#[derive(Debug, Default)]
+pub(crate) struct Texts<'a> {
+    /// The comments on the patch set as a whole; the message, if there are none.
+    texts: Vec<&'a str>,
+    /// The message beside comments.
+    message: Option<&'a str>,
+}
+
+impl<'a> Texts<'a> {
+    /// The texts of a message, without its header, and of comments on the patch set as a whole.
+    ///
+    /// Servers differ: the message in the stream repeats none of the comments, the first, or all of them joined. What is
+    /// repeated counts once.
+    pub(crate) fn new(message: &'a str, comments: &[&'a str]) -> Self {
+        let message = Some(message.trim()).filter(|message| !message.is_empty());
+        let mut room = MAX_TEXT;
+        let mut cut = |text: &'a str| {
+            let text = pushbutton_core::text::cut(text.trim(), room);
+            room -= text.len();
+            text
+        };
+        let texts = comments.iter().map(|comment| cut(comment)).filter(|comment| !comment.is_empty());
+        let texts: Vec<&str> = texts.take(MAX_TEXTS).collect();
+        if texts.is_empty() {
+            return Self { texts: message.map(cut).into_iter().collect(), message: None };
+        }
+        let joined = comments.join("\n");
+        let is_new = |message: &&str| *message != joined.trim() && !texts.contains(message);
+        let message = message.filter(is_new).map(cut).filter(|message| !message.is_empty());
+        Self { texts, message }
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'a str> {
+        self.texts.iter().copied().chain(self.message)
+    }
+}
+
+/// Texts and the votes that came with them are one event. Without a text, each vote is an event.
+pub(crate) fn comment_or_votes(
+    author: Account,
+    texts: &Texts<'_>,
+    votes: Vec<Approval>,
+) -> Vec<RawEventKind> {
+    if texts.texts.is_empty() {
         return votes.into_iter().map(|vote| RawEventKind::Vote { voter: author.clone(), vote }).collect();
     }
-    vec![RawEventKind::Comment { author, text: cut_text(text).to_owned(), approvals: votes }]
+    let message = texts.message.map(str::to_owned);
+    let texts = texts.texts.iter().map(|&text| text.to_owned()).collect();
+    vec![RawEventKind::Comment { author, texts, message, approvals: votes }]
+}
+
+/// Stands for the patch sets of a deleted change, which its event does not name.
+fn deleted_patchset(change: ChangeNumber) -> Result<Patchset> {
+    let git_ref = GitRef::new(format!("refs/changes/{:02}/{change}/1", change.0 % 100))?;
+    Ok(Patchset::new(PatchsetNumber(1), Revision::new("0".repeat(40))?, git_ref))
 }
 
 /// None if it has no label, or a value that is not a vote.
@@ -222,10 +303,6 @@ fn name(text: &Text<'_>) -> Option<String> {
 /// Gerrit writes times as seconds since 1970.
 pub(crate) fn seconds(seconds: Option<i64>) -> Option<Timestamp> {
     Timestamp::from_second(seconds?).ok()
-}
-
-pub(crate) fn cut_text(text: &str) -> &str {
-    pushbutton_core::text::cut(text, MAX_TEXT)
 }
 
 #[cfg(test)]

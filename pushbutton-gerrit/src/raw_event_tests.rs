@@ -2,7 +2,7 @@ use super::*;
 fn parsed(line: &str) -> Result<Vec<RawEvent>> {
     match parse_line(line, &EventFilter::everything(), Timestamp::UNIX_EPOCH)? {
         ParsedLine::Events(events, _) => Ok(events),
-        ParsedLine::Dropped => panic!("dropped-output"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -27,8 +27,8 @@ fn only_votes_with_an_old_value_are_new() {
         r#""author":{"username":"zuul"},"comment":"Patch Set 2: Verified+1\n\nBuild succeeded.",
         "approvals":[{"type":"Verified","value":"1","oldValue":"0"},{"type":"Code-Review","value":"2"}]"#,
     );
-    let RawEventKind::Comment { author, text, approvals } = one(&line).kind else { panic!() };
-    assert_eq!((author.handle(), text.as_str()), ("zuul", "Build succeeded."));
+    let RawEventKind::Comment { author, texts, approvals, .. } = one(&line).kind else { panic!() };
+    assert_eq!((author.handle(), texts), ("zuul", vec!["Build succeeded.".to_owned()]));
     assert_eq!(approvals, [Approval::new("Verified", 1)]);
 }
 
@@ -46,20 +46,84 @@ fn votes_without_a_text_are_events_and_an_empty_comment_is_none() {
 }
 
 #[test]
-fn comments_on_the_patch_set_replace_the_message() {
-    let line = comment(
-        r#""author":{"username":"bob"},"comment":"Patch Set 2:\n\n(3 comments)",
-        "patchSetComments":{"/PATCHSET_LEVEL":[{"message":"recheck"},{"message":"and more"}],"a.py":[{"message":"why?"}]}"#,
+fn the_message_and_each_comment_on_the_patch_set_are_texts() {
+    // reports.md 1. The message may repeat the comments: none, the first, or all of them joined.
+    let comments = r#""patchSetComments":{"/PATCHSET_LEVEL":[{"message":"Done"},{"message":"recheck"}],"a.py":[{"message":"why?"}]}"#;
+    let texts = |message: &str, comments: &str| {
+        let line = comment(&format!(r#""author":{{"username":"bob"}},"comment":"{message}",{comments}"#));
+        let EventKind::CommentAdded { texts, .. } = EventKind::from(one(&line).kind) else { panic!() };
+        texts
+    };
+    for message in [
+        r"Patch Set 2:\n\n(3 comments)",
+        r"Patch Set 2:\n\nDone",
+        r"Patch Set 2:\n\nDone\nrecheck",
+        r"Patch Set 2:\n\n(3 comments)\n\nDone\nrecheck",
+    ] {
+        assert_eq!(texts(message, comments), ["Done", "recheck"], "{message}");
+    }
+    // By the API, a message and a comment at once.
+    let acknowledged = r#""patchSetComments":{"/PATCHSET_LEVEL":[{"message":"Acknowledged"}]}"#;
+    assert_eq!(texts(r"Patch Set 2:\n\n(1 comment)\n\nrecheck", acknowledged), ["Acknowledged", "recheck"]);
+    // However many there are, they are bounded.
+    let many = format!(
+        r#""patchSetComments":{{"/PATCHSET_LEVEL":[{}{{"message":"x"}}]}}"#,
+        r#"{"message":"y"},"#.repeat(500)
     );
-    let RawEventKind::Comment { text, .. } = one(&line).kind else { panic!() };
-    assert_eq!(text, "recheck\nand more");
+    assert_eq!(texts(r"Patch Set 2:\n\n(501 comments)", &many).len(), MAX_TEXTS);
+}
+
+/// reports.md 1, on servers that join the comments in the stream, as 3.10 does by default.
+#[test]
+fn a_comment_whose_later_line_would_match_is_left_to_a_query() {
+    let on = pushbutton_core::EventMatch::Comment { pattern: "(?i)^recheck".into(), from: vec![] };
+    let trigger = pushbutton_core::Trigger::new("recheck", on, ["tempest".parse().unwrap()]);
+    let triggers = pushbutton_core::Triggers::compile(vec![trigger], vec![]).unwrap();
+    let filter = EventFilter::for_triggers(std::sync::Arc::new(triggers));
+    let parsed = |text: &str, more: &str| {
+        let line =
+            comment(&format!(r#""author":{{"username":"bob"}},"comment":"Patch Set 2:\n\n{text}"{more}"#));
+        parse_line(&line, &filter, Timestamp::UNIX_EPOCH).unwrap()
+    };
+    assert_eq!(parsed(r"Done\nrecheck", ""), ParsedLine::Joined(Some(1_795_450_990)));
+    for other in [r"Done\n> recheck", "Done"] {
+        assert_eq!(parsed(other, ""), ParsedLine::Events(vec![], Some(1_795_450_990)), "{other}");
+    }
+    // Where the server has them one by one, no question is open.
+    let comments = r#","patchSetComments":{"/PATCHSET_LEVEL":[{"message":"Done\nrecheck"}]}"#;
+    assert_eq!(parsed("(1 comment)", comments), ParsedLine::Events(vec![], Some(1_795_450_990)));
+    assert!(matches!(parsed(r"recheck\nDone", ""), ParsedLine::Events(events, _) if events.len() == 1));
+}
+
+/// reports.md 12.
+#[test]
+fn states_and_deletions_of_changes_are_known() {
+    let line = |kind: &str, fields: &str| {
+        comment(r#""changer":{"username":"alice"},"deleter":{"username":"alice"}"#)
+            .replace("comment-added", kind)
+            .replace(r#""status":"NEW""#, &format!(r#""status":"NEW"{fields}"#))
+    };
+    let alice = || Account::of("alice");
+    assert_eq!(one(&line("wip-state-changed", "")).kind, RawEventKind::Ready { changer: alice() });
+    assert_eq!(one(&line("private-state-changed", "")).kind, RawEventKind::Public { changer: alice() });
+    assert_eq!(parsed(&line("wip-state-changed", r#","wip":true"#)).unwrap(), []);
+    assert_eq!(parsed(&line("private-state-changed", r#","private":true"#)).unwrap(), []);
+    let deleted = r#"{"type":"change-deleted","deleter":{"username":"alice"},"eventCreatedOn":1795450990,
+        "change":{"project":"openstack/cinder","branch":"master","number":7,"subject":"s","status":"NEW"}}"#;
+    let event = one(deleted);
+    assert_eq!((event.change.number, event.kind), (ChangeNumber(7), RawEventKind::Deleted));
+    // What no rule can use is no error.
+    for kind in ["reviewer-added", "topic-changed", "hashtags-changed", "vote-deleted", "ref-updated"] {
+        assert_eq!(parsed(&line(kind, "")).unwrap(), [], "{kind}");
+        assert_eq!(parsed(&format!(r#"{{"type":"{kind}"}}"#)).unwrap(), [], "{kind}");
+    }
 }
 
 #[test]
 fn shell_characters_quotes_and_line_breaks_are_kept() {
     let line = comment(r#""author":{"username":"bob"},"comment":"Patch Set 2:\n\nrecheck $(id) `x` \"q\" 's';\r\n| rm -rf / é漢"}"#.trim_end_matches('}'));
-    let RawEventKind::Comment { text, .. } = one(&line).kind else { panic!() };
-    assert_eq!(text, "recheck $(id) `x` \"q\" 's';\r\n| rm -rf / é漢");
+    let RawEventKind::Comment { texts, .. } = one(&line).kind else { panic!() };
+    assert_eq!(texts[0], "recheck $(id) `x` \"q\" 's';\r\n| rm -rf / é漢");
 }
 
 #[test]
@@ -148,8 +212,8 @@ fn other_projects_are_not_parsed() {
 #[test]
 fn a_long_text_is_cut_at_a_character() {
     let line = comment(&format!(r#""author":{{}},"comment":"Patch Set 2:\n\n{}""#, "é".repeat(100_000)));
-    let RawEventKind::Comment { text, .. } = one(&line).kind else { panic!() };
-    assert_eq!(text.len(), MAX_TEXT);
+    let RawEventKind::Comment { texts, .. } = one(&line).kind else { panic!() };
+    assert_eq!((texts.len(), texts[0].len()), (1, MAX_TEXT));
 }
 
 proptest::proptest! {
@@ -157,7 +221,7 @@ proptest::proptest! {
     fn any_text_is_kept(said in "[a-zA-Z][^\\x00]{0,200}") {
         let message = serde_json::to_string(&format!("Patch Set 2:\n\n{said}")).unwrap();
         let found = parsed(&comment(&format!(r#""author":{{"username":"bob"}},"comment":{message}"#))).unwrap();
-        let RawEventKind::Comment { text, .. } = &found[0].kind else { panic!() };
-        proptest::prop_assert_eq!(text, said.trim());
+        let RawEventKind::Comment { texts, .. } = &found[0].kind else { panic!() };
+        proptest::prop_assert_eq!(&texts[..], [said.trim()]);
     }
 }

@@ -92,6 +92,8 @@ impl ReadLines {
         });
         let reason = match parsed {
             Ok(ParsedLine::Events(events, _)) => return self.pending.extend(events),
+            // There is no server that can be asked.
+            Ok(ParsedLine::Joined(_)) => return,
             Ok(ParsedLine::Dropped) => "the server dropped events here".into(),
             Err(reason) => reason,
         };
@@ -174,7 +176,7 @@ mod tests {
         let texts: Vec<&str> = events
             .iter()
             .filter_map(|event| match &event.kind {
-                EventKind::CommentAdded { text, .. } if !text.is_empty() => Some(text.as_str()),
+                EventKind::CommentAdded { texts, .. } => texts.first().map(String::as_str),
                 _ => None,
             })
             .collect();

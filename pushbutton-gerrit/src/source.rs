@@ -22,8 +22,8 @@ use crate::stream::{EventStream, StreamItem};
 /// there.
 ///
 /// # Backfill
-/// After each connection, when the server says that it dropped events, and every few minutes, a query asks
-/// for the changes that were updated since the last time at which nothing was missing. Until it is complete, events
+/// After each connection, when the server says that it dropped events, when a line of the stream may be several comments
+/// that the server joined, and every few minutes, a query asks for the changes that were updated since the last time at which nothing was missing. Until it is complete, events
 /// have the position from before the gap, so that a restart asks again.
 ///
 /// # Cancel safety
@@ -126,6 +126,9 @@ impl GerritSource {
                     }
                     if let (Some(running), Some(newest)) = (&mut self.running, batch.newest) {
                         running.position.stream_reached(newest);
+                    }
+                    if batch.joined {
+                        self.start_backfill();
                     }
                     self.pending.extend(batch.events.into_iter().map(|event| Pending { event, nth: None }));
                 }

@@ -57,6 +57,8 @@ pub(crate) struct Batch {
     pub(crate) newest: Option<i64>,
     /// Whether the server dropped events before one of them.
     pub(crate) dropped: bool,
+    /// Whether one of them may be several comments, joined.
+    pub(crate) joined: bool,
 }
 
 enum State {
@@ -231,6 +233,10 @@ impl Reader {
                 Err(reason) => return tracing::warn!("skipping a line of the event stream: {reason}"),
             };
             match parse_line(line, &self.filter, now) {
+                Ok(ParsedLine::Joined(at)) => {
+                    batch.newest = batch.newest.max(at);
+                    batch.joined = true;
+                }
                 Ok(ParsedLine::Events(events, at)) => {
                     batch.newest = batch.newest.max(at);
                     if !events.is_empty() {

@@ -30,6 +30,7 @@ pub(crate) struct WireEvent<'a> {
     pub(crate) author: Option<WireAccount<'a>>,
     pub(crate) uploader: Option<WireAccount<'a>>,
     pub(crate) restorer: Option<WireAccount<'a>>,
+    pub(crate) changer: Option<WireAccount<'a>>,
     pub(crate) approvals: List<WireApproval<'a>>,
     pub(crate) comment: Text<'a>,
     pub(crate) patch_set_comments: Option<CommentsByFile<'a>>,

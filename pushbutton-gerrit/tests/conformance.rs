@@ -7,6 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use pushbutton_core::memory::MemoryEventStore;
 use pushbutton_core::samples;
 use pushbutton_core::{
@@ -158,6 +159,7 @@ impl report::Harness for Reviews {
 fn job_on(change: &Change) -> Job {
     let mut job = samples::job_on(change.number, "cinder-tempest-acme");
     job.change.number = ChangeNumber(change.number);
+    job.created = Timestamp::now();
     job.change.project = ProjectName::new(&change.project).unwrap();
     job.patchset.number = PatchsetNumber(change.patchset);
     job.patchset.revision = Revision::new(&change.revision).unwrap();

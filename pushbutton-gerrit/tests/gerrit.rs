@@ -7,16 +7,18 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use pushbutton_core::check::{Check, Level};
 use pushbutton_core::memory::MemoryEventStore;
 use pushbutton_core::samples;
 use pushbutton_core::{
-    Approval, ChangeNumber, ErrorKind, EventKind, EventSource, EventStore, HumanDuration, PatchsetNumber,
-    ProjectName, Reporter, RetryClass, Revision, RunId, StageName, Verdict,
+    Approval, ChangeNumber, Decision, ErrorKind, EventKind, EventMatch, EventSource, EventStore,
+    HumanDuration, JobName, PatchsetNumber, ProjectName, Reporter, RetryClass, Revision, RunId, StageName,
+    Trigger, Triggers, Verdict,
 };
 use pushbutton_gerrit::{
-    Gerrit, GerritConfig, GerritReporter, GerritSource, HostKeyPolicy, JumpConfig, Posted, Review, Target,
-    VoteMode,
+    EventFilter, Gerrit, GerritConfig, GerritReporter, GerritSource, HostKeyPolicy, JumpConfig, Posted,
+    Review, Target, VoteMode,
 };
 use pushbutton_testbed::{Change, Sshd, SshdOptions};
 use pushbutton_testkit::conformance::report::finished;
@@ -82,7 +84,7 @@ async fn all_kinds_of_events_come_and_backfill_repeats_none() {
         &json!({"message": "Build succeeded (check pipeline).", "labels": {"Verified": 1}}),
     );
     let vote = [Approval::new("Verified", 1)];
-    let is_vote = |e: &pushbutton_core::Event, words: &str| matches!(&e.kind, EventKind::CommentAdded { approvals, text, .. } if *approvals == vote && text == words);
+    let is_vote = |e: &pushbutton_core::Event, words: &str| matches!(&e.kind, EventKind::CommentAdded { approvals, texts, .. } if *approvals == vote && texts == &[words]);
     next_where(&mut source, |e| is_vote(e, "Build succeeded (check pipeline).")).await;
     server.comment("zuul", change.number, 1, "once more");
     let repeated = next_where(&mut source, |e| text(e) == "once more").await;
@@ -195,6 +197,7 @@ async fn a_verdict_is_commented_and_votes_as_the_mode_says() {
     let mut job = samples::job("cinder-tempest-acme");
     job.change.number = ChangeNumber(change.number);
     job.patchset.number = PatchsetNumber(1);
+    job.created = Timestamp::now();
     let said = || {
         let messages = server.messages(change.number);
         messages
@@ -226,6 +229,134 @@ async fn a_verdict_is_commented_and_votes_as_the_mode_says() {
         "{texts:?}"
     );
     assert_eq!(server.votes(change.number)[0].value, -1);
+}
+
+/// core.md S1-2: the same job id comes again where an installation has lost its state. Its verdict was never posted.
+/// core.md S1-1, trigger B: the footer in a message of a stranger whose full name is our login suppressed a verdict.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn neither_an_older_comment_nor_a_stranger_with_our_name_suppresses_a_verdict() {
+    let (server, change) = change();
+    let reporter = GerritReporter::new(Gerrit::new(config(&server)).unwrap());
+    let mut job = samples::job("cinder-tempest-acme");
+    job.change.number = ChangeNumber(change.number);
+    job.patchset.number = PatchsetNumber(1);
+    job.created = Timestamp::now();
+    let footer = pushbutton_gerrit::message::dedup_footer(&job.id);
+    let name = server.rest("alice", "GET", "/accounts/self/name", None);
+    server.rest("alice", "PUT", "/accounts/self/name", Some(&json!({"name": "acme-ci"})));
+    server.comment("alice", change.number, 1, &format!("looks fine\n\n{footer}"));
+    let ours = || server.messages(change.number).iter().filter(|message| message.author == "acme-ci").count();
+    let report = async |created| {
+        let mut job = job.clone();
+        job.created = created;
+        reporter.report(&finished(&job, &RunId::generate(), Verdict::Success)).await.unwrap();
+        ours()
+    };
+    let counts = [report(job.created).await, report(job.created).await];
+    server.rest("alice", "PUT", "/accounts/self/name", Some(&json!({"name": name})));
+    assert_eq!(counts, [1, 1], "one comment for each job");
+    // Another run of the same id, an hour later; Gerrit's clock may be some minutes behind ours.
+    assert_eq!(report(job.created + SignedDuration::from_mins(5)).await, 1);
+    assert_eq!(report(job.created + SignedDuration::from_hours(1)).await, 2);
+}
+
+/// core.md S1-3, reports.md 2: such a review was retried without end, and held a slot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_vote_on_a_closed_change_is_left_out_and_the_text_is_posted() {
+    let (server, change) = change();
+    let gerrit = Gerrit::new(config(&server)).unwrap();
+    server.abandon(change.number);
+    let posted = gerrit.review(&on(&change), &review("abandoned", &[("Verified", -1)])).await.unwrap();
+    assert!(matches!(&posted, Posted::WithoutVote(why) if why == "change is closed"), "{posted:?}");
+
+    let merged = server.push_change(&change.project, "master", &[("b.txt", "b\n")]);
+    assert_eq!(
+        gerrit.review(&on(&merged), &review("good", &[("Verified", 1)])).await.unwrap(),
+        Posted::Complete
+    );
+    server.review(
+        "admin",
+        merged.number,
+        1,
+        &json!({"labels": {"Code-Review": 2, "Verified": 2, "Workflow": 1}}),
+    );
+    server.act("admin", merged.number, "submit");
+    let posted = gerrit.review(&on(&merged), &review("merged", &[("Verified", -1)])).await.unwrap();
+    let known = [
+        "Cannot reduce vote on labels for closed change: Verified",
+        "Voting on labels disallowed after submit: Verified",
+    ];
+    assert!(matches!(&posted, Posted::WithoutVote(why) if known.contains(&why.as_str())), "{posted:?}");
+    for (number, text) in [(change.number, "abandoned"), (merged.number, "merged")] {
+        assert!(
+            server
+                .messages(number)
+                .iter()
+                .any(|message| message.author == "acme-ci" && message.text.contains(text))
+        );
+    }
+}
+
+/// What rechecks call for, on this project.
+fn rechecks(project: &str) -> Triggers {
+    let on = EventMatch::Comment { pattern: r"(?i)^recheck\b".into(), from: vec![] };
+    let trigger =
+        Trigger::new("recheck", on, [JobName::new("tempest").unwrap()]).with_projects([project.to_owned()]);
+    Triggers::compile(vec![trigger], vec![]).unwrap()
+}
+
+/// reports.md 1.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_recheck_beside_other_texts_of_one_reply_runs_once() {
+    let (server, change) = change();
+    let (triggers, store) = (rechecks(&change.project), Arc::new(MemoryEventStore::default()));
+    let filter = EventFilter::for_triggers(Arc::new(triggers.clone()));
+    let mut source = GerritSource::new(Gerrit::new(config(&server)).unwrap(), Arc::clone(&store), filter);
+    for round in 0.. {
+        server.comment("bob", change.number, 1, &unique(&format!("recheck warm-up {round}")));
+        if tokio::time::timeout(Duration::from_secs(1), source.next()).await.is_ok() {
+            break;
+        }
+    }
+    all_within(&mut source, Duration::from_secs(3)).await;
+    for (comments, message) in
+        [(&["Done", "recheck"][..], ""), (&["Acknowledged"], "recheck by the API"), (&["recheck"], "cover")]
+    {
+        let comments: Vec<_> = comments.iter().map(|text| json!({"message": text})).collect();
+        let review = json!({"message": message, "comments": {"/PATCHSET_LEVEL": comments}});
+        server.review("bob", change.number, 1, &review);
+        let event = next_where(&mut source, |_| true).await;
+        assert!(matches!(triggers.decide(&event), Decision::Run(_)), "{event:#?}");
+        store.record(&event.id).await.unwrap();
+        // Backfills find it again, with all texts.
+        let again = all_within(&mut source, Duration::from_secs(4)).await;
+        assert!(again.is_empty(), "{review}: {again:#?}");
+    }
+}
+
+/// reports.md 12.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_that_becomes_ready_or_public_or_is_deleted_is_an_event() {
+    let (server, change) = change();
+    let mut source = running(config(&server), &change, &server).await;
+    for (before, after) in [("wip", "ready"), ("private", "private.delete")] {
+        server.act("alice", change.number, before);
+        server.act("alice", change.number, after);
+        let is_it = |event: &pushbutton_core::Event| match &event.kind {
+            EventKind::ReadyForReview { changer } => before == "wip" && changer.is("alice"),
+            EventKind::MadePublic { changer } => before == "private" && changer.is("alice"),
+            _ => false,
+        };
+        let event = next_where(&mut source, is_it).await;
+        assert!(!event.change.wip && !event.change.private);
+        assert_eq!(event.patchset.revision.as_str(), change.revision);
+    }
+    // Backfills find both again, and pass on none.
+    let again = all_within(&mut source, Duration::from_secs(5)).await;
+    assert!(again.is_empty(), "{again:#?}");
+    server.rest("admin", "DELETE", &format!("/changes/{}", change.number), None);
+    let event = next_where(&mut source, |event| event.kind == EventKind::ChangeDeleted).await;
+    assert_eq!(event.change.number.0, change.number);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

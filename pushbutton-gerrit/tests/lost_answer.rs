@@ -19,10 +19,10 @@ const SERVER: &str = r#"
 case "$SSH_ORIGINAL_COMMAND" in
 *query*)
   python3 -c '
-import json, os, sys
+import json, os, sys, time
 folder, user = sys.argv[1:]
 messages = [json.load(open(f"{folder}/{name}"))["message"] for name in sorted(os.listdir(folder))]
-comments = [{"timestamp": 1, "reviewer": {"username": user}, "message": "Patch Set 1:\n\n" + text} for text in messages]
+comments = [{"timestamp": int(time.time()), "reviewer": {"username": user}, "message": "Patch Set 1:\n\n" + text} for text in messages]
 print(json.dumps({"project": "p", "branch": "master", "number": 1, "status": "NEW", "comments": comments}))
 print(json.dumps({"type": "stats", "rowCount": 1, "moreChanges": False}))' FOLDER "$USER" ;;
 *review*)
@@ -41,7 +41,9 @@ async fn a_first_post_after_which(happens: &str) {
     let mut config = sshd_config(&server);
     config.deadlines.command = pushbutton_core::HumanDuration::secs(5);
     let reporter = GerritReporter::new(Gerrit::new(config).unwrap());
-    let update = finished(&samples::job("tempest"), &RunId::generate(), Verdict::Success);
+    let mut job = samples::job("tempest");
+    job.created = jiff::Timestamp::now();
+    let update = finished(&job, &RunId::generate(), Verdict::Success);
 
     let error = reporter.report(&update).await.unwrap_err();
     assert!(error.is_temporary(), "{error}");

@@ -322,5 +322,5 @@ impl InFlight {
 /// A comment that matches a trigger's pattern is recorded even when it runs nothing: the next comment with the same
 /// text is then known as the second.
 fn must_be_recorded(triggers: &Triggers, kind: &EventKind) -> bool {
-    matches!(kind, EventKind::CommentAdded { text, .. } if triggers.matches_comment(text))
+    matches!(kind, EventKind::CommentAdded { texts, .. } if texts.iter().any(|text| triggers.matches_comment(text)))
 }

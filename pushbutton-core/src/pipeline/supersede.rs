@@ -18,7 +18,7 @@ use crate::trigger::Triggers;
 pub struct SupersedePolicy {
     /// A newer patch set of the same change. Default: true.
     pub newer_patchset: bool,
-    /// A merge or an abandon of the change. Default: true.
+    /// A merge, an abandon or a deletion of the change. Default: true.
     pub closed: bool,
 }
 
@@ -54,7 +54,7 @@ pub fn control_message_of(
         {
             Some(ControlMessage::Superseded { change: change.number, by: event.patchset.number, at: now })
         }
-        EventKind::ChangeMerged | EventKind::ChangeAbandoned if policy.closed => {
+        EventKind::ChangeMerged | EventKind::ChangeAbandoned | EventKind::ChangeDeleted if policy.closed => {
             Some(ControlMessage::Closed { change: change.number, at: now })
         }
         _ => None,

@@ -101,13 +101,14 @@ async fn broadcast_by(policy: SupersedePolicy) -> Vec<ChangeNumber> {
         event
     };
     let newer = event(1, samples::patchset_created().kind);
-    let merged = event(2, EventKind::ChangeMerged);
+    // reports.md 12: a deleted change is closed, too.
+    let (merged, deleted) = (event(2, EventKind::ChangeMerged), event(3, EventKind::ChangeDeleted));
     let on = EventMatch::Comment { pattern: "^recheck".into(), from: vec![] };
     let trigger =
         Trigger::new("recheck", on, ["tempest".parse().unwrap()]).with_projects(["openstack/*".into()]);
     let queue = Arc::new(MemoryQueue::default());
     let triggers = Triggers::compile(vec![trigger], vec![]).unwrap();
-    Handler::new(MemorySource::of(vec![newer, merged]), triggers, queue.clone())
+    Handler::new(MemorySource::of(vec![newer, merged, deleted]), triggers, queue.clone())
         .with_clock(FixedClock::at(samples::AT))
         .with_supersede(policy)
         .run(&Shutdown::new())
@@ -128,9 +129,9 @@ async fn broadcast_by(policy: SupersedePolicy) -> Vec<ChangeNumber> {
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_broadcasts_what_its_policy_says() {
-    let (newer, closed) = (ChangeNumber(1), ChangeNumber(2));
-    assert_eq!(broadcast_by(all()).await, [newer, closed]);
+    let (newer, closed, deleted) = (ChangeNumber(1), ChangeNumber(2), ChangeNumber(3));
+    assert_eq!(broadcast_by(all()).await, [newer, closed, deleted]);
     assert_eq!(broadcast_by(all().with_closed(false)).await, [newer]);
-    assert_eq!(broadcast_by(all().with_newer_patchset(false)).await, [closed]);
+    assert_eq!(broadcast_by(all().with_newer_patchset(false)).await, [closed, deleted]);
     assert_eq!(broadcast_by(SupersedePolicy::NEVER).await, []);
 }

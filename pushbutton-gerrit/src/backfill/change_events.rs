@@ -56,7 +56,7 @@ pub(crate) fn backfilled_events(
         add(created, RawEventKind::Created { uploader: raw_event::account(wire_patchset.uploader.as_ref()) });
         let messages = messages.remove(&patchset.number).unwrap_or_default();
         for action in review_actions(wire_patchset, patchset.number, messages, times.as_ref()) {
-            for kind in comment_or_votes(action.author, &action.text, action.votes) {
+            for kind in comment_or_votes(action.author, &action.texts, action.votes) {
                 add(Some(action.at), kind);
             }
         }
@@ -80,11 +80,11 @@ fn count_equal(events: Vec<RawEvent>, horizon: Timestamp, first_start: Timestamp
     let mut found = Vec::new();
     for event in events {
         let mut nth = 1;
-        if let RawEventKind::Comment { author, text, .. } = &event.kind {
+        if let RawEventKind::Comment { author, texts, .. } = &event.kind {
             if event.at.as_second() < first_start.as_second() {
                 continue;
             }
-            let key = (event.patchset.number, author.handle().to_owned(), canonical_text(text).into_owned());
+            let key = (event.patchset.number, author.handle().to_owned(), canonical_text(texts).into_owned());
             let count = counts.entry(key).or_default();
             *count += 1;
             nth = *count;
@@ -107,6 +107,12 @@ fn status_changes(change: &WireChange<'_>) -> Vec<(Timestamp, RawEventKind)> {
         } else if first_line == "Restored" {
             let restorer = raw_event::account(message.reviewer.as_ref());
             changes.push((at, RawEventKind::Restored { restorer }));
+        } else if first_line == "Set Ready For Review" {
+            changes
+                .push((at, RawEventKind::Ready { changer: raw_event::account(message.reviewer.as_ref()) }));
+        } else if first_line == "Unset private" {
+            changes
+                .push((at, RawEventKind::Public { changer: raw_event::account(message.reviewer.as_ref()) }));
         } else if first_line.starts_with("Change has been successfully ") {
             changes.push((at, RawEventKind::Merged));
         }

@@ -11,14 +11,14 @@ use pushbutton_core::{Account, Approval, PatchsetNumber};
 
 use crate::client::rest_comments::CommentTime;
 use crate::comment_text::split_header;
-use crate::raw_event::{self, cut_text, seconds};
+use crate::raw_event::{self, Texts, seconds};
 use crate::wire::{PATCHSET_LEVEL, WireChange, WirePatchset};
 
-/// One review by one person: a text, votes, or both.
-pub(super) struct ReviewAction {
+/// One review by one person: texts, votes, or both.
+pub(super) struct ReviewAction<'a> {
     pub(super) at: Timestamp,
     pub(super) author: Account,
-    pub(super) text: String,
+    pub(super) texts: Texts<'a>,
     pub(super) votes: Vec<Approval>,
 }
 
@@ -85,11 +85,11 @@ pub(super) fn review_actions<'a>(
     number: PatchsetNumber,
     messages: Vec<Message<'a>>,
     times: Option<&TimesByAuthor<'_>>,
-) -> Vec<ReviewAction> {
+) -> Vec<ReviewAction<'a>> {
     let mut actions = Vec::new();
     for mut person in people(patchset, messages).into_values() {
-        let mut add = |at, text, votes| {
-            actions.push(ReviewAction { at, author: person.account.clone(), text, votes });
+        let mut add = |at, texts, votes| {
+            actions.push(ReviewAction { at, author: person.account.clone(), texts, votes });
         };
         let times = times.and_then(|times| person_times(&person, number, times));
         let assigned = match &times {
@@ -100,17 +100,16 @@ pub(super) fn review_actions<'a>(
                 person.on_files,
             ),
         };
-        for (message, text) in person.messages.iter().zip(assigned.texts) {
-            // Like the stream: the comments on the patch set, and the message's own text only if there are none.
-            let text = if text.is_empty() { message.text.to_owned() } else { text };
-            add(message.at, text, person.votes.remove(&message.at.as_second()).unwrap_or_default());
+        for (message, comments) in person.messages.iter().zip(assigned.comments) {
+            let votes = person.votes.remove(&message.at.as_second()).unwrap_or_default();
+            add(message.at, Texts::new(message.text, &comments), votes);
         }
-        for (at, text) in assigned.separate {
-            add(at, text, Vec::new());
+        for (at, comments) in assigned.separate {
+            add(at, Texts::new("", &comments), Vec::new());
         }
         for (at, votes) in std::mem::take(&mut person.votes) {
             if let Some(at) = seconds(Some(at)) {
-                add(at, String::new(), votes);
+                add(at, Texts::default(), votes);
             }
         }
     }
@@ -175,16 +174,16 @@ fn person_times(
 }
 
 /// Undated comments, assigned.
-struct Assigned {
-    /// For each message, the texts of its comments, joined; empty if it has none.
-    texts: Vec<String>,
-    /// Comments that could not be assigned for certain, each with its latest possible time.
-    separate: Vec<(Timestamp, String)>,
+struct Assigned<'a> {
+    /// For each message, its comments.
+    comments: Vec<Vec<&'a str>>,
+    /// Comments that could not be assigned for certain, with their latest possible time.
+    separate: Vec<(Timestamp, Vec<&'a str>)>,
 }
 
 /// Assigns a person's comments to the messages of the same second; several messages within one second are told apart
 /// by counting.
-fn assign_by_time(person: &Person<'_>, times: &PersonTimes) -> Assigned {
+fn assign_by_time<'a>(person: &Person<'a>, times: &PersonTimes) -> Assigned<'a> {
     #[derive(Default)]
     struct Second<'a> {
         messages: Vec<usize>,
@@ -201,18 +200,17 @@ fn assign_by_time(person: &Person<'_>, times: &PersonTimes) -> Assigned {
     for at in &times.on_files {
         by_second.entry(at.as_second()).or_default().on_files += 1;
     }
-    let mut assigned = Assigned { texts: vec![String::new(); person.messages.len()], separate: Vec::new() };
+    let mut assigned = Assigned { comments: vec![Vec::new(); person.messages.len()], separate: Vec::new() };
     for (at, second) in by_second {
         let messages: Vec<&Message<'_>> =
             second.messages.iter().map(|&index| &person.messages[index]).collect();
         if messages.is_empty() {
-            let text = cut_text(second.comments.join("\n").trim()).to_owned();
-            assigned.separate.extend(seconds(Some(at)).filter(|_| !text.is_empty()).map(|at| (at, text)));
+            assigned.separate.extend(seconds(Some(at)).map(|at| (at, second.comments)));
             continue;
         }
         let in_second = assign_by_count(&messages, &second.comments, second.on_files);
-        for (message, text) in second.messages.into_iter().zip(in_second.texts) {
-            assigned.texts[message] = text;
+        for (message, comments) in second.messages.into_iter().zip(in_second.comments) {
+            assigned.comments[message] = comments;
         }
         assigned.separate.extend(in_second.separate);
     }
@@ -228,9 +226,9 @@ fn assign_by_time(person: &Person<'_>, times: &PersonTimes) -> Assigned {
 /// Example: bob's messages say `(1 comment)` at 10:00, `(2 comments)` at 10:05 and `(1 comment)` at 10:10. He has
 /// written `A`, `B` and `C` on the patch set, and one comment on a file. The messages hold the comments 1, 2-3 and 4,
 /// so `A` is comment 1 or 2 (10:00 or 10:05), `B` is 2 or 3 (10:05 for certain), `C` is 3 or 4 (10:05 or 10:10). `B`
-/// becomes the text of the message of 10:05; `A` becomes a separate comment at 10:05, and `C` one at 10:10.
-fn assign_by_count(messages: &[&Message<'_>], comments: &[&str], on_files: usize) -> Assigned {
-    let mut assigned = Assigned { texts: vec![String::new(); messages.len()], separate: Vec::new() };
+/// goes with the message of 10:05; `A` becomes a separate comment at 10:05, and `C` one at 10:10.
+fn assign_by_count<'a>(messages: &[&Message<'_>], comments: &[&'a str], on_files: usize) -> Assigned<'a> {
+    let mut assigned = Assigned { comments: vec![Vec::new(); messages.len()], separate: Vec::new() };
     // How many comments there were after each message.
     let mut totals = Vec::with_capacity(messages.len());
     let mut total = 0_usize;
@@ -245,26 +243,15 @@ fn assign_by_count(messages: &[&Message<'_>], comments: &[&str], on_files: usize
         (index < messages.len()).then_some(index)
     };
     let last_with_comments = messages.iter().rposition(|message| message.inline > 0);
-    for (index, text) in comments.iter().enumerate() {
+    for (index, &text) in comments.iter().enumerate() {
         let (earliest, latest) = (message_of(index + 1), message_of(index + 1 + on_files));
         match (earliest, latest) {
-            (Some(first), Some(last)) if first == last && adds_up => {
-                if !assigned.texts[first].is_empty() {
-                    assigned.texts[first].push('\n');
-                }
-                assigned.texts[first].push_str(text);
-            }
+            (Some(first), Some(last)) if first == last && adds_up => assigned.comments[first].push(text),
             _ => {
                 let message = latest.or(last_with_comments).or(messages.len().checked_sub(1));
-                let text = cut_text(text.trim());
-                if let Some(message) = message.filter(|_| !text.is_empty()) {
-                    assigned.separate.push((messages[message].at, text.to_owned()));
-                }
+                assigned.separate.extend(message.map(|message| (messages[message].at, vec![text])));
             }
         }
-    }
-    for text in &mut assigned.texts {
-        *text = cut_text(text.trim()).to_owned();
     }
     assigned
 }

@@ -100,17 +100,19 @@ impl Gerrit {
         Ok(version)
     }
 
-    /// Whether there is a message on a change for which `matches`, called with author and text, is true.
+    /// Whether there is a message on a change since then for which `matches`, called with author and text, is true.
     pub(crate) async fn has_message(
         &self,
         number: ChangeNumber,
+        since: Timestamp,
         matches: impl Fn(&Account, &str) -> bool + Send + Sync,
     ) -> Result<bool> {
         let mut found = false;
         let command = format!("gerrit query --format=JSON --comments change:{number}");
         let mut look = |_: &str, row: &WireChange<'_>| {
             let is_match = |message: &WireMessage<'_>| {
-                matches(&raw_event::account(message.reviewer.as_ref()), message.message.as_str())
+                message.timestamp.0.is_some_and(|at| at >= since.as_second())
+                    && matches(&raw_event::account(message.reviewer.as_ref()), message.message.as_str())
             };
             found |= row.comments.iter().any(is_match);
         };

@@ -43,6 +43,9 @@ impl Review {
 
 setters!(Review { tag / with_tag: Option<String>, notify / with_notify: Notify });
 
+/// The context of an error that says which review was posted.
+pub(crate) const REVIEW: &str = "review";
+
 /// What is reviewed.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -67,7 +70,7 @@ impl Gerrit {
     /// Posts a review. If Gerrit refuses a vote it refuses the whole review; then the text is posted again without
     /// the vote, and says so.
     ///
-    /// Gerrit silently drops a vote on a label that the project does not have.
+    /// Unless it is configured to be strict, Gerrit silently drops a vote on a label that the project does not have.
     ///
     /// # Errors
     /// - [`ErrorKind::NotFound`], permanent: no such change or patch set.
@@ -77,11 +80,22 @@ impl Gerrit {
     /// # Cancel safety
     /// After a dropped call, too, the review may have been posted.
     pub async fn review(&self, target: &Target, review: &Review) -> Result<Posted> {
-        let refusal = match self.post(target, review).await {
-            Ok(()) => return Ok(Posted::Complete),
-            Err(error) if error.kind() == ErrorKind::Denied && !review.labels.is_empty() => error,
-            Err(error) => return Err(error),
-        };
+        match self.post(target, review).await {
+            Ok(()) => Ok(Posted::Complete),
+            Err(error) if error.kind() == ErrorKind::Denied && !review.labels.is_empty() => {
+                self.review_without_vote(target, review, &error).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Posts a review whose vote was refused without it, with a sentence that says so.
+    pub(crate) async fn review_without_vote(
+        &self,
+        target: &Target,
+        review: &Review,
+        refusal: &Error,
+    ) -> Result<Posted> {
         let reason = refusal.message().trim_start_matches("gerrit answered: ").to_owned();
         let (label, value) =
             review.labels.iter().next().map_or(("vote", 0), |(label, value)| (label.as_str(), *value));
@@ -101,7 +115,7 @@ impl Gerrit {
                 (format!("--project {} {revision}", quote(project.as_str())), revision.to_string())
             }
         };
-        let context = |error: Error| error.during("gerrit::review").with("review", &name);
+        let context = |error: Error| error.during("gerrit::review").with(REVIEW, &name);
         let body = serde_json::to_vec(review).map_err(|error| {
             context(Error::permanent(ErrorKind::Unexpected, "the review cannot be serialized").because(error))
         })?;

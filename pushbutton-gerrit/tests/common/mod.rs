@@ -78,7 +78,7 @@ pub(crate) async fn next_where(
 
 pub(crate) fn text(event: &Event) -> &str {
     match &event.kind {
-        EventKind::CommentAdded { text, .. } => text,
+        EventKind::CommentAdded { texts, .. } => texts.first().map_or("", String::as_str),
         _ => "",
     }
 }

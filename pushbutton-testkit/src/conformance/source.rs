@@ -89,7 +89,7 @@ async fn warm_up(harness: &mut dyn Harness, source: &mut dyn EventSource) {
 
 fn text(event: &Event) -> &str {
     match &event.kind {
-        EventKind::CommentAdded { text, .. } => text,
+        EventKind::CommentAdded { texts, .. } => texts.first().map_or("", String::as_str),
         _ => "",
     }
 }
