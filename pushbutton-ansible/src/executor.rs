@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::config::AnsibleConfig;
 use crate::console::{self, Console, one_line};
-use crate::error::local;
+use crate::error::{local, startup};
 use crate::exit_status::{self, Termination};
 use crate::orphans;
 use crate::process_tree::ProcessTree;
@@ -57,22 +57,22 @@ impl AnsibleExecutor {
 
     fn create(mut config: AnsibleConfig, state: &Path) -> Result<Self> {
         let playbooks = config.playbooks.canonicalize().map_err(|error| {
-            local(error, "cannot find the playbooks; fix `ansible.playbooks`", &config.playbooks)
+            startup(error, "cannot find the playbooks; fix `ansible.playbooks`", &config.playbooks)
         })?;
         if config.ansible_playbook.components().count() > 1 {
             // It is started in the playbooks' folder, where a relative path would mean another file.
             config.ansible_playbook = std::path::absolute(&config.ansible_playbook)
-                .map_err(|error| local(error, "cannot find ansible-playbook", &config.ansible_playbook))?;
+                .map_err(|error| startup(error, "cannot find ansible-playbook", &config.ansible_playbook))?;
         }
         let work_dir = config.work_dir.clone().unwrap_or_else(|| state.join("ansible"));
         let failed =
-            |error| local(error, "cannot make Ansible's work folder; fix `ansible.work_dir`", &work_dir);
+            |error| startup(error, "cannot make Ansible's work folder; fix `ansible.work_dir`", &work_dir);
         create_private_dir(&work_dir).map_err(failed)?;
         let work_dir = work_dir.canonicalize().map_err(failed)?;
         inventory::plain_path(&work_dir)?;
         let workspace = Workspace::create(&work_dir).map_err(failed)?;
         let identity = orphans::process_identity()
-            .map_err(|error| local(error, "cannot read /proc; mount it", "/proc/self/stat".as_ref()))?;
+            .map_err(|error| startup(error, "cannot read /proc; mount it", "/proc/self/stat".as_ref()))?;
         let redactor = Redactor::new(&config.secrets)?;
         let secret_vars = extra_vars::secret_vars(&config.secrets)?;
         Ok(Self {
@@ -158,9 +158,11 @@ impl AnsibleExecutor {
 
         let (removed, events, tests) = blocking({
             let (log_dir, events) = (log_dir.clone(), files.path(EVENTS));
+            let nodes = inventory::names_and_addresses(nodes);
             move || {
                 let removed = artifacts::sanitize_tree(&log_dir);
-                (removed, playbook_events::read(&events), test_results::count_new(known_streams, &log_dir))
+                let events = playbook_events::read(&events, &nodes);
+                (removed, events, test_results::count_new(known_streams, &log_dir))
             }
         })
         .await?;
@@ -168,7 +170,11 @@ impl AnsibleExecutor {
             let path = path.display();
             console.note(&format!("pushbutton: removed {path}: it leads out of the log folder")).await;
         }
-        let end = match exit_status::evaluate(termination, &events, console.ansible_error()) {
+        let allowed = &self.config.allow_no_hosts;
+        let end = exit_status::evaluate(termination, &events, console.ansible_error(), allowed)
+            .and_then(|end| end.unless_disk_is_full(&[log_dir, &files.path(EVENTS)]))
+            .map(|end| end.with_tests(tests.counts));
+        let end = match end {
             Ok(end) => liveness::confirm(end, &reachable, cancel).await,
             Err(error) => {
                 console.note(&format!("pushbutton: stage {}: {}", stage.name, error.message())).await;
@@ -199,8 +205,12 @@ impl AnsibleExecutor {
             return Ok(Termination::Cancelled);
         }
         let failed = |error: io::Error| {
-            let message =
-                "cannot run ansible-playbook; install ansible-core, or fix `ansible.ansible_playbook`";
+            let message = match error.kind() {
+                io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => {
+                    "cannot start ansible-playbook: no memory or no process is left; lower `slots` or `ansible.forks`"
+                }
+                _ => "cannot run ansible-playbook; install ansible-core, or fix `ansible.ansible_playbook`",
+            };
             local(error, message, &self.config.ansible_playbook)
         };
         let mut command = self.command();

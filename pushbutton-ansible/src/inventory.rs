@@ -1,6 +1,6 @@
 //! The nodes of a run as an inventory (JSON, which Ansible reads as YAML) and as lines of `known_hosts`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use pushbutton_core::{Node, Result};
@@ -15,17 +15,29 @@ const GROUP: &str = "nodes";
 pub(crate) fn inventory(nodes: &[Node], known_hosts: &Path) -> Result<Value> {
     let mut groups: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
     groups.entry(GROUP.into()).or_default();
-    for (at, node) in nodes.iter().enumerate() {
-        let name = [&node.name, &node.id].into_iter().find(|name| is_host(name)).cloned();
-        let mut name = name.unwrap_or_else(|| format!("node-{}", at + 1));
-        if groups.get(GROUP).is_some_and(|hosts| hosts.contains_key(&name)) {
-            name = format!("{name}-{}", at + 1);
-        }
+    for (node, name) in nodes.iter().zip(names(nodes)) {
         let label = node.label.as_str().replace(['-', '.'], "_");
         groups.entry(format!("label_{label}")).or_default().insert(name.clone(), Value::Null);
         groups.entry(GROUP.into()).or_default().insert(name, host_vars(node, known_hosts)?);
     }
     Ok(groups.into_iter().map(|(group, hosts)| (group, json!({ "hosts": hosts }))).collect())
+}
+
+/// The nodes' names in the inventory.
+fn names(nodes: &[Node]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (at, node) in nodes.iter().enumerate() {
+        let name = [&node.name, &node.id].into_iter().find(|name| is_host(name)).cloned();
+        let name = name.unwrap_or_else(|| format!("node-{}", at + 1));
+        names.push(if names.contains(&name) { format!("{name}-{}", at + 1) } else { name });
+    }
+    names
+}
+
+/// What a playbook can call a node by: its name in the inventory, or its address.
+pub(crate) fn names_and_addresses(nodes: &[Node]) -> BTreeSet<String> {
+    let addresses = nodes.iter().filter(|node| !node.local).map(|node| node.address.clone());
+    names(nodes).into_iter().chain(addresses).collect()
 }
 
 fn host_vars(node: &Node, known_hosts: &Path) -> Result<Value> {
