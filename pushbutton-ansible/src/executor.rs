@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::config::AnsibleConfig;
 use crate::console::{self, Console, one_line};
+use crate::credentials::CredentialFilter;
 use crate::error::{local, startup};
 use crate::exit_status::{self, Termination};
 use crate::orphans;
@@ -20,13 +21,16 @@ use crate::process_tree::ProcessTree;
 use crate::redact::Redactor;
 use crate::workspace::{EVENTS, StageFiles, Workspace, create_private_dir};
 use crate::{
-    CONSOLE_LOG, artifacts, command, extra_vars, inventory, liveness, playbook_events, test_results,
+    CONSOLE_LOG, artifacts, command, extra_vars, gathered_logs, inventory, liveness, playbook_events,
+    test_results,
 };
 
 /// The longest detail of an outcome, in bytes: it is one line of a comment.
 const MAX_DETAIL: usize = 400;
 /// How long output is still read after all processes ended. Only a process that was not found can keep the pipe open.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long gathered logs are unpacked at least, also when the stage's own time is nearly over.
+const UNPACK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs stages with `ansible-playbook`.
 pub struct AnsibleExecutor {
@@ -36,6 +40,7 @@ pub struct AnsibleExecutor {
     identity: String,
     workspace: Workspace,
     redactor: Redactor,
+    credentials: CredentialFilter,
     secret_vars: String,
 }
 
@@ -82,6 +87,7 @@ impl AnsibleExecutor {
             identity,
             workspace,
             redactor,
+            credentials: CredentialFilter::new()?,
             secret_vars,
         })
     }
@@ -156,13 +162,21 @@ impl AnsibleExecutor {
         };
         console.finish().await;
 
-        let (removed, events, tests) = blocking({
+        let deadline = (began + stage.timeout).max(Instant::now() + UNPACK_TIMEOUT).into_std();
+        let (removed, events, tests, gathered) = blocking({
             let (log_dir, events) = (log_dir.clone(), files.path(EVENTS));
-            let nodes = inventory::names_and_addresses(nodes);
+            let (names, nodes) = (inventory::names(nodes), inventory::names_and_addresses(nodes));
+            let (secrets, credentials) = (self.redactor.clone(), self.credentials.clone());
+            let cancel = cancel.clone();
             move || {
                 let removed = artifacts::sanitize_tree(&log_dir);
                 let events = playbook_events::read(&events, &nodes);
-                (removed, events, test_results::count_new(known_streams, &log_dir))
+                let tests = test_results::count_new(known_streams, &log_dir);
+                // After the count: what a node claims to be results is not.
+                let filters = gathered_logs::Filters { secrets: &secrets, credentials: &credentials };
+                let stop = || cancel.is_cancelled() || std::time::Instant::now() > deadline;
+                let gathered = gathered_logs::unpack_all(&log_dir, &names, id.as_str(), filters, &stop);
+                (removed, events, tests, gathered)
             }
         })
         .await?;
@@ -170,10 +184,17 @@ impl AnsibleExecutor {
             let path = path.display();
             console.note(&format!("pushbutton: removed {path}: it leads out of the log folder")).await;
         }
+        let mut unpack_fault = None;
+        for (node, unpacked) in gathered {
+            for note in unpacked.notes {
+                console.note(&format!("pushbutton: logs of {node}: {note}")).await;
+            }
+            unpack_fault = unpack_fault.or(unpacked.fault.map(|fault| format!("logs of {node}: {fault}")));
+        }
         let allowed = &self.config.allow_no_hosts;
         let end = exit_status::evaluate(termination, &events, console.ansible_error(), allowed)
             .and_then(|end| end.unless_disk_is_full(&[log_dir, &files.path(EVENTS)]))
-            .map(|end| end.with_tests(tests.counts));
+            .map(|end| end.with_tests(tests.counts).with_fault(unpack_fault));
         let end = match end {
             Ok(end) => liveness::confirm(end, &reachable, cancel).await,
             Err(error) => {

@@ -97,6 +97,14 @@ impl StageEnd {
         }
     }
 
+    /// A stage that passed has failed when the logs that it gathered are broken.
+    pub(crate) fn with_fault(self, fault: Option<String>) -> Self {
+        match fault {
+            Some(fault) if self.status == StageStatus::Passed => Self::new(StageStatus::Failed, fault),
+            _ => self,
+        }
+    }
+
     /// With a full disk on the operator any task can fail, so a failure is not the patch's.
     pub(crate) fn unless_disk_is_full(self, paths: &[&Path]) -> Result<Self> {
         match paths.iter().find(|path| self.status == StageStatus::Failed && is_full(path)) {

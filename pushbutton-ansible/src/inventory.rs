@@ -10,6 +10,8 @@ use crate::error::config;
 
 /// The group of all nodes of a run.
 const GROUP: &str = "nodes";
+/// The variable that pins host keys.
+pub(crate) const SSH_COMMON_ARGS: &str = "ansible_ssh_common_args";
 
 /// The inventory. Each node is in the group `nodes`, and in the group `label_X` of its label.
 pub(crate) fn inventory(nodes: &[Node], known_hosts: &Path) -> Result<Value> {
@@ -24,7 +26,7 @@ pub(crate) fn inventory(nodes: &[Node], known_hosts: &Path) -> Result<Value> {
 }
 
 /// The nodes' names in the inventory.
-fn names(nodes: &[Node]) -> Vec<String> {
+pub(crate) fn names(nodes: &[Node]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (at, node) in nodes.iter().enumerate() {
         let name = [&node.name, &node.id].into_iter().find(|name| is_host(name)).cloned();
@@ -48,7 +50,15 @@ fn host_vars(node: &Node, known_hosts: &Path) -> Result<Value> {
     } else {
         ssh_vars(node, known_hosts)?
     };
-    vars.extend(node.vars.clone());
+    for (name, value) in &node.vars {
+        // A jump host is named here, and must not replace what pins the host keys: ssh takes the first of two settings.
+        let pinning = vars.get(name).and_then(Value::as_str).filter(|_| name == SSH_COMMON_ARGS);
+        let value = match (pinning, value.as_str()) {
+            (Some(pinning), Some(more)) => json!(format!("{pinning} {more}")),
+            _ => value.clone(),
+        };
+        vars.insert(name.clone(), value);
+    }
     Ok(json!(vars))
 }
 
@@ -82,7 +92,7 @@ fn ssh_vars(node: &Node, known_hosts: &Path) -> Result<BTreeMap<String, Value>> 
         vars.insert("ansible_ssh_private_key_file".into(), json!(plain_path(key_file)?));
         args.push_str(" -o IdentitiesOnly=yes");
     }
-    vars.insert("ansible_ssh_common_args".into(), json!(args));
+    vars.insert(SSH_COMMON_ARGS.into(), json!(args));
     Ok(vars)
 }
 
@@ -164,6 +174,14 @@ mod tests {
             "{args}"
         );
         assert_eq!(known_hosts(&[node()]), ["[192.0.2.7]:2222 ssh-ed25519 AAAA"]);
+    }
+
+    /// Issue 10, H6.
+    #[test]
+    fn h6_a_jump_host_is_added_to_the_arguments_that_pin_host_keys() {
+        let vars = [(SSH_COMMON_ARGS.to_owned(), json!("-J bastion"))];
+        let args = vars_of(node().with_vars(vars))[SSH_COMMON_ARGS].as_str().unwrap().to_owned();
+        assert!(args.contains("StrictHostKeyChecking=yes") && args.ends_with(" -J bastion"), "{args}");
     }
 
     #[test]

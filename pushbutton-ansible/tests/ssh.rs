@@ -75,7 +75,10 @@ async fn report_6_a_login_that_is_refused_at_first_is_waited_for() {
     for playbook in ["prepare_node.yml", "demo/prepare.yml"] {
         let text = std::fs::read_to_string(shipped.join(playbook)).unwrap();
         let first = text.split_once("pre_tasks:").unwrap().1;
-        assert!(first.find("tasks_from: wait").unwrap() < first.find("record-environment").unwrap(), "{playbook}");
+        assert!(
+            first.find("tasks_from: wait").unwrap() < first.find("record-environment").unwrap(),
+            "{playbook}"
+        );
     }
 }
 
