@@ -1,6 +1,7 @@
 //! Makes sure that a log folder holds nothing but its own files: it is published as it is.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
@@ -32,7 +33,7 @@ pub(crate) fn sanitize_tree(log_dir: &Path) -> Vec<PathBuf> {
     // than the kernel takes, is removed.
     let unwanted = WalkDir::new(&root).min_depth(1).into_iter().filter_map(|entry| match entry {
         Ok(entry) => (!is_harmless(&entry)).then(|| entry.into_path()),
-        Err(error) => error.path().filter(|path| *path != root).map(Path::to_owned),
+        Err(error) => unreadable(&error).filter(|path| *path != root).map(Path::to_owned),
     });
     let mut removed: Vec<PathBuf> = unwanted.collect();
     removed.retain(|path| match remove(path) {
@@ -43,6 +44,13 @@ pub(crate) fn sanitize_tree(log_dir: &Path) -> Vec<PathBuf> {
         }
     });
     removed.into_iter().filter_map(|path| path.strip_prefix(&root).map(Path::to_owned).ok()).collect()
+}
+
+/// The folder that could not be read, or the deepest one above it whose path is short enough to be removed by.
+fn unreadable(error: &walkdir::Error) -> Option<&Path> {
+    let is_too_long = error.io_error().is_some_and(|error| error.kind() == ErrorKind::InvalidFilename);
+    let is_usable = |path: &&Path| !is_too_long || path.symlink_metadata().is_ok();
+    error.path()?.ancestors().find(is_usable)
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
