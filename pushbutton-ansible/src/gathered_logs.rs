@@ -258,7 +258,7 @@ impl Unpacking<'_> {
         let name = str::from_utf8(name).map_err(|_| Refused::Entry("its name is not UTF-8"))?;
         let parts: Vec<&str> = name.split('/').collect();
         let is_plain = |part: &&str| !matches!(*part, "" | "." | "..") && !part.chars().any(char::is_control);
-        if !parts.iter().all(|part| is_plain(part)) {
+        if !parts.iter().all(is_plain) {
             return Err(Refused::Entry(
                 "its name is absolute, or leads out of the folder, or cannot be printed",
             ));
