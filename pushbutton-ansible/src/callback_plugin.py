@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 
 from ansible.plugins.callback import CallbackBase
 
@@ -14,6 +15,8 @@ DOCUMENTATION = """
 """
 
 MAX_TEXT = 2000  # characters of a message
+GROUP = "nodes"  # the group of all nodes of a run
+EXIT_CANNOT_WRITE = 74  # sysexits.h: EX_IOERR
 
 TIMESTAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d+ \| ")  # devstack puts one before each line
 TRACE = re.compile(r"^\++ ")  # a command that bash prints because of `set -x`
@@ -72,32 +75,55 @@ class CallbackModule(CallbackBase):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._events = open(os.environ["PUSHBUTTON_EVENTS"], "a", encoding="ascii", buffering=1)
+        self._play_hosts = ""
+        self._lost_items = {}
+        try:
+            # Ansible decodes bytes that are not UTF-8 as surrogates, which no JSON reader accepts: they become `?`.
+            self._events = open(os.environ["PUSHBUTTON_EVENTS"], "a", encoding="utf-8", errors="replace", buffering=1)
+        except OSError as error:
+            self._abort(error)
+
+    def _abort(self, error):
+        """Ends Ansible: it would only warn about an exception here, and pushbutton would judge by half of the events."""
+        print("ERROR! cannot write the events of the playbook: %s" % error, file=sys.stderr, flush=True)
+        os._exit(EXIT_CANNOT_WRITE)
 
     def _write(self, event, **fields):
-        self._events.write(json.dumps({"event": event, **fields}, default=str) + "\n")
+        try:
+            self._events.write(json.dumps({"event": event, **fields}, default=str, ensure_ascii=False) + "\n")
+        except OSError as error:
+            self._abort(error)
+
+    def _delegated(self, host, task):
+        """The host that the task is delegated to. In a loop each item can have another: the first that was unreachable."""
+        name = self._lost_items.get((host.get_name(), task._uuid)) or getattr(task, "delegate_to", None)
+        return name and text(name)
 
     def _write_result(self, result, status, ignored=False):
-        values, task = attribute(result, "result"), attribute(result, "task")
-        if status == "failed":
+        values, task, host = (attribute(result, name) for name in ("result", "task", "host"))
+        if status in ("failed", "unreachable"):
             items = values.get("results")
             for value in items if isinstance(items, list) else []:
-                if isinstance(value, dict) and value.get("failed"):
+                if isinstance(value, dict) and value.get(status):
                     values = value
                     break
         fields = {"rc": values.get("rc")} if isinstance(values.get("rc"), int) else {}
         if status in ("failed", "unreachable"):
             fields.update(
                 msg=text(values.get("msg", "")), reason=text(reason(values.get("stderr"), values.get("stdout"))),
-                ignored=bool(ignored), rescued=rescued(task),
+                ignored=bool(ignored), rescued=rescued(task), delegated_to=self._delegated(host, task),
+                in_nodes=any(group.get_name() == GROUP for group in host.get_groups()),
             )
-        self._write("result", status=status, host=attribute(result, "host").get_name(), task=text(task.get_name()), **fields)
+        self._write("result", status=status, host=host.get_name(), task=text(task.get_name()), **fields)
 
     def v2_playbook_on_play_start(self, play):
+        hosts = play.hosts
+        self._play_hosts = text(hosts if isinstance(hosts, str) else ",".join(map(str, hosts)))
         self._write("play", name=text(play.get_name()))
 
     def v2_playbook_on_no_hosts_matched(self):
-        self._write("no-hosts")
+        # Ansible announces the play right before.
+        self._write("no-hosts", hosts=self._play_hosts)
 
     def v2_playbook_on_task_start(self, task, is_conditional):
         self._write("task", name=text(task.get_name()))
@@ -113,6 +139,13 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_failed(self, result, ignore_errors=False):
         self._write_result(result, "failed", ignored=ignore_errors)
+
+    def v2_runner_item_on_failed(self, result):
+        task, host = attribute(result, "task"), attribute(result, "host")
+        if attribute(result, "result").get("unreachable") and getattr(task, "delegate_to", None):
+            self._lost_items.setdefault((host.get_name(), task._uuid), task.delegate_to)
+
+    v2_runner_item_on_unreachable = v2_runner_item_on_failed  # later versions tell the two apart
 
     def v2_runner_on_unreachable(self, result):
         self._write_result(result, "unreachable", ignored=getattr(attribute(result, "task"), "ignore_unreachable", False))

@@ -56,15 +56,24 @@ pub(crate) fn environment(
     inherited: impl Fn(&str) -> Option<OsString>,
 ) -> Vec<(String, OsString)> {
     let mut environment: Vec<(String, OsString)> = Vec::new();
+    // Ansible does not start in a locale that is not UTF-8.
+    let is_usable = |name: &str, value: &OsString| {
+        name != "LANG" || value.to_string_lossy().to_ascii_lowercase().replace('-', "").contains("utf8")
+    };
     for name in ["PATH", "HOME", "LANG"].into_iter().chain(config.env.iter().map(String::as_str)) {
         let fallback = || (name == "LANG").then(|| "C.UTF-8".into());
-        environment.extend(inherited(name).or_else(fallback).map(|value| (name.to_owned(), value)));
+        environment.extend(
+            inherited(name)
+                .filter(|value| is_usable(name, value))
+                .or_else(fallback)
+                .map(|value| (name.to_owned(), value)),
+        );
     }
     let mut roles = OsString::from(playbooks.join("roles"));
     for path in &config.roles_path {
         roles.extend([":".as_ref(), path.as_os_str()]);
     }
-    let fixed: [(&str, OsString); 12] = [
+    let fixed: [(&str, OsString); 13] = [
         ("ANSIBLE_ROLES_PATH", roles),
         ("ANSIBLE_SSH_ARGS", SSH_ARGS.into()),
         ("ANSIBLE_TIMEOUT", CONNECT_TIMEOUT.into()),
@@ -76,6 +85,8 @@ pub(crate) fn environment(
         ("ANSIBLE_NOCOLOR", "1".into()),
         ("ANSIBLE_NOCOWS", "1".into()),
         ("ANSIBLE_PYTHON_INTERPRETER", "auto_silent".into()),
+        // A command's output may have any bytes; from 2.18 on Ansible fails a task for those that are not UTF-8.
+        ("ANSIBLE_MODULE_STRICT_UTF8_RESPONSE", "0".into()),
         // Lines are written when they are printed, not when a buffer is full.
         ("PYTHONUNBUFFERED", "1".into()),
     ];
@@ -110,6 +121,16 @@ mod tests {
         assert_eq!(get("LANG"), Some("C.UTF-8"));
         assert_eq!(get("OS_PASSWORD"), None);
         assert!(get("ANSIBLE_SSH_ARGS").is_some_and(|args| !args.contains("ControlPersist")));
+    }
+
+    #[test]
+    fn a_locale_that_ansible_refuses_is_not_inherited() {
+        for (lang, expected) in
+            [("de_DE.ISO-8859-1", "C.UTF-8"), ("C", "C.UTF-8"), ("de_DE.utf8", "de_DE.utf8")]
+        {
+            let made = environment(&AnsibleConfig::new("/p"), Path::new("/p"), |_| Some(lang.into()));
+            assert!(made.contains(&("LANG".into(), expected.into())), "{lang}");
+        }
     }
 
     #[test]

@@ -37,6 +37,10 @@ pub struct AnsibleConfig {
     /// How much of one stage's output the console log keeps, in MiB; what follows is counted, not kept. Default: 512.
     #[serde(default = "default_console_limit")]
     pub console_limit_mib: u64,
+    /// Patterns of `hosts:` that may match no host, written as in the play, such as a group that only some jobs have. A
+    /// play with any other pattern that matches no host is an error of the configuration. Default: none.
+    #[serde(default)]
+    pub allow_no_hosts: Vec<String>,
     /// Variables for every stage whose values are redacted in all output. Ansible reads them from a file that only this
     /// user can read.
     #[serde(default)]
@@ -56,6 +60,7 @@ impl AnsibleConfig {
             env: Vec::new(),
             kill_grace: default_kill_grace(),
             console_limit_mib: default_console_limit(),
+            allow_no_hosts: Vec::new(),
             secrets: BTreeMap::new(),
         }
     }
@@ -86,6 +91,7 @@ setters! {
     env / with_env: Vec<String>,
     kill_grace / with_kill_grace: HumanDuration,
     console_limit_mib / with_console_limit_mib: u64,
+    allow_no_hosts / with_allow_no_hosts: Vec<String>,
     secrets / with_secrets: BTreeMap<String, SecretString>,
 }
 

@@ -13,20 +13,24 @@ use tokio::time::Instant;
 
 use crate::config::AnsibleConfig;
 use crate::console::{self, Console, one_line};
-use crate::error::local;
+use crate::credentials::CredentialFilter;
+use crate::error::{local, startup};
 use crate::exit_status::{self, Termination};
 use crate::orphans;
 use crate::process_tree::ProcessTree;
 use crate::redact::Redactor;
 use crate::workspace::{EVENTS, StageFiles, Workspace, create_private_dir};
 use crate::{
-    CONSOLE_LOG, artifacts, command, extra_vars, inventory, liveness, playbook_events, test_results,
+    CONSOLE_LOG, artifacts, command, extra_vars, gathered_logs, inventory, liveness, playbook_events,
+    test_results,
 };
 
 /// The longest detail of an outcome, in bytes: it is one line of a comment.
 const MAX_DETAIL: usize = 400;
 /// How long output is still read after all processes ended. Only a process that was not found can keep the pipe open.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long gathered logs are unpacked at least, also when the stage's own time is nearly over.
+const UNPACK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs stages with `ansible-playbook`.
 pub struct AnsibleExecutor {
@@ -36,6 +40,7 @@ pub struct AnsibleExecutor {
     identity: String,
     workspace: Workspace,
     redactor: Redactor,
+    credentials: CredentialFilter,
     secret_vars: String,
 }
 
@@ -57,22 +62,22 @@ impl AnsibleExecutor {
 
     fn create(mut config: AnsibleConfig, state: &Path) -> Result<Self> {
         let playbooks = config.playbooks.canonicalize().map_err(|error| {
-            local(error, "cannot find the playbooks; fix `ansible.playbooks`", &config.playbooks)
+            startup(error, "cannot find the playbooks; fix `ansible.playbooks`", &config.playbooks)
         })?;
         if config.ansible_playbook.components().count() > 1 {
             // It is started in the playbooks' folder, where a relative path would mean another file.
             config.ansible_playbook = std::path::absolute(&config.ansible_playbook)
-                .map_err(|error| local(error, "cannot find ansible-playbook", &config.ansible_playbook))?;
+                .map_err(|error| startup(error, "cannot find ansible-playbook", &config.ansible_playbook))?;
         }
         let work_dir = config.work_dir.clone().unwrap_or_else(|| state.join("ansible"));
         let failed =
-            |error| local(error, "cannot make Ansible's work folder; fix `ansible.work_dir`", &work_dir);
+            |error| startup(error, "cannot make Ansible's work folder; fix `ansible.work_dir`", &work_dir);
         create_private_dir(&work_dir).map_err(failed)?;
         let work_dir = work_dir.canonicalize().map_err(failed)?;
         inventory::plain_path(&work_dir)?;
         let workspace = Workspace::create(&work_dir).map_err(failed)?;
         let identity = orphans::process_identity()
-            .map_err(|error| local(error, "cannot read /proc; mount it", "/proc/self/stat".as_ref()))?;
+            .map_err(|error| startup(error, "cannot read /proc; mount it", "/proc/self/stat".as_ref()))?;
         let redactor = Redactor::new(&config.secrets)?;
         let secret_vars = extra_vars::secret_vars(&config.secrets)?;
         Ok(Self {
@@ -82,6 +87,7 @@ impl AnsibleExecutor {
             identity,
             workspace,
             redactor,
+            credentials: CredentialFilter::new()?,
             secret_vars,
         })
     }
@@ -156,11 +162,21 @@ impl AnsibleExecutor {
         };
         console.finish().await;
 
-        let (removed, events, tests) = blocking({
+        let deadline = (began + stage.timeout).max(Instant::now() + UNPACK_TIMEOUT).into_std();
+        let (removed, events, tests, gathered) = blocking({
             let (log_dir, events) = (log_dir.clone(), files.path(EVENTS));
+            let (names, nodes) = (inventory::names(nodes), inventory::names_and_addresses(nodes));
+            let (secrets, credentials) = (self.redactor.clone(), self.credentials.clone());
+            let cancel = cancel.clone();
             move || {
                 let removed = artifacts::sanitize_tree(&log_dir);
-                (removed, playbook_events::read(&events), test_results::count_new(known_streams, &log_dir))
+                let events = playbook_events::read(&events, &nodes);
+                let tests = test_results::count_new(known_streams, &log_dir);
+                // After the count: what a node claims to be results is not.
+                let filters = gathered_logs::Filters { secrets: &secrets, credentials: &credentials };
+                let stop = || cancel.is_cancelled() || std::time::Instant::now() > deadline;
+                let gathered = gathered_logs::unpack_all(&log_dir, &names, id.as_str(), filters, &stop);
+                (removed, events, tests, gathered)
             }
         })
         .await?;
@@ -168,7 +184,18 @@ impl AnsibleExecutor {
             let path = path.display();
             console.note(&format!("pushbutton: removed {path}: it leads out of the log folder")).await;
         }
-        let end = match exit_status::evaluate(termination, &events, console.ansible_error()) {
+        let mut unpack_fault = None;
+        for (node, unpacked) in gathered {
+            for note in unpacked.notes {
+                console.note(&format!("pushbutton: logs of {node}: {note}")).await;
+            }
+            unpack_fault = unpack_fault.or(unpacked.fault.map(|fault| format!("logs of {node}: {fault}")));
+        }
+        let allowed = &self.config.allow_no_hosts;
+        let end = exit_status::evaluate(termination, &events, console.ansible_error(), allowed)
+            .and_then(|end| end.unless_disk_is_full(&[log_dir, &files.path(EVENTS)]))
+            .map(|end| end.with_tests(tests.counts).with_fault(unpack_fault));
+        let end = match end {
             Ok(end) => liveness::confirm(end, &reachable, cancel).await,
             Err(error) => {
                 console.note(&format!("pushbutton: stage {}: {}", stage.name, error.message())).await;
@@ -199,8 +226,12 @@ impl AnsibleExecutor {
             return Ok(Termination::Cancelled);
         }
         let failed = |error: io::Error| {
-            let message =
-                "cannot run ansible-playbook; install ansible-core, or fix `ansible.ansible_playbook`";
+            let message = match error.kind() {
+                io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => {
+                    "cannot start ansible-playbook: no memory or no process is left; lower `slots` or `ansible.forks`"
+                }
+                _ => "cannot run ansible-playbook; install ansible-core, or fix `ansible.ansible_playbook`",
+            };
             local(error, message, &self.config.ansible_playbook)
         };
         let mut command = self.command();

@@ -13,6 +13,7 @@ use serde_json::ser::{Formatter, Serializer};
 use serde_json::{Value, json};
 
 use crate::error::config;
+use crate::inventory::SSH_COMMON_ARGS;
 
 /// The variable that describes the run.
 const RUN_VARIABLE: &str = "pushbutton";
@@ -67,6 +68,10 @@ fn run_variable(context: &StageContext) -> Value {
 
 /// Whether Ansible takes this as a variable's name, and it is not the run's.
 fn check_name(name: &str) -> Result<()> {
+    if name == SSH_COMMON_ARGS {
+        let message = "ansible_ssh_common_args of a job would replace what pins the nodes' host keys; set it in `vars` of the node, or use ansible_ssh_extra_args";
+        return Err(config(message));
+    }
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name == RUN_VARIABLE {
         return Err(config("a variable cannot be called pushbutton: that one describes the run; rename it"));
@@ -156,6 +161,14 @@ mod tests {
             written(json!("a\"\\\n\u{1}\u{7f}é😀\u{2028}"), false),
             r#""a\"\\\n\u0001\u007f\u00e9\U0001f600\u2028""#
         );
+    }
+
+    /// Issue 10, H6.
+    #[test]
+    fn h6_a_job_cannot_replace_the_arguments_that_pin_host_keys() {
+        let error = check_name(SSH_COMMON_ARGS).unwrap_err();
+        assert!(error.to_string().contains("ansible_ssh_extra_args"), "{error}");
+        assert!(check_name("ansible_ssh_extra_args").is_ok());
     }
 
     #[test]

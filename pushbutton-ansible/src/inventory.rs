@@ -1,6 +1,6 @@
 //! The nodes of a run as an inventory (JSON, which Ansible reads as YAML) and as lines of `known_hosts`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use pushbutton_core::{Node, Result};
@@ -10,22 +10,36 @@ use crate::error::config;
 
 /// The group of all nodes of a run.
 const GROUP: &str = "nodes";
+/// The variable that pins host keys.
+pub(crate) const SSH_COMMON_ARGS: &str = "ansible_ssh_common_args";
 
 /// The inventory. Each node is in the group `nodes`, and in the group `label_X` of its label.
 pub(crate) fn inventory(nodes: &[Node], known_hosts: &Path) -> Result<Value> {
     let mut groups: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
     groups.entry(GROUP.into()).or_default();
-    for (at, node) in nodes.iter().enumerate() {
-        let name = [&node.name, &node.id].into_iter().find(|name| is_host(name)).cloned();
-        let mut name = name.unwrap_or_else(|| format!("node-{}", at + 1));
-        if groups.get(GROUP).is_some_and(|hosts| hosts.contains_key(&name)) {
-            name = format!("{name}-{}", at + 1);
-        }
+    for (node, name) in nodes.iter().zip(names(nodes)) {
         let label = node.label.as_str().replace(['-', '.'], "_");
         groups.entry(format!("label_{label}")).or_default().insert(name.clone(), Value::Null);
         groups.entry(GROUP.into()).or_default().insert(name, host_vars(node, known_hosts)?);
     }
     Ok(groups.into_iter().map(|(group, hosts)| (group, json!({ "hosts": hosts }))).collect())
+}
+
+/// The nodes' names in the inventory.
+pub(crate) fn names(nodes: &[Node]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (at, node) in nodes.iter().enumerate() {
+        let name = [&node.name, &node.id].into_iter().find(|name| is_host(name)).cloned();
+        let name = name.unwrap_or_else(|| format!("node-{}", at + 1));
+        names.push(if names.contains(&name) { format!("{name}-{}", at + 1) } else { name });
+    }
+    names
+}
+
+/// What a playbook can call a node by: its name in the inventory, or its address.
+pub(crate) fn names_and_addresses(nodes: &[Node]) -> BTreeSet<String> {
+    let addresses = nodes.iter().filter(|node| !node.local).map(|node| node.address.clone());
+    names(nodes).into_iter().chain(addresses).collect()
 }
 
 fn host_vars(node: &Node, known_hosts: &Path) -> Result<Value> {
@@ -36,7 +50,15 @@ fn host_vars(node: &Node, known_hosts: &Path) -> Result<Value> {
     } else {
         ssh_vars(node, known_hosts)?
     };
-    vars.extend(node.vars.clone());
+    for (name, value) in &node.vars {
+        // A jump host is named here, and must not replace what pins the host keys: ssh takes the first of two settings.
+        let pinning = vars.get(name).and_then(Value::as_str).filter(|_| name == SSH_COMMON_ARGS);
+        let value = match (pinning, value.as_str()) {
+            (Some(pinning), Some(more)) => json!(format!("{pinning} {more}")),
+            _ => value.clone(),
+        };
+        vars.insert(name.clone(), value);
+    }
     Ok(json!(vars))
 }
 
@@ -70,7 +92,7 @@ fn ssh_vars(node: &Node, known_hosts: &Path) -> Result<BTreeMap<String, Value>> 
         vars.insert("ansible_ssh_private_key_file".into(), json!(plain_path(key_file)?));
         args.push_str(" -o IdentitiesOnly=yes");
     }
-    vars.insert("ansible_ssh_common_args".into(), json!(args));
+    vars.insert(SSH_COMMON_ARGS.into(), json!(args));
     Ok(vars)
 }
 
@@ -152,6 +174,14 @@ mod tests {
             "{args}"
         );
         assert_eq!(known_hosts(&[node()]), ["[192.0.2.7]:2222 ssh-ed25519 AAAA"]);
+    }
+
+    /// Issue 10, H6.
+    #[test]
+    fn h6_a_jump_host_is_added_to_the_arguments_that_pin_host_keys() {
+        let vars = [(SSH_COMMON_ARGS.to_owned(), json!("-J bastion"))];
+        let args = vars_of(node().with_vars(vars))[SSH_COMMON_ARGS].as_str().unwrap().to_owned();
+        assert!(args.contains("StrictHostKeyChecking=yes") && args.ends_with(" -J bastion"), "{args}");
     }
 
     #[test]

@@ -21,7 +21,9 @@ mod console;
 mod redact;
 
 mod artifacts;
+mod credentials;
 mod exit_status;
+mod gathered_logs;
 mod liveness;
 mod playbook_events;
 mod subunit;

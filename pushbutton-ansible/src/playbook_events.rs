@@ -1,6 +1,7 @@
 //! What happened in a playbook, as the callback plugin (`callback_plugin.py`) wrote it. The tested node can influence
 //! the file, so it is read with limits, and what does not parse is skipped.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -12,7 +13,7 @@ pub(crate) const PLUGIN: &str = include_str!("callback_plugin.py");
 
 /// The largest file that is read: a million results.
 const MAX_BYTES: u64 = 256 << 20;
-/// The longest line that the plugin writes: two texts of 2,000 characters, escaped to at most 12 bytes each, and names.
+/// The longest line that the plugin writes: two texts of 2,000 characters, escaped to at most 6 bytes each, and names.
 const MAX_LINE: u64 = 128 << 10;
 
 /// Messages of Ansible's SSH connection when it is lost, or when sudo on the node did not answer (ansible-core,
@@ -34,10 +35,12 @@ pub(crate) struct PlaybookEvents {
     pub(crate) current_task: Option<String>,
     /// Results of tasks, also of skipped ones, on all hosts.
     pub(crate) results: u64,
-    /// A play's `hosts:` matched no host.
-    pub(crate) no_hosts_matched: bool,
+    /// The patterns of `hosts:` that matched no host.
+    pub(crate) unmatched: BTreeSet<String>,
     /// The first node that could not be reached.
     pub(crate) unreachable: Option<TaskFailure>,
+    /// The first host that could not be reached and is no node of the run, such as a log server.
+    pub(crate) other_unreachable: Option<TaskFailure>,
     /// The first failure that was neither ignored nor rescued.
     pub(crate) failure: Option<TaskFailure>,
     /// The last failure that has a rescue. The rescue may fail without a result of its own.
@@ -50,6 +53,12 @@ pub(crate) struct PlaybookEvents {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct TaskFailure {
     pub(crate) host: String,
+    /// The host that the task ran on, where it was delegated.
+    #[serde(default)]
+    pub(crate) delegated_to: Option<String>,
+    /// Whether `host` is in the group `nodes`.
+    #[serde(default)]
+    in_nodes: bool,
     pub(crate) task: String,
     /// The exit code of the task's command.
     #[serde(default)]
@@ -69,7 +78,10 @@ pub(crate) struct TaskFailure {
 #[serde(tag = "event", rename_all = "kebab-case")]
 enum Event {
     Play {},
-    NoHosts {},
+    NoHosts {
+        #[serde(default)]
+        hosts: String,
+    },
     Task {
         name: String,
     },
@@ -94,13 +106,13 @@ enum Status {
     Unreachable,
 }
 
-/// Reads the file of events. A missing file has none.
-pub(crate) fn read(path: &Path) -> PlaybookEvents {
-    File::open(path).map(|file| parse(BufReader::new(file.take(MAX_BYTES)))).unwrap_or_default()
+/// Reads the file of events. A missing file has none. `nodes` are the names and addresses of the run's nodes.
+pub(crate) fn read(path: &Path, nodes: &BTreeSet<String>) -> PlaybookEvents {
+    File::open(path).map(|file| parse(BufReader::new(file.take(MAX_BYTES)), nodes)).unwrap_or_default()
 }
 
 /// Reads events, one JSON object per line, up to the end or the first I/O error.
-pub(crate) fn parse(mut from: impl BufRead) -> PlaybookEvents {
+pub(crate) fn parse(mut from: impl BufRead, nodes: &BTreeSet<String>) -> PlaybookEvents {
     let mut events = PlaybookEvents::default();
     let mut line = Vec::new();
     loop {
@@ -110,29 +122,41 @@ pub(crate) fn parse(mut from: impl BufRead) -> PlaybookEvents {
             // The rest of a line that is too long is read as further lines, none of which parses.
             Ok(_) => {
                 if let Ok(event) = serde_json::from_slice(&line) {
-                    events.add(event);
+                    events.add(event, nodes);
                 }
             }
         }
     }
 }
 
+impl TaskFailure {
+    /// Whether the task ran on a node of the run. Ansible reports an unreachable delegated host as the play's host.
+    fn is_of_node(&self, nodes: &BTreeSet<String>) -> bool {
+        match &self.delegated_to {
+            Some(host) => nodes.contains(host),
+            None => self.in_nodes || nodes.contains(&self.host),
+        }
+    }
+}
+
 impl PlaybookEvents {
-    fn add(&mut self, event: Event) {
+    fn add(&mut self, event: Event, nodes: &BTreeSet<String>) {
         match event {
             Event::Play {} => self.play_began = true,
-            Event::NoHosts {} => self.no_hosts_matched = true,
+            Event::NoHosts { hosts } => {
+                self.unmatched.insert(hosts);
+            }
             Event::Task { name } => self.current_task = Some(name),
             Event::LogUrl { url } => self.log_url = Some(url).filter(|url| is_web_url(url)),
             Event::Result { status, failure } => {
                 self.results += 1;
-                self.add_result(status, failure);
+                self.add_result(status, failure, nodes);
             }
             Event::Other => {}
         }
     }
 
-    fn add_result(&mut self, status: Status, failure: TaskFailure) {
+    fn add_result(&mut self, status: Status, failure: TaskFailure, nodes: &BTreeSet<String>) {
         let connection_lost = CONNECTION_LOST.iter().any(|message| failure.msg.contains(message));
         let first = match status {
             _ if failure.ignored => return,
@@ -142,7 +166,8 @@ impl PlaybookEvents {
                 return;
             }
             Status::Failed if !connection_lost => &mut self.failure,
-            Status::Failed | Status::Unreachable => &mut self.unreachable,
+            Status::Failed | Status::Unreachable if failure.is_of_node(nodes) => &mut self.unreachable,
+            Status::Failed | Status::Unreachable => &mut self.other_unreachable,
         };
         first.get_or_insert(failure);
     }
@@ -158,6 +183,10 @@ fn is_web_url(url: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn parse(from: &[u8]) -> PlaybookEvents {
+        super::parse(from, &["n".to_owned(), "192.0.2.7".to_owned()].into())
+    }
+
     #[test]
     fn the_first_failure_counts_that_was_not_ignored_or_rescued() {
         let events = parse(
@@ -168,7 +197,7 @@ mod tests {
 {"event":"result","status":"failed","host":"n","task":"c","rc":2,"msg":"non-zero return code","reason":"boom"}
 {"event":"result","status":"failed","host":"n","task":"d"}
 {"event":"log-url","url":"https://logs.example.org/1/"}
-"# as &[u8],
+"#,
         );
         assert!(events.play_began && events.unreachable.is_none());
         assert_eq!(events.failure.map(|failure| (failure.task, failure.rc)), Some(("c".into(), Some(2))));
@@ -203,6 +232,30 @@ mod tests {
             let events = parse(line(false).as_bytes());
             assert!(events.unreachable.is_some() && events.failure.is_none(), "{msg}");
             assert!(parse(line(true).as_bytes()).unreachable.is_none(), "{msg}");
+        }
+    }
+
+    #[test]
+    fn only_a_node_makes_a_stage_unreachable_and_no_host_that_a_task_is_delegated_to() {
+        for (hosts, is_node) in [
+            (r#""host":"n""#, true),
+            (r#""host":"n","delegated_to":null"#, true),
+            (r#""host":"added","in_nodes":true"#, true),
+            (r#""host":"localhost","delegated_to":"n""#, true),
+            (r#""host":"localhost","delegated_to":"192.0.2.7""#, true),
+            (r#""host":"n","in_nodes":true,"delegated_to":"logs""#, false),
+            (r#""host":"array","in_nodes":false"#, false),
+        ] {
+            for status in [
+                r#""status":"unreachable""#,
+                r#""status":"failed","msg":"Failed to connect to the host via ssh: x""#,
+            ] {
+                let line = format!(r#"{{"event":"result",{status},{hosts},"task":"a"}}"#);
+                let events = parse(line.as_bytes());
+                assert_eq!(events.unreachable.is_some(), is_node, "{line}");
+                assert_eq!(events.other_unreachable.is_some(), !is_node, "{line}");
+                assert!(events.failure.is_none(), "{line}");
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::config;
 
-const MASK: &str = "********";
+pub(crate) const MASK: &str = "********";
 /// A shorter secret is not redacted: it would be found inside ordinary words. `check` warns about it.
 pub(crate) const MIN_SECRET: usize = 4;
 /// The longest pattern. [`crate::console`] keeps this much beyond a line's limit, so that a secret at the limit is
@@ -15,6 +15,7 @@ pub(crate) const MIN_SECRET: usize = 4;
 pub(crate) const MAX_SECRET: usize = 4096;
 
 /// Finds secrets in text.
+#[derive(Debug, Clone)]
 pub(crate) struct Redactor(AhoCorasick);
 
 impl Redactor {
@@ -37,6 +38,11 @@ impl Redactor {
 
     /// The text with each secret replaced by asterisks. Where secrets overlap, all of what they cover is replaced.
     pub(crate) fn redact(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.redact_bytes(text.as_bytes())).into_owned()
+    }
+
+    /// [`redact`](Self::redact) for text that may not be UTF-8.
+    pub(crate) fn redact_bytes(&self, text: &[u8]) -> Vec<u8> {
         let mut covered: Vec<(usize, usize)> = Vec::new();
         for found in self.0.find_overlapping_iter(text) {
             // Matches come in the order of their ends.
@@ -46,13 +52,14 @@ impl Redactor {
             }
             covered.push((start, end));
         }
-        let mut redacted = String::with_capacity(text.len());
+        let mut redacted = Vec::with_capacity(text.len());
         let mut copied = 0;
         for (start, end) in covered {
-            redacted.extend([text.get(copied..start).unwrap_or_default(), MASK]);
+            redacted.extend_from_slice(text.get(copied..start).unwrap_or_default());
+            redacted.extend_from_slice(MASK.as_bytes());
             copied = end;
         }
-        redacted.push_str(text.get(copied..).unwrap_or_default());
+        redacted.extend_from_slice(text.get(copied..).unwrap_or_default());
         redacted
     }
 }

@@ -77,7 +77,8 @@ async fn files_and_journals_arrive_as_they_are_on_the_node() {
     }
     let local_conf = b"[[local|localrc]]\nADMIN_PASSWORD=secret\n".to_vec();
     fs::write(on_node.join("local.conf"), &local_conf).unwrap();
-    expected.insert("local.conf".into(), local_conf);
+    let redacted = b"[[local|localrc]]\nADMIN_PASSWORD=********\n".to_vec();
+    expected.insert("local.conf".into(), redacted);
 
     // Fake systemd commands with known journals: the last argument of journalctl is the unit.
     let journals = journals.display();

@@ -3,10 +3,12 @@
 
 mod common;
 
+use std::path::Path;
 use std::time::Duration;
 
 use common::{TestRun, config, host_keys_of, ssh_node, sshd};
 use pushbutton_core::{Node, StageOutcome, StageStatus};
+use pushbutton_testbed::{Sshd, SshdOptions};
 
 /// Runs a stage on a node that has another host key now. ssh refuses it; when ssh exits before Ansible has written the
 /// module to its stdin, Ansible reports only the broken pipe, and the stage is run again.
@@ -43,6 +45,41 @@ async fn a_key_accepted_at_first_contact_is_pinned_for_the_run() {
     assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", run.console());
     server.change_host_key();
     assert_host_key_is_refused(&run, &nodes).await;
+}
+
+/// Reports.md 6: sshd answers, but pam_nologin refuses logins while the system boots.
+#[tokio::test]
+async fn report_6_a_login_that_is_refused_at_first_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let attempts = folder.path().join("attempts");
+    let script = format!(
+        "echo x >> {0}\nif [ -d {0} ] || [ $(wc -l < {0}) -le 3 ]; then\necho 'System is booting up. Unprivileged users are not permitted to log in yet.' >&2\nexit 255\nfi\nexec /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"",
+        attempts.display()
+    );
+    let server = Sshd::start(&SshdOptions { forced_command: Some(script), ..SshdOptions::default() });
+    let nodes = ssh_node(&server, &host_keys_of(&server));
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../playbooks");
+    let mut run = TestRun::new(config().with_roles_path([shipped.join("roles")]));
+    run.context.vars.insert("prepare_node_login_delay".into(), 0.into());
+    let outcome = run.playbook("waits_for_a_login.yml", &nodes).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", run.console());
+    assert!(std::fs::read_to_string(&attempts).unwrap().lines().count() > 3);
+
+    // A node that refuses logins for longer is no fault of the patch.
+    std::fs::remove_file(&attempts).unwrap();
+    std::fs::create_dir(&attempts).unwrap();
+    run.context.vars.insert("prepare_node_login_timeout".into(), 1.into());
+    let outcome = run.playbook("waits_for_a_login.yml", &nodes).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Unreachable, "{outcome:?}\n{}", run.console());
+
+    for playbook in ["prepare_node.yml", "demo/prepare.yml"] {
+        let text = std::fs::read_to_string(shipped.join(playbook)).unwrap();
+        let first = text.split_once("pre_tasks:").unwrap().1;
+        assert!(
+            first.find("tasks_from: wait").unwrap() < first.find("record-environment").unwrap(),
+            "{playbook}"
+        );
+    }
 }
 
 /// Runs the playbook and kills the node's sshd, with all its connections, once a task has made the marker.

@@ -73,7 +73,7 @@ def add_units(pack, pattern):
 def main():
     target, local_conf, *wanted = sys.argv[1:]
     with tarfile.open(target, "w:gz") as pack:
-        add_file(pack, os.path.basename(local_conf), local_conf, compress=False)
+        add_file(pack, "local.conf", local_conf, compress=False)
         for word in wanted:
             if word.startswith("unit:"):
                 add_units(pack, word[len("unit:"):])
