@@ -13,7 +13,7 @@ use crate::console;
 use crate::create::Shared;
 use crate::create_spec::{CreateSpec, Ids, encode_user_data};
 use crate::endpoints::{FLOATING_IPS, SERVERS, VOLUMES};
-use crate::error::is_transient;
+use crate::error::{is_no_room, is_transient};
 use crate::lookup::{Kind, Lookup};
 use crate::ssh;
 
@@ -241,10 +241,8 @@ fn vanished(what: &'static str, id: &str) -> Error {
 fn server_fault(server: &Resource) -> Error {
     let fault = server.fault.as_ref().and_then(|fault| fault.message.as_deref()).map(str::trim);
     let fault = fault.unwrap_or("no reason given");
-    let (kind, message) = if fault.contains("No valid host") {
-        let message =
-            "the cloud found no host for the server: it is full, or no host is large enough for the flavor";
-        (ErrorKind::Exhausted, message)
+    let (kind, message) = if is_no_room(fault) {
+        (ErrorKind::Exhausted, "the cloud has no room for the server: its hosts or a quota are full")
     } else {
         (ErrorKind::Remote, "the server went into ERROR")
     };
@@ -279,14 +277,10 @@ where
 }
 
 /// How far a boot is. It is read when the boot fails or runs into its deadline.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct BootProgress(Mutex<(&'static str, Option<String>)>);
 
 impl BootProgress {
-    pub(crate) fn waiting_for_a_slot() -> Self {
-        Self(Mutex::new(("other boots to end", None)))
-    }
-
     fn waits_for(&self, step: &'static str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = step;
     }

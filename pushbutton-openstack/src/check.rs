@@ -32,7 +32,7 @@ impl Check for OpenStackProvisioner {
         };
         if tokio::time::timeout(CHECK_TIMEOUT, checks).await.is_err() {
             let what =
-                format!("cloud {}: the checks did not end within {CHECK_TIMEOUT:?}", self.shared.api.name());
+                format!("cloud {}: the checks did not end within {CHECK_TIMEOUT:?}", self.shared.api.cloud().name);
             found.push(Finding::fail(what, "see whether the cloud's services answer"));
         }
         found
@@ -42,7 +42,10 @@ impl Check for OpenStackProvisioner {
 impl OpenStackProvisioner {
     async fn check_login(&self, found: &mut Vec<Finding>) -> bool {
         let api = &self.shared.api;
-        let subject = format!("cloud {}", api.name());
+        let subject = format!("cloud {}", api.cloud().name);
+        found.extend(api.cloud().warnings.iter().map(|warning| {
+            Finding::warn(warning, "see this cloud's entry in clouds.yaml")
+        }));
         match api.project().await {
             Ok(Some(project)) => {
                 found.push(Finding::ok(format!("{subject}: logged in to project {project}")));

@@ -29,6 +29,8 @@ pub struct OpenStackConfig {
     /// The cloud's name in that file. Default: `OS_CLOUD`; else the `OS_*` variables where `OS_AUTH_URL` is set; else
     /// the file's only cloud.
     pub cloud: Option<String>,
+    /// The region. Default: `region_name` in that file, or the first of its `regions`.
+    pub region: Option<String>,
     /// How long a connection may take to come up. Default: `10s`.
     #[serde(default = "connect_timeout")]
     pub connect_timeout: HumanDuration,
@@ -189,6 +191,7 @@ macro_rules! setters {
 setters!(OpenStackConfig {
     clouds_file / with_clouds_file: Option<PathBuf>,
     cloud / with_cloud: Option<String>,
+    region / with_region: Option<String>,
     connect_timeout / with_connect_timeout: HumanDuration,
     request_timeout / with_request_timeout: HumanDuration,
     release_timeout / with_release_timeout: HumanDuration,
@@ -270,6 +273,7 @@ impl OpenStackConfig {
         Self {
             clouds_file: None,
             cloud: None,
+            region: None,
             connect_timeout: connect_timeout(),
             request_timeout: request_timeout(),
             release_timeout: release_timeout(),

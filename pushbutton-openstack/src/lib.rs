@@ -6,6 +6,7 @@ mod boot;
 mod catalog;
 mod check;
 mod cloud_config;
+mod cloud_files;
 mod config;
 mod console;
 mod create;

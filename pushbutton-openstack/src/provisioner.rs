@@ -10,11 +10,12 @@ use pushbutton_core::{
     Error, ErrorKind, Journal, Node, NodeRequest, OwnedResource, OwnerName, Provisioner, Result, RunId,
 };
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::api::Api;
 use crate::boot::{Boot, BootProgress};
 use crate::cloud_config::{CloudConfig, refuse};
+use crate::cloud_files::Environment;
 use crate::config::OpenStackConfig;
 use crate::console::ConsoleTail;
 use crate::create::Shared;
@@ -53,8 +54,10 @@ impl OpenStackProvisioner {
                 "the owner name {owner:?} is too long: use at most {MAX_OWNER} characters"
             )));
         }
-        let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let cloud = CloudConfig::read(&config, &environment)?;
+        let cloud = CloudConfig::read(&config, &Environment::of_process())?;
+        for warning in &cloud.warnings {
+            tracing::warn!("{warning}");
+        }
         let shared = Shared {
             api: Api::new(cloud, &config)?,
             tags: OwnershipTags::new(owner),
@@ -72,9 +75,6 @@ impl OpenStackProvisioner {
         progress: &BootProgress,
     ) -> Result<Node> {
         let label = self.config.label(&request.label)?;
-        let _slot = self.boots.acquire().await.map_err(|error| {
-            Error::temporary(ErrorKind::Cancelled, "no more nodes are booted").because(error)
-        })?;
         Boot { shared: &self.shared, lookup: &self.lookup, label, request, journal, progress }.run().await
     }
 
@@ -105,16 +105,19 @@ impl OpenStackProvisioner {
 
 impl fmt::Debug for OpenStackProvisioner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenStackProvisioner").field("cloud", &self.shared.api.name()).finish_non_exhaustive()
+        f.debug_struct("OpenStackProvisioner").field("cloud", &self.shared.api.cloud().name).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl Provisioner for OpenStackProvisioner {
     async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node> {
-        let deadline = Instant::now() + request.deadline;
-        let progress = BootProgress::waiting_for_a_slot();
-        let result = timeout_at(deadline, self.boot(request, journal, &progress)).await;
+        // The time that other boots take is not this node's.
+        let _slot = self.boots.acquire().await.map_err(|error| {
+            Error::temporary(ErrorKind::Cancelled, "no more nodes are booted").because(error)
+        })?;
+        let progress = BootProgress::default();
+        let result = timeout(request.deadline, self.boot(request, journal, &progress)).await;
         let (waited_for, server) = progress.get();
         let error = match result {
             Ok(Ok(node)) => return Ok(node),
