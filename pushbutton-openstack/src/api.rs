@@ -56,8 +56,10 @@ impl Api {
         let Tls { verify, cacert, cert, key } = &cloud.tls;
         client = client.danger_accept_invalid_certs(!verify);
         if let Some(path) = cacert {
-            let certificates = reqwest::Certificate::from_pem_bundle(&read("cacert", path)?)
-                .map_err(|error| refuse(format!("the cacert {} is not PEM", path.display())).because(error))?;
+            let certificates =
+                reqwest::Certificate::from_pem_bundle(&read("cacert", path)?).map_err(|error| {
+                    refuse(format!("the cacert {} is not PEM", path.display())).because(error)
+                })?;
             for certificate in certificates {
                 client = client.add_root_certificate(certificate);
             }
@@ -111,6 +113,9 @@ impl Api {
         let mut builder = self.client.request(request.method.clone(), url).query(&request.query);
         if let Some(body) = &request.body {
             builder = builder.json(body);
+        }
+        if let Some(version) = request.microversion {
+            builder = builder.header("OpenStack-API-Version", version);
         }
         session.auth_type().authenticate(&self.client, builder).await.map_err(of_session)
     }
@@ -223,7 +228,8 @@ impl Api {
 
 fn read(what: &str, path: &Path) -> Result<Vec<u8>> {
     let place = path.display();
-    std::fs::read(path).map_err(|error| refuse(format!("cannot read the {what} {place}: {error}")).because(error))
+    std::fs::read(path)
+        .map_err(|error| refuse(format!("cannot read the {what} {place}: {error}")).because(error))
 }
 
 /// A missing thing is none, not an error.

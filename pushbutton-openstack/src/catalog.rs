@@ -117,7 +117,8 @@ pub(crate) fn endpoint_of(
     let entries = names.flat_map(|name| catalog.iter().filter(move |one| one.service_type == *name));
     let endpoints: Vec<&Endpoint> =
         entries.flat_map(|entry| &entry.endpoints).filter(|one| one.interface == interface).collect();
-    let regions = || endpoints.iter().filter_map(|one| one.region()).map(str::to_owned).collect::<BTreeSet<_>>();
+    let regions =
+        || endpoints.iter().filter_map(|one| one.region()).map(str::to_owned).collect::<BTreeSet<_>>();
     match &choice.region {
         Some(region) => {
             let in_region = |one: &&&Endpoint| [&one.region, &one.region_id].contains(&&Some(region.clone()));

@@ -22,7 +22,8 @@ pub(crate) struct CloudConfig {
     pub(crate) credentials: Credentials,
     pub(crate) tls: Tls,
     pub(crate) endpoints: BTreeMap<Service, EndpointChoice>,
-    pub(crate) networks: CloudNetworks,
+    /// What the entry says about networks.
+    pub(crate) networks: Vec<CloudNetwork>,
     /// What people should know about this entry, at each start.
     pub(crate) warnings: Vec<String>,
 }
@@ -47,12 +48,8 @@ pub(crate) struct EndpointChoice {
     pub(crate) url: Option<String>,
 }
 
-/// What the entry says about networks.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct CloudNetworks(pub(crate) Vec<CloudNetwork>);
-
 /// What the entry says about one network.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CloudNetwork {
     pub(crate) name: String,
     /// Whether an address on it can be reached from outside the cloud, by address family.
@@ -62,10 +59,8 @@ pub(crate) struct CloudNetwork {
     pub(crate) nat_destination: bool,
     /// Its address is the one to log in to; servers are connected to it if nothing else is said.
     pub(crate) default_interface: bool,
-    /// The two that decide nothing here.
-    #[cfg_attr(not(test), expect(dead_code, reason = "compared with openstacksdk"))]
+    /// These two decide nothing here.
     pub(crate) routes_externally: bool,
-    #[cfg_attr(not(test), expect(dead_code, reason = "compared with openstacksdk"))]
     pub(crate) nat_source: bool,
 }
 
@@ -144,7 +139,8 @@ fn tls(settings: &Mapping, environment: &Environment) -> Tls {
         Value::String(text) => ["false", "no", "off"].contains(&text.to_ascii_lowercase().as_str()),
         _ => false,
     };
-    let insecure = settings.get("insecure").is_some_and(is_true) || settings.get("verify").is_some_and(is_off);
+    let insecure =
+        settings.get("insecure").is_some_and(is_true) || settings.get("verify").is_some_and(is_off);
     // `verify` may name the certificates.
     let of_verify = || {
         let path = settings.get("verify")?.as_str()?;
@@ -154,7 +150,7 @@ fn tls(settings: &Mapping, environment: &Environment) -> Tls {
 }
 
 /// The entry's networks, also in the old words `external_network` and `internal_network`.
-fn networks(cloud: &str, settings: &Mapping) -> Result<CloudNetworks> {
+fn networks(cloud: &str, settings: &Mapping) -> Result<Vec<CloudNetwork>> {
     let mut all = Vec::new();
     let list = settings.get("networks").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     for network in list {
@@ -197,7 +193,7 @@ fn networks(cloud: &str, settings: &Mapping) -> Result<CloudNetworks> {
             return Err(refuse(format!("cloud {cloud:?}: only one network can have {key}")));
         }
     }
-    Ok(CloudNetworks(all))
+    Ok(all)
 }
 
 #[cfg(test)]

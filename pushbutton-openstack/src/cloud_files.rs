@@ -178,14 +178,11 @@ fn select(
             }
         },
     };
-    let mut settings: Mapping = [
-        ("auth_type", "password"),
-        ("interface", "public"),
-        ("network_api_version", "2"),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value.into()))
-    .collect();
+    let mut settings: Mapping =
+        [("auth_type", "password"), ("interface", "public"), ("network_api_version", "2")]
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.into()))
+            .collect();
     settings.insert("auth".into(), json!({}));
     for layer in [profile, entry.clone()] {
         overlay(&mut settings, layer);
@@ -239,9 +236,9 @@ fn regions(cloud: &str, entry: &Mapping) -> Result<Option<Vec<Region>>> {
         return regions_in(cloud, regions).map(Some);
     }
     match entry.get("region_name") {
-        Some(Value::String(names)) => {
-            Ok(Some(names.split(',').map(|name| Region { name: name.into(), values: Mapping::new() }).collect()))
-        }
+        Some(Value::String(names)) => Ok(Some(
+            names.split(',').map(|name| Region { name: name.into(), values: Mapping::new() }).collect(),
+        )),
         Some(list @ Value::Array(_)) => regions_in(cloud, list).map(Some),
         _ => Ok(None),
     }
@@ -268,7 +265,9 @@ fn regions_in(cloud: &str, list: &Value) -> Result<Vec<Region>> {
     };
     let regions = list.as_array().and_then(|list| list.iter().map(one).collect());
     regions.ok_or_else(|| {
-        refuse(format!("cloud {cloud:?}: `regions` is a list of names, or of mappings of `name` and `values`"))
+        refuse(format!(
+            "cloud {cloud:?}: `regions` is a list of names, or of mappings of `name` and `values`"
+        ))
     })
 }
 
@@ -341,7 +340,11 @@ fn modernize(settings: &mut Mapping) {
         let beside = settings.remove(key);
         if text(&auth, key).is_none() {
             auth.remove(key);
-            auth.extend(beside.filter(|value| scalar(value).is_some_and(|text| !text.is_empty())).map(|value| (key.to_owned(), value)));
+            auth.extend(
+                beside
+                    .filter(|value| scalar(value).is_some_and(|text| !text.is_empty()))
+                    .map(|value| (key.to_owned(), value)),
+            );
         }
     }
     if let Some(name) = auth.remove("user_name") {
@@ -445,7 +448,8 @@ fn as_json(value: serde_yaml::Value) -> Value {
     use serde_yaml::Value as Yaml;
     match value {
         Yaml::Mapping(mapping) => {
-            let entries = mapping.into_iter().filter_map(|(key, value)| Some((scalar(&as_json(key))?, as_json(value))));
+            let entries =
+                mapping.into_iter().filter_map(|(key, value)| Some((scalar(&as_json(key))?, as_json(value))));
             Value::Object(entries.collect())
         }
         Yaml::Sequence(items) => items.into_iter().map(as_json).collect(),

@@ -117,7 +117,8 @@ impl AuthSection<'_> {
 
     fn domain(&self, of: &str) -> Json {
         let any = |what: &str| {
-            let keys = [format!("{of}_domain_{what}"), format!("domain_{what}"), format!("default_domain_{what}")];
+            let keys =
+                [format!("{of}_domain_{what}"), format!("domain_{what}"), format!("default_domain_{what}")];
             keys.iter().find_map(|key| self.get(key))
         };
         match (any("id"), any("name")) {

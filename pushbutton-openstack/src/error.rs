@@ -238,13 +238,25 @@ mod tests {
                 true,
                 "Build of instance 9c aborted: VolumeLimitExceeded: Maximum number of volumes allowed (10) exceeded for quota 'volumes'.",
             ),
-            (true, "Build of instance 9c was re-scheduled: Insufficient compute resources: Free memory 3 MB < requested 512 MB."),
-            (true, "Build of instance 9c aborted: Quota exceeded or out of space for image 1f in the image service."),
+            (
+                true,
+                "Build of instance 9c was re-scheduled: Insufficient compute resources: Free memory 3 MB < requested 512 MB.",
+            ),
+            (
+                true,
+                "Build of instance 9c aborted: Quota exceeded or out of space for image 1f in the image service.",
+            ),
             (true, "schedule allocate volume:Could not find any available weighted backend."),
             // Hosts were tried, and each failed: for want of room, or because of the image or the network.
-            (false, "Exceeded maximum number of retries. Exhausted all hosts available for retrying build failures for instance 14."),
+            (
+                false,
+                "Exceeded maximum number of retries. Exhausted all hosts available for retrying build failures for instance 14.",
+            ),
             (false, "Build of instance 9c aborted: Failed to allocate the network(s), not rescheduling."),
-            (false, "Build of instance 9c aborted: Volume 1 did not finish being created even after we waited 3 seconds."),
+            (
+                false,
+                "Build of instance 9c aborted: Volume 1 did not finish being created even after we waited 3 seconds.",
+            ),
             (false, "copy image to volume:An unknown error occurred."),
         ] {
             assert_eq!(is_no_room(fault), no_room, "{fault}");

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod addresses;
 mod api;
 mod api_types;
 mod boot;
@@ -23,5 +24,8 @@ mod request;
 mod response;
 mod ssh;
 
-pub use config::{BootVolume, FloatingIpConfig, HostKeys, NodeLabelConfig, OpenStackConfig, UserData};
+pub use config::{
+    AddressChoice, FloatingIpConfig, HostKeys, NetworkConfig, NodeLabelConfig, OpenStackConfig, UserData,
+    VolumeConfig,
+};
 pub use provisioner::OpenStackProvisioner;

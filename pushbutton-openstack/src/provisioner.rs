@@ -34,7 +34,7 @@ const CONSOLE_LINES: u32 = 10_000;
 /// Creates nodes on an OpenStack cloud, and deletes them.
 ///
 /// Everything that it creates carries the owner and the run as ownership tags: servers and volumes in their metadata,
-/// floating IPs in their description. It is recorded in the journal before the request is sent.
+/// floating IPs and ports in their description. It is recorded in the journal before the request is sent.
 pub struct OpenStackProvisioner {
     pub(crate) config: OpenStackConfig,
     pub(crate) shared: Arc<Shared>,
@@ -105,7 +105,9 @@ impl OpenStackProvisioner {
 
 impl fmt::Debug for OpenStackProvisioner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenStackProvisioner").field("cloud", &self.shared.api.cloud().name).finish_non_exhaustive()
+        f.debug_struct("OpenStackProvisioner")
+            .field("cloud", &self.shared.api.cloud().name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -158,8 +160,11 @@ async fn list_owned(shared: &Shared, needs_volumes: bool) -> Result<Vec<OwnedRes
     let runs: HashMap<String, RunId> =
         servers.iter().map(|(one, run)| (one.id.clone(), run.clone())).collect();
     let floating_ips = api.owned(FLOATING_IPS, tags, None).await?;
-    // Nova creates the ports, without tags. They are found by their servers.
-    let ports = api.ports_of(&runs.keys().cloned().collect::<Vec<_>>()).await?;
+    // Ports with options have tags. Nova's have none, and are found by their servers.
+    let tagged = api.owned(PORTS, tags, None).await?;
+    let of_servers = api.ports_of(&runs.keys().cloned().collect::<Vec<_>>()).await?;
+    let untagged = of_servers.into_iter().filter(|one| !tagged.iter().any(|(port, _)| port.id == one.id));
+    let untagged: Vec<_> = untagged.collect();
     let volumes = match api.owned(VOLUMES, tags, None).await {
         // Without a label that uses volumes there are none to miss while block storage is down.
         Err(error) if !needs_volumes => {
@@ -169,10 +174,11 @@ async fn list_owned(shared: &Shared, needs_volumes: bool) -> Result<Vec<OwnedRes
         volumes => volumes?,
     };
     let mut all = Vec::new();
-    for (of, resources) in [(SERVERS, servers), (FLOATING_IPS, floating_ips), (VOLUMES, volumes)] {
+    let of_kind = [(SERVERS, servers), (FLOATING_IPS, floating_ips), (VOLUMES, volumes), (PORTS, tagged)];
+    for (of, resources) in of_kind {
         all.extend(resources.into_iter().map(|(one, run)| one.owned(of.kind, Some(run))));
     }
-    all.extend(ports.into_iter().map(|port| {
+    all.extend(untagged.into_iter().map(|port| {
         let run = port.device_id.as_ref().and_then(|id| runs.get(id).cloned());
         port.owned(PORTS.kind, run)
     }));

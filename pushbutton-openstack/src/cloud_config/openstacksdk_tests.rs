@@ -23,8 +23,7 @@ struct Case {
 }
 
 const AUTH: &str = "auth: {auth_url: 'https://keystone.example:5000/v3', username: ci, password: s3, project_name: ci, user_domain_name: Default, project_domain_name: Default}";
-const TOKEN_IS_LOST: &str =
-    "openstacksdk 4.4 replaces a token in auth by the text None (magic_fixes sets a default beside auth, which then wins)";
+const TOKEN_IS_LOST: &str = "openstacksdk 4.4 replaces a token in auth by the text None (magic_fixes sets a default beside auth, which then wins)";
 const APPLICATION_CREDENTIAL: &str =
     "auth_url: 'https://keystone.example:5000/v3', application_credential_secret: s3";
 
@@ -79,10 +78,16 @@ fn regions() -> Vec<Case> {
         with_login("an empty list of regions", "regions: []"),
         with_login("several names with commas", "region_name: 'central-1,central-2'"),
         with_login("several names as a list", "region_name: [central-1, central-2]"),
-        with_login("a region with a login of its own", "regions: [{name: r, values: {auth: {project_name: other}}}]"),
+        with_login(
+            "a region with a login of its own",
+            "regions: [{name: r, values: {auth: {project_name: other}}}]",
+        ),
         with_login("a region with an unknown key", "regions: [{name: r, value: {}}]"),
         with_login("a region with old words", "regions: [{name: r, values: {endpoint_type: adminURL}}]"),
-        with_login("a null value of a region", "cacert: /ca.pem, regions: [{name: r, values: {cacert: null}}]"),
+        with_login(
+            "a null value of a region",
+            "cacert: /ca.pem, regions: [{name: r, values: {cacert: null}}]",
+        ),
         lab(
             "a URL with the region in it",
             "region_name: west, compute_endpoint_override: 'https://{region_name}.nova.example/v2.1', auth: {auth_url: 'https://{region_name}.example/v3', username: a, password: b}",
@@ -205,7 +210,9 @@ fn variables() -> Vec<Case> {
 }
 
 fn logins() -> Vec<Case> {
-    let with = |name, rest: &str| lab(name, &format!("auth_type: v3applicationcredential, auth: {{{APPLICATION_CREDENTIAL}, {rest}}}"));
+    let with = |name, rest: &str| {
+        lab(name, &format!("auth_type: v3applicationcredential, auth: {{{APPLICATION_CREDENTIAL}, {rest}}}"))
+    };
     vec![
         with("an application credential by id", "application_credential_id: i"),
         with("one by name", "application_credential_name: n, username: ci, user_domain_name: Default"),
@@ -243,15 +250,24 @@ fn connections() -> Vec<Case> {
         with_login("an internal interface", "interface: internal"),
         with_login("an old interface", "interface: internalURL"),
         with_login("an endpoint_type", "endpoint_type: adminURL"),
-        with_login("an interface of a service", "interface: internal, compute_interface: public, volume_interface: admin"),
+        with_login(
+            "an interface of a service",
+            "interface: internal, compute_interface: public, volume_interface: admin",
+        ),
         with_login("an endpoint_type of a service", "image_endpoint_type: internalURL"),
-        with_login("a region of a service", "region_name: a, image_region_name: b, block_storage_region_name: c"),
+        with_login(
+            "a region of a service",
+            "region_name: a, image_region_name: b, block_storage_region_name: c",
+        ),
         with_login("API versions", "compute_api_version: 2, volume_api_version: '3', image_api_version: 2"),
         with_login(
             "endpoint overrides",
             "compute_endpoint_override: 'https://nova.example/v2.1', volumev3_endpoint_override: 'https://cinder.example/v3/%(project_id)s'",
         ),
-        with_login("the official name of a service first", "volume_endpoint_override: 'https://old.example', block_storage_endpoint_override: 'https://new.example'"),
+        with_login(
+            "the official name of a service first",
+            "volume_endpoint_override: 'https://old.example', block_storage_endpoint_override: 'https://new.example'",
+        ),
         with_login("an endpoint", "network_endpoint: 'https://neutron.example'"),
         with_login("verify false", "verify: false"),
         with_login("verify no", "verify: no"),
@@ -271,19 +287,40 @@ fn connections() -> Vec<Case> {
 fn networks() -> Vec<Case> {
     vec![
         // The entry of report 10.
-        with_login("an unroutable IPv4", "networks: [{name: Gateway Network, routes_externally: false, routes_ipv6_externally: true}]"),
+        with_login(
+            "an unroutable IPv4",
+            "networks: [{name: Gateway Network, routes_externally: false, routes_ipv6_externally: true}]",
+        ),
         with_login("a routed network", "networks: [{name: a, routes_externally: true}, {name: b}]"),
-        with_login("an unroutable IPv6", "networks: [{name: a, routes_externally: true, routes_ipv6_externally: false}]"),
+        with_login(
+            "an unroutable IPv6",
+            "networks: [{name: a, routes_externally: true, routes_ipv6_externally: false}]",
+        ),
         with_login("IPv4 alone", "networks: [{name: a, routes_ipv4_externally: true}]"),
         with_login("flags as texts", "networks: [{name: a, routes_externally: 'True', nat_source: 'false'}]"),
-        with_login("flags as YAML 1.1 has them", "networks: [{name: a, routes_externally: yes, default_interface: on, nat_source: off}]"),
-        with_login("NAT", "networks: [{name: a, nat_source: true, routes_externally: true}, {name: b, nat_destination: true, default_interface: true}]"),
-        with_login("two destinations", "networks: [{name: a, nat_destination: true}, {name: b, nat_destination: true}]"),
-        with_login("two defaults", "networks: [{name: a, default_interface: true}, {name: b, default_interface: true}]"),
+        with_login(
+            "flags as YAML 1.1 has them",
+            "networks: [{name: a, routes_externally: yes, default_interface: on, nat_source: off}]",
+        ),
+        with_login(
+            "NAT",
+            "networks: [{name: a, nat_source: true, routes_externally: true}, {name: b, nat_destination: true, default_interface: true}]",
+        ),
+        with_login(
+            "two destinations",
+            "networks: [{name: a, nat_destination: true}, {name: b, nat_destination: true}]",
+        ),
+        with_login(
+            "two defaults",
+            "networks: [{name: a, default_interface: true}, {name: b, default_interface: true}]",
+        ),
         with_login("a network without a name", "networks: [{routes_externally: true}]"),
         with_login("old words", "external_network: public, internal_network: private"),
         with_login("old and new words", "external_network: public, networks: [{name: a}]"),
-        with_login("networks of a region", "networks: [{name: a}], regions: [{name: r, values: {networks: [{name: b, routes_externally: true}]}}]"),
+        with_login(
+            "networks of a region",
+            "networks: [{name: a}], regions: [{name: r, values: {networks: [{name: b, routes_externally: true}]}}]",
+        ),
     ]
 }
 
@@ -320,15 +357,17 @@ fn ours(case: &Case, environment: &Environment) -> Value {
         "cacert": cloud.tls.cacert.filter(|_| cloud.tls.verify),
         "cert": cloud.tls.cert,
         "key": cloud.tls.key,
-        "networks": cloud.networks.0.iter().map(network).collect::<Value>(),
+        "networks": cloud.networks.iter().map(network).collect::<Value>(),
         "services": cloud.endpoints.iter().map(service).collect::<Map<_, _>>(),
     })
 }
 
 #[test]
 fn report_8_report_10_clouds_yaml_is_read_as_openstacksdk_reads_it() {
-    let cases: Vec<Case> =
-        [regions(), profiles(), files(), variables(), logins(), connections(), networks()].into_iter().flatten().collect();
+    let cases: Vec<Case> = [regions(), profiles(), files(), variables(), logins(), connections(), networks()]
+        .into_iter()
+        .flatten()
+        .collect();
     assert!(cases.len() >= 40);
     let root = tempfile::tempdir().unwrap();
     let mut environments = Vec::new();
@@ -364,7 +403,13 @@ fn report_8_report_10_clouds_yaml_is_read_as_openstacksdk_reads_it() {
             disagreements.push(format!("{name} ({:?})\n  ours   {ours}\n  theirs {theirs}", case.differs));
         }
     }
-    assert!(disagreements.is_empty(), "{} of {}:\n{}", disagreements.len(), cases.len(), disagreements.join("\n"));
+    assert!(
+        disagreements.is_empty(),
+        "{} of {}:\n{}",
+        disagreements.len(),
+        cases.len(),
+        disagreements.join("\n")
+    );
 }
 
 fn openstacksdk(cases: &Value) -> Vec<Value> {

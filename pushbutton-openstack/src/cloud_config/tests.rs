@@ -99,9 +99,18 @@ fn certificates_that_are_not_verified_are_allowed_with_a_loud_warning() {
 
 #[test]
 fn an_api_version_that_is_not_supported_is_a_warning() {
-    assert!(entry("compute_api_version: 2, network_api_version: '2.0', volume_api_version: 3").unwrap().warnings.is_empty());
+    assert!(
+        entry("compute_api_version: 2, network_api_version: '2.0', volume_api_version: 3")
+            .unwrap()
+            .warnings
+            .is_empty()
+    );
     let cloud = entry("volume_api_version: 2").unwrap();
-    assert!(cloud.warnings[0].contains("the API version 2 of block-storage is not supported"), "{:?}", cloud.warnings);
+    assert!(
+        cloud.warnings[0].contains("the API version 2 of block-storage is not supported"),
+        "{:?}",
+        cloud.warnings
+    );
 }
 
 /// Report 8: a region that does not exist is refused with those that do.
@@ -125,7 +134,10 @@ fn report_8_an_unknown_region_is_refused_with_the_regions_that_there_are() {
 #[test]
 fn a_profile_on_the_network_is_refused_with_what_to_do() {
     let error = entry("profile: 'https://vexxhost.example'").unwrap_err().to_string();
-    assert!(error.contains("not fetched from the network") && error.contains("clouds-public.yaml"), "{error}");
+    assert!(
+        error.contains("not fetched from the network") && error.contains("clouds-public.yaml"),
+        "{error}"
+    );
     let missing = entry("profile: vexxhost").unwrap();
     assert!(missing.warnings[0].contains("no clouds-public.yaml has the profile"), "{:?}", missing.warnings);
 }
