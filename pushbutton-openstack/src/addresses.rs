@@ -127,7 +127,7 @@ mod tests {
                 candidates(std::slice::from_ref(&gateway), &ids(&["gateway"], flags), choice).unwrap();
             found.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        assert_eq!(of(&[routed6.clone()], AddressChoice::Any), ["2001:db8::7"]);
+        assert_eq!(of(std::slice::from_ref(&routed6), AddressChoice::Any), ["2001:db8::7"]);
         assert_eq!(of(&[routed4], AddressChoice::Any), ["10.4.0.7"]);
         assert_eq!(of(&[both], AddressChoice::Any), ["10.4.0.7", "2001:db8::7"]);
         assert_eq!(of(&[], AddressChoice::Any), ["10.4.0.7", "2001:db8::7"], "unknown: both");

@@ -134,10 +134,12 @@ fn clouds_file(
     environment: &Environment,
     directories: &mut Vec<PathBuf>,
 ) -> Result<(PathBuf, Mapping)> {
-    let named = config.clouds_file.as_ref().and_then(|path| path.to_str());
-    let found = match named.or_else(|| environment.get("OS_CLIENT_CONFIG_FILE")) {
+    let named = match &config.clouds_file {
+        Some(path) => Some(path.to_str().map_or_else(|| path.clone(), |path| environment.expand(path))),
+        None => environment.get("OS_CLIENT_CONFIG_FILE").map(|path| environment.expand(path)),
+    };
+    let found = match named {
         Some(path) => {
-            let path = environment.expand(path);
             directories.insert(0, path.parent().map_or_else(PathBuf::new, Path::to_owned));
             let root = parse(&path).map_err(|failed| failed.refusal(&path))?;
             Some((path, root))

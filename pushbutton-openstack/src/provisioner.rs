@@ -68,16 +68,6 @@ impl OpenStackProvisioner {
         Ok(Self { config, shared: Arc::new(shared), lookup: Lookup::default(), boots })
     }
 
-    async fn boot(
-        &self,
-        request: &NodeRequest,
-        journal: &Arc<dyn Journal>,
-        progress: &BootProgress,
-    ) -> Result<Node> {
-        let label = self.config.label(&request.label)?;
-        Boot { shared: &self.shared, lookup: &self.lookup, label, request, journal, progress }.run().await
-    }
-
     /// Keeps the console of a failed node, and adds its last lines to the error.
     async fn with_console(&self, mut error: Error, run: &RunId, server: &str) -> Error {
         let read = timeout(CONSOLE_TIMEOUT, self.shared.api.console(server, CONSOLE_LINES)).await;
@@ -114,12 +104,16 @@ impl fmt::Debug for OpenStackProvisioner {
 #[async_trait]
 impl Provisioner for OpenStackProvisioner {
     async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node> {
-        // The time that other boots take is not this node's.
+        let within = |error: Error| error.during("provisioner::provision").with("label", &request.label);
+        let label = self.config.label(&request.label).map_err(within)?;
+        // The time that other boots take is not this node's: its deadline starts here.
         let _slot = self.boots.acquire().await.map_err(|error| {
-            Error::temporary(ErrorKind::Cancelled, "no more nodes are booted").because(error)
+            within(Error::temporary(ErrorKind::Cancelled, "no more nodes are booted").because(error))
         })?;
         let progress = BootProgress::default();
-        let result = timeout(request.deadline, self.boot(request, journal, &progress)).await;
+        let (shared, lookup) = (&self.shared, &self.lookup);
+        let boot = Boot { shared, lookup, label, request, journal, progress: &progress };
+        let result = timeout(request.deadline, boot.run()).await;
         let (waited_for, server) = progress.get();
         let error = match result {
             Ok(Ok(node)) => return Ok(node),
@@ -128,7 +122,7 @@ impl Provisioner for OpenStackProvisioner {
                 .with("waited_for", waited_for)
                 .with("deadline", format_args!("{:?}", request.deadline)),
         };
-        let error = error.during("provisioner::provision").with("label", &request.label);
+        let error = within(error);
         match server {
             Some(server) => {
                 Err(self.with_console(error.with("server", &server), &request.run, &server).await)

@@ -105,7 +105,7 @@ fn profiles() -> Vec<Case> {
             .region("two"),
         lab("a profile with one region", &format!("profile: small, {login}")).file("clouds-public.yaml", public),
         lab("an old word for a profile", &format!("cloud: big, {login}")).file("clouds-public.yml", public),
-        lab("an entry wins over its profile", &format!("profile: big, interface: admin, region_name: three, auth: {{username: a, password: b, user_domain_name: Mine}}"))
+        lab("an entry wins over its profile", "profile: big, interface: admin, region_name: three, auth: {username: a, password: b, user_domain_name: Mine}")
             .file("clouds-public.yaml", public),
         lab("a profile in JSON in the home directory", &format!("profile: j, {login}")).file(
             "home/.config/openstack/clouds-public.json",
