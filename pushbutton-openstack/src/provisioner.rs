@@ -107,13 +107,14 @@ impl Provisioner for OpenStackProvisioner {
         let within = |error: Error| error.during("provisioner::provision").with("label", &request.label);
         let label = self.config.label(&request.label).map_err(within)?;
         // The time that other boots take is not this node's: its deadline starts here.
-        let _slot = self.boots.acquire().await.map_err(|error| {
+        let slot = self.boots.acquire().await.map_err(|error| {
             within(Error::temporary(ErrorKind::Cancelled, "no more nodes are booted").because(error))
         })?;
         let progress = BootProgress::default();
         let (shared, lookup) = (&self.shared, &self.lookup);
         let boot = Boot { shared, lookup, label, request, journal, progress: &progress };
         let result = timeout(request.deadline, boot.run()).await;
+        drop(slot);
         let (waited_for, server) = progress.get();
         let error = match result {
             Ok(Ok(node)) => return Ok(node),

@@ -290,7 +290,7 @@ async fn two_owners_share_a_project_and_see_only_their_own() {
         Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &rest), owner)
     };
     let (one, other) = (of(&name), of(&format!("{name}-b")));
-    let (mine, theirs) = (request("lab", 4), request("lab", 4));
+    let (mine, theirs) = (request("lab", 15), request("lab", 15));
     let (first, second) = tokio::join!(one.provision(&mine), other.provision(&theirs));
     // Neither has a guest that could answer SSH; the resources exist all the same.
     assert!(first.is_err() && second.is_err());
