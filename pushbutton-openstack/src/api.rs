@@ -4,6 +4,7 @@
 //! Its own request methods are not used: they do not retry, and hide whether a failed request was sent, its status and
 //! its headers.
 
+use std::path::Path;
 use std::time::Duration;
 
 use openstack::session::Session;
@@ -16,7 +17,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::catalog::Service;
-use crate::cloud_config::{CloudConfig, refuse};
+use crate::cloud_config::{CloudConfig, Tls, refuse};
 use crate::config::OpenStackConfig;
 use crate::error::of_session;
 use crate::identity::Identity;
@@ -52,37 +53,42 @@ impl Api {
             .connect_timeout(config.connect_timeout.0)
             .timeout(config.request_timeout.0)
             .user_agent(concat!("pushbutton/", env!("CARGO_PKG_VERSION")));
-        if let Some(path) = &cloud.cacert {
-            let place = path.display();
-            let pem = std::fs::read(path)
-                .map_err(|error| refuse(format!("cannot read the cacert {place}: {error}")).because(error))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|error| refuse(format!("the cacert {place} is not PEM")).because(error))?;
+        let Tls { verify, cacert, cert, key } = &cloud.tls;
+        client = client.danger_accept_invalid_certs(!verify);
+        if let Some(path) = cacert {
+            let certificates =
+                reqwest::Certificate::from_pem_bundle(&read("cacert", path)?).map_err(|error| {
+                    refuse(format!("the cacert {} is not PEM", path.display())).because(error)
+                })?;
             for certificate in certificates {
                 client = client.add_root_certificate(certificate);
             }
         }
+        if let Some(path) = cert {
+            let mut pem = read("cert", path)?;
+            if let Some(key) = key {
+                pem.extend(read("key", key)?);
+            }
+            let identity = reqwest::Identity::from_pem(&pem).map_err(|error| {
+                let place = path.display();
+                refuse(format!("the client certificate {place} and its key are not PEM")).because(error)
+            })?;
+            client = client.identity(identity);
+        }
         let client = client.build().map_err(|error| refuse("cannot set up an HTTP client").because(error))?;
-        let identity = Identity::new(cloud.credentials.clone());
+        let identity = Identity::new(&cloud);
         // Room for a request that timed out, and for one more.
         let max_time = config.request_timeout.0 * 2;
         Ok(Self { cloud, client, identity, session: OnceCell::new(), max_time })
     }
 
-    /// The cloud's name in its file.
-    pub(crate) fn name(&self) -> &str {
-        &self.cloud.name
+    /// The cloud's entry in its file.
+    pub(crate) fn cloud(&self) -> &CloudConfig {
+        &self.cloud
     }
 
     async fn session(&self) -> Result<&Session> {
-        let connect = || async {
-            let session = Session::new_with_client(self.client.clone(), self.identity.clone()).await?;
-            let mut session = session
-                .with_endpoint_interface(self.cloud.interface)
-                .with_endpoint_overrides(self.cloud.endpoint_overrides.clone());
-            session.endpoint_filters_mut().region.clone_from(&self.cloud.region);
-            Ok(session)
-        };
+        let connect = || Session::new_with_client(self.client.clone(), self.identity.clone());
         self.session.get_or_try_init(connect).await.map_err(of_session)
     }
 
@@ -107,6 +113,9 @@ impl Api {
         let mut builder = self.client.request(request.method.clone(), url).query(&request.query);
         if let Some(body) = &request.body {
             builder = builder.json(body);
+        }
+        if let Some(version) = request.microversion {
+            builder = builder.header("OpenStack-API-Version", version);
         }
         session.auth_type().authenticate(&self.client, builder).await.map_err(of_session)
     }
@@ -215,6 +224,12 @@ impl Api {
         }
         Ok(all)
     }
+}
+
+fn read(what: &str, path: &Path) -> Result<Vec<u8>> {
+    let place = path.display();
+    std::fs::read(path)
+        .map_err(|error| refuse(format!("cannot read the {what} {place}: {error}")).because(error))
 }
 
 /// A missing thing is none, not an error.

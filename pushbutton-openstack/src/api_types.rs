@@ -68,10 +68,12 @@ pub(crate) struct Named {
     pub(crate) id: String,
     pub(crate) name: Option<String>,
     pub(crate) status: Option<String>,
+    /// Of images.
+    pub(crate) created_at: Option<String>,
 }
 
 /// A timestamp as OpenStack writes it. Cinder leaves out the zone and means UTC.
-fn timestamp(text: &str) -> Option<jiff::Timestamp> {
+pub(crate) fn timestamp(text: &str) -> Option<jiff::Timestamp> {
     text.parse().or_else(|_| format!("{text}Z").parse()).ok()
 }
 

@@ -1,19 +1,19 @@
 //! Boots one node, step by step, until it answers SSH.
 
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pushbutton_core::retry::Backoff;
 use pushbutton_core::{Error, ErrorKind, Journal, Node, NodeRequest, Result};
 
+use crate::addresses::{candidates, nat_port};
 use crate::api_types::Resource;
-use crate::config::{BootVolume, HostKeys, NodeLabelConfig};
+use crate::config::{AddressChoice, HostKeys, NetworkConfig, NodeLabelConfig};
 use crate::console;
 use crate::create::Shared;
-use crate::create_spec::{CreateSpec, Ids, encode_user_data};
+use crate::create_spec::{Attachments, CreateSpec, Ids, encode_user_data};
 use crate::endpoints::{FLOATING_IPS, SERVERS, VOLUMES};
-use crate::error::is_transient;
+use crate::error::{is_no_room, is_transient};
 use crate::lookup::{Kind, Lookup};
 use crate::ssh;
 
@@ -38,39 +38,52 @@ impl Boot<'_> {
     pub(crate) async fn run(&self) -> Result<Node> {
         self.progress.waits_for("the names in the configuration");
         let ids = self.ids().await?;
-        let (ids, server) = match self.create_server(&ids).await {
-            // The cached id may be the one of an image that has been replaced since under the same name.
-            Err(error) if matches!(error.kind(), ErrorKind::Config | ErrorKind::NotFound) => {
+        let (ids, server) = match self.create_all(&ids).await {
+            // A cached id may be the one of an image or a network that has been replaced since under the same name.
+            Err((error, attachments)) if matches!(error.kind(), ErrorKind::Config | ErrorKind::NotFound) => {
                 self.lookup.clear();
                 let fresh = self.ids().await?;
-                if fresh == ids {
-                    return Err(error);
+                match attachments {
+                    _ if fresh == ids => return Err(error),
+                    Some(attachments) if fresh.networks == ids.networks => {
+                        let server = self.create_server(&fresh, &attachments).await?;
+                        (fresh, server)
+                    }
+                    // What was created already belongs to the old ids.
+                    _ => {
+                        let message = "a network or a group was replaced under its name during the boot";
+                        return Err(Error::temporary(ErrorKind::Remote, message).because(error));
+                    }
                 }
-                let server = self.create_server(&fresh).await?;
-                (fresh, server)
             }
-            other => (ids, other?),
+            Err((error, _)) => return Err(error),
+            Ok(server) => (ids, server),
         };
         self.progress.has_server(&server);
         self.progress.waits_for("the server to become ACTIVE");
         poll(|| self.is_active(&server)).await?;
-        let port = self.port(&server, &ids).await?;
-        let address = match &ids.floating_network {
-            Some(network) => match self.floating_address(network, &port).await {
-                // Without its server the port is gone too; the server's error explains more than the port's.
-                Err(error) if !error.is_temporary() => {
-                    self.is_active(&server).await?;
-                    return Err(error);
+        let addresses = match &ids.floating_network {
+            Some(network) => {
+                let floating = match self.floating_address(network, &server, &ids).await {
+                    // Without its server the port is gone too; the server's error explains more than the port's.
+                    Err(error) if !error.is_temporary() => {
+                        self.is_active(&server).await?;
+                        return Err(error);
+                    }
+                    address => address?,
+                };
+                match self.label.address {
+                    AddressChoice::Any | AddressChoice::Floating => vec![floating],
+                    AddressChoice::Ipv4 | AddressChoice::Ipv6 => self.fixed_addresses(&server, &ids).await?,
                 }
-                address => address?,
-            },
-            None => address_of(&port)?.to_string(),
+            }
+            None => self.fixed_addresses(&server, &ids).await?,
         };
         self.progress.waits_for("the node to answer SSH");
-        tokio::select! {
-            () = ssh::wait_until_it_answers(&address, self.label.ssh_port) => {}
-            error = self.watch_server(&server) => return Err(error.with("address", address)),
-        }
+        let address = tokio::select! {
+            address = ssh::first_that_answers(&addresses, self.label.ssh_port) => address,
+            error = self.watch_server(&server) => return Err(error.with("address", addresses.join(", "))),
+        };
         self.progress.waits_for("the node's host keys on its console");
         let host_keys = self.host_keys(&server).await?;
         let source = if host_keys.is_empty() { "first contact" } else { "console" };
@@ -100,55 +113,108 @@ impl Boot<'_> {
         if let Some(zone) = &label.availability_zone {
             self.id(Kind::Zone, zone).await?;
         }
+        let mut routes = Vec::new();
+        for network in &self.shared.api.cloud().networks {
+            match self.id(Kind::Network, &network.name).await {
+                Ok(id) => routes.push((id, network.clone())),
+                // A file that is shared with others may name networks that this project does not see.
+                Err(error) if error.kind() == ErrorKind::Config => tracing::debug!("of clouds.yaml: {error}"),
+                Err(error) => return Err(error),
+            }
+        }
         let mut networks = Vec::new();
         for network in &label.networks {
-            networks.push(self.id(Kind::Network, network).await?);
+            networks.push(self.id(Kind::Network, &network.name).await?);
+        }
+        if networks.is_empty() {
+            let default = routes.iter().find(|(_, network)| network.default_interface);
+            networks.extend(default.map(|(id, _)| id.clone()));
+        }
+        let mut security_groups = Vec::new();
+        if label.networks.iter().any(NetworkConfig::has_options) {
+            for group in &label.security_groups {
+                security_groups.push(self.id(Kind::SecurityGroup, group).await?);
+            }
         }
         let floating_network = match &label.floating_ip {
             Some(floating) => Some(self.id(Kind::Network, &floating.network).await?),
             None => None,
         };
+        let server_group = match &label.server_group {
+            Some(group) => Some(self.id(Kind::ServerGroup, group).await?),
+            None => None,
+        };
         let image = self.id(Kind::Image, &label.image).await?;
         let flavor = self.id(Kind::Flavor, &label.flavor).await?;
-        Ok(Ids { image, flavor, networks, floating_network })
+        Ok(Ids { image, flavor, networks, floating_network, server_group, security_groups, routes })
     }
 
     async fn create(&self, spec: CreateSpec) -> Result<String> {
         self.shared.create(spec, self.journal).await
     }
 
-    async fn create_server(&self, ids: &Ids) -> Result<String> {
+    /// Creates the server with what it is connected to. After an error, the attachments if they are complete.
+    async fn create_all(&self, ids: &Ids) -> std::result::Result<String, (Error, Option<Attachments>)> {
+        let attachments = self.create_attachments(ids).await.map_err(|error| (error, None))?;
+        self.create_server(ids, &attachments).await.map_err(|error| (error, Some(attachments)))
+    }
+
+    async fn create_attachments(&self, ids: &Ids) -> Result<Attachments> {
+        let Self { shared, label, request, .. } = self;
+        let mut attachments = Attachments::default();
+        self.progress.waits_for("the ports");
+        for (number, network) in label.networks.iter().enumerate() {
+            attachments.ports.push(match network.has_options() {
+                true => {
+                    Some(self.create(CreateSpec::port(&shared.tags, request, network, ids, number)).await?)
+                }
+                false => None,
+            });
+        }
+        self.progress.waits_for("the data volumes");
+        for (number, volume) in label.data_volumes.iter().enumerate() {
+            let spec = CreateSpec::data_volume(&shared.tags, request, volume, number);
+            attachments.data_volumes.push(self.create(spec).await?);
+        }
+        for id in &attachments.data_volumes {
+            poll(|| self.is_available(id)).await?;
+        }
+        Ok(attachments)
+    }
+
+    async fn create_server(&self, ids: &Ids, attachments: &Attachments) -> Result<String> {
         let Self { shared, label, request, .. } = self;
         let volume = match &label.boot_from_volume {
-            Some(config) => Some(self.create_boot_volume(config, &ids.image).await?),
+            Some(config) => {
+                // Nova could create it, but its volumes have no tags, and stay when a boot fails.
+                self.progress.waits_for("the boot volume");
+                let spec = CreateSpec::boot_volume(&shared.tags, request, config, &ids.image);
+                let id = self.create(spec).await?;
+                poll(|| self.is_available(&id)).await?;
+                Some(id)
+            }
             None => None,
         };
         self.progress.waits_for("the server to be accepted");
         let user_data = encode_user_data(label.user_data.as_ref()).await?;
         let volume = volume.as_deref();
-        self.create(CreateSpec::server(&shared.tags, request, label, ids, volume, user_data)).await
+        self.create(CreateSpec::server(&shared.tags, request, label, ids, attachments, volume, user_data))
+            .await
     }
 
-    /// Creates the boot volume. Nova could do it, but its volumes have no tags, and stay when a boot fails.
-    async fn create_boot_volume(&self, config: &BootVolume, image: &str) -> Result<String> {
-        self.progress.waits_for("the boot volume");
-        let id = self.create(CreateSpec::volume(&self.shared.tags, self.request, config, image)).await?;
-        let look = || async {
-            let Some(volume) = self.shared.api.get(VOLUMES, &id).await? else {
-                return Err(vanished("volume", &id));
-            };
-            match volume.status.as_deref() {
-                Some("available") => Ok(Some(())),
-                Some(status) if status.starts_with("error") => Err(Error::temporary(
-                    ErrorKind::Exhausted,
-                    "the boot volume went into error: most often no back end has room for it",
-                )
-                .with("volume", &id)),
-                _ => Ok(None),
-            }
+    /// Whether the volume is available; an error if it cannot become so any more.
+    async fn is_available(&self, id: &str) -> Result<Option<()>> {
+        let Some(volume) = self.shared.api.get(VOLUMES, id).await? else {
+            return Err(vanished("volume", id));
         };
-        poll(look).await?;
-        Ok(id)
+        match volume.status.as_deref() {
+            Some("available") => Ok(Some(())),
+            Some(status) if status.starts_with("error") => {
+                let fault = self.shared.api.volume_fault(id).await;
+                Err(volume_fault(fault.as_deref()).with("volume", id))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Whether the server is ACTIVE; an error if it cannot become so any more.
@@ -178,25 +244,34 @@ impl Boot<'_> {
         }
     }
 
-    /// The port that SSH goes to: on the first configured network, else any.
-    async fn port(&self, server: &str, ids: &Ids) -> Result<Resource> {
+    /// The addresses to try, as soon as the server's ports have some.
+    async fn fixed_addresses(&self, server: &str, ids: &Ids) -> Result<Vec<String>> {
         self.progress.waits_for("the server's port");
         let servers = [server.to_owned()];
-        let network = ids.networks.first();
         let look = || async {
             let ports = self.shared.api.ports_of(&servers).await?;
-            let on_network = |port: &Resource| network.is_none_or(|id| port.network_id.as_ref() == Some(id));
-            match ports.into_iter().find(on_network).filter(|port| !port.fixed_ips.is_empty()) {
-                None => self.is_active(server).await.map(|_| None),
-                port => Ok(port),
+            let addresses = candidates(&ports, ids, self.label.address)?;
+            match addresses.is_empty() {
+                true => self.is_active(server).await.map(|_| None),
+                false => Ok(Some(addresses.iter().map(ToString::to_string).collect())),
             }
         };
         poll(look).await
     }
 
-    async fn floating_address(&self, network: &str, port: &Resource) -> Result<String> {
+    async fn floating_address(&self, network: &str, server: &str, ids: &Ids) -> Result<String> {
+        self.progress.waits_for("the server's port");
+        let servers = [server.to_owned()];
+        let look = || async {
+            let ports = self.shared.api.ports_of(&servers).await?;
+            match nat_port(&ports, ids) {
+                Some(port) => Ok(Some(port.id.clone())),
+                None => self.is_active(server).await.map(|_| None),
+            }
+        };
+        let port = poll(look).await?;
         self.progress.waits_for("the floating IP");
-        let spec = CreateSpec::floating_ip(&self.shared.tags, self.request, network, &port.id);
+        let spec = CreateSpec::floating_ip(&self.shared.tags, self.request, network, &port);
         let id = self.create(spec).await?;
         let look = || async {
             match self.shared.api.get(FLOATING_IPS, &id).await? {
@@ -241,22 +316,25 @@ fn vanished(what: &'static str, id: &str) -> Error {
 fn server_fault(server: &Resource) -> Error {
     let fault = server.fault.as_ref().and_then(|fault| fault.message.as_deref()).map(str::trim);
     let fault = fault.unwrap_or("no reason given");
-    let (kind, message) = if fault.contains("No valid host") {
-        let message =
-            "the cloud found no host for the server: it is full, or no host is large enough for the flavor";
-        (ErrorKind::Exhausted, message)
+    let (kind, message) = if is_no_room(fault) {
+        (ErrorKind::Exhausted, "the cloud has no room for the server: its hosts or a quota are full")
     } else {
         (ErrorKind::Remote, "the server went into ERROR")
     };
     Error::temporary(kind, message).for_people(fault).with("server", &server.id)
 }
 
-/// IPv4 is preferred: a cloud with both rarely routes IPv6 to everywhere.
-fn address_of(port: &Resource) -> Result<IpAddr> {
-    let addresses = || port.fixed_ips.iter().map(|fixed| fixed.ip_address);
-    addresses().find(IpAddr::is_ipv4).or_else(|| addresses().next()).ok_or_else(|| {
-        Error::temporary(ErrorKind::Remote, "the server's port has no address").with("port", &port.id)
-    })
+/// The error of a volume in error. Where Cinder does not say why, most often no back end has room for it.
+fn volume_fault(fault: Option<&str>) -> Error {
+    let (kind, message) = if fault.is_none_or(is_no_room) {
+        (
+            ErrorKind::Exhausted,
+            "the cloud has no room for the volume: no back end is free, or a quota is full",
+        )
+    } else {
+        (ErrorKind::Remote, "the volume went into error")
+    };
+    Error::temporary(kind, message).for_people(fault.unwrap_or("no reason given"))
 }
 
 /// Calls `look` until it has an answer, at first often, then less often. It has no time limit of its own.
@@ -279,14 +357,10 @@ where
 }
 
 /// How far a boot is. It is read when the boot fails or runs into its deadline.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct BootProgress(Mutex<(&'static str, Option<String>)>);
 
 impl BootProgress {
-    pub(crate) fn waiting_for_a_slot() -> Self {
-        Self(Mutex::new(("other boots to end", None)))
-    }
-
     fn waits_for(&self, step: &'static str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = step;
     }

@@ -1,12 +1,15 @@
 //! The OpenStack services that are used, and how their URLs are found in a token's service catalogue.
 
-use openstack::EndpointFilters;
+use std::collections::BTreeSet;
+
 use openstack::session::ServiceType;
 use reqwest::Url;
 use serde::Deserialize;
 
+use crate::cloud_config::EndpointChoice;
+
 /// A service that is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Service {
     Compute,
     Network,
@@ -15,20 +18,30 @@ pub(crate) enum Service {
 }
 
 impl Service {
-    /// The service of this name, as catalogues and `*_endpoint_override` keys name it.
+    pub(crate) const ALL: [Self; 4] = [Self::Compute, Self::Network, Self::Image, Self::BlockStorage];
+
+    /// The service of this name, as catalogues name it.
     pub(crate) fn of_name(name: &str) -> Option<Self> {
-        let all = [Self::Compute, Self::Network, Self::Image, Self::BlockStorage];
-        all.into_iter().find(|service| service.api().1.contains(&name))
+        Self::ALL.into_iter().find(|service| service.names().contains(&name))
     }
 
-    /// The API version that the requests are written for, and the service's names in catalogues, in order of preference
-    /// (OpenStack service types authority).
-    fn api(self) -> (&'static str, &'static [&'static str]) {
+    /// The API version that the requests are written for, as in URLs.
+    pub(crate) fn version(self) -> &'static str {
         match self {
-            Self::Compute => ("v2.1", &["compute"]),
-            Self::Network => ("v2.0", &["network"]),
-            Self::Image => ("v2", &["image"]),
-            Self::BlockStorage => ("v3", &["block-storage", "volumev3", "block-store", "volume"]),
+            Self::Compute => "v2.1",
+            Self::Network => "v2.0",
+            Self::Image => "v2",
+            Self::BlockStorage => "v3",
+        }
+    }
+
+    /// The service's names in catalogues and in settings, in order of preference (OpenStack service types authority).
+    pub(crate) fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Compute => &["compute"],
+            Self::Network => &["network"],
+            Self::Image => &["image"],
+            Self::BlockStorage => &["block-storage", "volumev3", "volumev2", "volume", "block-store"],
         }
     }
 
@@ -39,7 +52,7 @@ impl Service {
         };
         if !url.path_segments().is_some_and(|mut parts| parts.any(is_version)) {
             if let Ok(mut parts) = url.path_segments_mut() {
-                parts.pop_if_empty().push(self.api().0);
+                parts.pop_if_empty().push(self.version());
             }
         }
         url
@@ -48,7 +61,7 @@ impl Service {
 
 impl ServiceType for Service {
     fn catalog_type(&self) -> &'static str {
-        self.api().1[0]
+        self.names()[0]
     }
 
     /// The session uses the catalogue's URL as it is. A service behind a proxy often names itself by a host that only
@@ -77,25 +90,47 @@ struct Endpoint {
     url: String,
 }
 
-/// The URL of a service: the first of its names, of the wanted interfaces in order, in the wanted region.
+impl Endpoint {
+    fn region(&self) -> Option<&str> {
+        self.region_id.as_deref().or(self.region.as_deref())
+    }
+}
+
+/// Why the catalogue has no URL to use.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoEndpoint {
+    /// There is none in the region; there are some in these.
+    Missing(BTreeSet<String>),
+    /// No region is configured, and there are endpoints in all of these.
+    SeveralRegions(BTreeSet<String>),
+}
+
+/// The URL of a service: the first of its names, of the wanted interface, in the wanted region. An old name that
+/// stands for another version of the API does not count.
 pub(crate) fn endpoint_of(
     catalog: &[CatalogEntry],
     service: Service,
-    filters: &EndpointFilters,
-) -> Option<String> {
-    let in_region = |endpoint: &&Endpoint| {
-        let names = [&endpoint.region, &endpoint.region_id];
-        filters.region.is_none() || names.contains(&&filters.region)
-    };
-    let mut entries =
-        service.api().1.iter().flat_map(|name| catalog.iter().filter(move |one| one.service_type == *name));
-    entries.find_map(|entry| {
-        filters.interfaces.iter().find_map(|interface| {
-            let interface = interface.to_string();
-            let mut endpoints = entry.endpoints.iter().filter(in_region);
-            endpoints.find(|endpoint| endpoint.interface == interface).map(|endpoint| endpoint.url.clone())
-        })
-    })
+    choice: &EndpointChoice,
+) -> std::result::Result<String, NoEndpoint> {
+    let interface = choice.interface.to_string();
+    let names = service.names().iter().filter(|name| **name != "volumev2");
+    let entries = names.flat_map(|name| catalog.iter().filter(move |one| one.service_type == *name));
+    let endpoints: Vec<&Endpoint> =
+        entries.flat_map(|entry| &entry.endpoints).filter(|one| one.interface == interface).collect();
+    let regions =
+        || endpoints.iter().filter_map(|one| one.region()).map(str::to_owned).collect::<BTreeSet<_>>();
+    match &choice.region {
+        Some(region) => {
+            let in_region = |one: &&&Endpoint| [&one.region, &one.region_id].contains(&&Some(region.clone()));
+            let found = endpoints.iter().find(in_region);
+            found.map(|one| one.url.clone()).ok_or_else(|| NoEndpoint::Missing(regions()))
+        }
+        // Each service would take the first of its list, which may be of another region than that of the next service.
+        None if regions().len() > 1 => Err(NoEndpoint::SeveralRegions(regions())),
+        None => {
+            endpoints.first().map(|one| one.url.clone()).ok_or_else(|| NoEndpoint::Missing(BTreeSet::new()))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -105,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_chosen_by_region_interface_and_old_service_names() {
+    fn report_8_an_endpoint_is_chosen_by_region_and_interface_and_never_by_chance() {
         let catalog: Vec<CatalogEntry> = serde_json::from_value(json!([
             {"type": "volumev3", "endpoints": [
                 {"interface": "public", "region_id": "south", "url": "http://south"},
@@ -113,12 +148,19 @@ mod tests {
                 {"interface": "public", "region_id": "north", "url": "http://north"}]},
         ]))
         .unwrap();
-        let mut filters = EndpointFilters::default();
-        filters.region = Some("north".into());
-        assert_eq!(endpoint_of(&catalog, Service::BlockStorage, &filters).as_deref(), Some("http://north"));
-        filters.region = Some("west".into());
-        assert_eq!(endpoint_of(&catalog, Service::BlockStorage, &filters), None);
-        assert_eq!(endpoint_of(&catalog, Service::Compute, &filters), None);
+        let of = |service, region: Option<&str>| {
+            let choice = EndpointChoice {
+                region: region.map(str::to_owned),
+                interface: openstack::InterfaceType::Public,
+                url: None,
+            };
+            endpoint_of(&catalog, service, &choice)
+        };
+        assert_eq!(of(Service::BlockStorage, Some("north")).as_deref(), Ok("http://north"));
+        let both = || ["north", "south"].map(str::to_owned).into();
+        assert_eq!(of(Service::BlockStorage, Some("west")), Err(NoEndpoint::Missing(both())));
+        assert_eq!(of(Service::BlockStorage, None), Err(NoEndpoint::SeveralRegions(both())));
+        assert_eq!(of(Service::Compute, None), Err(NoEndpoint::Missing(BTreeSet::new())));
     }
 
     #[test]

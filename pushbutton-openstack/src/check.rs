@@ -31,8 +31,10 @@ impl Check for OpenStackProvisioner {
             }
         };
         if tokio::time::timeout(CHECK_TIMEOUT, checks).await.is_err() {
-            let what =
-                format!("cloud {}: the checks did not end within {CHECK_TIMEOUT:?}", self.shared.api.name());
+            let what = format!(
+                "cloud {}: the checks did not end within {CHECK_TIMEOUT:?}",
+                self.shared.api.cloud().name
+            );
             found.push(Finding::fail(what, "see whether the cloud's services answer"));
         }
         found
@@ -42,7 +44,13 @@ impl Check for OpenStackProvisioner {
 impl OpenStackProvisioner {
     async fn check_login(&self, found: &mut Vec<Finding>) -> bool {
         let api = &self.shared.api;
-        let subject = format!("cloud {}", api.name());
+        let subject = format!("cloud {}", api.cloud().name);
+        found.extend(
+            api.cloud()
+                .warnings
+                .iter()
+                .map(|warning| Finding::warn(warning, "see this cloud's entry in clouds.yaml")),
+        );
         match api.project().await {
             Ok(Some(project)) => {
                 found.push(Finding::ok(format!("{subject}: logged in to project {project}")));
@@ -86,7 +94,8 @@ impl OpenStackProvisioner {
         let mut names = vec![("image", Kind::Image, &config.image), ("flavor", Kind::Flavor, &config.flavor)];
         names.extend(config.key_name.iter().map(|name| ("key_name", Kind::KeyPair, name)));
         names.extend(config.availability_zone.iter().map(|name| ("availability_zone", Kind::Zone, name)));
-        names.extend(config.networks.iter().map(|name| ("networks", Kind::Network, name)));
+        names.extend(config.networks.iter().map(|network| ("networks", Kind::Network, &network.name)));
+        names.extend(config.server_group.iter().map(|name| ("server_group", Kind::ServerGroup, name)));
         names
             .extend(config.security_groups.iter().map(|name| ("security_groups", Kind::SecurityGroup, name)));
         names.extend(config.floating_ip.iter().map(|ip| ("floating_ip", Kind::Network, &ip.network)));
@@ -133,15 +142,28 @@ impl OpenStackProvisioner {
                 found.push(Finding::warn(what, "see whether the compute service works"));
             }
         }
-        if self.config.nodes.values().all(|label| label.floating_ip.is_none()) {
-            return;
+        if self.config.uses_volumes() {
+            let request = Request::get(Service::BlockStorage, ["limits"]);
+            if let Ok(limits) = api.fetch::<Value>(&request, "limits").await {
+                let absolute = &limits["absolute"];
+                for (what, limit, used) in [
+                    ("volumes", "maxTotalVolumes", "totalVolumesUsed"),
+                    ("GiB of volumes", "maxTotalVolumeGigabytes", "totalGigabytesUsed"),
+                ] {
+                    found.extend(quota_headroom(what, &absolute[limit], &absolute[used]));
+                }
+            }
         }
         // Not every Neutron shows its quota to users; then it is not checked.
         let Ok(Some(project)) = api.project().await else { return };
         let request = Request::get(Service::Network, ["quotas", &project, "details"]);
         if let Ok(quota) = api.fetch::<Value>(&request, "quota").await {
-            let ips = &quota["floatingip"];
-            found.extend(quota_headroom("floating IPs", &ips["limit"], &ips["used"]));
+            for (what, key) in [("ports", "port"), ("floating IPs", "floatingip")] {
+                let is_used =
+                    key == "port" || self.config.nodes.values().any(|label| label.floating_ip.is_some());
+                let of_kind = &quota[key];
+                found.extend(quota_headroom(what, &of_kind["limit"], &of_kind["used"]).filter(|_| is_used));
+            }
         }
     }
 }

@@ -1,10 +1,14 @@
 //! The configuration: which cloud, and what each node label means there.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use pushbutton_core::{Error, ErrorKind, HumanDuration, NodeLabel, Result};
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::cloud_config::refuse;
 
@@ -29,6 +33,8 @@ pub struct OpenStackConfig {
     /// The cloud's name in that file. Default: `OS_CLOUD`; else the `OS_*` variables where `OS_AUTH_URL` is set; else
     /// the file's only cloud.
     pub cloud: Option<String>,
+    /// The region. Default: `region_name` in that file, or the first of its `regions`.
+    pub region: Option<String>,
     /// How long a connection may take to come up. Default: `10s`.
     #[serde(default = "connect_timeout")]
     pub connect_timeout: HumanDuration,
@@ -67,10 +73,13 @@ pub struct NodeLabelConfig {
     /// The user to log in as. Default: `root`.
     #[serde(default = "root")]
     pub user: String,
-    /// The networks to connect it to, in order; SSH uses the first. Default: none; Nova uses the project's only
-    /// network.
+    /// The networks to connect it to, in order, each a name, or a mapping with the options of its port. Default: the one
+    /// with `default_interface` in `clouds.yaml`, else none; then Nova uses the project's only network.
     #[serde(default)]
-    pub networks: Vec<String>,
+    pub networks: Vec<NetworkConfig>,
+    /// Which of its addresses to log in to. Default: `any`.
+    #[serde(default)]
+    pub address: AddressChoice,
     /// The security groups. Default: none; Nova uses the project's `default`.
     #[serde(default)]
     pub security_groups: Vec<String>,
@@ -78,8 +87,19 @@ pub struct NodeLabelConfig {
     pub availability_zone: Option<String>,
     /// User data for cloud-init. Default: none.
     pub user_data: Option<UserData>,
+    /// Give the user data and the network configuration on a drive, for a cloud without a metadata service. Default: no.
+    #[serde(default)]
+    pub config_drive: bool,
     /// Boot from a volume of its own instead of the hypervisor's disk. Default: no.
-    pub boot_from_volume: Option<BootVolume>,
+    pub boot_from_volume: Option<VolumeConfig>,
+    /// Empty volumes to attach, deleted with the run. Default: none.
+    #[serde(default)]
+    pub data_volumes: Vec<VolumeConfig>,
+    /// A server group that exists, for affinity or anti-affinity. Default: none.
+    pub server_group: Option<String>,
+    /// More hints for Nova's scheduler, as its filters on this cloud define them. Default: none.
+    #[serde(default)]
+    pub scheduler_hints: BTreeMap<String, serde_json::Value>,
     /// More metadata for the server; keys that start with `pushbutton_` are reserved. Default: none.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
@@ -107,11 +127,46 @@ pub struct UserData {
     pub file: Option<PathBuf>,
 }
 
-/// A boot volume, created from the image and deleted with the run.
+/// A network that a node is connected to, with the options of its port. A name alone is enough.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+#[non_exhaustive]
+pub struct NetworkConfig {
+    /// The network.
+    pub name: String,
+    /// The addresses of the port. Only one node can have them at a time; the next one finds no room. Default: any.
+    #[serde(default)]
+    pub fixed_ips: Vec<IpAddr>,
+    /// Whether Neutron filters the port's traffic: by security group, and by its own addresses. Nested virtual machines
+    /// on a provider network need `false`. Default: as the network has it.
+    pub port_security_enabled: Option<bool>,
+    /// More addresses (or ranges, as `10.0.0.0/24`) that the port may send from. Default: none.
+    #[serde(default)]
+    pub allowed_address_pairs: Vec<String>,
+}
+
+/// Which address of a node is used to log in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum AddressChoice {
+    /// The floating IP where there is one. Else what the route flags in `clouds.yaml` allow; of several, of both
+    /// families, the first that answers SSH.
+    #[default]
+    Any,
+    /// The floating IP.
+    Floating,
+    /// A fixed IPv4 address.
+    Ipv4,
+    /// A fixed IPv6 address.
+    Ipv6,
+}
+
+/// A volume, deleted with the run. A boot volume is created from the image; others are empty.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct BootVolume {
+pub struct VolumeConfig {
     /// Its size, in GiB.
     pub size_gb: u32,
     /// Its volume type. Default: the cloud's.
@@ -189,6 +244,7 @@ macro_rules! setters {
 setters!(OpenStackConfig {
     clouds_file / with_clouds_file: Option<PathBuf>,
     cloud / with_cloud: Option<String>,
+    region / with_region: Option<String>,
     connect_timeout / with_connect_timeout: HumanDuration,
     request_timeout / with_request_timeout: HumanDuration,
     release_timeout / with_release_timeout: HumanDuration,
@@ -201,11 +257,16 @@ setters!(NodeLabelConfig {
     key_name / with_key_name: Option<String>,
     key_file / with_key_file: Option<PathBuf>,
     user / with_user: String,
-    networks / with_networks: Vec<String>,
+    networks / with_networks: Vec<NetworkConfig>,
+    address / with_address: AddressChoice,
     security_groups / with_security_groups: Vec<String>,
     availability_zone / with_availability_zone: Option<String>,
     user_data / with_user_data: Option<UserData>,
-    boot_from_volume / with_boot_from_volume: Option<BootVolume>,
+    config_drive / with_config_drive: bool,
+    boot_from_volume / with_boot_from_volume: Option<VolumeConfig>,
+    data_volumes / with_data_volumes: Vec<VolumeConfig>,
+    server_group / with_server_group: Option<String>,
+    scheduler_hints / with_scheduler_hints: BTreeMap<String, serde_json::Value>,
     metadata / with_metadata: BTreeMap<String, String>,
     floating_ip / with_floating_ip: Option<FloatingIpConfig>,
     ssh_port / with_ssh_port: u16,
@@ -213,7 +274,54 @@ setters!(NodeLabelConfig {
     vars / with_vars: BTreeMap<String, serde_json::Value>,
 });
 
-setters!(BootVolume { volume_type / with_volume_type: Option<String> });
+setters!(VolumeConfig { volume_type / with_volume_type: Option<String> });
+
+setters!(NetworkConfig {
+    fixed_ips / with_fixed_ips: Vec<IpAddr>,
+    port_security_enabled / with_port_security_enabled: Option<bool>,
+    allowed_address_pairs / with_allowed_address_pairs: Vec<String>,
+});
+
+impl NetworkConfig {
+    /// A connection to this network by a port that Nova creates.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            fixed_ips: Vec::new(),
+            port_security_enabled: None,
+            allowed_address_pairs: Vec::new(),
+        }
+    }
+
+    /// Whether the port is created here: Nova's ports have no options.
+    pub(crate) fn has_options(&self) -> bool {
+        *self != Self::new(&self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for NetworkConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct NameOrMapping;
+
+        impl<'de> Visitor<'de> for NameOrMapping {
+            type Value = NetworkConfig;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a network, or a mapping with `name`")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> std::result::Result<NetworkConfig, E> {
+                Ok(NetworkConfig::new(name))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<NetworkConfig, A::Error> {
+                NetworkConfig::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_any(NameOrMapping)
+    }
+}
 
 impl UserData {
     /// The text itself.
@@ -227,7 +335,7 @@ impl UserData {
     }
 }
 
-impl BootVolume {
+impl VolumeConfig {
     /// A volume of this size and the cloud's default type.
     pub fn new(size_gb: u32) -> Self {
         Self { size_gb, volume_type: None }
@@ -251,10 +359,15 @@ impl NodeLabelConfig {
             key_file: None,
             user: root(),
             networks: Vec::new(),
+            address: AddressChoice::default(),
             security_groups: Vec::new(),
             availability_zone: None,
             user_data: None,
+            config_drive: false,
             boot_from_volume: None,
+            data_volumes: Vec::new(),
+            server_group: None,
+            scheduler_hints: BTreeMap::new(),
             metadata: BTreeMap::new(),
             floating_ip: None,
             ssh_port: ssh_port(),
@@ -270,6 +383,7 @@ impl OpenStackConfig {
         Self {
             clouds_file: None,
             cloud: None,
+            region: None,
             connect_timeout: connect_timeout(),
             request_timeout: request_timeout(),
             release_timeout: release_timeout(),
@@ -299,8 +413,17 @@ impl OpenStackConfig {
                     "nodes.{label}.metadata: {key:?} starts with pushbutton_, which is reserved for ownership tags"
                 )));
             }
-            if config.boot_from_volume.as_ref().is_some_and(|volume| volume.size_gb == 0) {
-                return Err(refuse(format!("nodes.{label}.boot_from_volume: size_gb is 0: set 1 or more")));
+            let mut volumes = config.boot_from_volume.iter().chain(&config.data_volumes);
+            if volumes.any(|volume| volume.size_gb == 0) {
+                return Err(refuse(format!("nodes.{label}: size_gb of a volume is 0: set 1 or more")));
+            }
+            if config.address == AddressChoice::Floating && config.floating_ip.is_none() {
+                return Err(refuse(format!("nodes.{label}.address is floating: set `floating_ip`, too")));
+            }
+            if config.server_group.is_some() && config.scheduler_hints.contains_key("group") {
+                return Err(refuse(format!(
+                    "nodes.{label}: both server_group and scheduler_hints.group are set: remove one"
+                )));
             }
         }
         Ok(())
@@ -318,7 +441,7 @@ impl OpenStackConfig {
     }
 
     pub(crate) fn uses_volumes(&self) -> bool {
-        self.nodes.values().any(|label| label.boot_from_volume.is_some())
+        self.nodes.values().any(|label| label.boot_from_volume.is_some() || !label.data_volumes.is_empty())
     }
 }
 
@@ -348,10 +471,31 @@ mod tests {
             ("nodes: {a: {image: i, flavor: f, user_data: {}}}", "nodes.a.user_data"),
             ("nodes: {a: {image: i, flavor: f, metadata: {pushbutton_run: x}}}", "nodes.a.metadata"),
             ("nodes: {a: {image: i, flavor: f, boot_from_volume: {size_gb: 0}}}", "size_gb"),
+            ("nodes: {a: {image: i, flavor: f, data_volumes: [{size_gb: 0}]}}", "size_gb"),
+            ("nodes: {a: {image: i, flavor: f, address: floating}}", "set `floating_ip`"),
+            ("nodes: {a: {image: i, flavor: f, server_group: g, scheduler_hints: {group: h}}}", "remove one"),
         ] {
             let error = parse(text).unwrap().validate().unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
         assert!(parse("nodes: {a: {image: i, flavour: f}}").unwrap_err().to_string().contains("flavour"));
+    }
+
+    #[test]
+    fn a_network_is_a_name_or_a_mapping_with_the_options_of_its_port() {
+        let config = parse(
+            "nodes: {a: {image: i, flavor: f, networks: [plain, {name: wide, fixed_ips: [10.0.0.5, 'fd00::5'], port_security_enabled: false, allowed_address_pairs: [0.0.0.0/0]}]}}",
+        )
+        .unwrap();
+        let networks = &config.nodes.values().next().unwrap().networks;
+        assert_eq!(networks[0], NetworkConfig::new("plain"));
+        assert!(!networks[0].has_options() && networks[1].has_options());
+        assert_eq!((networks[1].fixed_ips.len(), networks[1].port_security_enabled), (2, Some(false)));
+        for (network, says) in
+            [("{name: a, fixed_ip: 10.0.0.5}", "fixed_ip"), ("{}", "name"), ("[]", "name of a network")]
+        {
+            let error = parse(&format!("nodes: {{a: {{image: i, flavor: f, networks: [{network}]}}}}"));
+            assert!(error.as_ref().unwrap_err().to_string().contains(says), "{error:?}");
+        }
     }
 }

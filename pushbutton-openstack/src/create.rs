@@ -80,7 +80,9 @@ impl Shared {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(4));
         loop {
             let found = self.api.owned(spec.collection, &self.tags, Some(&spec.run)).await?;
-            if let Some((resource, _)) = found.into_iter().next() {
+            // A run may have several volumes and ports. A floating IP has no name, and there is one.
+            let is_it = |name: &Option<String>| name.as_ref().is_none_or(|name| *name == spec.name);
+            if let Some((resource, _)) = found.into_iter().find(|(one, _)| is_it(&one.name)) {
                 return Ok(Some(resource.id));
             }
             let delay = backoff.next_delay();

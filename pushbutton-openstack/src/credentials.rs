@@ -3,9 +3,9 @@
 use pushbutton_core::Result;
 use secrecy::SecretString;
 use serde_json::{Value as Json, json};
-use serde_yaml::Mapping;
 
-use crate::cloud_config::{refuse, text};
+use crate::cloud_config::refuse;
+use crate::cloud_files::{Mapping, text};
 
 /// Where to log in, and with which request.
 #[derive(Debug, Clone)]
@@ -21,15 +21,15 @@ impl Credentials {
         if base.ends_with("/v3") { format!("{base}/auth/tokens") } else { format!("{base}/v3/auth/tokens") }
     }
 
-    /// Reads a cloud's entry.
+    /// Reads a cloud's settings.
     ///
     /// The `auth_type` is only believed where it decides something: many files that hold an application credential give
     /// no type, or `password`.
-    pub(crate) fn of_entry(cloud: &str, entry: &Mapping) -> Result<Self> {
+    pub(crate) fn of_settings(cloud: &str, settings: &Mapping) -> Result<Self> {
         let nothing = Mapping::new();
-        let auth = entry.get("auth").and_then(|auth| auth.as_mapping()).unwrap_or(&nothing);
-        let section = AuthSection { cloud, auth, default_domain: text(entry, "default_domain") };
-        let (method, identity) = match text(entry, "auth_type").as_deref() {
+        let auth = settings.get("auth").and_then(|auth| auth.as_object()).unwrap_or(&nothing);
+        let section = AuthSection { cloud, auth };
+        let (method, identity) = match text(settings, "auth_type").as_deref() {
             None | Some("password" | "v3password") if section.has("application_credential_secret") => {
                 section.application_credential()?
             }
@@ -47,9 +47,9 @@ impl Credentials {
         if let Some(project) = section.project().filter(|_| method != APPLICATION_CREDENTIAL) {
             request["scope"] = json!({"project": project});
         }
-        let auth_url = section.need("auth_url").map_err(|error| match text(entry, "profile") {
+        let auth_url = section.need("auth_url").map_err(|error| match text(settings, "profile") {
             Some(profile) => refuse(format!(
-                "cloud {cloud:?} has no auth_url, and its profile {profile:?} would be in a clouds-public.yaml, which is not read: add `auth.auth_url`"
+                "cloud {cloud:?} has no auth_url, and no clouds-public.yaml has its profile {profile:?}: add `auth.auth_url`, or copy the profile into a clouds-public.yaml"
             )),
             None => error,
         })?;
@@ -63,7 +63,6 @@ const APPLICATION_CREDENTIAL: &str = "application_credential";
 struct AuthSection<'a> {
     cloud: &'a str,
     auth: &'a Mapping,
-    default_domain: Option<String>,
 }
 
 impl AuthSection<'_> {
@@ -118,12 +117,14 @@ impl AuthSection<'_> {
 
     fn domain(&self, of: &str) -> Json {
         let any = |what: &str| {
-            self.get(&format!("{of}_domain_{what}")).or_else(|| self.get(&format!("domain_{what}")))
+            let keys =
+                [format!("{of}_domain_{what}"), format!("domain_{what}"), format!("default_domain_{what}")];
+            keys.iter().find_map(|key| self.get(key))
         };
         match (any("id"), any("name")) {
             (Some(id), _) => json!({"id": id}),
             (None, Some(name)) => json!({"name": name}),
-            (None, None) => json!({"id": self.default_domain.as_deref().unwrap_or("default")}),
+            (None, None) => json!({"id": self.get("default_domain").as_deref().unwrap_or("default")}),
         }
     }
 }
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
 
     fn read(entry: &str) -> Result<Credentials> {
-        Credentials::of_entry("lab", &serde_yaml::from_str(entry).unwrap())
+        Credentials::of_settings("lab", &serde_yaml::from_str(entry).unwrap())
     }
 
     fn body(entry: &str) -> Json {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::api::Api;
 use crate::api_types::{Named, Resource};
 use crate::catalog::Service::{self, BlockStorage, Compute, Network};
+use crate::error::is_no_room;
 use crate::ownership_tags::{OwnershipTags, run_suffix};
 use crate::request::{Request, RequestError};
 
@@ -19,8 +20,8 @@ pub(crate) struct Collection {
     service: Service,
     /// Its path, and its key in the reply of a list.
     path: &'static str,
-    /// The key of one resource in a reply.
-    key: &'static str,
+    /// The key of one resource in a request and in a reply.
+    pub(crate) key: &'static str,
 }
 
 pub(crate) const SERVERS: Collection =
@@ -39,7 +40,7 @@ impl Api {
         of: Collection,
         body: &Value,
     ) -> std::result::Result<String, RequestError> {
-        let request = Request::post(of.service, [of.path], json!({of.key: body}));
+        let request = Request::post(of.service, [of.path], body.clone());
         self.fetch::<Named>(&request, of.key).await.map(|created| created.id)
     }
 
@@ -102,6 +103,17 @@ impl Api {
             ports.extend(found.into_iter().filter(is_wanted));
         }
         Ok(ports)
+    }
+
+    /// Why a volume is in error, in Cinder's words; none where it does not say so.
+    pub(crate) async fn volume_fault(&self, id: &str) -> Option<String> {
+        let request = Request::get(BlockStorage, ["messages"]).with("resource_uuid", id);
+        // The version with this filter.
+        let request = Request { microversion: Some("volume 3.5"), ..request };
+        let messages: Vec<Value> = self.list(request, "messages").await.ok()?;
+        let of_volume = messages.iter().filter(|one| one["resource_uuid"] == id);
+        let texts: Vec<&str> = of_volume.filter_map(|one| one["user_message"].as_str()).collect();
+        texts.iter().find(|text| is_no_room(text)).or(texts.first()).map(|text| (*text).to_owned())
     }
 
     /// The last lines of a server's console; none where the cloud provides no console.

@@ -3,6 +3,7 @@
 //! The crate's own plug-ins cannot replace a revoked token, and log in again for each request on a cloud whose tokens
 //! live less than ten minutes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::api_types::Named;
-use crate::catalog::{CatalogEntry, Service, endpoint_of};
+use crate::catalog::{CatalogEntry, NoEndpoint, Service, endpoint_of};
+use crate::cloud_config::{CloudConfig, EndpointChoice};
 use crate::credentials::Credentials;
 use crate::error::{no_reply, refusal, to_session_error};
 use crate::response::{message_of, read_bounded};
@@ -60,12 +62,14 @@ struct State {
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     credentials: Credentials,
+    endpoints: BTreeMap<Service, EndpointChoice>,
     state: Arc<Mutex<State>>,
 }
 
 impl Identity {
-    pub(crate) fn new(credentials: Credentials) -> Self {
-        Self { credentials, state: Arc::default() }
+    pub(crate) fn new(cloud: &CloudConfig) -> Self {
+        let (credentials, endpoints) = (cloud.credentials.clone(), cloud.endpoints.clone());
+        Self { credentials, endpoints, state: Arc::default() }
     }
 
     /// Logs in if there is no valid token. Returns the number of the login, for [`forget`](Self::forget).
@@ -134,6 +138,12 @@ impl Identity {
     }
 }
 
+/// Fills in the project, as keystoneauth does.
+fn with_project(url: &str, project: Option<&str>) -> String {
+    let project = project.unwrap_or_default();
+    url.replace("%(project_id)s", project).replace("%(tenant_id)s", project)
+}
+
 #[async_trait]
 impl AuthType for Identity {
     async fn authenticate(
@@ -146,26 +156,44 @@ impl AuthType for Identity {
         authenticated.await.map_err(to_session_error)
     }
 
+    /// The filters of the session are not used: each service has its own choice in the cloud's entry.
     async fn get_endpoint(
         &self,
         client: &Client,
         service_type: &str,
-        filters: &EndpointFilters,
+        _: &EndpointFilters,
     ) -> openstack::Result<Url> {
         use openstack::{Error, ErrorKind};
-        let missing = || {
-            let region = filters.region.as_deref().unwrap_or("any");
-            let message = format!(
-                "the catalogue has no endpoint for {service_type} (region {region}): see region_name and interface"
-            );
-            Error::new(ErrorKind::EndpointNotFound, message)
+        let fail = |kind, message: String| Error::new(kind, message);
+        let known = Service::of_name(service_type).and_then(|one| Some((one, self.endpoints.get(&one)?)));
+        let Some((service, choice)) = known else {
+            return Err(fail(ErrorKind::EndpointNotFound, format!("no service {service_type} is used")));
         };
-        let service = Service::of_name(service_type).ok_or_else(missing)?;
-        let url = self.with_token(client, |_, token| endpoint_of(&token.catalog, service, filters)).await;
-        let url = url.map_err(to_session_error)?.ok_or_else(missing)?;
+        let url = self.with_token(client, |_, token| match &choice.url {
+            Some(url) => Ok(with_project(url, token.project.as_deref())),
+            None => endpoint_of(&token.catalog, service, choice),
+        });
+        let url = url.await.map_err(to_session_error)?.map_err(|missing| match missing {
+            NoEndpoint::Missing(regions) => {
+                let region = choice.region.as_deref().unwrap_or("any");
+                let others = Vec::from_iter(regions).join(", ");
+                let others = if others.is_empty() { others } else { format!(", there is one in {others}") };
+                let message = format!(
+                    "the catalogue has no endpoint for {service_type} (region {region}{others}): see region_name and interface"
+                );
+                fail(ErrorKind::EndpointNotFound, message)
+            }
+            NoEndpoint::SeveralRegions(regions) => {
+                let regions = Vec::from_iter(regions).join(", ");
+                let message = format!(
+                    "the cloud has several regions ({regions}): name one with region_name in clouds.yaml, or with `region`"
+                );
+                fail(ErrorKind::InvalidConfig, message)
+            }
+        })?;
         let url = url.parse::<Url>().map_err(|error| {
             let message = format!("the catalogue's URL for {service_type} is not a URL: {error}");
-            Error::new(ErrorKind::InvalidResponse, message)
+            fail(ErrorKind::InvalidResponse, message)
         })?;
         Ok(service.with_version(url))
     }

@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+mod addresses;
 mod api;
 mod api_types;
 mod boot;
 mod catalog;
 mod check;
 mod cloud_config;
+mod cloud_files;
 mod config;
 mod console;
 mod create;
@@ -22,5 +24,8 @@ mod request;
 mod response;
 mod ssh;
 
-pub use config::{BootVolume, FloatingIpConfig, HostKeys, NodeLabelConfig, OpenStackConfig, UserData};
+pub use config::{
+    AddressChoice, FloatingIpConfig, HostKeys, NetworkConfig, NodeLabelConfig, OpenStackConfig, UserData,
+    VolumeConfig,
+};
 pub use provisioner::OpenStackProvisioner;

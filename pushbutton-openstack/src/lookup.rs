@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::api::{Api, unless_missing};
-use crate::api_types::Named;
+use crate::api_types::{Named, timestamp};
 use crate::catalog::Service::{Compute, Image, Network};
 use crate::request::Request;
 
@@ -28,6 +28,7 @@ pub(crate) enum Kind {
     SecurityGroup,
     KeyPair,
     Zone,
+    ServerGroup,
 }
 
 impl Kind {
@@ -39,6 +40,7 @@ impl Kind {
             Self::SecurityGroup => "security group",
             Self::KeyPair => "key pair",
             Self::Zone => "availability zone",
+            Self::ServerGroup => "server group",
         }
     }
 }
@@ -51,7 +53,8 @@ impl Lookup {
     /// The id of the thing with this name or id.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], permanent, if there is none or more than one, with a suggestion.
+    /// [`ErrorKind::Config`], permanent, if there is none or more than one, with a suggestion. Of several images the
+    /// newest is taken; one that is still being uploaded is a temporary error.
     pub(crate) async fn id(&self, api: &Api, kind: Kind, name: &str) -> Result<String> {
         let key = (kind, name.to_owned());
         if let Some((id, since)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
@@ -72,12 +75,18 @@ impl Lookup {
 
 /// What the name may stand for: a list that contains it if it exists.
 async fn candidates(api: &Api, kind: Kind, name: &str) -> Result<Vec<Named>> {
-    let named = |name: &str| Named { id: name.to_owned(), name: Some(name.to_owned()), status: None };
+    let named = |name: &str| Named {
+        id: name.to_owned(),
+        name: Some(name.to_owned()),
+        status: None,
+        created_at: None,
+    };
     match kind {
         Kind::Image => images(api, name).await,
         Kind::Flavor => api.list(Request::get(Compute, ["flavors"]), "flavors").await,
         Kind::Network => api.list(Request::get(Network, ["networks"]), "networks").await,
         Kind::SecurityGroup => api.list(Request::get(Network, ["security-groups"]), "security_groups").await,
+        Kind::ServerGroup => api.list(Request::get(Compute, ["os-server-groups"]), "server_groups").await,
         Kind::KeyPair => {
             let pairs: Vec<Value> = api.list(Request::get(Compute, ["os-keypairs"]), "keypairs").await?;
             Ok(pairs.iter().filter_map(|pair| pair["keypair"]["name"].as_str()).map(named).collect())
@@ -118,21 +127,35 @@ fn choose(kind: Kind, name: &str, all: &[Named]) -> Result<String> {
     if let Some(one) = usable().find(|one| one.id == name) {
         return Ok(one.id.clone());
     }
-    let ids: Vec<&str> =
-        usable().filter(|one| one.name.as_deref() == Some(name)).map(|one| one.id.as_str()).collect();
-    match ids.as_slice() {
-        [id] => Ok((*id).to_owned()),
-        [] if all.iter().any(|one| one.name.as_deref() == Some(name) || one.id == name) => {
-            refuse(format!("the {what} {name:?} is not active: wait for its upload, or name another"))
-        }
+    let mut found: Vec<&Named> = usable().filter(|one| one.name.as_deref() == Some(name)).collect();
+    if kind == Kind::Image {
+        // Sites upload the image of the night before they delete the last one.
+        found.sort_by_key(|one| one.created_at.as_deref().and_then(timestamp));
+        found = found.split_off(found.len().saturating_sub(1));
+    }
+    match found.as_slice() {
+        [one] => Ok(one.id.clone()),
         [] => {
-            let names = all.iter().filter_map(|one| one.name.as_deref()).collect();
-            refuse(format!("the cloud has no {what} {name:?}: {}", suggestion(name, names)))
+            let mut unusable = all.iter().filter(|one| one.name.as_deref() == Some(name) || one.id == name);
+            let coming = ["queued", "saving", "uploading", "importing"];
+            let is_coming =
+                |one: &Named| one.status.as_deref().is_some_and(|status| coming.contains(&status));
+            match unusable.clone().next() {
+                Some(_) if unusable.any(is_coming) => {
+                    let message = format!("the {what} {name:?} is still being uploaded");
+                    Err(Error::temporary(ErrorKind::Remote, message))
+                }
+                Some(_) => refuse(format!("the {what} {name:?} is not active: activate it, or name another")),
+                None => {
+                    let names = all.iter().filter_map(|one| one.name.as_deref()).collect();
+                    refuse(format!("the cloud has no {what} {name:?}: {}", suggestion(name, names)))
+                }
+            }
         }
-        ids => refuse(format!(
-            "the cloud has several of the {what} {name:?}: give the id of one ({})",
-            ids.join(", ")
-        )),
+        several => {
+            let ids = several.iter().map(|one| one.id.as_str()).collect::<Vec<_>>().join(", ");
+            refuse(format!("the cloud has several of the {what} {name:?}: give the id of one ({ids})"))
+        }
     }
 }
 
@@ -160,24 +183,43 @@ fn suggestion(wanted: &str, mut names: Vec<&str>) -> String {
 mod tests {
     use super::*;
 
-    fn image(id: &str, name: &str, status: &str) -> Named {
-        Named { id: id.into(), name: Some(name.into()), status: Some(status.into()) }
+    fn image(id: &str, name: &str, status: &str, day: u8) -> Named {
+        let created_at = Some(format!("2026-11-{day:02}T03:00:00Z"));
+        Named { id: id.into(), name: Some(name.into()), status: Some(status.into()), created_at }
     }
 
     #[test]
     fn a_name_must_mean_one_usable_thing() {
         let all = [
-            image("1", "noble", "active"),
-            image("2", "noble", "deactivated"),
-            image("3", "jammy", "queued"),
+            image("1", "noble", "active", 1),
+            image("2", "noble", "deactivated", 2),
+            image("3", "jammy", "deactivated", 3),
         ];
         assert_eq!(choose(Kind::Image, "noble", &all).unwrap(), "1");
         assert_eq!(choose(Kind::Image, "1", &all).unwrap(), "1");
-        let error = |name: &str, all: &[Named]| choose(Kind::Image, name, all).unwrap_err().to_string();
-        assert!(error("jammy", &all).contains("is not active"));
-        assert!(error("nobel", &all).contains("did you mean noble?"));
-        let twice = [image("1", "noble", "active"), image("2", "noble", "active")];
-        assert!(error("noble", &twice).contains("the id of one (1, 2)"));
+        let error = |kind, name: &str, all: &[Named]| choose(kind, name, all).unwrap_err();
+        let deactivated = error(Kind::Image, "jammy", &all);
+        assert!(deactivated.to_string().contains("is not active") && !deactivated.is_temporary());
+        assert!(error(Kind::Image, "nobel", &all).to_string().contains("did you mean noble?"));
+        let twice = [image("1", "private", "", 1), image("2", "private", "", 2)];
+        assert!(error(Kind::Network, "private", &twice).to_string().contains("the id of one (1, 2)"));
+    }
+
+    /// V7: every nightly rotation of images has a time with two of one name, or with one that is still being uploaded.
+    #[test]
+    fn v7_the_newest_of_several_images_is_taken_and_an_unfinished_one_is_awaited() {
+        let night = [
+            image("new", "noble", "active", 20),
+            image("old", "noble", "active", 19),
+            image("older", "noble", "active", 7),
+        ];
+        assert_eq!(choose(Kind::Image, "noble", &night).unwrap(), "new");
+        let upload = [image("new", "noble", "saving", 20), image("old", "noble", "active", 19)];
+        assert_eq!(choose(Kind::Image, "noble", &upload).unwrap(), "old");
+        for status in ["queued", "saving", "uploading", "importing"] {
+            let error = choose(Kind::Image, "noble", &[image("new", "noble", status, 20)]).unwrap_err();
+            assert!(error.is_temporary() && error.to_string().contains("still being uploaded"), "{error}");
+        }
     }
 
     #[test]

@@ -10,11 +10,12 @@ use pushbutton_core::{
     Error, ErrorKind, Journal, Node, NodeRequest, OwnedResource, OwnerName, Provisioner, Result, RunId,
 };
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::api::Api;
 use crate::boot::{Boot, BootProgress};
 use crate::cloud_config::{CloudConfig, refuse};
+use crate::cloud_files::Environment;
 use crate::config::OpenStackConfig;
 use crate::console::ConsoleTail;
 use crate::create::Shared;
@@ -33,7 +34,7 @@ const CONSOLE_LINES: u32 = 10_000;
 /// Creates nodes on an OpenStack cloud, and deletes them.
 ///
 /// Everything that it creates carries the owner and the run as ownership tags: servers and volumes in their metadata,
-/// floating IPs in their description. It is recorded in the journal before the request is sent.
+/// floating IPs and ports in their description. It is recorded in the journal before the request is sent.
 pub struct OpenStackProvisioner {
     pub(crate) config: OpenStackConfig,
     pub(crate) shared: Arc<Shared>,
@@ -53,8 +54,10 @@ impl OpenStackProvisioner {
                 "the owner name {owner:?} is too long: use at most {MAX_OWNER} characters"
             )));
         }
-        let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let cloud = CloudConfig::read(&config, &environment)?;
+        let cloud = CloudConfig::read(&config, &Environment::of_process())?;
+        for warning in &cloud.warnings {
+            tracing::warn!("{warning}");
+        }
         let shared = Shared {
             api: Api::new(cloud, &config)?,
             tags: OwnershipTags::new(owner),
@@ -63,19 +66,6 @@ impl OpenStackProvisioner {
         };
         let boots = Semaphore::new(config.parallel_boots);
         Ok(Self { config, shared: Arc::new(shared), lookup: Lookup::default(), boots })
-    }
-
-    async fn boot(
-        &self,
-        request: &NodeRequest,
-        journal: &Arc<dyn Journal>,
-        progress: &BootProgress,
-    ) -> Result<Node> {
-        let label = self.config.label(&request.label)?;
-        let _slot = self.boots.acquire().await.map_err(|error| {
-            Error::temporary(ErrorKind::Cancelled, "no more nodes are booted").because(error)
-        })?;
-        Boot { shared: &self.shared, lookup: &self.lookup, label, request, journal, progress }.run().await
     }
 
     /// Keeps the console of a failed node, and adds its last lines to the error.
@@ -105,16 +95,26 @@ impl OpenStackProvisioner {
 
 impl fmt::Debug for OpenStackProvisioner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenStackProvisioner").field("cloud", &self.shared.api.name()).finish_non_exhaustive()
+        f.debug_struct("OpenStackProvisioner")
+            .field("cloud", &self.shared.api.cloud().name)
+            .finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl Provisioner for OpenStackProvisioner {
     async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node> {
-        let deadline = Instant::now() + request.deadline;
-        let progress = BootProgress::waiting_for_a_slot();
-        let result = timeout_at(deadline, self.boot(request, journal, &progress)).await;
+        let within = |error: Error| error.during("provisioner::provision").with("label", &request.label);
+        let label = self.config.label(&request.label).map_err(within)?;
+        // The time that other boots take is not this node's: its deadline starts here.
+        let slot = self.boots.acquire().await.map_err(|error| {
+            within(Error::temporary(ErrorKind::Cancelled, "no more nodes are booted").because(error))
+        })?;
+        let progress = BootProgress::default();
+        let (shared, lookup) = (&self.shared, &self.lookup);
+        let boot = Boot { shared, lookup, label, request, journal, progress: &progress };
+        let result = timeout(request.deadline, boot.run()).await;
+        drop(slot);
         let (waited_for, server) = progress.get();
         let error = match result {
             Ok(Ok(node)) => return Ok(node),
@@ -123,7 +123,7 @@ impl Provisioner for OpenStackProvisioner {
                 .with("waited_for", waited_for)
                 .with("deadline", format_args!("{:?}", request.deadline)),
         };
-        let error = error.during("provisioner::provision").with("label", &request.label);
+        let error = within(error);
         match server {
             Some(server) => {
                 Err(self.with_console(error.with("server", &server), &request.run, &server).await)
@@ -155,8 +155,11 @@ async fn list_owned(shared: &Shared, needs_volumes: bool) -> Result<Vec<OwnedRes
     let runs: HashMap<String, RunId> =
         servers.iter().map(|(one, run)| (one.id.clone(), run.clone())).collect();
     let floating_ips = api.owned(FLOATING_IPS, tags, None).await?;
-    // Nova creates the ports, without tags. They are found by their servers.
-    let ports = api.ports_of(&runs.keys().cloned().collect::<Vec<_>>()).await?;
+    // Ports with options have tags. Nova's have none, and are found by their servers.
+    let tagged = api.owned(PORTS, tags, None).await?;
+    let of_servers = api.ports_of(&runs.keys().cloned().collect::<Vec<_>>()).await?;
+    let untagged = of_servers.into_iter().filter(|one| !tagged.iter().any(|(port, _)| port.id == one.id));
+    let untagged: Vec<_> = untagged.collect();
     let volumes = match api.owned(VOLUMES, tags, None).await {
         // Without a label that uses volumes there are none to miss while block storage is down.
         Err(error) if !needs_volumes => {
@@ -166,10 +169,11 @@ async fn list_owned(shared: &Shared, needs_volumes: bool) -> Result<Vec<OwnedRes
         volumes => volumes?,
     };
     let mut all = Vec::new();
-    for (of, resources) in [(SERVERS, servers), (FLOATING_IPS, floating_ips), (VOLUMES, volumes)] {
+    let of_kind = [(SERVERS, servers), (FLOATING_IPS, floating_ips), (VOLUMES, volumes), (PORTS, tagged)];
+    for (of, resources) in of_kind {
         all.extend(resources.into_iter().map(|(one, run)| one.owned(of.kind, Some(run))));
     }
-    all.extend(ports.into_iter().map(|port| {
+    all.extend(untagged.into_iter().map(|port| {
         let run = port.device_id.as_ref().and_then(|id| runs.get(id).cloned());
         port.owned(PORTS.kind, run)
     }));

@@ -23,9 +23,9 @@ pub(crate) struct Release<'a> {
     /// Every server of the run that was seen: a port has no tags, and is found by its server, also after the server is
     /// gone.
     servers: BTreeSet<String>,
-    /// The kinds of which a resource was seen. A create whose reply was lost has a journal entry without an id; that
-    /// resource may still appear, unless one of its kind was seen and deleted.
-    seen: BTreeSet<ResourceKind>,
+    /// The kinds and names of the resources that were seen. A create whose reply was lost has a journal entry without an
+    /// id; that resource may still appear, unless it was seen and deleted. A floating IP has no name.
+    seen: BTreeSet<(ResourceKind, String)>,
 }
 
 /// What one round has requested.
@@ -76,8 +76,15 @@ impl<'a> Release<'a> {
         if without_servers {
             let volumes = self.find(VOLUMES).await?;
             self.delete(&mut round, VOLUMES, volumes).await;
+            let mut ports = self.find(PORTS).await?;
             let servers: Vec<String> = self.servers.iter().cloned().collect();
-            let ports = self.shared.api.ports_of(&servers).await?;
+            let of_servers = self.shared.api.ports_of(&servers).await?;
+            ports.extend(
+                of_servers
+                    .into_iter()
+                    .filter(|one| !ports.iter().any(|port| port.id == one.id))
+                    .collect::<Vec<_>>(),
+            );
             self.delete(&mut round, PORTS, ports).await;
         }
         match round.refused {
@@ -116,9 +123,8 @@ impl<'a> Release<'a> {
                 found.extend(api.get(of, id).await?);
             }
         }
-        if !found.is_empty() {
-            self.seen.insert(of.kind);
-        }
+        let names = found.iter().map(|one| (of.kind, one.name.clone().unwrap_or_default()));
+        self.seen.extend(names);
         Ok(found)
     }
 
@@ -144,6 +150,10 @@ impl<'a> Release<'a> {
             Duration::try_from(age).unwrap_or_default() <= self.shared.create_visibility_timeout
         };
         let mut unknown = self.entries.iter().filter(|entry| entry.id.is_none());
-        unknown.any(|entry| !self.seen.contains(&entry.kind) && is_recent(entry))
+        let was_seen = |entry: &JournalEntry| {
+            let names = [entry.name.clone(), String::new()];
+            names.into_iter().any(|name| self.seen.contains(&(entry.kind, name)))
+        };
+        unknown.any(|entry| !was_seen(entry) && is_recent(entry))
     }
 }

@@ -23,12 +23,14 @@ pub(crate) struct Request {
     pub(crate) path: Vec<String>,
     pub(crate) query: Vec<(&'static str, String)>,
     pub(crate) body: Option<Value>,
+    /// The API microversion that it needs, with the service's type. Default: the service's lowest.
+    pub(crate) microversion: Option<&'static str>,
 }
 
 impl Request {
     fn new<const N: usize>(method: Method, service: Service, path: [&str; N]) -> Self {
         let path = path.into_iter().map(str::to_owned).collect();
-        Self { service, method, path, query: Vec::new(), body: None }
+        Self { service, method, path, query: Vec::new(), body: None, microversion: None }
     }
 
     pub(crate) fn get<const N: usize>(service: Service, path: [&str; N]) -> Self {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pushbutton_core::retry::Backoff;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 /// How long one try may take: an address without a machine behind it drops packets.
@@ -13,8 +14,24 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much is read at most: a server may send lines before its version (RFC 4253, 4.2).
 const MAX_GREETING: u64 = 4096;
 
-/// Tries until an SSH server sends its version. It has no time limit of its own.
-pub(crate) async fn wait_until_it_answers(address: &str, port: u16) {
+/// Waits for the first of these addresses at which an SSH server answers. It has no time limit of its own.
+pub(crate) async fn first_that_answers(addresses: &[String], port: u16) -> String {
+    let mut all = JoinSet::new();
+    for address in addresses.iter().cloned() {
+        all.spawn(async move {
+            wait_until_it_answers(&address, port).await;
+            address
+        });
+    }
+    match all.join_next().await {
+        Some(Ok(address)) => address,
+        // No address: whoever calls this has one.
+        _ => std::future::pending().await,
+    }
+}
+
+/// Tries until an SSH server sends its version.
+async fn wait_until_it_answers(address: &str, port: u16) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
     while !matches!(timeout(TRY_TIMEOUT, answers(address, port)).await, Ok(Ok(true))) {
         sleep(backoff.next_delay()).await;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use pushbutton_core::check::{Check, Level};
 use pushbutton_core::{ErrorKind, Provisioner, ResourceKind, RetryClass};
 use pushbutton_testbed::openstack;
+use serde_json::json;
 
 use common::{Lab, config, owner, request};
 
@@ -67,6 +68,125 @@ fn known_hosts(key: &pushbutton_testbed::Keypair<'_>, node: &pushbutton_core::No
     let lines: Vec<_> = node.host_keys.iter().map(|key| format!("{} {key}\n", node.address)).collect();
     std::fs::write(&path, lines.concat()).unwrap();
     path
+}
+
+/// Report 13, and backends 4.1, item 7: what a label can ask of Nova, Neutron and Cinder is what they then have.
+#[tokio::test(flavor = "multi_thread")]
+async fn report_13_config_drive_ports_data_volumes_and_a_server_group() {
+    let cloud = openstack();
+    let group = owner("apart");
+    let body = json!({"server_group": {"name": group, "policies": ["anti-affinity"]}});
+    let created = cloud.request("POST", "compute", "/os-server-groups", Some(&body));
+    let group_id = created["server_group"]["id"].as_str().unwrap().to_owned();
+    let label = format!(
+        "image: tiny, flavor: m1.tiny, config_drive: true, server_group: {group}, scheduler_hints: {{reservation: none}}, \
+         security_groups: [default], data_volumes: [{{size_gb: 1}}, {{size_gb: 2}}], \
+         networks: [{{name: private, allowed_address_pairs: [10.77.0.0/24]}}], floating_ip: {{network: public}}"
+    );
+    let lab = Lab::new(&cloud, "options", &nodes(&label));
+    let findings = lab.provisioner.check().await;
+    let group_found = findings.iter().find(|one| one.what.starts_with("nodes.lab.server_group: "));
+    assert_eq!(group_found.map(|one| one.level), Some(Level::Ok), "{findings:?}");
+    assert!(findings.iter().any(|one| one.what.starts_with("quota of GiB of volumes: ")), "{findings:?}");
+    let request = request("lab", 120);
+    let node = lab.provision(&request).await.unwrap();
+
+    let server = cloud.request("GET", "compute", &format!("/servers/{}", node.id), None);
+    assert_eq!(server["server"]["config_drive"], "True");
+    let attached = server["server"]["os-extended-volumes:volumes_attached"].as_array().unwrap();
+    assert_eq!(attached.len(), 2, "{server}");
+    let members = cloud.request("GET", "compute", &format!("/os-server-groups/{group_id}"), None);
+    assert_eq!(members["server_group"]["members"], json!([node.id]));
+    let ports = cloud.request("GET", "network", &format!("/v2.0/ports?device_id={}", node.id), None);
+    let port = &ports["ports"][0];
+    assert_eq!(port["allowed_address_pairs"][0]["ip_address"], "10.77.0.0/24", "{port}");
+    assert!(port["description"].as_str().unwrap().starts_with("pushbutton owner="), "{port}");
+
+    let owned = lab.provisioner.list_owned().await.unwrap();
+    let count =
+        |kind| owned.iter().filter(|one| one.kind == kind && one.run.as_ref() == Some(&request.run)).count();
+    assert_eq!((count(ResourceKind::Port), count(ResourceKind::Volume), owned.len()), (1, 2, 5), "{owned:?}");
+    // Another process, without the journal.
+    let other = Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &nodes(TINY)), &lab.owner);
+    other.release(&request.run).await;
+    assert_eq!(other.provisioner.list_owned().await.unwrap(), []);
+    let left =
+        cloud.request("GET", "network", &format!("/v2.0/ports?id={}", port["id"].as_str().unwrap()), None);
+    assert_eq!(left["ports"], json!([]), "Nova leaves the ports that it did not create");
+    lab.release(&request.run).await;
+    lab.has_left_nothing(&cloud).await;
+    cloud.request("DELETE", "compute", &format!("/os-server-groups/{group_id}"), None);
+}
+
+/// A fixed address that another node has is no room, not a fault of the configuration.
+#[tokio::test(flavor = "multi_thread")]
+async fn v6_a_fixed_address_is_used_by_one_node_at_a_time() {
+    let cloud = openstack();
+    let subnets = cloud.request("GET", "network", "/v2.0/subnets?name=private", None);
+    let subnets = match subnets["subnets"].as_array() {
+        Some(list) if !list.is_empty() => subnets,
+        _ => cloud.request("GET", "network", "/v2.0/subnets", None),
+    };
+    let networks = cloud.request("GET", "network", "/v2.0/networks?name=private", None);
+    let private = &networks["networks"][0]["id"];
+    let subnet =
+        subnets["subnets"].as_array().unwrap().iter().find(|one| one["network_id"] == *private).unwrap();
+    // The last of the pool: Neutron gives the first ones to others.
+    let address = subnet["allocation_pools"][0]["end"].as_str().unwrap();
+    let label =
+        format!("image: tiny, flavor: m1.tiny, networks: [{{name: private, fixed_ips: [{address}]}}]");
+    let (one, other) = (Lab::new(&cloud, "fixed", &nodes(&label)), Lab::new(&cloud, "fixed", &nodes(&label)));
+    let (mine, theirs) = (request("lab", 120), request("lab", 120));
+    assert_eq!(one.provision(&mine).await.unwrap().address, address);
+    let error = other.provision(&theirs).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.retry_class()),
+        (ErrorKind::Exhausted, RetryClass::Temporary),
+        "{error:?}"
+    );
+    other.release(&theirs.run).await;
+    other.has_left_nothing(&cloud).await;
+    one.release(&mine.run).await;
+    one.has_left_nothing(&cloud).await;
+}
+
+/// V6, as Neutron and Cinder themselves say it.
+#[tokio::test(flavor = "multi_thread")]
+async fn v6_full_quotas_of_ports_volumes_and_back_ends_are_no_room() {
+    let cloud = openstack();
+    let tenant = Tenant::new(&cloud, "full");
+    let network = tenant.name.as_str();
+    tenant.admin(&["network", "create", "--project", &tenant.name, network]);
+    tenant.admin(&[
+        "subnet",
+        "create",
+        "--project",
+        &tenant.name,
+        "--network",
+        network,
+        "--subnet-range",
+        "10.66.0.0/24",
+        network,
+    ]);
+    tenant.admin(&["quota", "set", "--ports", "0", "--volumes", "1", "--gigabytes", "1000", &tenant.name]);
+    let ports = format!("networks: [{{name: {network}, allowed_address_pairs: [10.77.0.0/24]}}]");
+    for (label, says) in [
+        (ports.as_str(), "Quota exceeded for resources: ['port']"),
+        ("data_volumes: [{size_gb: 1}, {size_gb: 1}]", "Maximum number of volumes allowed"),
+        ("data_volumes: [{size_gb: 1001}]", "exceeds allowed gigabytes quota"),
+        // The quota allows it, the back end has less.
+        ("boot_from_volume: {size_gb: 900}", "the cloud has no room for the volume"),
+    ] {
+        let lab = tenant.lab(&format!("image: tiny, flavor: m1.tiny, {label}"));
+        let request = request("lab", 60);
+        let error = lab.provision(&request).await.unwrap_err();
+        let found = (error.kind(), error.retry_class());
+        assert_eq!(found, (ErrorKind::Exhausted, RetryClass::Temporary), "{label}: {error:?}");
+        assert!(error.to_string().contains(says), "{label}: {error}");
+        lab.release(&request.run).await;
+        assert_eq!(lab.provisioner.list_owned().await.unwrap(), []);
+    }
+    tenant.admin(&["network", "delete", network]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +290,7 @@ async fn two_owners_share_a_project_and_see_only_their_own() {
         Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &rest), owner)
     };
     let (one, other) = (of(&name), of(&format!("{name}-b")));
-    let (mine, theirs) = (request("lab", 4), request("lab", 4));
+    let (mine, theirs) = (request("lab", 15), request("lab", 15));
     let (first, second) = tokio::join!(one.provision(&mine), other.provision(&theirs));
     // Neither has a guest that could answer SSH; the resources exist all the same.
     assert!(first.is_err() && second.is_err());

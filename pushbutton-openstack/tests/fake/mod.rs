@@ -1,4 +1,5 @@
 //! A small cloud on 127.0.0.1 that can be told to hang, to refuse, or to act and then fail.
+#![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -51,6 +52,17 @@ pub(crate) struct World {
     pub(crate) servers: BTreeMap<String, Value>,
     pub(crate) floating_ips: BTreeMap<String, Value>,
     pub(crate) ports: BTreeMap<String, Value>,
+    pub(crate) volumes: BTreeMap<String, Value>,
+    /// The bodies of the creates, by path.
+    pub(crate) bodies: Vec<(String, Value)>,
+    pub(crate) images: Value,
+    /// The fixed addresses of new servers, on each of their networks.
+    pub(crate) addresses: Vec<&'static str>,
+    /// The regions of each service, in the catalogue's order.
+    pub(crate) regions: Vec<(&'static str, Vec<&'static str>)>,
+    /// The status of new volumes, and what Cinder says about it.
+    pub(crate) volume_status: &'static str,
+    pub(crate) volume_message: &'static str,
     /// The status that new servers have.
     pub(crate) status: String,
     /// Whether a deleted server leaves its port behind.
@@ -72,6 +84,7 @@ pub(crate) struct World {
 pub(crate) struct FakeCloud {
     pub(crate) world: Arc<Mutex<World>>,
     pub(crate) dir: tempfile::TempDir,
+    pub(crate) base: String,
     /// Where its nodes "answer SSH".
     pub(crate) ssh_port: u16,
     _tasks: JoinSet<()>,
@@ -86,6 +99,9 @@ impl FakeCloud {
             token_seconds: 3600,
             status: "ACTIVE".into(),
             versions_in_catalog: true,
+            images: json!([{"id": "i1", "name": "noble", "status": "active"}]),
+            addresses: vec!["127.0.0.1"],
+            volume_status: "available",
             ..World::default()
         };
         let world = Arc::new(Mutex::new(world));
@@ -98,7 +114,7 @@ impl FakeCloud {
             "clouds: {{fake: {{auth: {{auth_url: '{base}/identity', username: ci, password: hush, project_name: ci}}}}}}"
         );
         std::fs::write(dir.path().join("clouds.yaml"), yaml).unwrap();
-        let app = Router::new().fallback(answer).with_state((Arc::clone(&world), base));
+        let app = Router::new().fallback(answer).with_state((Arc::clone(&world), base.clone()));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { axum::serve(listener, app).await.unwrap() });
         tasks.spawn(async move {
@@ -107,7 +123,24 @@ impl FakeCloud {
                 let _ = stream.write_all(b"SSH-2.0-fake\r\n").await;
             }
         });
-        Self { world, dir, ssh_port, _tasks: tasks }
+        Self { world, dir, base, ssh_port, _tasks: tasks }
+    }
+
+    /// The entry of `clouds.yaml`, with more settings.
+    pub(crate) fn write_entry(&self, more: &str) {
+        let auth = format!(
+            "auth: {{auth_url: '{}/identity', username: ci, password: hush, project_name: ci}}",
+            self.base
+        );
+        let yaml = format!("clouds: {{fake: {{{auth}, {more}}}}}");
+        std::fs::write(self.dir.path().join("clouds.yaml"), yaml).unwrap();
+    }
+
+    /// The body of the first create at this path.
+    pub(crate) fn body(&self, path: &str) -> Value {
+        let world = self.world();
+        let found = world.bodies.iter().find(|(of, _)| of == path);
+        found.unwrap_or_else(|| panic!("nothing was created at {path}")).1.clone()
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
@@ -204,6 +237,9 @@ fn act(
             json!({"error": {"code": 401, "message": "The request you have made requires authentication."}});
         return (StatusCode::UNAUTHORIZED, axum::Json(body)).into_response();
     }
+    if *method == Method::POST {
+        world.bodies.push((path.to_owned(), body.clone()));
+    }
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').skip(2).collect();
     match (method.as_str(), path.split('/').nth(1).unwrap_or_default(), parts.as_slice()) {
         ("GET", "compute", []) => version_document(world.version_document, base),
@@ -216,10 +252,47 @@ fn act(
         }
         ("GET", "compute", ["os-keypairs"]) => ok(json!({"keypairs": [{"keypair": {"name": "ci"}}]})),
         ("GET", "compute", ["limits"]) => ok(json!({"limits": {"absolute": {}}})),
-        ("GET", "image", ["images"]) => {
-            ok(json!({"images": [{"id": "i1", "name": "noble", "status": "active"}]}))
+        ("GET", "image", ["images"]) => ok(json!({"images": world.images})),
+        ("GET", "network", ["networks"]) => ok(json!({"networks": [
+            {"id": "n1", "name": "public"}, {"id": "n2", "name": "second"}, {"id": "n3", "name": "third"},
+        ]})),
+        ("GET", "network", ["security-groups"]) => {
+            ok(json!({"security_groups": [{"id": "g1", "name": "open"}]}))
         }
-        ("GET", "network", ["networks"]) => ok(json!({"networks": [{"id": "n1", "name": "public"}]})),
+        ("GET", "compute", ["os-server-groups"]) => {
+            ok(json!({"server_groups": [{"id": "sg1", "name": "apart"}]}))
+        }
+        ("POST", "network", ["ports"]) => {
+            world.made += 1;
+            let mut port = body["port"].clone();
+            port["id"] = json!(format!("made-{}", world.made));
+            let addresses: Vec<_> = world.addresses.iter().map(|ip| json!({"ip_address": ip})).collect();
+            if port["fixed_ips"].is_null() {
+                port["fixed_ips"] = json!(addresses);
+            }
+            world.ports.insert(port["id"].as_str().unwrap().into(), port.clone());
+            ok(json!({"port": port}))
+        }
+        ("POST", "volume", ["volumes"]) => {
+            world.made += 1;
+            let mut volume = body["volume"].clone();
+            volume["id"] = json!(format!("volume-{}", world.made));
+            volume["status"] = json!(world.volume_status);
+            world.volumes.insert(volume["id"].as_str().unwrap().into(), volume.clone());
+            ok(json!({"volume": volume}))
+        }
+        ("GET", "volume", ["volumes", "detail"]) => {
+            ok(json!({"volumes": world.volumes.values().collect::<Vec<_>>()}))
+        }
+        ("GET", "volume", ["messages"]) => {
+            let id = world.volumes.keys().next().cloned().unwrap_or_default();
+            ok(json!({"messages": [{"resource_uuid": id, "user_message": world.volume_message}]}))
+        }
+        ("GET", "volume", ["volumes", id]) => match world.volumes.get(*id) {
+            Some(volume) => ok(json!({"volume": volume})),
+            None => not_found(),
+        },
+        ("DELETE", "volume", ["volumes", id]) => removed(world.volumes.remove(*id)),
         ("POST", "compute", ["servers"]) => create_server(&mut world, &body),
         ("GET", "compute", ["servers", "detail"]) => {
             ok(json!({"servers": world.servers.values().collect::<Vec<_>>()}))
@@ -231,7 +304,7 @@ fn act(
         ("DELETE", "compute", ["servers", id]) => match world.servers.remove(*id) {
             Some(_) => {
                 if !world.leaves_ports {
-                    world.ports.retain(|_, port| port["device_id"] != *id);
+                    world.ports.retain(|name, port| port["device_id"] != *id || name.starts_with("made-"));
                 }
                 StatusCode::NO_CONTENT.into_response()
             }
@@ -291,16 +364,24 @@ fn log_in(world: &mut World, base: &str, body: &Value) -> Response {
     world.tokens.insert(token.clone());
     let now = jiff::Timestamp::now();
     let versions = world.versions_in_catalog;
-    let catalog: Vec<Value> =
-        [("compute", "compute/v2.1"), ("network", "network/v2.0"), ("image", "image/v2")]
-            .into_iter()
-            .map(|(kind, path)| {
-                let path = if versions { path } else { path.split('/').next().unwrap_or_default() };
-                json!({"type": kind, "endpoints": [
-                    {"interface": "public", "region": "here", "url": format!("{base}/{path}")},
-                ]})
-            })
-            .collect();
+    let regions = |kind: &str| match world.regions.iter().find(|(of, _)| *of == kind) {
+        Some((_, regions)) => regions.clone(),
+        None => vec!["here"],
+    };
+    let catalog: Vec<Value> = [
+        ("compute", "compute/v2.1"),
+        ("network", "network/v2.0"),
+        ("image", "image/v2"),
+        ("volumev3", "volume/v3"),
+    ]
+    .into_iter()
+    .map(|(kind, path)| {
+        let path = if versions { path } else { path.split('/').next().unwrap_or_default() };
+        let endpoint =
+            |region: &str| json!({"interface": "public", "region": region, "url": format!("{base}/{path}")});
+        json!({"type": kind, "endpoints": regions(kind).into_iter().map(endpoint).collect::<Vec<_>>()})
+    })
+    .collect();
     let token_body = json!({"token": {
         "issued_at": now.to_string(),
         "expires_at": (now + Duration::from_secs(world.token_seconds.unsigned_abs())).to_string(),
@@ -312,6 +393,23 @@ fn log_in(world: &mut World, base: &str, body: &Value) -> Response {
 fn create_server(world: &mut World, body: &Value) -> Response {
     let wanted = &body["server"];
     let reply = add_server(world, wanted["name"].clone(), wanted["metadata"].clone());
+    // As Nova: a port that was created before belongs to the server; others are made.
+    for network in wanted["networks"].as_array().into_iter().flatten() {
+        let device = json!(reply);
+        match network["port"].as_str() {
+            Some(port) => {
+                let port = world.ports.get_mut(port).unwrap();
+                port["device_id"] = device;
+            }
+            None => {
+                let addresses: Vec<_> = world.addresses.iter().map(|ip| json!({"ip_address": ip})).collect();
+                let id = format!("port-{reply}-{}", network["uuid"].as_str().unwrap_or_default());
+                let port = json!({"id": id, "device_id": device, "network_id": network["uuid"], "fixed_ips": addresses});
+                world.ports.insert(id, port);
+            }
+        }
+        world.ports.remove(&format!("port-{reply}"));
+    }
     (StatusCode::ACCEPTED, axum::Json(json!({"server": {"id": reply}}))).into_response()
 }
 
@@ -321,10 +419,9 @@ pub(crate) fn add_server(world: &mut World, name: Value, metadata: Value) -> Str
     let id = format!("server-{}", world.made);
     let server = json!({"id": id, "name": name, "metadata": metadata, "status": world.status});
     world.servers.insert(id.clone(), server);
-    let port = json!({
-        "id": format!("port-{id}"), "device_id": id, "network_id": "n1",
-        "fixed_ips": [{"ip_address": "127.0.0.1"}],
-    });
+    let addresses: Vec<_> = world.addresses.iter().map(|ip| json!({"ip_address": ip})).collect();
+    let port =
+        json!({"id": format!("port-{id}"), "device_id": id, "network_id": "n1", "fixed_ips": addresses});
     world.ports.insert(format!("port-{id}"), port);
     id
 }

@@ -209,6 +209,11 @@ impl OpenStack {
         run(&mut command, "")
     }
 
+    /// The Python in which the services and openstacksdk are installed.
+    pub fn python(&self) -> PathBuf {
+        PathBuf::from(self.instance.fact("OPENSTACK_COMMAND")).with_file_name("python")
+    }
+
     /// One call of a service's API (`compute`, `network`, `volumev3`, `image`); panics unless the answer is 2xx. An answer without a body is null.
     pub fn request(&self, method: &str, service: &str, path: &str, body: Option<&Value>) -> Value {
         match self.try_request(method, service, path, body) {
