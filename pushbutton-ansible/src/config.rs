@@ -66,22 +66,7 @@ impl AnsibleConfig {
     }
 }
 
-macro_rules! setters {
-    ($($field:ident / $setter:ident: $value:ty),* $(,)?) => {
-        impl AnsibleConfig {
-            $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
-                #[must_use]
-                pub fn $setter(mut self, $field: impl Into<$value>) -> Self {
-                    self.$field = $field.into();
-                    self
-                }
-            )*
-        }
-    };
-}
-
-setters! {
+pushbutton_core::__setters!(AnsibleConfig {
     ansible_playbook / with_ansible_playbook: PathBuf,
     playbooks / with_playbooks: PathBuf,
     work_dir / with_work_dir: Option<PathBuf>,
@@ -93,7 +78,7 @@ setters! {
     console_limit_mib / with_console_limit_mib: u64,
     allow_no_hosts / with_allow_no_hosts: Vec<String>,
     secrets / with_secrets: BTreeMap<String, SecretString>,
-}
+});
 
 fn default_program() -> PathBuf {
     "ansible-playbook".into()

@@ -1,7 +1,10 @@
 //! `with_FIELD` methods for data types that may get more fields later.
 
 /// Implements `with_FIELD(value)` for each `field: Type`. The value may be anything that converts into the type.
-macro_rules! setters {
+/// For pushbutton's own crates: not part of the public API.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __setters {
     ($type:ty { $($field:ident / $setter:ident: $value:ty),* $(,)? }) => {
         impl $type {
             $(
@@ -16,4 +19,4 @@ macro_rules! setters {
     };
 }
 
-pub(crate) use setters;
+pub(crate) use crate::__setters as setters;

@@ -10,23 +10,6 @@ use serde::Deserialize;
 use crate::client::rest::parse_url;
 use crate::message::CommentConfig;
 
-/// `with_FIELD` methods for the fields of a `#[non_exhaustive]` struct.
-macro_rules! setters {
-    ($type:ty { $($field:ident / $setter:ident: $value:ty),* $(,)? }) => {
-        impl $type {
-            $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
-                #[must_use]
-                pub fn $setter(mut self, $field: impl Into<$value>) -> Self {
-                    self.$field = $field.into();
-                    self
-                }
-            )*
-        }
-    };
-}
-pub(crate) use setters;
-
 /// A Gerrit server, the account on it, and the form of comments.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -288,7 +271,7 @@ impl JumpConfig {
     }
 }
 
-setters!(GerritConfig {
+pushbutton_core::__setters!(GerritConfig {
     port / with_port: u16, passphrase / with_passphrase: Option<SecretString>,
     host_key / with_host_key: HostKeyPolicy, jump / with_jump: Option<JumpConfig>,
     keepalive / with_keepalive: KeepaliveConfig, deadlines / with_deadlines: Deadlines,
@@ -296,21 +279,21 @@ setters!(GerritConfig {
     own_accounts / with_own_accounts: Vec<String>, url / with_url: Option<String>,
     comment / with_comment: CommentConfig,
 });
-setters!(JumpConfig {
+pushbutton_core::__setters!(JumpConfig {
     port / with_port: u16, key / with_key: Option<PathBuf>,
     passphrase / with_passphrase: Option<SecretString>, host_key / with_host_key: HostKeyPolicy,
 });
-setters!(KeepaliveConfig {
+pushbutton_core::__setters!(KeepaliveConfig {
     interval / with_interval: HumanDuration, count / with_count: u32,
 });
-setters!(Deadlines {
+pushbutton_core::__setters!(Deadlines {
     connect / with_connect: HumanDuration, auth / with_auth: HumanDuration,
     command / with_command: HumanDuration,
 });
-setters!(BackoffConfig {
+pushbutton_core::__setters!(BackoffConfig {
     first / with_first: HumanDuration, cap / with_cap: HumanDuration, healthy / with_healthy: HumanDuration,
 });
-setters!(BackfillConfig {
+pushbutton_core::__setters!(BackfillConfig {
     every / with_every: HumanDuration, overlap / with_overlap: HumanDuration, page / with_page: u32,
     query / with_query: Option<String>,
 });

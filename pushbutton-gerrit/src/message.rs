@@ -6,8 +6,6 @@
 use pushbutton_core::{HumanDuration, JobId, Report, TestCounts, Verdict, text};
 use serde::Deserialize;
 
-use crate::config::setters;
-
 /// Gerrit's limit for a message (`change.commentSizeLimit`, default 16 KiB: "Comment size exceeds limit (N >
 /// 16384)"). Counted in bytes, to be safe.
 pub const GERRIT_LIMIT: usize = 16_384;
@@ -144,7 +142,7 @@ impl CommentConfig {
     }
 }
 
-setters!(CommentConfig {
+pushbutton_core::__setters!(CommentConfig {
     name / with_name: Option<String>, pipeline / with_pipeline: String, wiki / with_wiki: Option<String>,
     recheck / with_recheck: String, tag / with_tag: Option<String>, label / with_label: String,
     vote / with_vote: VoteMode, notify / with_notify: Notify,

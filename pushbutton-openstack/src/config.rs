@@ -225,23 +225,7 @@ fn ssh_port() -> u16 {
     22
 }
 
-/// Implements `with_FIELD(value)` for each field.
-macro_rules! setters {
-    ($type:ty { $($field:ident / $setter:ident: $value:ty),* $(,)? }) => {
-        impl $type {
-            $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
-                #[must_use]
-                pub fn $setter(mut self, $field: impl Into<$value>) -> Self {
-                    self.$field = $field.into();
-                    self
-                }
-            )*
-        }
-    };
-}
-
-setters!(OpenStackConfig {
+pushbutton_core::__setters!(OpenStackConfig {
     clouds_file / with_clouds_file: Option<PathBuf>,
     cloud / with_cloud: Option<String>,
     region / with_region: Option<String>,
@@ -253,7 +237,7 @@ setters!(OpenStackConfig {
     console_dir / with_console_dir: Option<PathBuf>,
 });
 
-setters!(NodeLabelConfig {
+pushbutton_core::__setters!(NodeLabelConfig {
     key_name / with_key_name: Option<String>,
     key_file / with_key_file: Option<PathBuf>,
     user / with_user: String,
@@ -274,9 +258,9 @@ setters!(NodeLabelConfig {
     vars / with_vars: BTreeMap<String, serde_json::Value>,
 });
 
-setters!(VolumeConfig { volume_type / with_volume_type: Option<String> });
+pushbutton_core::__setters!(VolumeConfig { volume_type / with_volume_type: Option<String> });
 
-setters!(NetworkConfig {
+pushbutton_core::__setters!(NetworkConfig {
     fixed_ips / with_fixed_ips: Vec<IpAddr>,
     port_security_enabled / with_port_security_enabled: Option<bool>,
     allowed_address_pairs / with_allowed_address_pairs: Vec<String>,

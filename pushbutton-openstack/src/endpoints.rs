@@ -10,6 +10,9 @@ use crate::error::is_no_room;
 use crate::ownership_tags::{OwnershipTags, run_suffix};
 use crate::request::{Request, RequestError};
 
+/// The first version of Cinder's API with attachments (Ocata).
+const ATTACHMENTS_VERSION: &str = "volume 3.27";
+
 /// How many servers one request for ports names: as many ids as fit into a URL that every proxy accepts.
 const MAX_IDS_IN_URL: usize = 40;
 
@@ -56,8 +59,37 @@ impl Api {
         match self.send_delete(&Request::delete(of.service, [of.path, id])).await {
             // Cinder answers 400 for a volume that is still attached or is being deleted. The next round shows its
             // state.
-            Err(error) if of == VOLUMES && error.kind() == ErrorKind::Config => Ok(()),
+            Err(error) if of == VOLUMES && error.kind() == ErrorKind::Config => {
+                self.delete_attachments(id).await;
+                Ok(())
+            }
             other => other,
+        }
+    }
+
+    /// Deletes the attachments of a volume whose server is gone. Nova leaves one behind when it is stopped while it
+    /// creates or deletes the server, and the volume could then never be deleted. Cinder refuses the deletion of an
+    /// attachment whose server still exists.
+    async fn delete_attachments(&self, volume: &str) {
+        let mut list = Request::get(BlockStorage, ["attachments"]).with("volume_id", volume);
+        list.microversion = Some(ATTACHMENTS_VERSION);
+        let attachments: Vec<Named> = match self.list(list, "attachments").await {
+            Ok(attachments) => attachments,
+            Err(error) => return tracing::warn!(volume, "cannot list the attachments of a volume: {error}"),
+        };
+        for attachment in attachments {
+            let mut delete = Request::delete(BlockStorage, ["attachments", &attachment.id]);
+            delete.microversion = Some(ATTACHMENTS_VERSION);
+            match self.send_delete(&delete).await {
+                Ok(()) => tracing::warn!(
+                    volume,
+                    attachment = attachment.id,
+                    "deleted an attachment to a server that is gone"
+                ),
+                Err(error) => {
+                    tracing::warn!(volume, attachment = attachment.id, "cannot delete an attachment: {error}")
+                }
+            }
         }
     }
 

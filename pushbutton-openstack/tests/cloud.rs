@@ -432,3 +432,38 @@ async fn check_tries_every_name_and_says_what_to_fix() {
     assert!(findings[0].to_string().contains("see the user, the password"), "{}", findings[0]);
     assert!(!findings[0].to_string().contains("wrong"));
 }
+
+/// Found by the chaos run: Nova's API was frozen while it created a server, and later knew no such server, but Cinder
+/// still had an attachment to it. The volume could never be deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_attached_to_a_server_that_is_gone_is_released() {
+    const SCRIPT: &str = "
+import sys, uuid, openstack
+cloud = openstack.connect()
+volume = cloud.create_volume(size=1, name=sys.argv[1], wait=True)
+attachment = {'attachment': {'volume_uuid': volume.id, 'instance_uuid': str(uuid.uuid4())}}
+reply = cloud.block_storage.post('/attachments', json=attachment, microversion='3.27')
+assert reply.status_code == 200, reply.text
+print(volume.id)
+";
+    let cloud = openstack();
+    let lab = Lab::new(&cloud, "attached", &nodes(TINY));
+    let (run, name) = (request("lab", 60).run, owner("attached"));
+    let entry = lab.journal.intend(&run, ResourceKind::Volume, &name).await.unwrap();
+    let made = tokio::process::Command::new(cloud.python())
+        .args(["-c", SCRIPT, &name])
+        .env("OS_CLIENT_CONFIG_FILE", &cloud.clouds_yaml)
+        .env("OS_CLOUD", &cloud.cloud)
+        .output()
+        .await
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let id = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    lab.journal.made(entry, &id).await.unwrap();
+    let refused = cloud.try_request("DELETE", "volumev3", &format!("/volumes/{id}"), None).unwrap_err();
+    assert_eq!(refused.0, 400, "it is attached: {refused:?}");
+    lab.release(&run).await;
+    let gone = cloud.try_request("GET", "volumev3", &format!("/volumes/{id}"), None).unwrap_err();
+    assert_eq!(gone.0, 404);
+    lab.has_left_nothing(&cloud).await;
+}

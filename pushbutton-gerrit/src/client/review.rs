@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::client::Gerrit;
 use crate::client::command::quote;
-use crate::config::setters;
 use crate::message::{Notify, without_vote};
 
 /// What is posted (Gerrit's `ReviewInput`). It goes to the server on stdin as JSON: no text becomes part of a command
@@ -41,7 +40,7 @@ impl Review {
     }
 }
 
-setters!(Review { tag / with_tag: Option<String>, notify / with_notify: Notify });
+pushbutton_core::__setters!(Review { tag / with_tag: Option<String>, notify / with_notify: Notify });
 
 /// The context of an error that says which review was posted.
 pub(crate) const REVIEW: &str = "review";
