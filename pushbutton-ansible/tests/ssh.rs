@@ -116,7 +116,7 @@ async fn a_task_that_fails_while_the_node_is_dead_does_not_count_against_the_pat
     assert_eq!(outcome.status, StageStatus::Unreachable, "{outcome:?}\n{}", run.console());
     assert_eq!(
         outcome.detail.as_deref(),
-        Some(r#"node does not answer any more, after: task "Run the tests" on node: exit 3"#)
+        Some(r#"node does not answer any more, after: task "Run the tests" on localhost (for node): exit 3"#)
     );
 }
 
