@@ -61,7 +61,7 @@ pub(crate) fn work(logs: &[PathBuf]) -> String {
         ("retried", "the infrastructure failed, another attempt follows"),
         ("leases lost", "the lease is lost"),
         ("leases not renewed in time", "the lease could not be renewed in time"),
-        ("pauses of claiming", "provisioning failed"),
+        ("pauses of claiming", "no job is claimed for"),
         ("reported before", "the change already has the comment"),
         ("orphans released", "released an orphan"),
     ];

@@ -1,6 +1,6 @@
 //! The pipeline trusts no part: one that breaks its contract costs its own run or call, and nothing else.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -268,4 +268,57 @@ async fn a_temporary_error_of_the_source_does_not_end_the_intake() {
     .with_clock(FixedClock::at(samples::AT));
     let stats = handler.run(&Shutdown::new()).await.unwrap();
     assert_eq!((stats.events, stats.jobs), (1, 1));
+}
+
+/// An executor on a host where nothing can be run, until it is repaired.
+struct BrokenHost {
+    repaired: Arc<AtomicBool>,
+    /// The stage that finds out.
+    at: &'static str,
+}
+
+#[async_trait]
+impl Executor for BrokenHost {
+    async fn execute(
+        &self,
+        stage: &Stage,
+        _: &[Node],
+        _: &StageContext,
+        _: &LineSink,
+        _: &CancellationToken,
+    ) -> Result<StageOutcome> {
+        if stage.name.as_str() == self.at && !self.repaired.load(Ordering::Relaxed) {
+            return Err(Error::temporary(ErrorKind::Local, "ansible-playbook is not installed"));
+        }
+        Ok(StageOutcome::new(StageStatus::Passed, Duration::ZERO))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_host_stops_claiming_and_costs_no_job_an_attempt() {
+    // backends.md V7: the fastest failing operator sent the whole queue to the dead letters.
+    let repaired = Arc::new(AtomicBool::new(false));
+    let broken = BrokenHost { repaired: Arc::clone(&repaired), at: "install" };
+    let lab = Lab::where_stage("-", StageStatus::Passed).with_executor(Arc::new(broken));
+    let repair = async {
+        tokio::time::sleep(30 * MINUTE).await;
+        let requests = lab.cloud.request_count();
+        assert!((2..=7).contains(&requests), "a probe after each pause, which doubles: {requests}");
+        repaired.store(true, Ordering::Relaxed);
+    };
+    let jobs = (1..=10).map(|change| samples::job_on(change, "tempest")).collect();
+    tokio::join!(lab.run_on(lab.operator(), jobs), repair);
+    let reports = lab.reporter.reports();
+    assert_eq!((reports.len(), lab.queue.depth().await.unwrap().dead), (10, 0));
+    for report in reports {
+        assert_eq!((report.verdict, report.attempts), (Verdict::Success, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_may_have_broken_the_host_is_counted() {
+    let broken = BrokenHost { repaired: Arc::default(), at: "tempest" };
+    let lab = Lab::where_stage("-", StageStatus::Passed).with_executor(Arc::new(broken));
+    lab.run(&samples::job("tempest")).await;
+    assert_eq!((lab.report().verdict, lab.report().attempts), (Verdict::RetryLimit, 3));
 }

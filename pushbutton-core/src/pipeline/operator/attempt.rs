@@ -113,10 +113,13 @@ impl<'a> Attempt<'a> {
                 Duration::ZERO => Ok(no_time_left()),
                 _ => self.stage(stage, timeout, nodes, &cancel).await,
             };
+            if result.is_ok() {
+                self.context.breaker.stage_ran(self.context.clock.as_ref());
+            }
             let passed = result.as_ref().is_ok_and(|outcome| outcome.status == StageStatus::Passed);
             let outcome = match &result {
                 Ok(outcome) => AttemptOutcome::of_stage(stage, outcome, self.stop.reason()),
-                Err(error) => Some(AttemptOutcome::no_stage(error)),
+                Err(error) => Some(self.stage_not_run(error)),
             };
             self.stages.extend(result.ok().map(|outcome| StageResult::new(stage.name.clone(), outcome)));
             // Why a stopped stage did not pass is known here, whatever the executor reports: the end of its processes
@@ -129,6 +132,18 @@ impl<'a> Attempt<'a> {
             }
         }
         AttemptOutcome::Verdict(Verdict::Success, None)
+    }
+
+    /// What it means that a stage could not be run at all. A fault of this host stops the operator from claiming more
+    /// jobs. The job itself is counted only if it may have caused the fault: if one of its stages has run.
+    fn stage_not_run(&self, error: &Error) -> AttemptOutcome {
+        if AttemptOutcome::is_host_fault(error) {
+            self.context.breaker.host_fault(&error.to_string(), self.context.clock.as_ref());
+            if self.stages.is_empty() {
+                return AttemptOutcome::HostFault { why: error.message().to_owned() };
+            }
+        }
+        AttemptOutcome::no_stage(error)
     }
 
     /// The stages that always run, each within its own time limit, unless the run must end at once.

@@ -48,8 +48,10 @@ struct Machine {
     policy: BreakerPolicy,
     pauses: Backoff,
     state: State,
-    /// Consecutive runs without a node.
+    /// Consecutive runs without a node, or that could not run a stage.
     failures: u32,
+    /// The host itself was at fault last: a node does not show that it works again, only a stage does.
+    host_faulty: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +91,7 @@ enum Transition {
 impl Machine {
     fn new(policy: BreakerPolicy) -> Self {
         let pauses = Backoff::new(policy.pause, policy.pause_cap.max(policy.pause));
-        Self { policy, pauses, state: State::Closed, failures: 0 }
+        Self { policy, pauses, state: State::Closed, failures: 0, host_faulty: false }
     }
 
     fn failures(&self) -> u32 {
@@ -118,6 +120,15 @@ impl Machine {
 
     /// A run got its node.
     fn node_up(&mut self) -> Option<Transition> {
+        if self.host_faulty { None } else { self.close() }
+    }
+
+    /// A stage was run, whatever its outcome.
+    fn stage_ran(&mut self) -> Option<Transition> {
+        if std::mem::take(&mut self.host_faulty) { self.close() } else { None }
+    }
+
+    fn close(&mut self) -> Option<Transition> {
         self.failures = 0;
         self.pauses.reset();
         (std::mem::replace(&mut self.state, State::Closed) != State::Closed).then_some(Transition::Closed)
@@ -135,6 +146,15 @@ impl Machine {
         let pause = self.pauses.next_delay();
         self.state = State::Open { until: now + pause };
         Some(Transition::Opened { pause })
+    }
+
+    /// The operator's own host is at fault: no job can run here, whatever the count.
+    fn host_fault(&mut self, now: Instant) -> Transition {
+        self.failures = self.failures.saturating_add(1);
+        self.host_faulty = true;
+        let pause = self.pauses.next_delay();
+        self.state = State::Open { until: now + pause };
+        Transition::Opened { pause }
     }
 
     /// A run ended. If it was the probe and was cancelled before it showed anything, another run becomes the probe.
@@ -253,6 +273,19 @@ impl CircuitBreaker {
         self.publish(&held, transition, clock);
     }
 
+    pub(super) fn stage_ran(&self, clock: &dyn Clock) {
+        let mut held = self.machine();
+        let transition = held.0.stage_ran();
+        self.publish(&held, transition, clock);
+    }
+
+    pub(super) fn host_fault(&self, why: &str, clock: &dyn Clock) {
+        let mut held = self.machine();
+        held.1 = why.to_owned();
+        let transition = held.0.host_fault(Instant::now());
+        self.publish(&held, Some(transition), clock);
+    }
+
     /// Publishes a transition to the log, to watchers and to the loop. The caller holds the lock, so that they see
     /// all in order.
     fn publish(
@@ -267,18 +300,18 @@ impl CircuitBreaker {
             Transition::Opened { pause } => {
                 let long = HumanDuration(pause);
                 tracing::error!(
-                    "provisioning failed {failures} times in a row: no job is claimed for {long}; last error: {last}"
+                    "no job is claimed for {long}: {failures} runs in a row could not start; last error: {last}"
                 );
                 let pause = SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX);
                 let until = clock.now().saturating_add(pause).unwrap_or(Timestamp::MAX);
                 BreakerState::Open { failures, last, until }
             }
             Transition::HalfOpened => {
-                tracing::warn!("the pause is over: one job is claimed to see whether nodes come up again");
+                tracing::warn!("the pause is over: one job is claimed to see whether runs can start again");
                 BreakerState::HalfOpen { failures, last }
             }
             Transition::Closed => {
-                tracing::info!("nodes come up again: jobs are claimed as usual");
+                tracing::info!("runs start again: jobs are claimed as usual");
                 BreakerState::Closed
             }
         };

@@ -15,6 +15,9 @@ pub(super) enum AttemptOutcome {
     Verdict(Verdict, Option<String>),
     /// The infrastructure failed: try again, or end with the verdict `last` when no attempt is left.
     Infrastructure { why: String, last: Verdict },
+    /// The operator's own host is at fault, such as a missing program or a full disk, and nothing has run yet: the job
+    /// returns to the queue, uncounted, for another operator.
+    HostFault { why: String },
     /// The lab is not set up for the job: it becomes a dead letter, until a person has fixed the lab.
     Misconfigured { why: String },
     /// It was stopped.
@@ -30,6 +33,11 @@ impl AttemptOutcome {
     /// A stage could not be run at all.
     pub(super) fn no_stage(error: &Error) -> Self {
         Self::of_error(error, Verdict::RetryLimit)
+    }
+
+    /// Whether an error is a fault of the operator's own host, which affects whatever it runs.
+    pub(super) fn is_host_fault(error: &Error) -> bool {
+        error.kind() == ErrorKind::Local && error.retry_class() != RetryClass::Permanent
     }
 
     fn of_error(error: &Error, last: Verdict) -> Self {

@@ -139,6 +139,7 @@ impl OperatorContext {
             AttemptOutcome::Stopped(StopReason::Superseded) => (Verdict::Superseded, None),
             AttemptOutcome::Stopped(StopReason::Cancelled) => (Verdict::Cancelled, None),
             AttemptOutcome::Infrastructure { .. }
+            | AttemptOutcome::HostFault { .. }
             | AttemptOutcome::Misconfigured { .. }
             | AttemptOutcome::Stopped(_) => return None,
         };
@@ -193,6 +194,12 @@ impl OperatorContext {
                 );
                 let ended = ended(claim.retry(after, &why).await, Ended::Unfinished);
                 attempt.notify(UpdateKind::Retrying { why, after }).await;
+                ended
+            }
+            AttemptOutcome::HostFault { why } => {
+                tracing::error!(run = %attempt.run, "this host cannot run jobs, the job returns to the queue: {why}");
+                let ended = ended(claim.hand_back().await, Ended::Unfinished);
+                attempt.notify(UpdateKind::HandedBack { why }).await;
                 ended
             }
             AttemptOutcome::Misconfigured { why } => {
