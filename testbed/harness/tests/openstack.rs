@@ -8,7 +8,7 @@ use std::time::Duration;
 use pushbutton_testbed::{OpenStack, Server, openstack, until};
 use serde_json::json;
 
-const MINUTE: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Boots a server with this metadata and waits until it is ACTIVE.
 fn boot(cloud: &OpenStack, name: &str, key: &str, metadata: serde_json::Value) -> Server {
@@ -22,7 +22,7 @@ fn boot(cloud: &OpenStack, name: &str, key: &str, metadata: serde_json::Value) -
         "networks": [{"uuid": first("network", "/v2.0/networks?name=private", "networks")}],
     }});
     cloud.request("POST", "compute", "/servers", Some(&body));
-    until("the server is active", MINUTE, || {
+    until("the server is active", LIMIT, || {
         cloud.list_servers().into_iter().find(|server| server.name == name && server.status == "ACTIVE")
     })
 }
@@ -33,7 +33,7 @@ fn a_server_shows_its_host_keys_and_admits_its_key_pair() {
     let keypair = cloud.keypair("harness-key");
     let server = boot(&cloud, "harness-good", &keypair.name, json!({}));
     let address = server.addresses.first().expect("an address");
-    let console = until("the console shows host keys", MINUTE, || {
+    let console = until("the console shows host keys", LIMIT, || {
         Some(cloud.console(&server.id)).filter(|console| console.contains("END SSH HOST KEY KEYS"))
     });
     let known_hosts = keypair.folder().join("known_hosts");
@@ -41,7 +41,7 @@ fn a_server_shows_its_host_keys_and_admits_its_key_pair() {
     let lines: String =
         keys.skip(1).take_while(|l| !l.starts_with('-')).map(|l| format!("{address} {l}\n")).collect();
     std::fs::write(&known_hosts, lines).expect("known_hosts");
-    let output = until("ssh answers", MINUTE, || {
+    let output = until("ssh answers", LIMIT, || {
         let output = Command::new("ssh")
             .args([
                 "-F",
@@ -83,11 +83,11 @@ fn metadata_asks_for_trouble() {
         )
         .is_ok()
     };
-    until("the other guest answers", MINUTE, || connects(&dies).then_some(()));
-    until("and dies", MINUTE, || (!connects(&dies)).then_some(()));
+    until("the other guest answers", LIMIT, || connects(&dies).then_some(()));
+    until("and dies", LIMIT, || (!connects(&dies)).then_some(()));
     assert!(!connects(&none), "no guest, no answer");
     assert_eq!(cloud.console(&none.id), "");
-    until("the silent guest answers", MINUTE, || connects(&silent).then_some(()));
+    until("the silent guest answers", LIMIT, || connects(&silent).then_some(()));
     let console = cloud.console(&silent.id);
     assert!(console.contains("harness-silent") && !console.contains("HOST KEY"), "{console}");
     // A bridge that borrows its address from a guest loses it when that guest goes, and cuts off all others for half a minute.
@@ -105,10 +105,10 @@ fn metadata_asks_for_trouble() {
 
 fn remove(cloud: &OpenStack, server: &Server) {
     cloud.request("DELETE", "compute", &format!("/servers/{}", server.id), None);
-    until("the server is gone", MINUTE, || {
+    until("the server is gone", LIMIT, || {
         cloud.list_servers().iter().all(|other| other.id != server.id).then_some(())
     });
-    until("its port is gone", MINUTE, || {
+    until("its port is gone", LIMIT, || {
         cloud.list_ports().iter().all(|port| port.server != server.id).then_some(())
     });
 }
