@@ -142,7 +142,7 @@ fn through_handler(binary: &Path, sshd: &Sshd, broker: &str, folder: &Path, roun
         .args(["--log-format", "json", "--config"])
         .arg(&config)
         .arg("handler")
-        .env("RUST_LOG", "warn,pushbutton_core::pipeline::ingest=info")
+        .env("RUST_LOG", "warn,pushbutton_core::pipeline::handler=info")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
