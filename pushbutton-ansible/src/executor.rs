@@ -40,7 +40,6 @@ pub struct AnsibleExecutor {
     identity: String,
     workspace: Workspace,
     redactor: Redactor,
-    credentials: CredentialFilter,
     secret_vars: String,
 }
 
@@ -87,7 +86,6 @@ impl AnsibleExecutor {
             identity,
             workspace,
             redactor,
-            credentials: CredentialFilter::new()?,
             secret_vars,
         })
     }
@@ -166,7 +164,8 @@ impl AnsibleExecutor {
         let (removed, events, tests, gathered) = blocking({
             let (log_dir, events) = (log_dir.clone(), files.path(EVENTS));
             let (names, nodes) = (inventory::names(nodes), inventory::names_and_addresses(nodes));
-            let (secrets, credentials) = (self.redactor.clone(), self.credentials.clone());
+            // Made for each stage: its patterns take a mebibyte, which an idle operator does not need.
+            let (secrets, credentials) = (self.redactor.clone(), CredentialFilter::new()?);
             let cancel = cancel.clone();
             move || {
                 let removed = artifacts::sanitize_tree(&log_dir);
