@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # RabbitMQ 3.10 (Debian 12's package) and 4.0 (Debian 13's, in a small Debian 13 tree below CACHE, entered by chroot).
-# Each broker has its own node name, cookie, data, ports and epmd. Knobs:
+# Each broker has its own node name, cookie, data, ports and epmd. The distribution port is given by the environment:
+# at boot, before it reads rabbitmq.conf, the broker refuses to start while the default one (25672) is in use. Knobs:
 #   TESTBED_RABBITMQ3_PORT, TESTBED_RABBITMQ4_PORT  the AMQP port (else a free one, kept)
 #   TESTBED_RABBITMQ_CONF                           more lines of rabbitmq.conf, as 'consumer_timeout = 20000'
 #   TESTBED_RABBITMQ_ADVANCED                       terms of advanced.config, as '{rabbit, [{channel_tick_interval, 2000}]}'
@@ -19,6 +20,7 @@ rabbitmq_environment() { # prints what the broker and its tools are to see, and 
     "RABBITMQ_GENERATED_CONFIG_DIR=$SEEN/generated" "RABBITMQ_SCHEMA_DIR=$SEEN/schema" \
     "RABBITMQ_ENABLED_PLUGINS_FILE=$SEEN/enabled_plugins" RABBITMQ_CONF_ENV_FILE=/dev/null "RABBITMQ_PID_FILE=$SEEN/rabbitmq.pid" \
     "ERL_CRASH_DUMP=$SEEN/log/erl_crash.dump" \
+    "RABBITMQ_DIST_PORT=$(remembered_port "$D/ports" distribution)" \
     "ERL_EPMD_PORT=$(remembered_port "$D/ports" epmd)" ERL_EPMD_ADDRESS=127.0.0.1 \
     "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none" RABBITMQ_ALLOW_INPUT=1
 }
@@ -61,20 +63,17 @@ install_rabbitmq4() {
 }
 
 up_rabbitmq() { # 3|4
-  local port distribution epmd end wanted=TESTBED_RABBITMQ$1_PORT
+  local port epmd end wanted=TESTBED_RABBITMQ$1_PORT
   rabbitmq_settings "$1"
   mkdir -p "$D/log"
   chmod 700 "$D"
   port=$(remembered_port "$D/ports" amqp "${!wanted:-}")
-  distribution=$(remembered_port "$D/ports" distribution)
   epmd=$(remembered_port "$D/ports" epmd)
   if alive "$D/broker.pid" >/dev/null && rabbitmq_answers "$port"; then return; fi
   stop 1 "$D/broker.pid"                   # one that hangs is not up
   cat >"$D/rabbitmq.conf" <<CONF
 listeners.tcp.default = 127.0.0.1:$port
 distribution.listener.interface = 127.0.0.1
-distribution.listener.port_range.min = $distribution
-distribution.listener.port_range.max = $distribution
 log.file.level = info
 disk_free_limit.absolute = 50MB
 raft.wal_max_size_bytes = 67108864
