@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::buildset::Buildset;
 use crate::event::{Change, Event, EventId, Patchset};
 use crate::names::{JobId, JobName, NodeLabel};
 use crate::setters::setters;
@@ -26,6 +27,8 @@ pub struct Job {
     pub patchset: Patchset,
     /// Why it is run.
     pub cause: Cause,
+    /// The jobs that are reported together with it.
+    pub buildset: Buildset,
     /// When the handler made the job.
     pub created: Timestamp,
     /// Attempts that ended in an infrastructure failure so far; the queue counts them up with each retry.
@@ -61,7 +64,8 @@ impl Cause {
 setters!(Cause { by / with_by: Option<String> });
 
 impl Job {
-    /// The job of this name that this event called for, by this trigger.
+    /// The job of this name that this event called for, by this trigger. It is a buildset of its own; see
+    /// [`with_buildset`](Self::with_buildset).
     pub fn new(name: JobName, event: &Event, trigger: impl Into<String>, created: Timestamp) -> Self {
         let cause = Cause::new(event.id.clone(), event.kind.name(), trigger)
             .with_by(event.kind.actor().map(ToString::to_string));
@@ -77,12 +81,30 @@ impl Job {
         created: Timestamp,
     ) -> Self {
         let id = JobId::of(&cause.event, &name);
-        Self { id, name, label: None, change, patchset, cause, created, failed_attempts: 0 }
+        let buildset = Buildset::of(&cause.event, [name.clone()]);
+        Self { id, name, label: None, change, patchset, cause, buildset, created, failed_attempts: 0 }
+    }
+
+    /// A buildset of this job alone: it runs again, after its own buildset was reported without it. `what` makes the
+    /// identity a new one, such as the time.
+    pub fn buildset_alone(&self, what: &str) -> Buildset {
+        Buildset::alone(&self.name, &self.buildset.id, what)
     }
 
     /// Whether a person started it for exactly this patch set, on the command line.
     pub fn is_manual(&self) -> bool {
         self.cause.kind == Cause::MANUAL
+    }
+
+    /// Whether this job, while it waits, stands for another one: both test the same patch set in the same way.
+    ///
+    /// A job that a person started by hand runs also on a stale patch set, so only another such job stands for it.
+    pub fn absorbs(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.change.number == other.change.number
+            && self.patchset.number == other.patchset.number
+            && self.patchset.revision == other.patchset.revision
+            && (self.is_manual() || !other.is_manual())
     }
 
     /// Change and patch set as people write them: `12345,2`.
@@ -91,7 +113,11 @@ impl Job {
     }
 }
 
-setters!(Job { label / with_label: Option<NodeLabel>, failed_attempts / with_failed_attempts: u32 });
+setters!(Job {
+    buildset / with_buildset: Buildset,
+    label / with_label: Option<NodeLabel>,
+    failed_attempts / with_failed_attempts: u32,
+});
 
 /// Which jobs an operator can run: by the job's name, and by the label of the node it needs.
 ///

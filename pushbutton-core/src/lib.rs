@@ -12,6 +12,7 @@ pub mod job;
 pub mod node;
 pub mod run;
 
+pub mod buildset;
 pub mod history;
 pub mod report;
 pub mod verdict;
@@ -35,6 +36,7 @@ pub mod traits;
 #[cfg(any(test, feature = "test-util"))]
 pub mod samples;
 
+pub use buildset::{Buildset, BuildsetReport, JobEnd, MissingJob, OpenBuildset};
 pub use control::ControlMessage;
 pub use duration::HumanDuration;
 pub use error::{Error, ErrorKind, Result, RetryClass};
@@ -45,8 +47,8 @@ pub use history::{RunHistory, RunRecord, RunState, StageRecord};
 pub use job::{Cause, Job, JobFilter};
 pub use line_sink::LineSink;
 pub use names::{
-    BranchName, ChangeNumber, GitRef, JobId, JobName, NodeLabel, OwnerName, PatchsetNumber, ProjectName,
-    Revision, RunId, StageName,
+    BranchName, BuildsetId, ChangeNumber, GitRef, JobId, JobName, NodeLabel, OwnerName, PatchsetNumber,
+    ProjectName, Revision, RunId, StageName,
 };
 pub use node::{Node, NodeRequest, OwnedResource, ResourceKind};
 pub use pipeline::{
@@ -57,8 +59,9 @@ pub use report::{Report, StageResult, Update, UpdateKind};
 pub use run::{JobSpec, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus, TestCounts};
 pub use static_nodes::{StaticNodeConfig, StaticNodes};
 pub use traits::{
-    Alerter, ChangeStatusLookup, Claim, ControlMessages, DeadLetter, DeadLetters, EventSource, EventStore,
-    Executor, Journal, JournalEntry, PatchsetStatus, Provisioner, Queue, QueueDepth, Reporter,
+    Alerter, ChangeStatusLookup, Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, EventSource,
+    EventStore, Executor, Journal, JournalEntry, PatchsetStatus, Provisioner, Queue, QueueDepth, Reporter,
+    UndeliveredReport, UndeliveredReports,
 };
 pub use trigger::{Decision, EventMatch, PlannedJob, Trigger, Triggers};
 pub use verdict::{Verdict, Vote};

@@ -133,6 +133,17 @@ checked_name!(
     RunId, "a run id", |text| is_word(text) && text.len() <= 64
 );
 
+checked_name!(
+    /// Identity of a buildset: the same for the same event and jobs of one installation.
+    BuildsetId, "a buildset id of 32 hexadecimal digits", |text| text.len() == 32 && is_hex(text)
+);
+
+impl BuildsetId {
+    pub(crate) fn of<'a>(parts: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(digest(parts))
+    }
+}
+
 impl RunId {
     /// A new id, later than all before it on this machine.
     pub fn generate() -> Self {

@@ -96,6 +96,11 @@ impl RetryPolicy {
     }
 }
 
+/// The delay after this many failures, from 1: it doubles from `first` to `cap`. Without jitter.
+pub(crate) fn delay_after(first: Duration, cap: Duration, failures: u32) -> Duration {
+    first.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX)).min(cap)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,5 +149,11 @@ mod tests {
         };
         assert!(RetryPolicy::UNTIL_SUCCESS.run("test::call", failing).await.is_err());
         assert_eq!(calls.into_inner(), 1);
+    }
+
+    #[test]
+    fn delays_double_up_to_the_cap() {
+        let delay = |failed| delay_after(Duration::from_secs(60), Duration::from_secs(900), failed).as_secs();
+        assert_eq!([1, 2, 3, 4, 5, 99].map(delay), [60, 120, 240, 480, 900, 900]);
     }
 }

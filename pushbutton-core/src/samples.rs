@@ -6,7 +6,9 @@ use crate::event::{
     Account, Approval, Change, ChangeStatus, Event, EventId, EventKind, Patchset, PatchsetKind, Position,
 };
 use crate::job::{Cause, Job};
-use crate::names::{ChangeNumber, PatchsetNumber};
+use crate::names::{ChangeNumber, PatchsetNumber, RunId};
+use crate::report::Report;
+use crate::verdict::Verdict;
 
 /// When all this happens: 2026-11-23T12:00:00Z.
 pub const AT: Timestamp = Timestamp::constant(1_795_435_200, 0);
@@ -77,6 +79,11 @@ pub fn job(name: &str) -> Job {
     let mut job = Job::new(parsed(name), &comment("bob", "recheck"), "recheck", AT);
     job.cause = Cause { by: Some("bob".into()), ..job.cause };
     job
+}
+
+/// The result of a job that passed, after ten minutes.
+pub fn success(job: &Job) -> Report {
+    Report::new(RunId::generate(), job.clone(), Verdict::Success, AT, std::time::Duration::from_secs(600))
 }
 
 /// A job like [`job`], but a different one for each `n`: the recheck of change `n`.

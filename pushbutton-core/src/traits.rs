@@ -4,7 +4,7 @@
 //! | trait | its part | small traits beside it |
 //! |---|---|---|
 //! | [`EventSource`] | what happened upstream | [`EventStore`]: which events were handled |
-//! | [`Queue`], [`Claim`] | carries jobs from handlers to operators | [`DeadLetters`]: jobs that nobody will run |
+//! | [`Queue`], [`Claim`], [`Delivery`] | carries jobs from handlers to operators, and reports back | [`DeadLetters`], [`UndeliveredReports`]: what a person must look at |
 //! | [`Provisioner`] | makes nodes | [`Journal`]: what is about to be made |
 //! | [`Executor`] | runs stages on nodes | [`ChangeStatusLookup`]: is the patch set still current? |
 //! | [`Reporter`] | reports on the review, to the history, to chat | [`Alerter`]: calls the lab's own people |
@@ -13,6 +13,7 @@
 //! in-memory parts of this crate, on the embedded SQLite parts and on the real backends alike. All traits are
 //! object-safe, and `Box<T>` and `Arc<T>` implement whatever `T` implements.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::buildset::BuildsetReport;
 use crate::check::{Check, Finding};
 use crate::control::ControlMessage;
 use crate::error::Result;
@@ -30,9 +32,9 @@ use crate::event::{Event, EventId, Position};
 use crate::history::{RunHistory, RunRecord};
 use crate::job::{Job, JobFilter};
 use crate::line_sink::LineSink;
-use crate::names::{PatchsetNumber, RunId};
+use crate::names::{BuildsetId, PatchsetNumber, RunId};
 use crate::node::{Node, NodeRequest, OwnedResource, ResourceKind};
-use crate::report::Update;
+use crate::report::{Report, Update};
 use crate::run::{Stage, StageContext, StageOutcome};
 use crate::setters::setters;
 
@@ -110,7 +112,10 @@ pub trait EventStore: Send + Sync {
 
 // ---- 2. jobs -------------------------------------------------------------------------------------------------------
 
-/// Carries jobs from handlers to operators, durably.
+/// Carries jobs from handlers to operators, and their results back, durably.
+///
+/// The results of a buildset make one report: the outbox. It is claimed and delivered by a handler, so that no slot of
+/// an operator waits for a review that is away.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -122,8 +127,10 @@ pub trait EventStore: Send + Sync {
 /// queue.publish(&samples::job("tempest")).await?;
 /// let claim = queue.claim(&JobFilter::any()).await?;
 /// assert_eq!(claim.job().name.as_str(), "tempest");
-/// claim.complete().await?;
-/// assert_eq!(queue.depth().await?.waiting, 0);
+/// claim.complete(&samples::success(claim.job())).await?;
+/// let delivery = queue.claim_report().await?;
+/// assert_eq!(delivery.report().results.len(), 1);
+/// delivery.done().await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -137,6 +144,10 @@ pub trait Queue: Send + Sync {
     /// - Jobs are claimed in the order in which they were published, apart from retries and lost leases.
     /// - Idempotent: a job that is queued, leased, completed or rejected already (by [`Job::id`]) is not run a second
     ///   time.
+    /// - A waiting job [absorbs](Job::absorbs) it: then it is not run, and counts as ended
+    ///   ([`JobEnd::Absorbed`](crate::JobEnd::Absorbed)) in its own buildset.
+    /// - A dead letter with the same id that is older than a day is replaced by the job: its event is a new one, whose
+    ///   identity repeats.
     /// - After an error the job may or may not be on the queue. Publishing it again is safe.
     async fn publish(&self, job: &Job) -> Result<()>;
 
@@ -163,6 +174,19 @@ pub trait Queue: Send + Sync {
     /// - Each subscriber gets every message, in the order of the broadcasts.
     /// - The stream reconnects by itself. An error in it is permanent, and its last item.
     async fn control_messages(&self) -> Result<ControlMessages>;
+
+    /// Waits for a report that is due, and takes a lease on it.
+    ///
+    /// # Contract
+    /// - A report is due once every job of its [buildset](Job::buildset) has ended, if there is something to report
+    ///   ([`OpenBuildset::into_report`](crate::OpenBuildset::into_report)). It is then kept until it is delivered or
+    ///   dropped.
+    /// - Of many callers, on many machines, exactly one gets the report. Unless it is settled within
+    ///   [`Delivery::lease`], another one gets it.
+    /// - Waits without polling where the backend can tell, and without a limit.
+    /// - Survives reconnects of the backend.
+    /// - Cancel-safe: a dropped call takes no report, or gives it back.
+    async fn claim_report(&self) -> Result<Box<dyn Delivery>>;
 
     /// Counts what is on the queue.
     async fn depth(&self) -> Result<QueueDepth>;
@@ -202,12 +226,16 @@ pub trait Claim: Send + Sync {
     /// - Cancel-safe.
     async fn renew(&self) -> Result<()>;
 
-    /// Ends the job: it will not be run again.
+    /// Ends the job with its result: it will not be run again.
     ///
     /// # Contract
+    /// - `Ok` means that the result is durable, and entered in the job's buildset.
+    /// - The last result of a buildset makes its report due ([`Queue::claim_report`]), in the same step.
+    /// - A temporary error leaves the lease as it is: call it again before it ends. If the first call has arrived, the
+    ///   second one is `Ok` and changes nothing.
     /// - Idempotent with [`Queue::publish`]: the same job published later is not run again.
     /// - `LeaseLost` when another operator may hold the job.
-    async fn complete(self: Box<Self>) -> Result<()>;
+    async fn complete(&self, result: &Report) -> Result<()>;
 
     /// Returns the job to be tried again, not before `after` has passed.
     ///
@@ -226,10 +254,94 @@ pub trait Claim: Send + Sync {
     ///
     /// # Contract
     /// - It is kept with the reason, and listed by [`DeadLetters::list`].
+    /// - In its buildset the job has ended, without a result.
     async fn reject(self: Box<Self>, why: &str) -> Result<()>;
 }
 
-/// Counts of jobs, by where they are.
+/// A lease on one report. If it is dropped without an ending, the lease runs out and the report is due again.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Delivery: Send + Sync {
+    /// The report.
+    fn report(&self) -> &BuildsetReport;
+
+    /// Earlier tries that ended with [`retry`](Self::retry).
+    fn failed_attempts(&self) -> u32;
+
+    /// The names of the reporters that have it already.
+    fn delivered(&self) -> &BTreeSet<String>;
+
+    /// How long the lease lasts: the time for one try.
+    fn lease(&self) -> Duration;
+
+    /// Ends the report: every reporter has it.
+    ///
+    /// # Contract
+    /// - `Ok` means durable: it is not delivered again.
+    async fn done(self: Box<Self>) -> Result<()>;
+
+    /// Returns the report to be tried again, not before `after` has passed.
+    ///
+    /// # Contract
+    /// - The next delivery's [`failed_attempts`](Self::failed_attempts) is one more, and its
+    ///   [`delivered`](Self::delivered) is what was given here.
+    /// - The delay survives restarts.
+    async fn retry(self: Box<Self>, after: Duration, delivered: &BTreeSet<String>) -> Result<()>;
+
+    /// Keeps the report as undelivered: it was refused for good.
+    ///
+    /// # Contract
+    /// - It is kept with the reason, and listed by [`UndeliveredReports::list`].
+    async fn give_up(self: Box<Self>, why: &str, delivered: &BTreeSet<String>) -> Result<()>;
+}
+
+/// Lists and ends reports that were refused for good. For people; the pipeline itself does not need it.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait UndeliveredReports: Send + Sync {
+    /// Lists undelivered reports, oldest first, at most `limit`.
+    ///
+    /// # Contract
+    /// - Listing changes nothing.
+    async fn list_undelivered(&self, limit: usize) -> Result<Vec<UndeliveredReport>>;
+
+    /// Makes a report due again, with all its attempts. Returns whether there was such a report.
+    ///
+    /// # Contract
+    /// - `Ok(true)` means durable. Reporters that have it already do not get it again.
+    async fn retry_undelivered(&self, id: &BuildsetId) -> Result<bool>;
+
+    /// Deletes an undelivered report. Returns whether there was one.
+    ///
+    /// # Contract
+    /// - `Ok(true)` means durable.
+    async fn drop_undelivered(&self, id: &BuildsetId) -> Result<bool>;
+}
+
+/// A report that was refused for good, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct UndeliveredReport {
+    /// The report.
+    pub report: BuildsetReport,
+    /// Why it was refused.
+    pub why: String,
+    /// When, where the backend knows.
+    pub at: Option<Timestamp>,
+    /// The names of the reporters that have it.
+    pub delivered: BTreeSet<String>,
+}
+
+impl UndeliveredReport {
+    /// A report that no reporter has.
+    pub fn new(report: BuildsetReport, why: impl Into<String>) -> Self {
+        Self { report, why: why.into(), at: None, delivered: BTreeSet::new() }
+    }
+}
+
+setters!(UndeliveredReport { at / with_at: Option<Timestamp>, delivered / with_delivered: BTreeSet<String> });
+
+/// Counts of jobs and reports, by where they are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct QueueDepth {
@@ -239,14 +351,27 @@ pub struct QueueDepth {
     pub leased: u64,
     /// Dead letters.
     pub dead: u64,
+    /// Reports that are due, including those that wait for a retry or are being delivered.
+    #[serde(default)]
+    pub reports: u64,
+    /// Reports that were refused for good.
+    #[serde(default)]
+    pub undelivered: u64,
 }
 
 impl QueueDepth {
-    /// These counts.
+    /// These counts of jobs; no reports.
     pub fn new(waiting: u64, leased: u64, dead: u64) -> Self {
-        Self { waiting, leased, dead }
+        Self { waiting, leased, dead, reports: 0, undelivered: 0 }
+    }
+
+    /// Whether a job waits or runs, or a report is due.
+    pub fn is_busy(&self) -> bool {
+        self.waiting + self.leased + self.reports > 0
     }
 }
+
+setters!(QueueDepth { reports / with_reports: u64, undelivered / with_undelivered: u64 });
 
 /// Lists and ends dead letters: jobs that were rejected, or could not be read. For people; the pipeline itself does
 /// not need it.
@@ -497,20 +622,21 @@ pub enum PatchsetStatus {
 
 // ---- 5. reports ----------------------------------------------------------------------------------------------------
 
-/// Reports to people and systems how runs go.
+/// Reports to people and systems: the steps of runs as they go, and each buildset once it is complete.
+///
+/// An operator sends steps, for a history or a dashboard. A handler delivers the reports of buildsets, for people on
+/// the review. A reporter implements what it needs.
 ///
 /// ```
-/// use pushbutton_core::{Reporter, Result, Update, UpdateKind, async_trait};
+/// use pushbutton_core::{BuildsetReport, Reporter, Result, async_trait};
 ///
-/// /// Prints one line for each finished run.
+/// /// Prints one line for each buildset.
 /// struct Printer;
 ///
 /// #[async_trait]
 /// impl Reporter for Printer {
-///     async fn report(&self, update: &Update) -> Result<()> {
-///         if let UpdateKind::Finished { report } = &update.kind {
-///             println!("{} {}: {}", update.job.name, update.job.target(), report.verdict);
-///         }
+///     async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
+///         println!("{}: {}", report.target(), report.summary());
 ///         Ok(())
 ///     }
 ///
@@ -521,16 +647,28 @@ pub enum PatchsetStatus {
 /// ```
 #[async_trait]
 pub trait Reporter: Send + Sync {
-    /// Records one step of a run, and reports where there is something to report.
+    /// Records one step of a run. Default: no step is needed.
     ///
     /// # Contract
     /// - Updates of one run come in order. Those of several runs may mix.
-    /// - Idempotent: given the same `Finished` twice, also after a restart, it reports once.
     /// - An update that it does not need is `Ok`, and costs next to nothing.
-    /// - Returns within 30 seconds, for `Finished` within two minutes. A call that takes longer is dropped, and
-    ///   `Finished` is sent again.
-    /// - Temporary errors are retried for `Finished`. Errors of all other steps are logged and dropped.
-    async fn report(&self, update: &Update) -> Result<()>;
+    /// - Returns within 30 seconds. A call that takes longer is dropped.
+    /// - Temporary errors are retried for `Finished`, for a minute. All other errors are logged and dropped.
+    async fn report(&self, update: &Update) -> Result<()> {
+        let _ = update;
+        Ok(())
+    }
+
+    /// Reports a complete buildset. Default: there is nobody to report it to.
+    ///
+    /// # Contract
+    /// - Idempotent by [`BuildsetReport::id`]: given the same report twice, also after a restart, it reports once.
+    /// - Returns within two minutes. A call that takes longer is dropped, and made again.
+    /// - Temporary errors are retried, for days. After any other error the report is kept as undelivered.
+    async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
+        let _ = report;
+        Ok(())
+    }
 
     /// A short name for logs, as `gerrit` or `slack:#storage-ci`.
     fn name(&self) -> &str;
@@ -594,6 +732,7 @@ forward!(Queue {
     async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>>;
     async fn broadcast(&self, message: &ControlMessage) -> Result<()>;
     async fn control_messages(&self) -> Result<ControlMessages>;
+    async fn claim_report(&self) -> Result<Box<dyn Delivery>>;
     async fn depth(&self) -> Result<QueueDepth>;
     async fn leased_runs(&self) -> Result<Vec<RunId>>;
 });
@@ -601,6 +740,11 @@ forward!(DeadLetters {
     async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>>;
     async fn requeue(&self, letter: &str) -> Result<bool>;
     async fn remove(&self, letter: &str) -> Result<bool>;
+});
+forward!(UndeliveredReports {
+    async fn list_undelivered(&self, limit: usize) -> Result<Vec<UndeliveredReport>>;
+    async fn retry_undelivered(&self, id: &BuildsetId) -> Result<bool>;
+    async fn drop_undelivered(&self, id: &BuildsetId) -> Result<bool>;
 });
 forward!(Provisioner {
     async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node>;
@@ -628,6 +772,7 @@ forward!(ChangeStatusLookup {
 });
 forward!(Reporter {
     async fn report(&self, update: &Update) -> Result<()>;
+    async fn deliver(&self, report: &BuildsetReport) -> Result<()>;
     fn name(&self) -> &str;
 });
 forward!(Alerter {

@@ -79,6 +79,11 @@ impl Verdict {
         !matches!(self, Self::Superseded | Self::Cancelled | Self::Skipped)
     }
 
+    /// Whether nobody needs a verdict on this patch set any more.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Superseded)
+    }
+
     /// Whether the lab, not the patch, is to blame.
     pub fn is_infrastructure(&self) -> bool {
         matches!(self, Self::NodeFailure | Self::RetryLimit | Self::PostFailure)

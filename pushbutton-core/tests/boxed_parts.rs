@@ -54,19 +54,23 @@ async fn a_pipeline_runs_on_boxed_and_shared_trait_objects() {
     let triggers = Triggers::compile(vec![trigger], vec![]).unwrap();
     let spec = JobSpec::new("devstack".parse().unwrap())
         .stage(Stage::new("run".parse().unwrap(), "run_tempest.yml"));
-    let handler = Handler::new(source, triggers, queue.clone()).with_event_store(store.clone());
+    let handler = Handler::new(source, triggers, queue.clone())
+        .with_event_store(store.clone())
+        .with_reporter(reporter.clone())
+        .with_alerter(alerter)
+        .with_report_guard(Arc::new(ReportGuard::new("handler")));
     let sweeper = Sweeper::new(cloud.clone(), queue.clone()).with_journal(journal.clone());
     let jobs = [("tempest".parse().unwrap(), spec)];
     let operator = Operator::new(queue.clone(), cloud.clone(), executor, jobs, LogLocation::new("logs"))
         .with_reporter(boxed_reporter)
         .with_journal(journal)
         .with_change_status(lookup)
-        .with_report_guard(Arc::new(ReportGuard::new("operator").with_alerter(alerter)))
         .with_sweeper(sweeper);
     let (handled, worked) = Pipeline::new(handler, operator).unwrap().run(&Shutdown::new()).await.unwrap();
 
     assert_eq!((handled.jobs, worked.finished), (1, 1));
     assert_eq!(reporter.reports()[0].verdict, Verdict::Success);
+    assert_eq!(reporter.delivered()[0].results[0].verdict, Verdict::Success);
     assert_eq!(reporter.name(), (Box::new(reporter.clone()) as Box<dyn Reporter>).name());
     assert_eq!(upstream.0.load(std::sync::atomic::Ordering::Relaxed), 1, "the boxed lookup was called");
     assert!(store.has_seen(&samples::comment("bob", "recheck").id).await.unwrap());

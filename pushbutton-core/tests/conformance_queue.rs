@@ -1,4 +1,4 @@
-//! `MemoryQueue` keeps the contracts of `Queue` and `DeadLetters`, on a paused clock.
+//! `MemoryQueue` keeps the contracts of `Queue`, `DeadLetters` and the outbox, on a paused clock.
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests panics when it cannot work")]
 
@@ -9,6 +9,7 @@ use std::time::Duration;
 use pushbutton_core::Queue;
 use pushbutton_core::memory::MemoryQueue;
 use pushbutton_testkit::conformance::dead_letters::{self, QueueWithDeadLetters};
+use pushbutton_testkit::conformance::outbox::{self, QueueWithOutbox};
 use pushbutton_testkit::conformance::queue;
 
 fn open_in(queues: &Mutex<HashMap<String, MemoryQueue>>, name: &str) -> Arc<MemoryQueue> {
@@ -27,4 +28,10 @@ async fn the_memory_queue_keeps_the_contract() {
 async fn the_dead_letters_of_the_memory_queue_keep_the_contract() {
     let queues = Mutex::default();
     dead_letters::all(async |name: &str| open_in(&queues, name) as Arc<dyn QueueWithDeadLetters>).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_outbox_of_the_memory_queue_keeps_the_contract() {
+    let queues = Mutex::default();
+    outbox::all(async |name: &str| open_in(&queues, name) as Arc<dyn QueueWithOutbox>).await;
 }

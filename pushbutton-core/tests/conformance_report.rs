@@ -26,7 +26,7 @@ impl Harness for InMemory {
     }
 
     async fn report_count(&self, job: &Job) -> usize {
-        self.reporter.reports().iter().filter(|report| report.job.id == job.id).count()
+        self.reporter.delivered().iter().filter(|report| report.id == job.buildset.id).count()
     }
 
     fn survives_restart(&self) -> bool {

@@ -1,4 +1,5 @@
-//! A queue of your own needs the methods of `Queue` and `Claim` and nothing else: this one passes the whole suite.
+//! A queue of your own needs the methods of `Queue` and `Claim` and nothing else: this one passes the whole suite. What
+//! carries results back is taken from the memory queue.
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests panics when it cannot work")]
 
@@ -8,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use pushbutton_core::memory::MemoryOutbox;
 use pushbutton_core::{
-    Claim, ControlMessage, ControlMessages, Error, ErrorKind, Job, JobFilter, Queue, QueueDepth, Result,
-    RunId, Stream, async_trait,
+    Claim, ControlMessage, ControlMessages, Delivery, Error, ErrorKind, Job, JobEnd, JobFilter, Queue,
+    QueueDepth, Report, Result, RunId, Stream, async_trait,
 };
 use pushbutton_testkit::conformance::queue;
 use tokio::sync::mpsc;
@@ -19,8 +21,17 @@ use tokio::time::Instant;
 const LEASE: Duration = Duration::from_secs(2);
 
 /// All jobs that were ever published, in order, with their states.
-#[derive(Clone, Default)]
-struct SmallQueue(Arc<Mutex<Contents>>);
+#[derive(Clone)]
+struct SmallQueue {
+    contents: Arc<Mutex<Contents>>,
+    outbox: MemoryOutbox,
+}
+
+impl Default for SmallQueue {
+    fn default() -> Self {
+        Self { contents: Arc::default(), outbox: MemoryOutbox::with_lease(LEASE) }
+    }
+}
 
 #[derive(Default)]
 struct Contents {
@@ -33,14 +44,15 @@ enum State {
     /// Not to be claimed before this time.
     Waiting(Instant),
     Leased(RunId, Instant),
-    Completed,
+    /// By this run; none for a job that was absorbed.
+    Completed(Option<RunId>),
     Dead,
 }
 
 impl SmallQueue {
     /// Locks the contents, and returns jobs whose leases have expired.
     fn lock(&self) -> MutexGuard<'_, Contents> {
-        let (mut contents, now) = (self.0.lock().unwrap(), Instant::now());
+        let (mut contents, now) = (self.contents.lock().unwrap(), Instant::now());
         for (_, state) in &mut contents.jobs {
             if matches!(state, State::Leased(_, end) if *end <= now) {
                 *state = State::Waiting(now);
@@ -64,9 +76,19 @@ impl SmallQueue {
 impl Queue for SmallQueue {
     async fn publish(&self, job: &Job) -> Result<()> {
         let mut contents = self.lock();
-        if contents.jobs.iter().all(|(known, _)| known.id != job.id) {
-            contents.jobs.push_back((job.clone(), State::Waiting(Instant::now())));
+        if contents.jobs.iter().any(|(known, _)| known.id == job.id) {
+            return Ok(());
         }
+        let waits = |state: &State| matches!(state, State::Waiting(_));
+        let equal = contents.jobs.iter().find(|(waiting, state)| waits(state) && waiting.absorbs(job));
+        let state = match equal {
+            Some((waiting, _)) => {
+                self.outbox.end(job, JobEnd::Absorbed { by: waiting.buildset.id.clone() });
+                State::Completed(None)
+            }
+            None => State::Waiting(Instant::now()),
+        };
+        contents.jobs.push_back((job.clone(), state));
         Ok(())
     }
 
@@ -97,14 +119,18 @@ impl Queue for SmallQueue {
         Ok(Box::pin(Messages(receiver)))
     }
 
+    async fn claim_report(&self) -> Result<Box<dyn Delivery>> {
+        self.outbox.claim().await
+    }
+
     async fn depth(&self) -> Result<QueueDepth> {
-        let mut depth = QueueDepth::default();
+        let mut depth = QueueDepth::default().with_reports(self.outbox.due());
         for (_, state) in &self.lock().jobs {
             match state {
                 State::Waiting(_) => depth.waiting += 1,
                 State::Leased(..) => depth.leased += 1,
                 State::Dead => depth.dead += 1,
-                State::Completed => {}
+                State::Completed(_) => {}
             }
         }
         Ok(depth)
@@ -167,8 +193,16 @@ impl Claim for SmallClaim {
         self.set(State::Leased(self.run.clone(), Instant::now() + LEASE), 0)
     }
 
-    async fn complete(self: Box<Self>) -> Result<()> {
-        self.set(State::Completed, 0)
+    async fn complete(&self, result: &Report) -> Result<()> {
+        let done = State::Completed(Some(self.run.clone()));
+        let is_done =
+            |(_, state): &(Job, State)| matches!(state, State::Completed(Some(run)) if *run == self.run);
+        if self.queue.lock().jobs.iter().any(is_done) {
+            return Ok(());
+        }
+        self.set(done, 0)?;
+        self.queue.outbox.end(&self.job, JobEnd::Finished { report: Box::new(result.clone()) });
+        Ok(())
     }
 
     async fn retry(self: Box<Self>, after: Duration, _why: &str) -> Result<()> {
@@ -179,8 +213,10 @@ impl Claim for SmallClaim {
         self.set(State::Waiting(Instant::now()), 0)
     }
 
-    async fn reject(self: Box<Self>, _why: &str) -> Result<()> {
-        self.set(State::Dead, 0)
+    async fn reject(self: Box<Self>, why: &str) -> Result<()> {
+        self.set(State::Dead, 0)?;
+        self.queue.outbox.end(&self.job, JobEnd::Dead { why: why.to_owned() });
+        Ok(())
     }
 }
 

@@ -81,7 +81,7 @@ async fn completing_a_claim_is_retried_while_the_lease_lasts() {
     let claim = queue.claim(&JobFilter::any()).await.unwrap();
     let other = Connection::open(&file).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let mut completing = tokio::spawn(claim.complete());
+    let mut completing = tokio::spawn(claim.complete(&samples::success(claim.job())));
     let early = tokio::time::timeout(Duration::from_millis(400), &mut completing).await;
     assert!(early.is_err(), "the file is locked for longer than one try waits");
     other.execute_batch("ROLLBACK").unwrap();

@@ -107,7 +107,7 @@ async fn the_job_of_a_killed_process_comes_back_after_its_lease() {
     let claim = timeout(TIMEOUT, queue.claim(&JobFilter::any())).await.expect("the job comes back").unwrap();
     assert!(claimed_at.elapsed() > lease / 2, "the lease was not kept");
     assert_eq!(claim.job().failed_attempts, 0);
-    claim.complete().await.unwrap();
+    claim.complete(&samples::success(claim.job())).await.unwrap();
 }
 
 #[tokio::test]
@@ -141,5 +141,5 @@ async fn a_job_claimed_for_a_cancelled_call_is_returned_at_once() {
         .expect("the job is not held by anyone")
         .unwrap();
     assert_eq!(queue.depth().await.unwrap(), QueueDepth::new(0, 1, 0));
-    claim.complete().await.unwrap();
+    claim.complete(&samples::success(claim.job())).await.unwrap();
 }

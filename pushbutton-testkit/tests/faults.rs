@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use pushbutton_core::memory::{MemoryEventStore, MemoryJournal, MemoryQueue};
 use pushbutton_core::samples;
 use pushbutton_core::{
-    Claim, ControlMessage, ControlMessages, EventStore, Job, JobFilter, Journal, Queue, QueueDepth, Result,
-    RunId,
+    Claim, ControlMessage, ControlMessages, Delivery, EventStore, Job, JobFilter, Journal, Queue, QueueDepth,
+    Result, RunId,
 };
 use pushbutton_testkit::conformance::{event_store, journal, queue};
 use pushbutton_testkit::faults::{
@@ -108,6 +108,9 @@ impl Queue for Incomplete {
     }
     async fn control_messages(&self) -> Result<ControlMessages> {
         self.0.control_messages().await
+    }
+    async fn claim_report(&self) -> Result<Box<dyn Delivery>> {
+        self.0.claim_report().await
     }
     async fn depth(&self) -> Result<QueueDepth> {
         self.0.depth().await

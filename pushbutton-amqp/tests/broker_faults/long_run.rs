@@ -92,12 +92,12 @@ async fn one_run_through_it_all(version: Version) {
             }
         }
     }
-    held.complete().await.unwrap();
+    held.complete(&samples::success(held.job())).await.unwrap();
     common::publish(&operator, &job_on(1, "tempest")).await;
     common::publish(&operator, &job_on(2, "tempest")).await;
     let next = common::soon(rival).await.unwrap();
     assert_eq!(next.job().change.number.0, 2, "the job is completed: the next in order is another");
-    next.complete().await.unwrap();
+    next.complete(&samples::success(next.job())).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

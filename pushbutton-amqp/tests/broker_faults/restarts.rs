@@ -30,7 +30,7 @@ async fn killed_within_the_lease(version: Version) {
         for _ in 0..2 {
             let claim = common::claim(&other).await;
             seen.push(claim.job().change.number.0);
-            claim.complete().await.unwrap();
+            claim.complete(&samples::success(claim.job())).await.unwrap();
         }
         common::nothing_for(&other, TWICE).await;
         seen
@@ -48,7 +48,7 @@ async fn killed_within_the_lease(version: Version) {
         [2, 3],
         "the jobs that were queued are there, in order, and the held one is not among them"
     );
-    held.complete().await.unwrap();
+    held.complete(&samples::success(held.job())).await.unwrap();
     common::publish(&operator, &job_on(1, "tempest")).await;
     common::nothing_for(&other, TWICE).await;
 }
@@ -82,13 +82,13 @@ async fn away_beyond_the_lease(version: Version) {
     block_in_place(|| broker.restart());
     let next = common::claim(&other).await;
     assert_eq!((next.job().change.number.0, next.job().failed_attempts), (1, 0));
-    let error = held.complete().await.unwrap_err();
+    let error = held.complete(&samples::success(held.job())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error:?}");
     tokio::select! {
         () = common::nothing_for(&operator, Duration::from_secs(6)) => {}
         error = common::hold(&*next) => panic!("the new holder was disturbed: {error:?}"),
     }
-    next.complete().await.unwrap();
+    next.complete(&samples::success(next.job())).await.unwrap();
     common::nothing_for(&operator, TWICE).await;
 }
 

@@ -58,9 +58,9 @@ async fn a_log_that_was_lost_is_written_again() {
         for n in 3..5 {
             let claim = late.claim(&JobFilter::any()).await.unwrap();
             assert_eq!(claim.job().change.number.0, n, "neither the held job nor a completed one");
-            claim.complete().await.unwrap();
+            claim.complete(&samples::success(claim.job())).await.unwrap();
         }
-        held.complete().await.unwrap();
+        held.complete(&samples::success(held.job())).await.unwrap();
         common::depth_until(&late, |depth| depth == QueueDepth::new(0, 0, 1)).await;
         common::delete(&url, [&config.prefix]).await;
     }

@@ -47,7 +47,7 @@ async fn ten_thousand_jobs_wait(version: Version) {
     for n in 0..CLAIMED {
         let claim = common::claim(&operator).await;
         assert_eq!(claim.job().change.number.0, n, "jobs come in the order of publishing");
-        claim.complete().await.unwrap();
+        claim.complete(&samples::success(claim.job())).await.unwrap();
     }
     let rate = CLAIMED as f64 / started.elapsed().as_secs_f64();
     tracing::info!("{version:?}: {rate:.0} jobs/s claimed and completed, one after another");
@@ -60,7 +60,7 @@ async fn ten_thousand_jobs_wait(version: Version) {
         if n > most + 100 {
             break;
         }
-        claim.complete().await.unwrap();
+        claim.complete(&samples::success(claim.job())).await.unwrap();
     }
     common::delete(&url, [&config.prefix]).await;
 }
@@ -128,9 +128,9 @@ async fn a_log_longer_than_the_broker_keeps_forgets_nothing() {
         later.publish(&job_on(0, "tempest")).await.unwrap();
         let next = common::claim(&later).await;
         assert_eq!(next.job().change.number.0, 3, "a completed job is not run again");
-        next.complete().await.unwrap();
+        next.complete(&samples::success(next.job())).await.unwrap();
         common::nothing_for(&later, Duration::from_secs(1)).await;
-        held.complete().await.unwrap();
+        held.complete(&samples::success(held.job())).await.unwrap();
         common::delete(&url, [&config.prefix]).await;
     }
 }

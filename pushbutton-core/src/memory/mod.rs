@@ -4,6 +4,7 @@
 mod event_store;
 mod execute;
 mod journal;
+mod outbox;
 mod provision;
 mod queue;
 mod report;
@@ -12,6 +13,7 @@ mod source;
 pub use event_store::MemoryEventStore;
 pub use execute::{FakeStage, MemoryExecutor};
 pub use journal::MemoryJournal;
+pub use outbox::MemoryOutbox;
 pub use provision::MemoryProvisioner;
 pub use queue::MemoryQueue;
 pub use report::MemoryReporter;

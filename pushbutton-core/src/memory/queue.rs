@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,11 +8,17 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::outbox::MemoryOutbox;
+use crate::buildset::JobEnd;
 use crate::control::ControlMessage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Job, JobFilter};
-use crate::names::{JobId, RunId};
-use crate::traits::{Claim, ControlMessages, DeadLetter, DeadLetters, Queue, QueueDepth};
+use crate::names::{BuildsetId, JobId, RunId};
+use crate::report::Report;
+use crate::traits::{
+    Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, Queue, QueueDepth, UndeliveredReport,
+    UndeliveredReports,
+};
 
 /// How many completed jobs are remembered, so that they are not run again.
 const REMEMBERED: usize = 10_000;
@@ -20,11 +26,15 @@ const REMEMBERED: usize = 10_000;
 /// How long control messages are kept for later subscribers.
 const MESSAGE_AGE: Duration = Duration::from_secs(24 * 3600);
 
+/// How old a dead letter must be so that a job of the same id is a new one.
+const DEAD_LETTER_AGE: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
+
 /// A queue in memory, with leases on tokio's clock.
 #[derive(Debug, Clone)]
 pub struct MemoryQueue {
     lease: Duration,
     shared: Arc<Shared>,
+    outbox: MemoryOutbox,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +53,8 @@ struct State {
     messages: VecDeque<(Instant, ControlMessage)>,
     /// The number of messages that were dropped from the front.
     dropped_messages: usize,
-    completed: HashSet<JobId>,
+    /// Jobs that must not run again, with the run that completed them.
+    completed: HashMap<JobId, Option<RunId>>,
     completed_order: VecDeque<JobId>,
 }
 
@@ -63,7 +74,7 @@ impl Default for MemoryQueue {
 impl MemoryQueue {
     /// A queue with leases of this length.
     pub fn with_lease(lease: Duration) -> Self {
-        Self { lease, shared: Arc::default() }
+        Self { lease, shared: Arc::default(), outbox: MemoryOutbox::with_lease(lease) }
     }
 
     /// The control message of this number, or the oldest one that is kept; and the number of the one after it. Waits
@@ -91,21 +102,34 @@ impl MemoryQueue {
 
 impl State {
     fn knows(&self, id: &JobId) -> bool {
-        self.completed.contains(id)
+        self.completed.contains_key(id)
             || self.leased.contains_key(id)
             || self.waiting.iter().any(|(_, job)| job.id == *id)
             || self.dead.iter().any(|letter| letter.job.as_ref().is_some_and(|job| job.id == *id))
     }
 
     /// Remembers a job that must not run again.
-    fn remember(&mut self, job: JobId) {
-        self.completed.insert(job.clone());
+    fn remember(&mut self, job: JobId, run: Option<RunId>) {
+        self.completed.insert(job.clone(), run);
         self.completed_order.push_back(job);
         if self.completed_order.len() > REMEMBERED {
             if let Some(oldest) = self.completed_order.pop_front() {
                 self.completed.remove(&oldest);
             }
         }
+    }
+
+    /// The buildset whose waiting job absorbs this one.
+    fn absorber(&self, job: &Job) -> Option<BuildsetId> {
+        let equal = self.waiting.iter().find(|(_, waiting)| waiting.absorbs(job));
+        equal.map(|(_, waiting)| waiting.buildset.id.clone())
+    }
+
+    /// Removes the dead letter of a job whose event is older than that of this job, though its identity is the same.
+    fn forget_old_letter(&mut self, job: &Job) {
+        let is_old =
+            |at: Option<Timestamp>| at.is_some_and(|at| job.created.duration_since(at) > DEAD_LETTER_AGE);
+        self.dead.retain(|letter| letter.id != job.id.as_str() || !is_old(letter.at));
     }
 
     /// Returns jobs whose leases have run out.
@@ -144,9 +168,19 @@ impl State {
 impl Queue for MemoryQueue {
     async fn publish(&self, job: &Job) -> Result<()> {
         let mut state = self.state();
-        if !state.knows(&job.id) {
-            state.waiting.push_back((Instant::now(), job.clone()));
-            self.shared.changed.notify_waiters();
+        state.forget_old_letter(job);
+        if state.knows(&job.id) {
+            return Ok(());
+        }
+        match state.absorber(job) {
+            Some(by) => {
+                self.outbox.end(job, JobEnd::Absorbed { by });
+                state.remember(job.id.clone(), None);
+            }
+            None => {
+                state.waiting.push_back((Instant::now(), job.clone()));
+                self.shared.changed.notify_waiters();
+            }
         }
         Ok(())
     }
@@ -189,12 +223,18 @@ impl Queue for MemoryQueue {
         Ok(stream)
     }
 
+    async fn claim_report(&self) -> Result<Box<dyn Delivery>> {
+        self.outbox.claim().await
+    }
+
     async fn depth(&self) -> Result<QueueDepth> {
         let mut state = self.state();
         state.expire_leases(Instant::now());
         let count = |n: usize| n as u64;
         let (waiting, leased, dead) = (state.waiting.len(), state.leased.len(), state.dead.len());
-        Ok(QueueDepth { waiting: count(waiting), leased: count(leased), dead: count(dead) })
+        Ok(QueueDepth::new(count(waiting), count(leased), count(dead))
+            .with_reports(self.outbox.due())
+            .with_undelivered(self.outbox.undelivered()))
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
@@ -213,7 +253,8 @@ impl DeadLetters for MemoryQueue {
     async fn requeue(&self, letter: &str) -> Result<bool> {
         let mut state = self.state();
         let Some(at) = state.dead.iter().position(|dead| dead.id == letter) else { return Ok(false) };
-        if let Some(job) = state.dead.remove(at).job {
+        if let Some(mut job) = state.dead.remove(at).job {
+            self.outbox.reopen(&mut job);
             state.waiting.push_back((Instant::now(), Job { failed_attempts: 0, ..job }));
         }
         drop(state);
@@ -225,10 +266,31 @@ impl DeadLetters for MemoryQueue {
         let mut state = self.state();
         let Some(at) = state.dead.iter().position(|dead| dead.id == letter) else { return Ok(false) };
         if let Some(job) = state.dead.remove(at).job {
-            state.remember(job.id);
+            state.remember(job.id, None);
         }
         Ok(true)
     }
+}
+
+#[async_trait]
+impl UndeliveredReports for MemoryQueue {
+    async fn list_undelivered(&self, limit: usize) -> Result<Vec<UndeliveredReport>> {
+        self.outbox.list_undelivered(limit).await
+    }
+
+    async fn retry_undelivered(&self, id: &BuildsetId) -> Result<bool> {
+        self.outbox.retry_undelivered(id).await
+    }
+
+    async fn drop_undelivered(&self, id: &BuildsetId) -> Result<bool> {
+        self.outbox.drop_undelivered(id).await
+    }
+}
+
+/// So long from now. A delay that the clock cannot represent is a year: long enough for any queue in memory.
+pub(super) fn due_after(delay: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(delay).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
 }
 
 struct MemoryClaim {
@@ -286,17 +348,21 @@ impl Claim for MemoryClaim {
         }
     }
 
-    async fn complete(self: Box<Self>) -> Result<()> {
-        self.end("claim::complete", |state, job| state.remember(job.id))
+    async fn complete(&self, result: &Report) -> Result<()> {
+        if self.queue.state().completed.get(&self.job.id).is_some_and(|run| run.as_ref() == Some(&self.run)) {
+            return Ok(());
+        }
+        let end = JobEnd::Finished { report: Box::new(result.clone()) };
+        self.end("claim::complete", |state, job| {
+            self.queue.outbox.end(&job, end);
+            state.remember(job.id, Some(self.run.clone()));
+        })
     }
 
     async fn retry(self: Box<Self>, after: Duration, _why: &str) -> Result<()> {
         self.end("claim::retry", |state, mut job| {
             job.failed_attempts = job.failed_attempts.saturating_add(1);
-            // A delay that the clock cannot represent is a year: long enough for any queue in memory.
-            let now = Instant::now();
-            let due = now.checked_add(after).unwrap_or(now + Duration::from_secs(365 * 24 * 3600));
-            state.waiting.push_back((due, job));
+            state.waiting.push_back((due_after(after), job));
         })
     }
 
@@ -306,6 +372,7 @@ impl Claim for MemoryClaim {
 
     async fn reject(self: Box<Self>, why: &str) -> Result<()> {
         self.end("claim::reject", |state, job| {
+            self.queue.outbox.end(&job, JobEnd::Dead { why: why.to_owned() });
             state.dead.push(DeadLetter::of_job(job, why).with_at(Timestamp::now()));
         })
     }

@@ -3,11 +3,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::buildset::BuildsetReport;
 use crate::error::Result;
 use crate::report::{Report, Update, UpdateKind};
 use crate::traits::Reporter;
 
-/// A reporter that keeps its updates, and one report per run, as on a review.
+/// A reporter that keeps all it gets, and each report of a buildset once, as on a review.
 #[derive(Debug, Default)]
 pub struct MemoryReporter(Mutex<Kept>);
 
@@ -16,6 +17,7 @@ struct Kept {
     updates: Vec<Update>,
     reported: HashSet<String>,
     reports: Vec<Report>,
+    delivered: Vec<BuildsetReport>,
 }
 
 impl MemoryReporter {
@@ -28,9 +30,14 @@ impl MemoryReporter {
         self.kept().updates.clone()
     }
 
-    /// The reports: one for each run.
+    /// The results of runs: one for each run.
     pub fn reports(&self) -> Vec<Report> {
         self.kept().reports.clone()
+    }
+
+    /// The reports of buildsets: one for each.
+    pub fn delivered(&self) -> Vec<BuildsetReport> {
+        self.kept().delivered.clone()
     }
 }
 
@@ -43,6 +50,14 @@ impl Reporter for MemoryReporter {
             if kept.reported.insert(report.run.to_string()) {
                 kept.reports.push(report.as_ref().clone());
             }
+        }
+        Ok(())
+    }
+
+    async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
+        let mut kept = self.kept();
+        if !kept.delivered.iter().any(|delivered| delivered.id == report.id) {
+            kept.delivered.push(report.clone());
         }
         Ok(())
     }

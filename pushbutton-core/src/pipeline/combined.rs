@@ -26,18 +26,18 @@ use crate::traits::Queue;
 /// let tempest = JobSpec::new("devstack".parse()?).stage(Stage::new("run".parse()?, "run_tempest.yml"));
 ///
 /// let (queue, reporter) = (MemoryQueue::default(), Arc::new(MemoryReporter::default()));
-/// let handler = Handler::new(MemorySource::of(vec![samples::comment("bob", "recheck")]), triggers, queue.clone());
+/// let handler = Handler::new(MemorySource::of(vec![samples::comment("bob", "recheck")]), triggers, queue.clone())
+///     .with_reporter(reporter.clone());
 /// let operator = Operator::new(
 ///     queue,
 ///     MemoryProvisioner::default(),
 ///     MemoryExecutor::default(),
 ///     [("tempest".parse()?, tempest)],
 ///     LogLocation::new("logs"),
-/// )
-/// .with_reporter(reporter.clone());
+/// );
 ///
 /// Pipeline::new(handler, operator)?.run(&Shutdown::new()).await?;
-/// assert_eq!(reporter.reports()[0].verdict.result(), "SUCCESS");
+/// assert_eq!(reporter.delivered()[0].summary(), "tempest SUCCESS");
 /// # Ok(())
 /// # }
 /// ```
@@ -87,10 +87,7 @@ impl Pipeline {
         // The operator must go on after a finite source has ended, so its shutdown is another one.
         let operator_shutdown = Shutdown::new();
         let ingest = async {
-            let result = handler.run(shutdown).await;
-            if result.is_ok() && !shutdown.has_begun() {
-                drained(queue.as_ref(), &run_ended, shutdown).await;
-            }
+            let result = handler.run_until(shutdown, drained(queue.as_ref(), &run_ended)).await;
             operator_shutdown.begin();
             result
         };
@@ -120,19 +117,18 @@ impl Pipeline {
     }
 }
 
-/// Waits until nothing waits and nothing runs. Looks after each run that ends here, and each second for what other
-/// operators do.
-async fn drained(queue: &dyn Queue, run_ended: &Arc<Notify>, shutdown: &Shutdown) {
+/// Waits until nothing waits, nothing runs, and no report is due. Looks after each run that ends here, and each second
+/// for what others do.
+async fn drained(queue: &dyn Queue, run_ended: &Arc<Notify>) {
     loop {
         match queue.depth().await {
-            Ok(depth) if depth.waiting + depth.leased == 0 => return,
+            Ok(depth) if !depth.is_busy() => return,
             Ok(_) => {}
             Err(error) => tracing::warn!("cannot read the queue's depth: {error}"),
         }
         tokio::select! {
             () = run_ended.notified() => {}
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
-            () = shutdown.begun() => return,
         }
     }
 }

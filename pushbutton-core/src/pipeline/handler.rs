@@ -1,8 +1,9 @@
-//! The ingest half: events in, jobs out. No position is committed before everything that earlier events called for is
-//! durable.
+//! The handler: events in, jobs out, and the reports of complete buildsets back. No position is committed before
+//! everything that earlier events called for is durable.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,13 @@ use futures_util::stream::FuturesOrdered;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::delivery::ReportDelivery;
 use super::notify::notify;
+use super::panics::restart_after_panic;
+use super::report_guard::ReportGuard;
 use super::shutdown::Shutdown;
 use super::supersede::{SupersedePolicy, control_message_of};
+use crate::buildset::Buildset;
 use crate::clock::{Clock, SystemClock};
 use crate::control::ControlMessage;
 use crate::error::{Error, Result};
@@ -24,7 +29,7 @@ use crate::memory::MemoryEventStore;
 use crate::names::{JobName, NodeLabel};
 use crate::report::{Update, UpdateKind};
 use crate::retry::{Backoff, RetryPolicy};
-use crate::traits::{EventSource, EventStore, Queue, Reporter};
+use crate::traits::{Alerter, EventSource, EventStore, Queue, Reporter};
 use crate::trigger::{Decision, PlannedJob, Triggers};
 
 /// Events whose jobs may be published at once. Measured on RabbitMQ 3.10: a window of 32 to 128 publishes ten times
@@ -35,7 +40,8 @@ const WINDOW: usize = 64;
 /// one by one anyway.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The ingest half: yields the source's events to the triggers, and publishes the jobs that they call for.
+/// Gives the source's events to the triggers, publishes the jobs that they call for, and delivers the reports of
+/// complete buildsets to the reporters.
 pub struct Handler {
     source: Box<dyn EventSource>,
     triggers: Triggers,
@@ -45,6 +51,8 @@ pub struct Handler {
     labels: HashMap<JobName, NodeLabel>,
     clock: Arc<dyn Clock>,
     supersede: SupersedePolicy,
+    report_guard: Option<Arc<ReportGuard>>,
+    alerter: Option<Arc<dyn Alerter>>,
 }
 
 /// What a handler did.
@@ -71,6 +79,8 @@ impl Handler {
             labels: HashMap::new(),
             clock: Arc::new(SystemClock),
             supersede: SupersedePolicy::default(),
+            report_guard: None,
+            alerter: None,
         }
     }
 
@@ -81,7 +91,7 @@ impl Handler {
         self
     }
 
-    /// Reports every queued job here too.
+    /// Delivers the report of every buildset here, and sends every queued job.
     #[must_use]
     pub fn with_reporter(mut self, reporter: impl Reporter + 'static) -> Self {
         self.reporters.push(Arc::new(reporter));
@@ -110,6 +120,21 @@ impl Handler {
         self
     }
 
+    /// Counts the delivered reports for this [`ReportGuard`], and passes control messages to it. Reporters that must
+    /// obey it are wrapped in a [`GuardedReporter`](crate::GuardedReporter). Default: reports are never muted.
+    #[must_use]
+    pub fn with_report_guard(mut self, guard: Arc<ReportGuard>) -> Self {
+        self.report_guard = Some(guard);
+        self
+    }
+
+    /// Alerts a person when a report is refused for good. Default: nobody.
+    #[must_use]
+    pub fn with_alerter(mut self, alerter: impl Alerter + 'static) -> Self {
+        self.alerter = Some(Arc::new(alerter));
+        self
+    }
+
     pub(super) fn queue(&self) -> Arc<dyn Queue> {
         Arc::clone(&self.queue)
     }
@@ -118,10 +143,11 @@ impl Handler {
         &self.triggers
     }
 
-    /// Runs until the source ends or a shutdown begins.
+    /// Runs until the source ends or a shutdown begins. Delivers reports meanwhile.
     ///
     /// A graceful shutdown takes no new event and waits until the jobs of those taken are durable. A forced one
-    /// leaves them: their positions are not committed, and they come again at the next start.
+    /// leaves them: their positions are not committed, and they come again at the next start. Reports that are being
+    /// delivered get half a minute; the next start delivers the others.
     ///
     /// # Errors
     /// Permanent errors of the source, the queue or the event store: a person must act.
@@ -129,7 +155,59 @@ impl Handler {
     /// # Cancel safety
     /// Dropping it is like a forced shutdown, without a last commit.
     pub async fn run(self, shutdown: &Shutdown) -> Result<HandlerStats> {
-        let Self { mut source, triggers, queue, event_store, reporters, labels, clock, supersede } = self;
+        self.run_until(shutdown, async {}).await
+    }
+
+    /// Runs like [`run`](Self::run). When a finite source has ended, reports are delivered until `drained`.
+    pub(super) async fn run_until(
+        self,
+        shutdown: &Shutdown,
+        drained: impl Future<Output = ()>,
+    ) -> Result<HandlerStats> {
+        let (queue, report_guard) = (self.queue(), self.report_guard.clone());
+        let delivery = ReportDelivery {
+            queue: Arc::clone(&queue),
+            reporters: self.reporters.clone(),
+            report_guard: report_guard.clone(),
+            alerter: self.alerter.clone(),
+            clock: Arc::clone(&self.clock),
+        };
+        let end_of_delivery = Shutdown::new();
+        let ingest = async {
+            let stats = self.ingest(shutdown).await;
+            if stats.is_ok() && !shutdown.has_begun() {
+                tokio::select! { () = drained => {}, () = shutdown.begun() => {} }
+            }
+            end_of_delivery.begin();
+            stats
+        };
+        let forward_force = async {
+            shutdown.forced().await;
+            end_of_delivery.force();
+            std::future::pending::<std::convert::Infallible>().await
+        };
+        let guard = async {
+            if let Some(guard) = &report_guard {
+                restart_after_panic("report guard", || guard.run(queue.as_ref())).await;
+            }
+            std::future::pending::<std::convert::Infallible>().await
+        };
+        let work = async {
+            let (stats, ()) = tokio::try_join!(ingest, delivery.run(&end_of_delivery))?;
+            if let Some(guard) = &report_guard {
+                tokio::select! { () = guard.settled() => {}, () = shutdown.forced() => {} }
+            }
+            Ok(stats)
+        };
+        tokio::select! {
+            stats = work => stats,
+            never = forward_force => match never {},
+            never = guard => match never {},
+        }
+    }
+
+    async fn ingest(self, shutdown: &Shutdown) -> Result<HandlerStats> {
+        let Self { mut source, triggers, queue, event_store, reporters, labels, clock, supersede, .. } = self;
         let ingest = Arc::new(IngestContext { queue, event_store, reporters, labels, clock });
         let mut in_flight = InFlight::default();
         let mut source_backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
@@ -236,9 +314,10 @@ impl IngestContext {
         if let Some(message) = &message {
             retry.run("queue::broadcast", || self.queue.broadcast(message)).await?;
         }
+        let buildset = Buildset::of(&event.id, jobs.iter().map(|job| job.name.clone()));
         for PlannedJob { name, trigger } in jobs {
             let label = self.labels.get(&name).cloned();
-            let job = Job::new(name, &event, trigger, now).with_label(label);
+            let job = Job::new(name, &event, trigger, now).with_label(label).with_buildset(buildset.clone());
             retry.run("queue::publish", || self.queue.publish(&job)).await?;
             tracing::info!(job = %job.name, id = %job.id, target = %job.target(), trigger = job.cause.trigger, "queued");
             processed.jobs += 1;

@@ -1,20 +1,22 @@
 //! The two halves, and both of them in one process.
 //!
-//! [`Handler`] is the ingest half: events in, jobs out. [`Operator`] is the work half: jobs in, reports out. They
-//! meet only at the [`Queue`](crate::Queue), so that each can run alone, on machines of its own. [`Pipeline`] runs
-//! both.
+//! [`Handler`] talks to the review: events in, jobs out, and the reports of complete buildsets back. [`Operator`] is
+//! the work half: jobs in, results out. They meet only at the [`Queue`](crate::Queue), so that each can run alone, on
+//! machines of its own, and an operator needs no account on the review. [`Pipeline`] runs both.
 
-// The ingest half.
+// The review half: events in, reports out.
+mod delivery;
 mod handler;
+mod report_guard;
 mod supersede;
 
 // The work half, and what watches over it.
 mod operator;
 pub(crate) mod orphan_sweep;
-mod report_guard;
 
 // Both.
 mod combined;
+mod control_listener;
 mod notify;
 mod panics;
 mod shutdown;

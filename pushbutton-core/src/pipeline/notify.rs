@@ -1,4 +1,4 @@
-//! Sends an update to every reporter, each by the contract: a final report is retried, anything else is sent once.
+//! Sends a step of a run to every reporter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,41 +11,34 @@ use crate::report::{Update, UpdateKind};
 use crate::retry::RetryPolicy;
 use crate::traits::Reporter;
 
-/// How long one call of a reporter may take. It is a step's delay in the worst case, and one try of a final report.
+/// How long one call of a reporter may take. In the worst case a step of a run waits so long.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long one try of a final report may take: it may look up the review before it posts.
-const FINAL_CALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long `Finished` is retried: a history should not show a run without its end, but the slot must not wait for it.
+const FINISHED_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Sends an update to all reporters, side by side. A `Finished` is retried while the error is temporary, without a
-/// limit: the caller bounds it. A reporter that does not return in time, or panics, has failed.
+/// Sends an update to all reporters, side by side. A reporter that does not return in time, or panics, has failed.
 pub(super) async fn notify(reporters: &[Arc<dyn Reporter>], update: &Update) {
-    let is_final = matches!(update.kind, UpdateKind::Finished { .. });
     join_all(reporters.iter().map(async |reporter| {
-        if is_final {
-            report_until_success(reporter.as_ref(), update).await;
-        } else if let Err(error) = report(reporter.as_ref(), update, CALL_TIMEOUT).await {
+        let result = match update.kind {
+            UpdateKind::Finished { .. } => report_with_retries(reporter.as_ref(), update).await,
+            _ => report(reporter.as_ref(), update).await,
+        };
+        if let Err(error) = result {
             tracing::warn!(reporter = reporter.name(), job = %update.job.id, "could not report a step: {error}");
         }
     }))
     .await;
 }
 
-async fn report_until_success(reporter: &dyn Reporter, update: &Update) {
-    let report = || report(reporter, update, FINAL_CALL_TIMEOUT);
-    if let Err(error) = RetryPolicy::UNTIL_SUCCESS.run("reporter::report", report).await {
-        // The verdict is not lost: the other reporters and the log have it.
-        tracing::error!(
-            reporter = reporter.name(),
-            job = %update.job.id,
-            target = %update.job.target(),
-            "the report was refused: {error}"
-        );
-    }
+async fn report_with_retries(reporter: &dyn Reporter, update: &Update) -> Result<()> {
+    let retries = RetryPolicy::UNTIL_SUCCESS.run("reporter::report", || report(reporter, update));
+    let timed_out = || Err(Error::temporary(ErrorKind::TimedOut, "the reporter failed again and again"));
+    tokio::time::timeout(FINISHED_TIMEOUT, retries).await.unwrap_or_else(|_| timed_out())
 }
 
-async fn report(reporter: &dyn Reporter, update: &Update, limit: Duration) -> Result<()> {
-    let call = tokio::time::timeout(limit, reporter.report(update));
+async fn report(reporter: &dyn Reporter, update: &Update) -> Result<()> {
+    let call = tokio::time::timeout(CALL_TIMEOUT, reporter.report(update));
     match catch_panic(call).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(Error::temporary(ErrorKind::TimedOut, "the reporter did not return in time")),

@@ -9,7 +9,7 @@ use pushbutton_core::{
     NodeRequest, OnFailure, Operator, OwnedResource, Provisioner, Report, Result, RunId, RunWhen, Shutdown,
     Stage, StageContext, StageOutcome, StageStatus, UpdateKind, async_trait,
 };
-use pushbutton_testkit::conformance::dead_letters::QueueWithDeadLetters;
+use pushbutton_testkit::conformance::outbox::QueueWithOutbox;
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
@@ -84,7 +84,7 @@ impl Provisioner for Cloud {
 }
 
 pub(crate) struct Lab {
-    pub(crate) queue: Arc<dyn QueueWithDeadLetters>,
+    pub(crate) queue: Arc<dyn QueueWithOutbox>,
     pub(crate) cloud: Arc<Cloud>,
     pub(crate) reporter: Arc<MemoryReporter>,
     pub(crate) shutdown: Shutdown,
@@ -111,7 +111,7 @@ impl Lab {
         Self::new(move |stage, _| FakeStage::ends(if stage == name { status } else { StageStatus::Passed }))
     }
 
-    pub(crate) fn with_queue(mut self, queue: Arc<dyn QueueWithDeadLetters>) -> Self {
+    pub(crate) fn with_queue(mut self, queue: Arc<dyn QueueWithOutbox>) -> Self {
         self.queue = queue;
         self
     }

@@ -103,14 +103,14 @@ async fn a_node_that_never_boots_is_released() {
     assert_eq!((lab.report().verdict, lab.cloud.request_count()), (Verdict::NodeFailure, 3));
 }
 
-/// A reporter that takes a minute and a half for the final report.
+/// A reporter that takes 25 seconds for the last step.
 struct Slow(Arc<pushbutton_core::memory::MemoryReporter>);
 
 #[async_trait]
 impl pushbutton_core::Reporter for Slow {
     async fn report(&self, update: &Update) -> Result<()> {
         if matches!(update.kind, UpdateKind::Finished { .. }) {
-            tokio::time::sleep(MINUTE * 3 / 2).await;
+            tokio::time::sleep(Duration::from_secs(25)).await;
         }
         self.0.report(update).await
     }
@@ -126,7 +126,7 @@ async fn a_cancellation_while_the_verdict_is_reported_changes_nothing() {
     let slow = Arc::new(Slow(lab.reporter.clone()));
     let operator = lab.operator_without_reporter().with_reporter(slow);
     let jobs = vec![samples::job("tempest")];
-    tokio::join!(lab.run_on(operator, jobs), cancel_after(&lab, 33 * MINUTE));
+    tokio::join!(lab.run_on(operator, jobs), cancel_after(&lab, 32 * MINUTE + Duration::from_secs(10)));
     assert_eq!(lab.report().verdict, Verdict::Success);
     let final_report = |update: &Update| matches!(update.kind, UpdateKind::Finished { .. });
     assert_eq!(lab.reporter.updates().iter().filter(|update| final_report(update)).count(), 1);

@@ -1,14 +1,14 @@
-//! After many failed changes in a row no operator reports on reviews until a person unmutes them.
+//! After many failed changes in a row nothing is reported on reviews until a person unmutes the reports.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use pushbutton_core::memory::{FakeStage, MemoryReporter};
+use pushbutton_core::memory::{FakeStage, MemoryReporter, MemorySource};
 use pushbutton_core::samples;
 use pushbutton_core::{
-    Alerter, ControlMessage, ControlMessages, Error, ErrorKind, GuardedReporter, Operator, Queue,
-    ReportGuard, Result, RunId, Shutdown, StageStatus, async_trait,
+    Alerter, ControlMessage, ControlMessages, Error, ErrorKind, GuardedReporter, Handler, Queue, ReportGuard,
+    Result, RunId, Shutdown, StageStatus, Triggers, async_trait,
 };
 
 use crate::lab::{Lab, MINUTE};
@@ -35,7 +35,7 @@ impl Alerter for Pager {
     }
 }
 
-/// An operator's reporters: a review that the guard mutes, and a history that gets everything.
+/// A handler and an operator: their review, which the guard mutes, and their history, which gets everything.
 struct Reporters {
     guard: Arc<ReportGuard>,
     review: Arc<MemoryReporter>,
@@ -48,20 +48,24 @@ impl Reporters {
         Self { guard: Arc::new(guard), review: Arc::default(), history: Arc::default() }
     }
 
-    fn operator(&self, lab: &Lab) -> Operator {
+    /// Runs both until a shutdown is requested.
+    async fn run(&self, lab: &Lab, shutdown: &Shutdown) {
         let review = GuardedReporter::new(self.review.clone(), Arc::clone(&self.guard));
-        lab.operator_without_reporter()
+        let (_events, source) = MemorySource::channel(1);
+        let handler = Handler::new(source, Triggers::compile(vec![], vec![]).unwrap(), lab.queue.clone())
             .with_reporter(review)
-            .with_reporter(self.history.clone())
-            .with_report_guard(Arc::clone(&self.guard))
+            .with_report_guard(Arc::clone(&self.guard));
+        let operator = lab.operator_without_reporter().with_reporter(self.history.clone());
+        let (handled, worked) = tokio::join!(handler.run(shutdown), operator.run(shutdown));
+        handled.unwrap();
+        worked.unwrap();
     }
 
     /// The changes that were reported on the review, and to the history.
     fn reported(&self) -> (Vec<u64>, Vec<u64>) {
-        let changes = |reporter: &MemoryReporter| {
-            reporter.reports().iter().map(|report| report.job.change.number.0).collect()
-        };
-        (changes(&self.review), changes(&self.history))
+        let delivered = self.review.delivered();
+        let reviewed = delivered.iter().map(|report| report.change.number.0).collect();
+        (reviewed, self.history.reports().iter().map(|report| report.job.change.number.0).collect())
     }
 }
 
@@ -77,7 +81,9 @@ async fn run_all(lab: &Lab, changes: impl IntoIterator<Item = u64>) {
     for change in changes {
         lab.queue.publish(&samples::job_on(change, "tempest")).await.unwrap();
     }
-    lab.wait_until_idle().await;
+    while lab.queue.depth().await.unwrap().is_busy() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn unmute(queue: &dyn Queue) {
@@ -116,8 +122,7 @@ impl Broadcasts {
 #[tokio::test(start_paused = true)]
 async fn after_three_failed_changes_the_review_gets_no_report_until_a_person_unmutes() {
     let (lab, pager) = (failing(), Arc::default());
-    let reporters = Reporters::new("operator one", &pager);
-    let operator = reporters.operator(&lab);
+    let reporters = Reporters::new("handler one", &pager);
     let mut muted = reporters.guard.watch();
     let steps = async {
         run_all(&lab, [1, 2, 3]).await;
@@ -127,10 +132,17 @@ async fn after_three_failed_changes_the_review_gets_no_report_until_a_person_unm
         unmute(lab.queue.as_ref()).await;
         muted.wait_for(Option::is_none).await.unwrap();
         run_all(&lab, [5, 6]).await;
-        assert_eq!(reporters.reported().0, [1, 2, 3, 5, 6], "withheld reports are not sent later");
+        assert_eq!(reporters.reported().0, [1, 2, 3, 5, 6], "withheld reports are not sent by themselves");
+        let withheld = lab.queue.list_undelivered(10).await.unwrap();
+        let changes: Vec<_> = withheld.iter().map(|report| report.report.change.number.0).collect();
+        assert_eq!(changes, [4, 101], "they are kept: {withheld:?}");
+        assert!(withheld[0].why.contains("reports are muted by handler one"), "{}", withheld[0].why);
+        assert!(lab.queue.retry_undelivered(&withheld[1].report.id).await.unwrap());
+        run_all(&lab, []).await;
+        assert_eq!(reporters.reported().0, [1, 2, 3, 5, 6, 101], "a person can send them");
         lab.shutdown.begin();
     };
-    tokio::join!(operator.run(&lab.shutdown), steps).0.unwrap();
+    tokio::join!(reporters.run(&lab, &lab.shutdown), steps);
     let mut broadcasts = Broadcasts::of(&lab.queue).await;
     let broadcasts = broadcasts.read(&lab.queue).await;
     assert_eq!((broadcasts.muted, broadcasts.unmuted), (1, 1));
@@ -140,7 +152,7 @@ async fn after_three_failed_changes_the_review_gets_no_report_until_a_person_unm
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_operator_is_muted_also_a_later_one_and_only_one_sends_an_alert() {
+async fn every_handler_is_muted_also_a_later_one_and_only_one_sends_an_alert() {
     let (lab, pager) = (failing(), Arc::default());
     let (one, two, late) =
         (Reporters::new("one", &pager), Reporters::new("two", &pager), Reporters::new("late", &pager));
@@ -151,7 +163,7 @@ async fn every_operator_is_muted_also_a_later_one_and_only_one_sends_an_alert() 
         muted.wait_for(Option::is_some).await.unwrap();
         first.begin();
     };
-    tokio::join!(one.operator(&lab).run(&first), steps).0.unwrap();
+    tokio::join!(one.run(&lab, &first), steps);
 
     let (second, third) = (Shutdown::new(), Shutdown::new());
     let steps = async {
@@ -163,34 +175,31 @@ async fn every_operator_is_muted_also_a_later_one_and_only_one_sends_an_alert() 
         second.begin();
         third.begin();
     };
-    let (two_ends, late_ends, ()) =
-        tokio::join!(two.operator(&lab).run(&second), late.operator(&lab).run(&third), steps);
-    two_ends.unwrap();
-    late_ends.unwrap();
+    tokio::join!(two.run(&lab, &second), late.run(&lab, &third), steps);
     assert_eq!((two.reported().0, late.reported().0), (vec![], vec![]));
     assert_eq!(two.reported().1.len() + late.reported().1.len(), 6, "the history has them all");
     assert_eq!(pager.alerts.lock().unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_that_starts_after_the_unmute_reports() {
+async fn a_handler_that_starts_after_the_unmute_reports() {
     let (lab, pager) = (failing(), Arc::default());
     let message = ControlMessage::Muted { by: "one".into(), why: "ten in a row".into(), at: samples::AT };
     lab.queue.broadcast(&message).await.unwrap();
     unmute(lab.queue.as_ref()).await;
-    // Repeated by an operator that was disconnected during the unmute.
+    // Repeated by a handler that was disconnected during the unmute.
     lab.queue.broadcast(&message).await.unwrap();
     let reporters = Reporters::new("two", &pager);
     let steps = async {
         run_all(&lab, [1]).await;
         lab.shutdown.begin();
     };
-    tokio::join!(reporters.operator(&lab).run(&lab.shutdown), steps).0.unwrap();
+    tokio::join!(reporters.run(&lab, &lab.shutdown), steps);
     assert_eq!(reporters.reported().0, [1]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mute_is_broadcast_twice_a_day_by_every_operator() {
+async fn a_mute_is_broadcast_twice_a_day_by_every_handler() {
     let (lab, pager) = (failing(), Arc::default());
     let message = ControlMessage::Muted { by: "one".into(), why: "ten in a row".into(), at: samples::AT };
     lab.queue.broadcast(&message).await.unwrap();
@@ -213,6 +222,6 @@ async fn a_mute_is_broadcast_twice_a_day_by_every_operator() {
         assert_eq!(broadcasts.read(&lab.queue).await.muted, before, "no message after the unmute");
         lab.shutdown.begin();
     };
-    tokio::join!(reporters.operator(&lab).run(&lab.shutdown), steps).0.unwrap();
-    assert!(pager.alerts.lock().unwrap().is_empty(), "only the operator that muted sends an alert");
+    tokio::join!(reporters.run(&lab, &lab.shutdown), steps);
+    assert!(pager.alerts.lock().unwrap().is_empty(), "only the handler that muted sends an alert");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pushbutton_core::memory::FakeStage;
 use pushbutton_core::samples;
-use pushbutton_core::{ChangeNumber, Shutdown, StageStatus, UpdateKind, Verdict};
+use pushbutton_core::{ChangeNumber, QueueDepth, Shutdown, StageStatus, UpdateKind, Verdict};
 
 use crate::lab::{Lab, MINUTE};
 
@@ -36,7 +36,11 @@ async fn operate(lab: &Lab, deadline: Duration, shutdown: &Shutdown) {
 /// Checks what must hold however the operators were stopped.
 async fn assert_each_once(lab: &Lab) {
     lab.assert_clean().await;
-    assert_eq!(lab.queue.depth().await.unwrap(), Default::default());
+    assert_eq!(
+        lab.queue.depth().await.unwrap(),
+        QueueDepth::default().with_reports(JOBS),
+        "one report for each job"
+    );
     let mut reported: BTreeMap<ChangeNumber, u32> = BTreeMap::new();
     for report in lab.reporter.reports() {
         assert_eq!(

@@ -232,7 +232,7 @@ async fn the_claim_is_settled_before_a_slow_reporter_hears_that_the_job_is_retri
 }
 
 struct Looks {
-    queue: Arc<dyn pushbutton_testkit::conformance::dead_letters::QueueWithDeadLetters>,
+    queue: Arc<dyn pushbutton_testkit::conformance::outbox::QueueWithOutbox>,
     waiting: Arc<Mutex<Vec<u64>>>,
 }
 

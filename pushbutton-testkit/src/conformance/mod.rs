@@ -5,6 +5,7 @@ pub mod dead_letters;
 pub mod event_store;
 pub mod execute;
 pub mod journal;
+pub mod outbox;
 pub mod provision;
 pub mod queue;
 pub mod report;

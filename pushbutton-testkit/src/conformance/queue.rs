@@ -114,6 +114,11 @@ pub(super) async fn claim_within(queue: &dyn Queue, time: Duration) -> Option<Bo
         .map(|claim| claim.expect("waiting for a job returns no error"))
 }
 
+/// Completes a claimed job as a success.
+pub(super) async fn complete(claim: &dyn Claim) -> Result<(), Error> {
+    claim.complete(&samples::success(claim.job())).await
+}
+
 /// Checks that no job can be claimed for this time.
 pub(super) async fn nothing_for(queue: &dyn Queue, time: Duration, because: &str) {
     if let Some(claim) = claim_within(queue, time).await {

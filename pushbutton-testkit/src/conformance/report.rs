@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pushbutton_core::samples;
 use pushbutton_core::{
-    Job, Report, Reporter, RunId, StageName, StageOutcome, StageResult, StageStatus, Update, UpdateKind,
-    Verdict,
+    BuildsetReport, Job, Report, Reporter, RunId, StageName, StageOutcome, StageResult, StageStatus, Update,
+    UpdateKind, Verdict,
 };
 
 /// The reporter under test, and the place where its reports can be counted.
@@ -22,6 +22,12 @@ pub trait Harness: Send + Sync {
     /// The number of reports on this job, as its readers see them.
     async fn report_count(&self, job: &Job) -> usize;
 
+    /// How it gets the reports: by [`Reporter::deliver`], as on a review, or as the last step of a run, as a history
+    /// does.
+    fn delivers(&self) -> bool {
+        true
+    }
+
     /// Whether the reporter still knows after a restart what it has reported.
     fn survives_restart(&self) -> bool;
 }
@@ -33,6 +39,14 @@ pub async fn all<H: Harness>(mut fresh: impl AsyncFnMut() -> H) {
     steps_without_a_verdict_are_accepted_and_not_reported(&mut fresh().await).await;
     mixed_runs_are_each_reported(&mut fresh().await).await;
     the_name_is_short(&mut fresh().await).await;
+}
+
+/// The report of a buildset of this one job.
+pub fn report(job: &Job, run: &RunId, verdict: Verdict) -> BuildsetReport {
+    let UpdateKind::Finished { report } = finished(job, run, verdict).kind else {
+        unreachable!("it is finished")
+    };
+    BuildsetReport::new(job.buildset.id.clone(), vec![*report]).expect("the verdict is reported")
 }
 
 /// The update at the end of a run of this job.
@@ -58,13 +72,28 @@ async fn send(reporter: &dyn Reporter, update: &Update) {
     }
 }
 
-/// Idempotent: given the same `Finished` several times, it reports once.
+async fn send_report(
+    harness: &dyn Harness,
+    reporter: &dyn Reporter,
+    job: &Job,
+    run: &RunId,
+    verdict: Verdict,
+) {
+    if !harness.delivers() {
+        return send(reporter, &finished(job, run, verdict)).await;
+    }
+    if let Err(error) = reporter.deliver(&report(job, run, verdict)).await {
+        panic!("a reporter must deliver a report: {error}");
+    }
+}
+
+/// Idempotent: given the same report several times, it reports once.
 pub async fn a_finished_run_is_reported_once(harness: &mut dyn Harness) {
     let (reporter, job, run) = (harness.open().await, harness.job().await, RunId::generate());
     assert_eq!(harness.report_count(&job).await, 0, "the harness must return a job without reports");
     for _ in 0..3 {
-        send(&*reporter, &finished(&job, &run, Verdict::Success)).await;
-        assert_eq!(harness.report_count(&job).await, 1, "a repeated `Finished` must not be reported again");
+        send_report(harness, &*reporter, &job, &run, Verdict::Success).await;
+        assert_eq!(harness.report_count(&job).await, 1, "a repeated report must not be reported again");
     }
 }
 
@@ -76,12 +105,12 @@ pub async fn a_restart_does_not_repeat_a_report(harness: &mut dyn Harness) {
     let (job, run) = (harness.job().await, RunId::generate());
     for _ in 0..2 {
         let reporter = harness.open().await;
-        send(&*reporter, &finished(&job, &run, Verdict::Success)).await;
+        send_report(harness, &*reporter, &job, &run, Verdict::Success).await;
     }
     assert_eq!(
         harness.report_count(&job).await,
         1,
-        "a repeated `Finished` must not be reported again after a restart"
+        "a repeated report must not be reported again after a restart"
     );
 }
 
@@ -117,8 +146,8 @@ pub async fn mixed_runs_are_each_reported(harness: &mut dyn Harness) {
     let (first, second) = (RunId::generate(), RunId::generate());
     send(&*reporter, &update(&one, &first, UpdateKind::Started)).await;
     send(&*reporter, &update(&two, &second, UpdateKind::Started)).await;
-    send(&*reporter, &finished(&two, &second, Verdict::Success)).await;
-    send(&*reporter, &finished(&one, &first, Verdict::Failure { stage: stage() })).await;
+    send_report(harness, &*reporter, &two, &second, Verdict::Success).await;
+    send_report(harness, &*reporter, &one, &first, Verdict::Failure { stage: stage() }).await;
     for job in [&one, &two] {
         assert_eq!(harness.report_count(job).await, 1, "each run must be reported");
     }

@@ -1,13 +1,15 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use pushbutton_core::{
-    Alerter, CancellationToken, ChangeStatusLookup, Claim, ControlMessage, ControlMessages, DeadLetter,
-    DeadLetters, EventId, EventStore, Executor, Job, JobFilter, Journal, JournalEntry, LineSink, Node,
-    NodeRequest, OwnedResource, PatchsetStatus, Position, Provisioner, Queue, QueueDepth, Reporter,
-    ResourceKind, Result, RunId, Stage, StageContext, StageOutcome, Update,
+    Alerter, BuildsetId, BuildsetReport, CancellationToken, ChangeStatusLookup, Claim, ControlMessage,
+    ControlMessages, DeadLetter, DeadLetters, Delivery, EventId, EventStore, Executor, Job, JobFilter,
+    Journal, JournalEntry, LineSink, Node, NodeRequest, OwnedResource, PatchsetStatus, Position, Provisioner,
+    Queue, QueueDepth, Report, Reporter, ResourceKind, Result, RunId, Stage, StageContext, StageOutcome,
+    UndeliveredReport, UndeliveredReports, Update,
 };
 
 use super::{FaultPlan, Method};
@@ -76,6 +78,11 @@ faulty!(DeadLetters {
     requeue(letter: &str) -> bool, RequeueDeadLetter;
     remove(letter: &str) -> bool, RemoveDeadLetter;
 });
+faulty!(UndeliveredReports {
+    list_undelivered(limit: usize) -> Vec<UndeliveredReport>, ListUndelivered;
+    retry_undelivered(id: &BuildsetId) -> bool, RetryUndelivered;
+    drop_undelivered(id: &BuildsetId) -> bool, DropUndelivered;
+});
 faulty!(Provisioner {
     provision(request: &NodeRequest, journal: &Arc<dyn Journal>) -> Node, Provision;
     release(run: &RunId, journal: &Arc<dyn Journal>) -> (), Release;
@@ -92,6 +99,7 @@ faulty!(Executor {
 });
 faulty!(Reporter {
     report(update: &Update) -> (), Report;
+    deliver(report: &BuildsetReport) -> (), Deliver;
 }, name() -> &str);
 faulty!(EventStore {
     has_seen(event: &EventId) -> bool, HasSeen;
@@ -137,6 +145,11 @@ impl<T: Queue + ?Sized> Queue for Faulty<T> {
         Ok(Box::pin(futures_util::stream::unfold((inner, self.plan.clone()), next)))
     }
 
+    async fn claim_report(&self) -> Result<Box<dyn Delivery>> {
+        let inner = self.plan.call(Method::ClaimReport, self.inner.claim_report()).await?;
+        Ok(Box::new(FaultyDelivery { inner, plan: self.plan.clone() }))
+    }
+
     async fn depth(&self) -> Result<QueueDepth> {
         self.plan.call(Method::Depth, self.inner.depth()).await
     }
@@ -169,8 +182,8 @@ impl Claim for FaultyClaim {
         self.plan.call(Method::Renew, self.inner.renew()).await
     }
 
-    async fn complete(self: Box<Self>) -> Result<()> {
-        self.plan.call(Method::Complete, self.inner.complete()).await
+    async fn complete(&self, result: &Report) -> Result<()> {
+        self.plan.call(Method::Complete, self.inner.complete(result)).await
     }
 
     async fn retry(self: Box<Self>, after: Duration, why: &str) -> Result<()> {
@@ -183,5 +196,41 @@ impl Claim for FaultyClaim {
 
     async fn reject(self: Box<Self>, why: &str) -> Result<()> {
         self.plan.call(Method::Reject, self.inner.reject(why)).await
+    }
+}
+
+struct FaultyDelivery {
+    inner: Box<dyn Delivery>,
+    plan: FaultPlan,
+}
+
+#[async_trait]
+impl Delivery for FaultyDelivery {
+    fn report(&self) -> &BuildsetReport {
+        self.inner.report()
+    }
+
+    fn failed_attempts(&self) -> u32 {
+        self.inner.failed_attempts()
+    }
+
+    fn delivered(&self) -> &BTreeSet<String> {
+        self.inner.delivered()
+    }
+
+    fn lease(&self) -> Duration {
+        self.inner.lease()
+    }
+
+    async fn done(self: Box<Self>) -> Result<()> {
+        self.plan.call(Method::Done, self.inner.done()).await
+    }
+
+    async fn retry(self: Box<Self>, after: Duration, delivered: &BTreeSet<String>) -> Result<()> {
+        self.plan.call(Method::RetryDelivery, self.inner.retry(after, delivered)).await
+    }
+
+    async fn give_up(self: Box<Self>, why: &str, delivered: &BTreeSet<String>) -> Result<()> {
+        self.plan.call(Method::GiveUp, self.inner.give_up(why, delivered)).await
     }
 }

@@ -3,20 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::stop_signal::StopReason;
 use crate::control::ControlMessage;
-use crate::error::{Error, ErrorKind};
 use crate::job::Job;
 use crate::names::{ChangeNumber, JobId, JobName, PatchsetNumber};
-use crate::pipeline::report_guard::ReportGuard;
-use crate::retry::Backoff;
-use crate::traits::Queue;
 
 /// Entries of each kind that are kept. A day of the busiest Gerrit has fewer; beyond it the oldest go.
 const KEPT: usize = 20_000;
@@ -116,40 +110,6 @@ impl Cancellations {
             }
             changed.await;
         }
-    }
-}
-
-/// Applies every control message, and passes it on to the report guard. Runs until it is dropped.
-pub(super) async fn listen(
-    queue: &dyn Queue,
-    cancellations: &Cancellations,
-    report_guard: Option<&ReportGuard>,
-) {
-    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-    loop {
-        let error = match queue.control_messages().await {
-            Ok(mut messages) => loop {
-                match messages.next().await {
-                    Some(Ok(message)) => {
-                        backoff.reset();
-                        cancellations.apply(&message);
-                        if let Some(guard) = report_guard {
-                            guard.observe(&message);
-                        }
-                    }
-                    Some(Err(error)) => break error,
-                    None => {
-                        break Error::permanent(
-                            ErrorKind::Unexpected,
-                            "the stream of control messages ended",
-                        );
-                    }
-                }
-            },
-            Err(error) => error,
-        };
-        tracing::warn!("cannot read control messages, cancelled runs may go on: {error}");
-        tokio::time::sleep(backoff.next_delay()).await;
     }
 }
 

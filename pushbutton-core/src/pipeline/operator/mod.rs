@@ -30,7 +30,6 @@ pub use self::log_location::LogLocation;
 use self::operator_loop::OperatorLoop;
 pub use self::operator_loop::OperatorStats;
 use super::orphan_sweep::Sweeper;
-use super::report_guard::ReportGuard;
 use super::shutdown::Shutdown;
 use super::supersede::SupersedePolicy;
 use crate::clock::{Clock, SystemClock};
@@ -41,7 +40,7 @@ use crate::names::{JobName, NodeLabel};
 use crate::run::JobSpec;
 use crate::traits::{ChangeStatusLookup, Executor, Journal, Provisioner, Queue, Reporter};
 
-/// The work half: claims jobs, runs each on a node of its own, and reports.
+/// The work half: claims jobs, runs each on a node of its own, and gives the result to the queue.
 pub struct Operator {
     context: OperatorContext,
     filter: JobFilter,
@@ -62,7 +61,6 @@ struct OperatorContext {
     logs: LogLocation,
     clock: Arc<dyn Clock>,
     cancellations: Arc<Cancellations>,
-    report_guard: Option<Arc<ReportGuard>>,
     change_status: Option<Arc<dyn ChangeStatusLookup>>,
     supersede: SupersedePolicy,
     breaker: Arc<CircuitBreaker>,
@@ -90,7 +88,6 @@ impl Operator {
             logs,
             clock: Arc::new(SystemClock),
             cancellations: Arc::new(Cancellations::default()),
-            report_guard: None,
             change_status: None,
             supersede: SupersedePolicy::default(),
             breaker: Arc::new(CircuitBreaker::new(BreakerPolicy::default())),
@@ -123,7 +120,7 @@ impl Operator {
         self
     }
 
-    /// Reports every step here too.
+    /// Sends every step of its runs here. What people on the review get is delivered by the handler.
     #[must_use]
     pub fn with_reporter(mut self, reporter: impl Reporter + 'static) -> Self {
         self.context.reporters.push(Arc::new(reporter));
@@ -180,15 +177,6 @@ impl Operator {
     #[must_use]
     pub fn with_supersede(mut self, policy: SupersedePolicy) -> Self {
         self.context.supersede = policy;
-        self
-    }
-
-    /// Counts runs for this [`ReportGuard`], passes control messages to it, and broadcasts when it mutes. Reporters
-    /// that must obey it are wrapped in a [`GuardedReporter`](crate::GuardedReporter). Default: reports are never
-    /// muted.
-    #[must_use]
-    pub fn with_report_guard(mut self, guard: Arc<ReportGuard>) -> Self {
-        self.context.report_guard = Some(guard);
         self
     }
 

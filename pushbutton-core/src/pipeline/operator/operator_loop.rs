@@ -8,12 +8,13 @@ use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::OperatorContext;
 use super::circuit_breaker::Admission;
 use super::run_claim::Ended;
 use super::stop_signal::StopSignal;
-use super::{OperatorContext, cancellations};
 use crate::error::{Error, Result};
 use crate::job::JobFilter;
+use crate::pipeline::control_listener;
 use crate::pipeline::orphan_sweep::Sweeper;
 use crate::pipeline::panics::restart_after_panic;
 use crate::pipeline::shutdown::Shutdown;
@@ -82,9 +83,6 @@ impl OperatorLoop {
         let _background = self.background_tasks(shutdown, sweeper);
         let fault = self.claim_and_run(shutdown).await.err();
         self.finish_runs(shutdown, deadline).await;
-        if let Some(guard) = &self.context.report_guard {
-            tokio::select! { () = guard.settled() => {}, () = shutdown.forced() => {} }
-        }
         fault.map_or(Ok(self.stats), Err)
     }
 
@@ -92,16 +90,10 @@ impl OperatorLoop {
         let mut tasks = JoinSet::new();
         let context = Arc::clone(&self.context);
         tasks.spawn(async move {
-            let OperatorContext { queue, cancellations, report_guard, .. } = context.as_ref();
-            let listen = || cancellations::listen(queue.as_ref(), cancellations, report_guard.as_deref());
+            let OperatorContext { queue, cancellations, .. } = context.as_ref();
+            let listen = || control_listener::listen(queue.as_ref(), |message| cancellations.apply(message));
             restart_after_panic("control messages", listen).await;
         });
-        if let Some(guard) = self.context.report_guard.clone() {
-            let queue = Arc::clone(&self.context.queue);
-            tasks.spawn(async move {
-                restart_after_panic("report guard", || guard.broadcast(queue.as_ref())).await;
-            });
-        }
         if let Some(sweeper) = sweeper {
             let shutdown = shutdown.clone();
             tasks.spawn(async move { restart_after_panic("orphan sweep", || sweeper.run(&shutdown)).await });

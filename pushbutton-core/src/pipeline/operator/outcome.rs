@@ -1,7 +1,5 @@
 //! What the end of a stage or an error means for the attempt. Pure, so that every case can be a test.
 
-use std::time::Duration;
-
 use super::stop_signal::StopReason;
 use crate::error::{Error, ErrorKind, RetryClass};
 use crate::names::StageName;
@@ -127,13 +125,10 @@ fn describe(stage: &StageName, outcome: &StageOutcome) -> String {
     }
 }
 
-/// How long to wait before the next attempt, the `failed`th having failed.
-pub(super) fn retry_delay(first: Duration, cap: Duration, failed: u32) -> Duration {
-    first.saturating_mul(1u32.checked_shl(failed.saturating_sub(1)).unwrap_or(u32::MAX)).min(cap)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn stage(on_failure: OnFailure, run: RunWhen) -> Stage {
@@ -210,12 +205,6 @@ mod tests {
             AttemptOutcome::no_node(&full.retried_out()),
             AttemptOutcome::Infrastructure { .. }
         ));
-    }
-
-    #[test]
-    fn delays_double_up_to_the_cap() {
-        let delay = |failed| retry_delay(Duration::from_secs(60), Duration::from_secs(900), failed).as_secs();
-        assert_eq!([1, 2, 3, 4, 5, 99].map(delay), [60, 120, 240, 480, 900, 900]);
     }
 
     #[test]

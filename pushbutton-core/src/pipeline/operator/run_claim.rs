@@ -1,4 +1,4 @@
-//! One claim, from its lease to its end: run the job, report the verdict, release the node, settle the claim.
+//! One claim, from its lease to its end: run the job, give its result to the queue, release the node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,14 @@ use super::OperatorContext;
 use super::attempt::Attempt;
 use super::circuit_breaker::ProbeGuard;
 use super::lease_fencing::with_lease;
-use super::outcome::{AttemptOutcome, retry_delay};
+use super::outcome::AttemptOutcome;
 use super::staleness::is_stale;
 use super::stop_signal::{StopReason, StopSignal};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::names::RunId;
 use crate::pipeline::panics::catch_panic;
 use crate::report::{Report, UpdateKind};
+use crate::retry::{RetryPolicy, delay_after};
 use crate::run::TestCounts;
 use crate::traits::Claim;
 use crate::verdict::Verdict;
@@ -24,6 +25,13 @@ use crate::verdict::Verdict;
 /// How long releasing a node may take before it is left to the orphan sweep. It is tried once: the slot and the lease
 /// must not wait for a cloud that is away.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a result is still given to the queue after a shutdown has become urgent.
+const LAST_CHANCE: Duration = Duration::from_secs(10);
+
+/// How a result is given to the queue while the broker is away.
+const COMPLETE: RetryPolicy =
+    RetryPolicy { tries: 0, first: Duration::from_millis(500), cap: Duration::from_secs(15) };
 
 /// How a claim ended, for the statistics.
 pub(super) enum Ended {
@@ -48,7 +56,7 @@ impl OperatorContext {
         let mut attempt = Attempt::new(&self, spec, job, claim.run().clone(), stop.clone());
         tracing::info!(run = %attempt.run, job = %attempt.job.name, target = %attempt.job.target(), attempt = attempt.number, "claimed");
         let (started, began) = (self.clock.now(), Instant::now());
-        let outcome = with_lease(claim.as_ref(), &stop, async {
+        let (outcome, result) = with_lease(claim.as_ref(), &stop, async {
             let outcome = match self.cancellations.reason_for(&attempt.job) {
                 Some(reason) => AttemptOutcome::Stopped(reason),
                 None => self.run_catching_panics(&mut attempt).await,
@@ -57,33 +65,22 @@ impl OperatorContext {
                 Some(reason) if reason.is_urgent() => AttemptOutcome::Stopped(reason),
                 _ => outcome.exhaust_retries(attempt.number, attempt.spec.attempts),
             };
-            let report = self.report_of(&attempt, &outcome, started, began.elapsed());
-            // At the same time: a slow reporter must not keep the machine, nor a slow cloud the report.
-            let report_it = async {
-                match report {
-                    None => true,
-                    Some(report) => tokio::select! {
-                        biased;
-                        () = attempt.notify(UpdateKind::Finished { report: Box::new(report) }) => true,
-                        () = stop.urgent().cancelled() => false,
-                    },
-                }
+            let result = match self.result_of(&attempt, &outcome, started, began.elapsed()) {
+                Some(result) => Some((complete(claim.as_ref(), &result, &stop).await, result)),
+                None => None,
             };
-            let (reported, ()) = tokio::join!(report_it, self.release(&attempt.run));
-            // Counted only after it was reported: the report that triggers the muting must still get out, because it
-            // says why.
-            if let (true, Some(guard), AttemptOutcome::Verdict(verdict, _)) =
-                (reported, &self.report_guard, &outcome)
-            {
-                guard.count(&attempt.job, verdict, self.clock.now());
-            }
-            match reported {
-                true => outcome,
-                false => AttemptOutcome::Stopped(stop.reason().unwrap_or(StopReason::HandBack)),
-            }
+            (outcome, result)
         })
         .await;
-        self.settle_claim(claim, &attempt, outcome).await
+        // At the same time: a slow cloud must not keep the claim, nor a slow reporter the machine.
+        let settled = async {
+            match result {
+                Some((completed, result)) => self.after_completion(&attempt, completed, result).await,
+                None => self.return_claim(claim, &attempt, outcome).await,
+            }
+        };
+        let (ended, ()) = tokio::join!(settled, self.release(&attempt.run));
+        ended
     }
 
     /// Runs the attempt. A panic in a part is an infrastructure failure of this attempt.
@@ -126,8 +123,8 @@ impl OperatorContext {
         }
     }
 
-    /// The report of an attempt that ended the job; none when the job will run again.
-    fn report_of(
+    /// The result of an attempt that ended the job; none when the job will run again.
+    fn result_of(
         &self,
         attempt: &Attempt<'_>,
         outcome: &AttemptOutcome,
@@ -170,21 +167,37 @@ impl OperatorContext {
         tracing::error!(%run, "could not release the node, the orphan sweep will try again: {why}");
     }
 
-    /// Ends the lease as the outcome demands.
-    async fn settle_claim(
+    /// Sends the last step of a run that has ended its job.
+    async fn after_completion(&self, attempt: &Attempt<'_>, completed: Result<()>, result: Report) -> Ended {
+        match completed {
+            Ok(()) => {
+                attempt.notify(UpdateKind::Finished { report: Box::new(result) }).await;
+                Ended::Finished
+            }
+            Err(error) => {
+                tracing::error!(run = %attempt.run, verdict = %result.verdict, "the result is lost, the job will run again: {error}");
+                attempt
+                    .notify(UpdateKind::HandedBack { why: format!("its result was not accepted: {error}") })
+                    .await;
+                Ended::Unfinished
+            }
+        }
+    }
+
+    /// Ends the lease of an attempt without a result.
+    async fn return_claim(
         &self,
         claim: Box<dyn Claim>,
         attempt: &Attempt<'_>,
         outcome: AttemptOutcome,
     ) -> Ended {
         match outcome {
+            // These have a result.
             AttemptOutcome::Verdict(..)
-            | AttemptOutcome::Stopped(StopReason::Superseded | StopReason::Cancelled) => {
-                ended(claim.complete().await, Ended::Finished)
-            }
+            | AttemptOutcome::Stopped(StopReason::Superseded | StopReason::Cancelled) => Ended::Unfinished,
             // In each case the claim first: a slow reporter must not let the lease run out.
             AttemptOutcome::Infrastructure { why, .. } => {
-                let after = retry_delay(self.retry_first, self.retry_cap, attempt.number);
+                let after = delay_after(self.retry_first, self.retry_cap, attempt.number);
                 tracing::warn!(
                     run = %attempt.run,
                     job = %attempt.job.name,
@@ -221,7 +234,22 @@ impl OperatorContext {
     }
 }
 
-/// A claim that could not be settled loses nothing: the lease runs out, and reporters report a job that ran twice once.
+/// Gives the result to the queue, as often as it takes, until the lease has ended or a shutdown does not wait any more.
+async fn complete(claim: &dyn Claim, result: &Report, stop: &StopSignal) -> Result<()> {
+    let gives_up = async {
+        tokio::select! {
+            () = stop.over().cancelled() => {}
+            () = async { stop.urgent().cancelled().await; tokio::time::sleep(LAST_CHANCE).await } => {}
+        }
+    };
+    tokio::select! {
+        biased;
+        completed = COMPLETE.run("claim::complete", || claim.complete(result)) => completed,
+        () = gives_up => Err(Error::temporary(ErrorKind::TimedOut, "the queue did not accept it in time")),
+    }
+}
+
+/// A claim that could not be settled loses nothing: the lease runs out, and the job runs again.
 fn ended(result: Result<()>, how: Ended) -> Ended {
     match result {
         Ok(()) => how,

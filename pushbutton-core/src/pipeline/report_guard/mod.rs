@@ -14,43 +14,44 @@ use tokio::sync::{Notify, watch};
 pub use self::reporter::GuardedReporter;
 pub use self::state::Muted;
 use self::state::{Effect, State};
+use crate::buildset::BuildsetReport;
 use crate::control::ControlMessage;
-use crate::job::Job;
+use crate::report::Report;
 use crate::traits::Alerter;
 use crate::verdict::Verdict;
 
-/// Decides whether runs are reported upstream. Shared by an operator
-/// ([`Operator::with_report_guard`](crate::Operator::with_report_guard)), which counts runs and passes on control
-/// messages, and by the reporters that obey it ([`GuardedReporter`]).
+/// Decides whether buildsets are reported upstream. Shared by a handler
+/// ([`Handler::with_report_guard`](crate::Handler::with_report_guard)), which counts the reports that it delivers and
+/// reads the control messages, and by the reporters that obey it ([`GuardedReporter`]).
 ///
-/// When runs of this many changes have failed on this operator without a success between them, it mutes reports,
-/// broadcasts that to the other operators, and alerts a person. Failures of the patch count as well as failures of
-/// the lab: in a broken lab the tests fail too. Several runs of one change count once.
+/// When the buildsets of this many changes have failed without a success between them, it mutes reports, broadcasts
+/// that to other handlers, and alerts a person. Failures of the patch count as well as failures of the lab: in a broken
+/// lab the tests fail too. Several buildsets of one change count once.
 ///
 /// Reports stay muted until a person unmutes them ([`ControlMessage::Unmuted`]), also across restarts. Only when all
-/// operators have been down for more than a day, which is how long control messages are kept, is it forgotten.
+/// handlers have been down for more than a day, which is how long control messages are kept, is it forgotten.
 pub struct ReportGuard {
     by: String,
     limit: usize,
     alerter: Option<Arc<dyn Alerter>>,
     state: Mutex<State>,
     muted: watch::Sender<Option<Muted>>,
-    /// Reports were muted by this operator.
+    /// Reports were muted by this handler.
     muted_here: Notify,
     pending: watch::Sender<PendingAlerts>,
 }
 
-/// What must still be sent after this operator has muted reports.
+/// What must still be sent after this handler has muted reports.
 #[derive(Debug, Clone, Copy, Default)]
 struct PendingAlerts {
-    /// The control message for the other operators.
+    /// The control message for the other handlers.
     broadcast: bool,
     /// The alert for a person.
     alert: bool,
 }
 
 impl ReportGuard {
-    /// A guard of this name, as `operator host-3`. Mutes after ten changes, and alerts nobody.
+    /// A guard of this name, as `handler host-3`. Mutes after ten changes, and alerts nobody.
     pub fn new(by: impl Into<String>) -> Self {
         Self {
             by: by.into(),
@@ -63,14 +64,14 @@ impl ReportGuard {
         }
     }
 
-    /// Mutes after this many failed changes; 0 for never. Control messages of other operators are obeyed in any case.
+    /// Mutes after this many failed changes; 0 for never. Control messages of other handlers are obeyed in any case.
     #[must_use]
     pub fn with_limit(mut self, changes: u32) -> Self {
         self.limit = usize::try_from(changes).unwrap_or(usize::MAX);
         self
     }
 
-    /// Alerts a person when this operator mutes reports.
+    /// Alerts a person when this handler mutes reports.
     #[must_use]
     pub fn with_alerter(mut self, alerter: impl Alerter + 'static) -> Self {
         self.alerter = Some(Arc::new(alerter));
@@ -87,7 +88,7 @@ impl ReportGuard {
         self.muted.subscribe()
     }
 
-    /// Obeys a control message of another operator or a person. Their order decides, and their times where one is
+    /// Obeys a control message of another handler or a person. Their order decides, and their times where one is
     /// late. The same message again changes nothing.
     pub fn observe(&self, message: &ControlMessage) {
         let mut state = self.state();
@@ -103,8 +104,10 @@ impl ReportGuard {
         self.publish(&state);
     }
 
-    /// Counts a finished run, after it was reported.
-    pub(crate) fn count(&self, job: &Job, verdict: &Verdict, now: Timestamp) {
+    /// Counts a report, after it was delivered. A buildset has failed when one of its jobs has.
+    pub(crate) fn count(&self, report: &BuildsetReport, now: Timestamp) {
+        let failed = report.results.iter().find(|result| result.verdict != Verdict::Success);
+        let Some(Report { job, verdict, .. }) = failed.or_else(|| report.results.first()) else { return };
         let mut state = self.state();
         let Some(muted) = state.count(self.limit, &self.by, job, verdict, now) else { return };
         tracing::error!("muted: reviews get no reports until a person unmutes; {}", muted.why);

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::ReportGuard;
-use crate::error::Result;
-use crate::report::{Update, UpdateKind};
+use crate::buildset::BuildsetReport;
+use crate::error::{Error, ErrorKind, Result};
+use crate::report::Update;
 use crate::traits::Reporter;
 
-/// Wraps a reporter that reports upstream: while reports are muted it gets no updates.
+/// Wraps a reporter that reports upstream: while reports are muted it delivers none.
 ///
-/// A withheld report is not an error: the job completes, and reporters that are not wrapped, such as the history, get
-/// it. It is not sent later.
+/// A withheld report is kept as undelivered, and can be retried once a person has unmuted the reports.
 pub struct GuardedReporter {
     inner: Box<dyn Reporter>,
     guard: Arc<ReportGuard>,
@@ -28,20 +28,17 @@ impl GuardedReporter {
 #[async_trait]
 impl Reporter for GuardedReporter {
     async fn report(&self, update: &Update) -> Result<()> {
-        if self.guard.muted().is_none() {
-            return self.inner.report(update).await;
+        self.inner.report(update).await
+    }
+
+    async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
+        match self.guard.muted() {
+            None => self.inner.deliver(report).await,
+            Some(muted) => {
+                let message = format!("reports are muted by {} since {}", muted.by, muted.since);
+                Err(Error::permanent(ErrorKind::Cancelled, message))
+            }
         }
-        if let UpdateKind::Finished { report } = &update.kind {
-            tracing::warn!(
-                reporter = self.name(),
-                run = %report.run,
-                job = %update.job.name,
-                target = %update.job.target(),
-                verdict = %report.verdict,
-                "muted: this report is withheld"
-            );
-        }
-        Ok(())
     }
 
     fn name(&self) -> &str {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pushbutton_core::{JobFilter, JobName, NodeLabel, Queue};
 use tokio::task::JoinSet;
 
-use super::{TIME_LIMIT, claim, claim_within, job, nothing_for, publish};
+use super::{TIME_LIMIT, claim, claim_within, complete, job, nothing_for, publish};
 
 /// A claim on an empty queue waits, and gets the job that is published later.
 pub async fn claims_wait_for_a_job(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
@@ -76,7 +76,7 @@ pub async fn a_dropped_claim_call_loses_no_job(open: impl AsyncFn(&str) -> Arc<d
     let mut done = BTreeSet::new();
     for (id, claim) in held {
         // On a slow machine the lease may have expired: that job is claimed again below.
-        if claim.complete().await.is_ok() {
+        if complete(&*claim).await.is_ok() {
             done.insert(id);
         }
     }
@@ -85,7 +85,7 @@ pub async fn a_dropped_claim_call_loses_no_job(open: impl AsyncFn(&str) -> Arc<d
         let claim = claim(&*operator).await;
         pause = claim.lease();
         let id = claim.job().id.clone();
-        claim.complete().await.expect("a claimed job is completed");
+        complete(&*claim).await.expect("a claimed job is completed");
         assert!(done.insert(id), "a completed job was claimed again");
     }
     nothing_for(&*operator, pause, "all jobs are completed").await;
@@ -108,7 +108,7 @@ pub async fn a_filter_leaves_other_jobs_in_their_place(open: impl AsyncFn(&str) 
         let claim =
             claim.expect("a job behind others is claimed").expect("waiting for a job returns no error");
         assert_eq!(claim.job().id, expected.id, "the first job that matches the filter is claimed");
-        claim.complete().await.expect("a claimed job is completed");
+        complete(&*claim).await.expect("a claimed job is completed");
     }
     assert_eq!(
         handler.depth().await.expect("counting works").waiting,

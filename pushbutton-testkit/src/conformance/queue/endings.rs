@@ -6,7 +6,7 @@ use std::time::Duration;
 use pushbutton_core::Queue;
 use tokio::time::Instant;
 
-use super::{TIME_LIMIT, claim, job, nothing_for, publish};
+use super::{TIME_LIMIT, claim, complete, job, nothing_for, publish};
 
 /// A completed job does not run again: not after the lease, and not when it is published again.
 pub async fn completing_is_final(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
@@ -15,7 +15,7 @@ pub async fn completing_is_final(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let held = claim(&*operator).await;
     let lease = held.lease();
     held.renew().await.expect("a lease that has not expired is renewed");
-    held.complete().await.expect("a claimed job is completed");
+    complete(&*held).await.expect("a claimed job is completed");
     publish(&*other, &job(1)).await;
     nothing_for(&*other, lease + lease / 2, "the job is completed").await;
     drop((operator, other));
@@ -62,12 +62,12 @@ pub async fn a_retry_delay_survives_a_restart_and_blocks_no_other_job(
     let later = open("delay").await;
     let first = claim(&*later).await;
     assert_eq!(first.job().id, job(2).id, "the shorter delay ends first");
-    first.complete().await.expect("a claimed job is completed");
+    complete(&*first).await.expect("a claimed job is completed");
     let second = claim(&*later).await;
     assert_eq!(second.job().id, job(1).id, "the longer delay ends too");
     let waited = returned.elapsed();
     assert!(waited >= lease * 3, "a delay of {:?} was over after {waited:?}", lease * 3);
-    second.complete().await.expect("a claimed job is completed");
+    complete(&*second).await.expect("a claimed job is completed");
 }
 
 /// A job that is handed back can be claimed at once, as if it had not been claimed.
@@ -95,6 +95,6 @@ pub async fn a_job_that_is_handed_back_is_not_counted(open: impl AsyncFn(&str) -
     };
     assert_eq!(*next.job(), job(1), "a job that was handed back is as it was published");
     next.renew().await.expect("a lease that has not expired is renewed");
-    next.complete().await.expect("a claimed job is completed");
+    complete(&*next).await.expect("a claimed job is completed");
     nothing_for(&*operator, lease, "the job is completed").await;
 }

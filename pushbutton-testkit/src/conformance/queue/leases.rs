@@ -6,7 +6,7 @@ use std::time::Duration;
 use pushbutton_core::Queue;
 use tokio::time::{Instant, sleep};
 
-use super::{TIME_LIMIT, assert_lost, claim, job, nothing_for, publish};
+use super::{TIME_LIMIT, assert_lost, claim, complete, job, nothing_for, publish};
 
 /// A lease that is renewed in time lasts, and the job can then be completed.
 pub async fn renewing_keeps_the_lease(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
@@ -21,7 +21,7 @@ pub async fn renewing_keeps_the_lease(open: impl AsyncFn(&str) -> Arc<dyn Queue>
         }
     };
     tokio::join!(renewals, nothing_for(&*other, lease * 3, "the holder renews its lease"));
-    held.complete().await.expect("a held job is completed");
+    complete(&*held).await.expect("a held job is completed");
     nothing_for(&*other, lease, "the job is completed").await;
 }
 
@@ -47,7 +47,7 @@ pub async fn an_expired_lease_returns_the_job(open: impl AsyncFn(&str) -> Arc<dy
         }
         held = next;
     }
-    held.complete().await.expect("the last claim completes the job");
+    complete(&*held).await.expect("the last claim completes the job");
 }
 
 /// A lost claim cannot complete, retry, hand back or reject the job.
@@ -68,7 +68,7 @@ pub async fn a_lost_claim_cannot_end_the_job(open: impl AsyncFn(&str) -> Arc<dyn
     }
     let mut old = old.into_iter();
     let mut next = || old.next().expect("four were claimed");
-    assert_lost(next().complete().await, "completing");
+    assert_lost(complete(&*next()).await, "completing");
     assert_lost(next().retry(Duration::ZERO, "no node").await, "retrying");
     assert_lost(next().hand_back().await, "handing back");
     assert_lost(next().reject("malformed").await, "rejecting");
@@ -78,7 +78,7 @@ pub async fn a_lost_claim_cannot_end_the_job(open: impl AsyncFn(&str) -> Arc<dyn
     assert_eq!(other.depth().await.expect("counting works").dead, 0, "a lost claim rejects nothing");
     let lease = new[0].lease();
     for claim in new {
-        claim.complete().await.expect("the new claims complete the jobs");
+        complete(&*claim).await.expect("the new claims complete the jobs");
     }
     nothing_for(&*holder, lease + lease / 2, "all jobs are completed").await;
 }

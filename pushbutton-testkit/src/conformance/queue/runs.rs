@@ -7,7 +7,7 @@ use std::time::Duration;
 use pushbutton_core::{Claim, ErrorKind, Queue, Result, RunId};
 use tokio::time::{sleep, timeout};
 
-use super::{TIME_LIMIT, claim, job, publish};
+use super::{TIME_LIMIT, claim, complete, job, publish};
 
 /// The next claim of a job starts another run, however the last claim ended.
 pub async fn each_claim_starts_a_new_run(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
@@ -22,7 +22,7 @@ pub async fn each_claim_starts_a_new_run(open: impl AsyncFn(&str) -> Arc<dyn Que
             "handed back" => ended_or_lost(held.hand_back().await),
             "retried" => ended_or_lost(held.retry(Duration::ZERO, "no node").await),
             "expired" => drop(held),
-            _ => ended_or_lost(held.complete().await),
+            _ => ended_or_lost(complete(&*held).await),
         }
     }
 }
@@ -43,7 +43,7 @@ pub async fn a_run_that_ended_is_no_longer_listed(open: impl AsyncFn(&str) -> Ar
         let held = held_and_listed(&[&*holder], &open, "unleased", &mut jobs).await.remove(0);
         let run = held.run().clone();
         match ending {
-            "complete" => ended_or_lost(held.complete().await),
+            "complete" => ended_or_lost(complete(&*held).await),
             "retry" => ended_or_lost(held.retry(Duration::from_secs(3600), "no node").await),
             "hand back" => ended_or_lost(held.hand_back().await),
             "reject" => ended_or_lost(held.reject("malformed").await),
