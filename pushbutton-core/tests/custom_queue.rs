@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pushbutton_core::{
-    Claim, ControlMessage, ControlMessages, Error, ErrorKind, Job, JobFilter, Queue, QueueDepth, Result,
-    RunId, Stream, async_trait,
+    Claim, ControlMessage, ControlMessages, Error, ErrorKind, InstallationId, Job, JobFilter, Queue,
+    QueueDepth, Result, RunId, Stream, async_trait,
 };
 use pushbutton_testkit::conformance::queue;
 use tokio::sync::mpsc;
@@ -27,6 +27,7 @@ struct Contents {
     jobs: VecDeque<(Job, State)>,
     messages: Vec<ControlMessage>,
     subscribers: Vec<mpsc::UnboundedSender<ControlMessage>>,
+    installation: Option<InstallationId>,
 }
 
 enum State {
@@ -116,6 +117,10 @@ impl Queue for SmallQueue {
             _ => None,
         };
         Ok(self.lock().jobs.iter().filter_map(|(_, state)| run(state)).collect())
+    }
+
+    async fn installation(&self) -> Result<InstallationId> {
+        Ok(self.lock().installation.get_or_insert_with(InstallationId::generate).clone())
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::control::ControlMessage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Job, JobFilter};
-use crate::names::{JobId, RunId};
+use crate::names::{InstallationId, JobId, RunId};
 use crate::traits::{Claim, ControlMessages, DeadLetter, DeadLetters, Queue, QueueDepth};
 
 /// How many completed jobs are remembered, so that they are not run again.
@@ -45,6 +45,7 @@ struct State {
     dropped_messages: usize,
     completed: HashSet<JobId>,
     completed_order: VecDeque<JobId>,
+    installation: Option<InstallationId>,
 }
 
 #[derive(Debug)]
@@ -201,6 +202,10 @@ impl Queue for MemoryQueue {
         let mut state = self.state();
         state.expire_leases(Instant::now());
         Ok(state.leased.values().map(|lease| lease.run.clone()).collect())
+    }
+
+    async fn installation(&self) -> Result<InstallationId> {
+        Ok(self.state().installation.get_or_insert_with(InstallationId::generate).clone())
     }
 }
 

@@ -5,9 +5,9 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use pushbutton_core::{
     Alerter, CancellationToken, ChangeStatusLookup, Claim, ControlMessage, ControlMessages, DeadLetter,
-    DeadLetters, EventId, EventStore, Executor, Job, JobFilter, Journal, JournalEntry, LineSink, Node,
-    NodeRequest, OwnedResource, PatchsetStatus, Position, Provisioner, Queue, QueueDepth, Reporter,
-    ResourceKind, Result, RunId, Stage, StageContext, StageOutcome, Update,
+    DeadLetters, EventId, EventStore, Executor, InstallationId, Job, JobFilter, Journal, JournalEntry,
+    LineSink, Node, NodeRequest, OwnedResource, PatchsetStatus, Position, Provisioner, Queue, QueueDepth,
+    Reporter, ResourceKind, Result, RunId, Stage, StageContext, StageOutcome, Update,
 };
 
 use super::{FaultPlan, Method};
@@ -143,6 +143,10 @@ impl<T: Queue + ?Sized> Queue for Faulty<T> {
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
         self.plan.call(Method::LeasedRuns, self.inner.leased_runs()).await
+    }
+
+    async fn installation(&self) -> Result<InstallationId> {
+        self.plan.call(Method::Installation, self.inner.installation()).await
     }
 }
 

@@ -36,6 +36,7 @@ methods! {
     RequeueDeadLetter = "dead_letters::requeue",
     RemoveDeadLetter = "dead_letters::remove",
     LeasedRuns = "queue::leased_runs",
+    Installation = "queue::installation",
     Renew = "claim::renew",
     Complete = "claim::complete",
     Retry = "claim::retry",
