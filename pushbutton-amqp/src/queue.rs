@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pushbutton_core::{
-    Claim, ControlMessage, ControlMessages, DeadLetter, DeadLetters, Error, ErrorKind, Job, JobFilter, Queue,
-    QueueDepth, Result, RunId,
+    Claim, ControlMessage, ControlMessages, DeadLetter, DeadLetters, Error, ErrorKind, InstallationId, Job,
+    JobFilter, Queue, QueueDepth, Result, RunId,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -211,6 +211,22 @@ impl Queue for AmqpQueue {
             Ok(shared.replica().state().ok_or_else(not_ready)?.jobs.leased_runs(Instant::now()))
         };
         listing.await.map_err(|error: Error| error.during("queue::leased_runs"))
+    }
+
+    /// Answers from the state in memory if there is an id: it never changes. Else this writes one, and of several
+    /// participants the first in the log decides.
+    async fn installation(&self) -> Result<InstallationId> {
+        let asking = async {
+            let (shared, until) = (&self.tasks.shared, self.tasks.shared.deadline());
+            shared.wait_for_state(until).await?;
+            let known = || Ok(shared.replica().state().ok_or_else(not_ready)?.installation.clone());
+            if let Some(known) = known()? {
+                return Ok(known);
+            }
+            commit(shared, Op::Installation { installation: InstallationId::generate() }, until).await?;
+            known()?.ok_or_else(not_ready)
+        };
+        asking.await.map_err(|error: Error| error.during("queue::installation"))
     }
 }
 

@@ -88,11 +88,14 @@ pub(crate) fn triggers(config: &Config) -> Result<Triggers> {
     Triggers::compile(config.triggers.clone(), config.gerrit.own_names())
 }
 
-/// Where nodes come from.
-pub(crate) fn provisioner(config: &Config) -> Result<Arc<dyn Provisioner>> {
+/// Where nodes come from. What it makes in a cloud belongs to the participants of this queue, which must be connected.
+pub(crate) async fn provisioner(config: &Config, queue: &dyn Queue) -> Result<Arc<dyn Provisioner>> {
     Ok(match &config.nodes {
         Nodes::Cloud(cloud) => {
-            Arc::new(OpenStackProvisioner::new(cloud.as_ref().clone(), config.owner.clone())?)
+            let installation = queue.installation().await?;
+            tracing::info!(owner = %config.owner, %installation, "resources in the cloud carry these tags");
+            let (cloud, owner) = (cloud.as_ref().clone(), config.owner.clone());
+            Arc::new(OpenStackProvisioner::new(cloud, owner, installation)?)
         }
         Nodes::Machines(machines) => Arc::new(StaticNodes::new(machines.clone())?),
     })

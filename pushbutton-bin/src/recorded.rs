@@ -34,7 +34,9 @@ pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Pat
     let handler = Handler::new(source, triggers, Arc::clone(&queue))
         .with_event_store(own.events())
         .with_reporter(Progress::new(global));
-    let operator = assemble::operator(config, work, queue, assemble::provisioner(config)?, &store)?
+    // Also with a journal and an installation id of its own: the sweep of a live CI does not take its nodes.
+    let provisioner = assemble::provisioner(config, &queue).await?;
+    let operator = assemble::operator(config, work, queue, provisioner, &own)?
         .with_reporter(Progress::new(global))
         .with_reporter(store.history())
         .with_reporter(Arc::clone(&reports));
@@ -55,12 +57,15 @@ pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Pat
     })
 }
 
+/// How the names of the folders begin. One that a crash has left is found by `sweep`.
+pub(crate) const SCRATCH: &str = "recorded-";
+
 /// A folder below the state folder that is deleted at the end.
 struct Scratch(std::path::PathBuf);
 
 impl Scratch {
     fn new(state: &Path) -> std::io::Result<Self> {
-        let folder = state.join(format!("recorded-{}", RunId::generate()));
+        let folder = state.join(format!("{SCRATCH}{}", RunId::generate()));
         std::fs::create_dir_all(&folder)?;
         Ok(Self(folder))
     }

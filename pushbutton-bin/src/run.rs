@@ -10,7 +10,7 @@ use crate::runtime::{Runtime, log_handler, log_operator};
 /// Both halves.
 pub(crate) async fn both(config: &Config, global: &Global, work: Work, start: Start) -> anyhow::Result<Exit> {
     let Some(runtime) = Runtime::start(config, global, start).await? else { return Ok(Exit::Ok) };
-    let pipeline = Pipeline::new(runtime.handler()?, runtime.operator(work)?)?;
+    let pipeline = Pipeline::new(runtime.handler()?, runtime.operator(work).await?)?;
     let (handler, operator) = pipeline.run(&runtime.shutdown).await?;
     log_handler(handler);
     log_operator(operator);
@@ -34,7 +34,7 @@ pub(crate) async fn operator(
 ) -> anyhow::Result<Exit> {
     let Some(runtime) = Runtime::start(config, global, start).await? else { return Ok(Exit::Ok) };
     runtime.log_where_jobs_wait();
-    let operator = runtime.operator(work)?;
+    let operator = runtime.operator(work).await?;
     tracing::info!("waiting for jobs, {} at once", operator.health().borrow().slots);
     log_operator(operator.run(&runtime.shutdown).await?);
     Ok(runtime.end().await)

@@ -59,9 +59,9 @@ impl<'c> Runtime<'c> {
     }
 
     /// The work half. It reports to the terminal, the history and the review.
-    pub(crate) fn operator(&self, work: Work) -> Result<Operator> {
+    pub(crate) async fn operator(&self, work: Work) -> Result<Operator> {
         let (config, queue) = (self.config, &self.backend.queue);
-        let provisioner = assemble::provisioner(config)?;
+        let provisioner = assemble::provisioner(config, queue).await?;
         let sweeper = assemble::sweeper(config, Arc::clone(&provisioner), Arc::clone(queue), &self.store);
         let guard = assemble::report_guard(config)?;
         let review = assemble::review(config, work, &self.gerrit);

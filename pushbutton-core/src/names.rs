@@ -121,8 +121,13 @@ checked_name!(
     NodeLabel, "a node label (letters, digits, - _ .)", is_word
 );
 checked_name!(
-    /// The installation that owns what it makes in a cloud; several may share one cloud project.
+    /// Who owns what is made in a cloud, as people write it; several owners may share one cloud project.
     OwnerName, "an owner name (letters, digits, - _ .)", is_word
+);
+checked_name!(
+    /// The participants of one queue, and no others. Beside the owner's name it tells two installations apart whose
+    /// configurations give the same owner, such as a copy for tests.
+    InstallationId, "an installation id of 12 hexadecimal digits", |text| text.len() == 12 && is_hex(text)
 );
 checked_name!(
     /// Identity of a job: the same for the same event and job name, on every machine, at every time.
@@ -141,6 +146,15 @@ checked_name!(
 impl BuildsetId {
     pub(crate) fn of<'a>(parts: impl IntoIterator<Item = &'a str>) -> Self {
         Self(digest(parts))
+    }
+}
+
+impl InstallationId {
+    /// A new id. The digest of a run id: its last digits alone count up within a millisecond.
+    pub fn generate() -> Self {
+        let mut digits = digest([RunId::generate().as_str()]);
+        digits.truncate(12);
+        Self(digits)
     }
 }
 
@@ -256,6 +270,16 @@ mod tests {
     fn parts_of_a_digest_do_not_run_together() {
         assert_ne!(digest(["ab", "c"]), digest(["a", "bc"]));
         assert_eq!(digest(["ab", "c"]).len(), 32);
+    }
+
+    #[test]
+    fn installation_ids_differ_and_are_checked() {
+        let (one, other) = (InstallationId::generate(), InstallationId::generate());
+        assert_ne!(one, other);
+        assert_eq!(InstallationId::new(one.as_str()).unwrap(), one);
+        for text in ["", "0123456789a", "0123456789abc", "0123456789AB", "0123456789a ", "lab"] {
+            assert!(InstallationId::new(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::event::{Event, EventId, Position};
 use crate::history::{RunHistory, RunRecord};
 use crate::job::{Job, JobFilter};
 use crate::line_sink::LineSink;
-use crate::names::{BuildsetId, PatchsetNumber, RunId};
+use crate::names::{BuildsetId, InstallationId, PatchsetNumber, RunId};
 use crate::node::{Node, NodeRequest, OwnedResource, ResourceKind};
 use crate::report::{Report, Update};
 use crate::run::{Stage, StageContext, StageOutcome};
@@ -197,6 +197,15 @@ pub trait Queue: Send + Sync {
     /// - Complete: it holds every run whose claim was granted, on any machine, before this call began and has not
     ///   ended since.
     async fn leased_runs(&self) -> Result<Vec<RunId>>;
+
+    /// Identifies the participants of this queue together. It goes into the ownership tags of cloud resources, so that
+    /// the sweep of one queue never touches what participants of another one have made.
+    ///
+    /// # Contract
+    /// - The same for every participant, on any machine, and after every restart.
+    /// - Made by the first who asks. Participants that ask at once get the same one.
+    /// - Another queue has another id.
+    async fn installation(&self) -> Result<InstallationId>;
 }
 
 /// A stream of [`Queue::control_messages`].
@@ -465,7 +474,7 @@ pub trait Provisioner: Send + Sync {
     /// between the request and the answer leaks nothing.
     ///
     /// # Contract
-    /// - Whatever it makes carries the owner and the run, from the first request on.
+    /// - Whatever it makes carries the owner, the installation and the run, from the first request on.
     /// - Fails fast once the node cannot come up, with the cloud's own words
     ///   ([`Error::for_people`](crate::Error::for_people)), and at the latest at the request's deadline.
     /// - May fail or be dropped half-way: [`release`](Self::release) then deletes what was made.
@@ -478,10 +487,10 @@ pub trait Provisioner: Send + Sync {
     /// - Idempotent: when nothing is left to delete it is `Ok`.
     /// - Works for a half-made and for a vanished node, and after a restart of this process.
     /// - `Ok` means gone, or certain to go: the cloud has accepted every deletion.
-    /// - Never touches what carries another owner or another run.
+    /// - Never touches what carries another owner, another installation or another run.
     async fn release(&self, run: &RunId, journal: &Arc<dyn Journal>) -> Result<()>;
 
-    /// Lists all that carries our ownership tag.
+    /// Lists all that carries our owner and our installation.
     async fn list_owned(&self) -> Result<Vec<OwnedResource>>;
 }
 
@@ -735,6 +744,7 @@ forward!(Queue {
     async fn claim_report(&self) -> Result<Box<dyn Delivery>>;
     async fn depth(&self) -> Result<QueueDepth>;
     async fn leased_runs(&self) -> Result<Vec<RunId>>;
+    async fn installation(&self) -> Result<InstallationId>;
 });
 forward!(DeadLetters {
     async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>>;

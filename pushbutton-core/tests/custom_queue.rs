@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use pushbutton_core::memory::MemoryOutbox;
 use pushbutton_core::{
-    Claim, ControlMessage, ControlMessages, Delivery, Error, ErrorKind, Job, JobEnd, JobFilter, Queue,
-    QueueDepth, Report, Result, RunId, Stream, async_trait,
+    Claim, ControlMessage, ControlMessages, Delivery, Error, ErrorKind, InstallationId, Job, JobEnd,
+    JobFilter, Queue, QueueDepth, Report, Result, RunId, Stream, async_trait,
 };
 use pushbutton_testkit::conformance::queue;
 use tokio::sync::mpsc;
@@ -38,6 +38,7 @@ struct Contents {
     jobs: VecDeque<(Job, State)>,
     messages: Vec<ControlMessage>,
     subscribers: Vec<mpsc::UnboundedSender<ControlMessage>>,
+    installation: Option<InstallationId>,
 }
 
 enum State {
@@ -142,6 +143,10 @@ impl Queue for SmallQueue {
             _ => None,
         };
         Ok(self.lock().jobs.iter().filter_map(|(_, state)| run(state)).collect())
+    }
+
+    async fn installation(&self) -> Result<InstallationId> {
+        Ok(self.lock().installation.get_or_insert_with(InstallationId::generate).clone())
     }
 }
 

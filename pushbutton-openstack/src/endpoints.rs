@@ -99,7 +99,7 @@ impl Api {
         self.send_delete(&Request::post(Compute, ["servers", id, "action"], body)).await
     }
 
-    /// The owner's resources, or those of one run, each with the run in its tags. A cloud without block storage has no
+    /// The installation's resources, or those of one run, each with the run in its tags. A cloud without block storage has no
     /// volumes.
     pub(crate) async fn owned(
         &self,

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pushbutton_core::{
-    Error, ErrorKind, Journal, Node, NodeRequest, OwnedResource, OwnerName, Provisioner, Result, RunId,
+    Error, ErrorKind, InstallationId, Journal, Node, NodeRequest, OwnedResource, OwnerName, Provisioner,
+    Result, RunId,
 };
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -33,7 +34,7 @@ const CONSOLE_LINES: u32 = 10_000;
 
 /// Creates nodes on an OpenStack cloud, and deletes them.
 ///
-/// Everything that it creates carries the owner and the run as ownership tags: servers and volumes in their metadata,
+/// Everything that it creates carries the owner, the installation and the run as ownership tags: servers and volumes in their metadata,
 /// floating IPs and ports in their description. It is recorded in the journal before the request is sent.
 pub struct OpenStackProvisioner {
     pub(crate) config: OpenStackConfig,
@@ -43,11 +44,12 @@ pub struct OpenStackProvisioner {
 }
 
 impl OpenStackProvisioner {
-    /// Reads the cloud's entry. Sends nothing; the first call logs in.
+    /// Reads the cloud's entry. Sends nothing; the first call logs in. The installation is that of the queue
+    /// ([`Queue::installation`](pushbutton_core::Queue::installation)).
     ///
     /// # Errors
     /// [`ErrorKind::Config`], permanent: the configuration, `clouds.yaml` or a certificate file cannot work.
-    pub fn new(config: OpenStackConfig, owner: OwnerName) -> Result<Self> {
+    pub fn new(config: OpenStackConfig, owner: OwnerName, installation: InstallationId) -> Result<Self> {
         config.validate()?;
         if owner.as_str().len() > MAX_OWNER {
             return Err(refuse(format!(
@@ -60,7 +62,7 @@ impl OpenStackProvisioner {
         }
         let shared = Shared {
             api: Api::new(cloud, &config)?,
-            tags: OwnershipTags::new(owner),
+            tags: OwnershipTags::new(owner, installation),
             creates: Default::default(),
             create_visibility_timeout: config.create_visibility_timeout.0,
         };

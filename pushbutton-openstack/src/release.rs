@@ -23,6 +23,8 @@ pub(crate) struct Release<'a> {
     /// Every server of the run that was seen: a port has no tags, and is found by its server, also after the server is
     /// gone.
     servers: BTreeSet<String>,
+    /// Ids in the journal of what is another installation's.
+    of_others: BTreeSet<String>,
     /// The kinds and names of the resources that were seen. A create whose reply was lost has a journal entry without an
     /// id; that resource may still appear, unless it was seen and deleted. A floating IP has no name.
     seen: BTreeSet<(ResourceKind, String)>,
@@ -39,7 +41,8 @@ impl<'a> Release<'a> {
     pub(crate) async fn new(shared: &'a Shared, run: &'a RunId, journal: &'a dyn Journal) -> Result<Self> {
         let mut entries = journal.open().await?;
         entries.retain(|entry| entry.run == *run);
-        Ok(Self { shared, run, journal, entries, servers: BTreeSet::new(), seen: BTreeSet::new() })
+        let (servers, of_others, seen) = Default::default();
+        Ok(Self { shared, run, journal, entries, servers, of_others, seen })
     }
 
     /// Deletes until nothing is left, or the time is up.
@@ -105,7 +108,7 @@ impl<'a> Release<'a> {
         }
     }
 
-    /// The run's resources by their tags, and by the ids in the journal: somebody may have edited the tags.
+    /// The run's resources by their tags, and by the ids in the journal: somebody may have removed the tags.
     async fn find(&mut self, of: Collection) -> Result<Vec<Resource>> {
         let Shared { api, tags, .. } = self.shared;
         let entries: Vec<_> = self.entries.iter().filter(|entry| entry.kind == of.kind).collect();
@@ -120,7 +123,18 @@ impl<'a> Release<'a> {
         let mut found: Vec<Resource> = tagged.into_iter().map(|(one, _)| one).collect();
         for id in entries.iter().filter_map(|entry| entry.id.as_ref()) {
             if !found.iter().any(|one| one.id == *id) {
-                found.extend(api.get(of, id).await?);
+                match api.get(of, id).await? {
+                    Some(one) if tags.is_of_others(&one) => {
+                        if self.of_others.insert(one.id) {
+                            let (run, kind) = (self.run, of.kind.as_str());
+                            tracing::warn!(
+                                %run, kind, id, "this is in the journal, but its tags name another owner or \
+                                 installation: it is not touched"
+                            );
+                        }
+                    }
+                    one => found.extend(one),
+                }
             }
         }
         let names = found.iter().map(|one| (of.kind, one.name.clone().unwrap_or_default()));
@@ -131,7 +145,8 @@ impl<'a> Release<'a> {
     async fn servers(&mut self) -> Result<Vec<Resource>> {
         let mut servers = self.find(SERVERS).await?;
         let in_journal = self.entries.iter().filter(|entry| entry.kind == ResourceKind::Server);
-        self.servers.extend(in_journal.filter_map(|entry| entry.id.clone()));
+        let ids = in_journal.filter_map(|entry| entry.id.as_ref());
+        self.servers.extend(ids.filter(|id| !self.of_others.contains(*id)).cloned());
         self.servers.extend(servers.iter().map(|server| server.id.clone()));
         for server in servers.extract_if(.., |server| server.has_status("SOFT_DELETED")) {
             // A cloud with reclaim_instance_interval keeps it, with its port and its quota, for days. It counts as

@@ -3,10 +3,12 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pushbutton_core::check::{Check, Level};
-use pushbutton_core::{ErrorKind, Provisioner, ResourceKind, RetryClass};
+use pushbutton_core::memory::{MemoryJournal, MemoryQueue};
+use pushbutton_core::{ErrorKind, Journal, Provisioner, Queue, ResourceKind, RetryClass, Sweeper};
 use pushbutton_testbed::openstack;
 use serde_json::json;
 
@@ -107,7 +109,8 @@ async fn report_13_config_drive_ports_data_volumes_and_a_server_group() {
         |kind| owned.iter().filter(|one| one.kind == kind && one.run.as_ref() == Some(&request.run)).count();
     assert_eq!((count(ResourceKind::Port), count(ResourceKind::Volume), owned.len()), (1, 2, 5), "{owned:?}");
     // Another process, without the journal.
-    let other = Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &nodes(TINY)), &lab.owner);
+    let config = config(&cloud.clouds_yaml, &cloud.cloud, &nodes(TINY));
+    let other = Lab::in_installation(config, &lab.owner, lab.installation.clone());
     other.release(&request.run).await;
     assert_eq!(other.provisioner.list_owned().await.unwrap(), []);
     let left =
@@ -308,6 +311,66 @@ async fn two_owners_share_a_project_and_see_only_their_own() {
     other.has_left_nothing(&cloud).await;
 }
 
+/// L4: a staging copy, or a laptop with the same file and an empty state folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn l4_two_installations_with_the_same_owner_never_touch_each_others_resources() {
+    let cloud = openstack();
+    let name = owner("same");
+    let label = format!(
+        "{TINY}, boot_from_volume: {{size_gb: 1}}, data_volumes: [{{size_gb: 1}}], floating_ip: {{network: public}}, \
+         networks: [{{name: private, allowed_address_pairs: [10.99.0.0/24]}}]"
+    );
+    let of = || Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &nodes(&label)), &name);
+    let (one, other) = (of(), of());
+    assert_ne!(one.installation, other.installation);
+    let (mine, theirs) = (request("lab", 120), request("lab", 120));
+    let (first, second) = tokio::join!(one.provision(&mine), other.provision(&theirs));
+    first.unwrap();
+    second.unwrap();
+    let of_theirs = other.on(&cloud);
+    assert_eq!(of_theirs.len(), 5, "server, two volumes, port, floating IP: {of_theirs:?}");
+    // By the lists that a sweep works through.
+    let listed = one.provisioner.list_owned().await.unwrap();
+    assert_eq!(listed.len(), 5, "{listed:?}");
+    assert!(listed.iter().all(|resource| resource.run.as_ref() == Some(&mine.run)), "{listed:?}");
+    let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::default());
+    let provisioner = Arc::new(one.provisioner);
+    let sweeper = Sweeper::new(Arc::clone(&provisioner), queue).with_safety_age(Duration::ZERO);
+    let swept = sweeper.sweep().await.unwrap();
+    assert_eq!((swept.released.len(), swept.left.len()), (1, 0), "{swept:?}");
+    assert_eq!(other.on(&cloud), of_theirs, "after a sweep without any lease");
+    // By their run's id, with an empty journal, and with a copy of their journal.
+    provisioner.release(&theirs.run, &one.journal).await.unwrap();
+    assert_eq!(other.on(&cloud), of_theirs, "after a release of their run");
+    let copy: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
+    for entry in other.journal.open().await.unwrap() {
+        let copied = copy.intend(&entry.run, entry.kind, &entry.name).await.unwrap();
+        copy.made(copied, entry.id.as_deref().unwrap()).await.unwrap();
+    }
+    provisioner.release(&theirs.run, &copy).await.unwrap();
+    assert_eq!(other.on(&cloud), of_theirs, "after a release with a copy of their journal");
+    other.release(&theirs.run).await;
+    other.has_left_nothing(&cloud).await;
+}
+
+/// What was made by a version that wrote no installation may belong to anybody with the same owner.
+#[tokio::test(flavor = "multi_thread")]
+async fn l4_what_names_no_installation_is_not_touched() {
+    let cloud = openstack();
+    let lab = Lab::new(&cloud, "old", &nodes(TINY));
+    let run = request("lab", 60).run;
+    let metadata = json!({"pushbutton_owner": lab.owner, "pushbutton_run": run, "pushbutton_job": "j"});
+    let name = format!("pb-{}-old", lab.owner);
+    let body = json!({"volume": {"name": name, "size": 1, "metadata": metadata}});
+    let made = cloud.request("POST", "volumev3", "/volumes", Some(&body));
+    let path = format!("/volumes/{}", made["volume"]["id"].as_str().unwrap());
+    assert_eq!(lab.provisioner.list_owned().await.unwrap(), []);
+    lab.release(&run).await;
+    let kept = cloud.request("GET", "volumev3", &path, None);
+    assert_eq!(kept["volume"]["name"], json!(name));
+    cloud.request("DELETE", "volumev3", &path, None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_with_an_empty_journal_releases_by_the_ownership_tags() {
     let cloud = openstack();
@@ -315,7 +378,8 @@ async fn a_process_with_an_empty_journal_releases_by_the_ownership_tags() {
     let before = Lab::new(&cloud, "restart", &rest);
     let request = request("lab", 120);
     before.provision(&request).await.unwrap();
-    let after = Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &rest), &before.owner);
+    let config = config(&cloud.clouds_yaml, &cloud.cloud, &rest);
+    let after = Lab::in_installation(config, &before.owner, before.installation.clone());
     assert_eq!(after.on(&cloud).len(), 4, "server, port, floating IP, volume: {:?}", after.on(&cloud));
     after.release(&request.run).await;
     after.has_left_nothing(&cloud).await;

@@ -135,7 +135,9 @@ async fn a_server_that_appears_after_its_process_died_is_found_by_the_journal() 
     lab.journal.intend(&run, ResourceKind::Server, "pb-acme-x").await.unwrap();
     let appear = async {
         tokio::time::sleep(Duration::from_millis(900)).await;
-        let metadata = json!({"pushbutton_owner": "acme", "pushbutton_run": run});
+        let metadata = json!({
+            "pushbutton_owner": "acme", "pushbutton_installation": lab.installation, "pushbutton_run": run,
+        });
         add_server(&mut cloud.world(), json!("pb-acme-x"), metadata);
     };
     tokio::join!(lab.release(&run), appear);

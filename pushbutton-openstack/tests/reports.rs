@@ -305,7 +305,11 @@ async fn a_second_volume_that_appears_after_its_process_died_is_found_by_the_jou
     let cloud = FakeCloud::start().await;
     let lab = lab(&cloud, "data_volumes: [{size_gb: 1}, {size_gb: 1}]");
     let run = pushbutton_core::RunId::generate();
-    let volume = |name: &str| json!({"id": name, "name": name, "status": "available", "metadata": {"pushbutton_owner": "acme", "pushbutton_run": run}});
+    let metadata = json!({
+        "pushbutton_owner": "acme", "pushbutton_installation": lab.installation, "pushbutton_run": run,
+    });
+    let volume =
+        |name: &str| json!({"id": name, "name": name, "status": "available", "metadata": metadata.clone()});
     for name in ["pb-data0", "pb-data1"] {
         lab.journal.intend(&run, ResourceKind::Volume, name).await.unwrap();
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pushbutton_core::{
-    Claim, ControlMessage, ControlMessages, Job, JobFilter, Queue, QueueDepth, Result, RunId,
+    Claim, ControlMessage, ControlMessages, Error, ErrorKind, InstallationId, Job, JobFilter, Queue,
+    QueueDepth, Result, RunId,
 };
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, TransactionBehavior, params};
 
@@ -71,6 +72,10 @@ impl Queue for StoreQueue {
             Ok(runs.collect::<rusqlite::Result<_>>()?)
         };
         self.0.call("queue::leased_runs", read).await
+    }
+
+    async fn installation(&self) -> Result<InstallationId> {
+        self.0.call("queue::installation", |connection| installation(connection)).await
     }
 }
 
@@ -183,6 +188,20 @@ fn depth(connection: &Connection, now: i64) -> Result<QueueDepth, StoreError> {
     let leased = count("due_at > ? AND state = 'leased'", &[&now])?;
     let dead = count("state = 'dead' AND ended_at IS NOT NULL", &[])?;
     Ok(QueueDepth::new(ready + due - leased, leased, dead))
+}
+
+/// The id in the file; of processes that ask at once, the first to write decides.
+fn installation(connection: &Connection) -> Result<InstallationId, StoreError> {
+    let insert = "INSERT INTO installation (only, id) VALUES (1, ?) ON CONFLICT (only) DO NOTHING";
+    let read = || {
+        let mut select = connection.prepare_cached("SELECT id FROM installation")?;
+        Ok::<_, StoreError>(select.query_row([], |row| Ok(row.get::<_, Text<_>>(0)?.0)).optional()?)
+    };
+    if let Some(id) = read()? {
+        return Ok(id);
+    }
+    connection.prepare_cached(insert)?.execute(params![InstallationId::generate().as_str()])?;
+    read()?.ok_or_else(|| Error::temporary(ErrorKind::Unexpected, "the installation id was deleted").into())
 }
 
 pub(crate) fn shorten(why: &str) -> String {

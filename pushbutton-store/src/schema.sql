@@ -39,6 +39,12 @@ CREATE TABLE position (
     position TEXT    NOT NULL                      -- JSON
 ) STRICT;
 
+-- Whose machines: the id in the ownership tags of cloud resources. One row at most.
+CREATE TABLE installation (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    id   TEXT    NOT NULL
+) STRICT;
+
 -- The journal of cloud resources that exist or may exist.
 CREATE TABLE resources (
     entry INTEGER PRIMARY KEY AUTOINCREMENT,

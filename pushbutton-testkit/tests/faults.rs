@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use pushbutton_core::memory::{MemoryEventStore, MemoryJournal, MemoryQueue};
 use pushbutton_core::samples;
 use pushbutton_core::{
-    Claim, ControlMessage, ControlMessages, Delivery, EventStore, Job, JobFilter, Journal, Queue, QueueDepth,
-    Result, RunId,
+    Claim, ControlMessage, ControlMessages, Delivery, EventStore, InstallationId, Job, JobFilter, Journal,
+    Queue, QueueDepth, Result, RunId,
 };
 use pushbutton_testkit::conformance::{event_store, journal, queue};
 use pushbutton_testkit::faults::{
@@ -117,5 +117,8 @@ impl Queue for Incomplete {
     }
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
         Ok(self.0.leased_runs().await?.into_iter().skip(1).collect())
+    }
+    async fn installation(&self) -> Result<InstallationId> {
+        self.0.installation().await
     }
 }

@@ -1,7 +1,7 @@
 //! Log entries.
 
 use jiff::Timestamp;
-use pushbutton_core::{Job, JobId, Position, RunId};
+use pushbutton_core::{InstallationId, Job, JobId, Position, RunId};
 use serde::{Deserialize, Serialize};
 
 use super::dead_letters::Letter;
@@ -115,6 +115,10 @@ pub(crate) enum Op {
     /// A control message, as JSON text: participants that do not know its kind keep it all the same.
     Broadcast {
         message: String,
+    },
+    /// Gives the installation its id. Accepted if it has none.
+    Installation {
+        installation: InstallationId,
     },
     /// What its writer knew and the broker has lost with the end of the log. Adds what the state does not know.
     Restore {

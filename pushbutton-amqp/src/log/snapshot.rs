@@ -1,6 +1,6 @@
 //! The state in serialized form: what a snapshot holds, and what a restore adds.
 
-use pushbutton_core::Position;
+use pushbutton_core::{InstallationId, Position};
 use serde::{Deserialize, Serialize};
 
 use super::control_messages::MessageRecord;
@@ -20,6 +20,7 @@ pub(crate) struct Snapshot {
     pub(super) seen: Vec<EventKey>,
     pub(super) position: Option<Position>,
     pub(super) messages: Vec<MessageRecord>,
+    pub(super) installation: Option<InstallationId>,
 }
 
 impl State {
@@ -32,6 +33,7 @@ impl State {
             seen: self.events.keys().collect(),
             position: self.events.position().cloned(),
             messages: self.messages.records(now.instant),
+            installation: self.installation.clone(),
         }
     }
 
@@ -75,6 +77,9 @@ impl State {
         self.events.record(&lost.seen);
         self.events.advance(lost.position.as_ref());
         self.messages.restore(&lost.messages, now.instant);
+        if self.installation.is_none() {
+            self.installation = lost.installation.clone();
+        }
     }
 
     /// What this state knows and the other does not, for a [`restore`](Self::restore) there; none if that is nothing.
@@ -98,6 +103,7 @@ impl State {
             seen: mine.seen.into_iter().filter(|key| !other.events.has_seen(*key)).collect(),
             position: mine.position.filter(|position| other.events.is_behind(position)),
             messages: mine.messages.into_iter().filter(|message| !other.messages.has(message.id)).collect(),
+            installation: mine.installation.filter(|_| other.installation.is_none()),
         };
         (lost != Snapshot::default()).then_some(lost)
     }

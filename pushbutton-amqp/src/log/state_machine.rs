@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{Job, JobId, RunId};
+use pushbutton_core::{InstallationId, Job, JobId, RunId};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -60,6 +60,7 @@ pub(crate) struct State {
     pub(crate) dead: DeadLetters,
     pub(crate) events: SeenEvents,
     pub(crate) messages: ControlMessages,
+    pub(crate) installation: Option<InstallationId>,
     /// With the end of its lease, on the clock of this participant.
     leader: Option<(Leader, Instant)>,
 }
@@ -163,6 +164,13 @@ impl State {
             Op::Broadcast { message } => {
                 self.messages.add(entry.id, message, now.instant, now.instant);
                 Outcome::Accepted
+            }
+            Op::Installation { installation } => {
+                let first = self.installation.is_none();
+                if first {
+                    self.installation = Some(installation.clone());
+                }
+                first.into()
             }
             Op::Restore { lost } => {
                 self.restore(lost, now);

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 use pushbutton_core::samples::{AT, job_on};
-use pushbutton_core::{Position, RunId};
+use pushbutton_core::{InstallationId, Position, RunId};
 
 use super::*;
 use crate::log::dead_letters::{MAX_BYTES, MAX_LETTERS};
@@ -397,6 +397,27 @@ fn a_flood_of_control_messages_is_bounded() {
     }
     let kept = texts(&log.state);
     assert!(kept.len() == 20 && kept[19].starts_with("49"), "{} are kept", kept.len());
+}
+
+/// L4: whoever asks first decides, and nothing changes that.
+#[test]
+fn l4_of_several_installation_ids_the_first_in_the_log_stays() {
+    let id = |digits: &str| InstallationId::new(digits).unwrap();
+    let give = |digits: &str| Entry::new(Op::Installation { installation: id(digits) });
+    let (first, second) = (give("00000000000a"), give("00000000000b"));
+    let (mut log, mut short) = (Log::new(), Log::new());
+    let outcomes = [&first, &second, &first].map(|entry| log.write_entry(entry));
+    assert_eq!(outcomes, [Accepted, Rejected, Rejected]);
+    assert_eq!(log.reread().installation, Some(id("00000000000a")), "a snapshot has it");
+    // The broker has lost it: whoever knows it restores it, unless there is another one by then.
+    let lost = log.state.missing_in(&short.state, short.now).unwrap();
+    let restore = Entry::new(Op::Restore { lost: Box::new(lost) });
+    let mut other = Log::new();
+    other.write_entry(&second);
+    assert_eq!([&mut short, &mut other].map(|log| log.write_entry(&restore)), [Accepted, Accepted]);
+    assert_eq!(short.state.installation, Some(id("00000000000a")));
+    assert_eq!(other.state.installation, Some(id("00000000000b")));
+    assert_eq!(log.state.missing_in(&other.state, other.now), None);
 }
 
 // ---- what the broker loses

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use pushbutton_core::check::{Check, Finding};
-use pushbutton_core::{Result, StaticNodes};
+use pushbutton_core::{InstallationId, Result, StaticNodes};
 use pushbutton_openstack::OpenStackProvisioner;
 
 use super::{STORE_FILE, store};
@@ -19,7 +19,9 @@ pub(crate) fn all(config: &Config) -> Vec<(&'static str, Box<dyn Check + '_>)> {
     let nodes = match &config.nodes {
         Nodes::Machines(machines) => part(StaticNodes::new(machines.clone()), "fix `machines`"),
         Nodes::Cloud(cloud) => {
-            part(OpenStackProvisioner::new(cloud.as_ref().clone(), config.owner.clone()), "fix `cloud`")
+            let (cloud, owner) = (cloud.as_ref().clone(), config.owner.clone());
+            // A check creates nothing and looks for nothing of ours, so any id will do, and needs no queue.
+            part(OpenStackProvisioner::new(cloud, owner, InstallationId::generate()), "fix `cloud`")
         }
     };
     vec![

@@ -27,7 +27,11 @@ fn default_job(place: &Path) -> JobSpec {
         fs::write(place.join(name), "").unwrap();
     }
     std::os::unix::fs::symlink(playbooks(), place.join("playbooks")).unwrap();
-    let env = |name: &str| (name == "GERRIT_KEY").then(|| "key".to_owned());
+    let env = |name: &str| match name {
+        "GERRIT_KEY" => Some("key".to_owned()),
+        "PUSHBUTTON_OWNER" => Some("acme-ci".to_owned()),
+        _ => None,
+    };
     let config = parse(DEFAULT, &place.join("pushbutton.yml"), &env).unwrap();
     config.jobs.into_values().next().unwrap()
 }

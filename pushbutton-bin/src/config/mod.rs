@@ -110,7 +110,7 @@ pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, Con
     let mut document = Document::read(text, file, env)?;
     check_sections(&mut document);
 
-    let owner = section(&mut document, "owner");
+    let owner = owner(&mut document);
     let state = section(&mut document, "state");
     let gerrit: Option<GerritConfig> = section(&mut document, "gerrit");
     for error in gerrit.iter().flat_map(GerritConfig::problems) {
@@ -181,7 +181,7 @@ fn check_sections(document: &mut Document) {
         document.error(&KeyPath::section(key), "unknown section", fix);
     }
     for (name, _) in SECTIONS.iter().filter(|(name, required)| *required && !present.contains(*name)) {
-        let fix = "`pushbutton-bin init` writes an example of it";
+        let fix = if *name == "owner" { OWNER_FIX } else { "`pushbutton-bin init` writes an example of it" };
         document.error(&KeyPath::section(name), "this section is missing", fix);
     }
     match (present.contains("cloud"), present.contains("machines")) {
@@ -195,6 +195,25 @@ fn check_sections(document: &mut Document) {
         }
         _ => {}
     }
+}
+
+/// What to write as the owner.
+const OWNER_FIX: &str =
+    "write the name of this CI, such as `owner: acme-ci`: every cloud resource carries it";
+
+/// The owner. There is no default: people who share a cloud tell by it whose resources these are.
+fn owner(document: &mut Document) -> Option<OwnerName> {
+    let at = KeyPath::section("owner");
+    let is_empty = match &document.root.get(&at.0)?.value {
+        Value::Null => true,
+        Value::Text(text) | Value::Filled { text, .. } => text.trim().is_empty(),
+        _ => false,
+    };
+    if is_empty {
+        document.error(&at, "no owner is given", OWNER_FIX);
+        return None;
+    }
+    read(document, &at)
 }
 
 /// A section, if it is there and without errors.

@@ -32,6 +32,7 @@ impl Place {
     fn parse(&self, text: &str) -> Result<Config, ConfigErrors> {
         let env = |name: &str| match name {
             "GERRIT_KEY" => Some("key".to_owned()),
+            "PUSHBUTTON_OWNER" => Some("acme-ci".to_owned()),
             "AMQP_URL" => Some("amqp://guest:hush@127.0.0.1".to_owned()),
             _ => None,
         };
@@ -53,6 +54,29 @@ fn the_default_file_is_valid() {
     assert_eq!(config.state, place.path("state"), "paths are relative to the file");
     assert_eq!((config.triggers.len(), config.jobs.len(), config.operator.slots), (2, 1, 1));
     assert!(matches!(config.nodes, Nodes::Cloud(_)) && config.rabbitmq.is_none());
+}
+
+/// L4: with a default, two labs that share a project have the same owner.
+#[test]
+fn l4_the_owner_has_no_default() {
+    let place = Place::new();
+    let errors = |line: &str| {
+        let text = DEFAULT.replace("\nowner: \"${PUSHBUTTON_OWNER:-}\"\n", line);
+        assert_ne!(text, DEFAULT);
+        place.errors(&text)
+    };
+    let at = DEFAULT.lines().position(|line| line.starts_with("owner: ")).unwrap() + 1;
+    for line in ["\nowner:\n", "\nowner: ''\n", "\nowner: \"${NOT_SET:-}\"\n"] {
+        let wanted =
+            format!("{at}: owner: no owner is given; write the name of this CI, such as `owner: acme-ci`");
+        let errors = errors(line);
+        assert!(errors.len() == 1 && errors[0].starts_with(&wanted), "{line:?}: {errors:?}");
+    }
+    let missing = errors("\n");
+    let wanted = "owner: this section is missing; write the name of this CI, such as `owner: acme-ci`";
+    assert!(missing.len() == 1 && missing[0].contains(wanted), "{missing:?}");
+    let malformed = errors("\nowner: a b\n");
+    assert!(malformed.len() == 1 && malformed[0].contains("is not an owner name"), "{malformed:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::buildset::JobEnd;
 use crate::control::ControlMessage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Job, JobFilter};
-use crate::names::{BuildsetId, JobId, RunId};
+use crate::names::{BuildsetId, InstallationId, JobId, RunId};
 use crate::report::Report;
 use crate::traits::{
     Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, Queue, QueueDepth, UndeliveredReport,
@@ -56,6 +56,7 @@ struct State {
     /// Jobs that must not run again, with the run that completed them.
     completed: HashMap<JobId, Option<RunId>>,
     completed_order: VecDeque<JobId>,
+    installation: Option<InstallationId>,
 }
 
 #[derive(Debug)]
@@ -241,6 +242,10 @@ impl Queue for MemoryQueue {
         let mut state = self.state();
         state.expire_leases(Instant::now());
         Ok(state.leased.values().map(|lease| lease.run.clone()).collect())
+    }
+
+    async fn installation(&self) -> Result<InstallationId> {
+        Ok(self.state().installation.get_or_insert_with(InstallationId::generate).clone())
     }
 }
 

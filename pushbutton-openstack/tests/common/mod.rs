@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pushbutton_core::memory::MemoryJournal;
 use pushbutton_core::{
-    Journal, Node, NodeLabel, NodeRequest, OwnerName, Provisioner, Result, RunId, samples,
+    InstallationId, Journal, Node, NodeLabel, NodeRequest, OwnerName, Provisioner, Result, RunId, samples,
 };
 use pushbutton_openstack::{OpenStackConfig, OpenStackProvisioner};
 use pushbutton_testbed::OpenStack;
@@ -17,6 +17,7 @@ pub(crate) struct Lab {
     pub(crate) provisioner: OpenStackProvisioner,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) owner: String,
+    pub(crate) installation: InstallationId,
 }
 
 /// An owner name that is not used elsewhere on this cloud.
@@ -39,9 +40,20 @@ impl Lab {
         Self::of(config(&cloud.clouds_yaml, &cloud.cloud, rest), &owner(test))
     }
 
+    /// An installation of its own.
     pub(crate) fn of(config: OpenStackConfig, owner: &str) -> Self {
-        let provisioner = OpenStackProvisioner::new(config, OwnerName::new(owner).unwrap()).unwrap();
-        Self { provisioner, journal: Arc::new(MemoryJournal::default()), owner: owner.to_owned() }
+        Self::in_installation(config, owner, InstallationId::generate())
+    }
+
+    pub(crate) fn in_installation(
+        config: OpenStackConfig,
+        owner: &str,
+        installation: InstallationId,
+    ) -> Self {
+        let name = OwnerName::new(owner).unwrap();
+        let provisioner = OpenStackProvisioner::new(config, name, installation.clone()).unwrap();
+        let journal = Arc::new(MemoryJournal::default());
+        Self { provisioner, journal, owner: owner.to_owned(), installation }
     }
 
     pub(crate) async fn provision(&self, request: &NodeRequest) -> Result<Node> {
@@ -52,14 +64,16 @@ impl Lab {
         self.provisioner.release(run, &self.journal).await.unwrap();
     }
 
-    /// What carries this owner's tags, from the cloud's own lists.
+    /// What carries this installation's tags, from the cloud's own lists.
     pub(crate) fn on(&self, cloud: &OpenStack) -> Vec<String> {
         let of_owner = |metadata: &std::collections::HashMap<String, String>| {
             metadata.get("pushbutton_owner") == Some(&self.owner)
+                && metadata.get("pushbutton_installation").map(String::as_str)
+                    == Some(self.installation.as_str())
         };
         let servers: Vec<_> =
             cloud.list_servers().into_iter().filter(|one| of_owner(&one.metadata)).collect();
-        let tags = format!("pushbutton owner={} ", self.owner);
+        let tags = format!("pushbutton owner={} installation={} ", self.owner, self.installation);
         let ips = cloud.list_floating_ips().into_iter().filter(|ip| ip.description.starts_with(&tags));
         let volumes = cloud.list_volumes().into_iter().filter(|one| of_owner(&one.metadata));
         let ports: Vec<_> = cloud.list_ports();
@@ -71,7 +85,7 @@ impl Lab {
         all
     }
 
-    /// Nothing of this owner is on the cloud, and the journal has no open entry.
+    /// Nothing of this installation is on the cloud, and the journal has no open entry.
     pub(crate) async fn has_left_nothing(&self, cloud: &OpenStack) {
         assert_eq!(self.on(cloud), [""; 0], "left on the cloud");
         assert_eq!(self.journal.open().await.unwrap(), [], "left open in the journal");

@@ -37,6 +37,7 @@ use tokio::time::timeout;
 mod claims;
 mod control_messages;
 mod endings;
+mod installation;
 mod leases;
 mod publishing;
 mod runs;
@@ -49,6 +50,9 @@ pub use control_messages::{a_manual_job_keeps_its_cause, every_subscriber_gets_e
 pub use endings::{
     a_job_that_is_handed_back_is_not_counted, a_retry_delay_survives_a_restart_and_blocks_no_other_job,
     a_retry_is_delayed_and_counted, completing_is_final,
+};
+pub use installation::{
+    an_installation_id_survives_restarts_and_is_shared, participants_that_ask_at_once_get_one_installation_id,
 };
 pub use leases::{
     a_lost_claim_cannot_end_the_job, an_expired_lease_returns_the_job, renewing_keeps_the_lease,
@@ -85,6 +89,8 @@ pub async fn all(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
         Box::pin(a_run_that_ended_is_no_longer_listed(open)),
         Box::pin(every_subscriber_gets_every_control_message(open)),
         Box::pin(a_manual_job_keeps_its_cause(open)),
+        Box::pin(an_installation_id_survives_restarts_and_is_shared(open)),
+        Box::pin(participants_that_ask_at_once_get_one_installation_id(open)),
     );
 }
 

@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use pushbutton_core::{
     Alerter, BuildsetId, BuildsetReport, CancellationToken, ChangeStatusLookup, Claim, ControlMessage,
-    ControlMessages, DeadLetter, DeadLetters, Delivery, EventId, EventStore, Executor, Job, JobFilter,
-    Journal, JournalEntry, LineSink, Node, NodeRequest, OwnedResource, PatchsetStatus, Position, Provisioner,
-    Queue, QueueDepth, Report, Reporter, ResourceKind, Result, RunId, Stage, StageContext, StageOutcome,
-    UndeliveredReport, UndeliveredReports, Update,
+    ControlMessages, DeadLetter, DeadLetters, Delivery, EventId, EventStore, Executor, InstallationId, Job,
+    JobFilter, Journal, JournalEntry, LineSink, Node, NodeRequest, OwnedResource, PatchsetStatus, Position,
+    Provisioner, Queue, QueueDepth, Report, Reporter, ResourceKind, Result, RunId, Stage, StageContext,
+    StageOutcome, UndeliveredReport, UndeliveredReports, Update,
 };
 
 use super::{FaultPlan, Method};
@@ -156,6 +156,10 @@ impl<T: Queue + ?Sized> Queue for Faulty<T> {
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
         self.plan.call(Method::LeasedRuns, self.inner.leased_runs()).await
+    }
+
+    async fn installation(&self) -> Result<InstallationId> {
+        self.plan.call(Method::Installation, self.inner.installation()).await
     }
 }
 

@@ -43,6 +43,7 @@ methods! {
     Done = "delivery::done",
     RetryDelivery = "delivery::retry",
     GiveUp = "delivery::give_up",
+    Installation = "queue::installation",
     Renew = "claim::renew",
     Complete = "claim::complete",
     Retry = "claim::retry",

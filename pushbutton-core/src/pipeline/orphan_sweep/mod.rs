@@ -29,13 +29,13 @@ const RETRY_DELAY: Duration = Duration::from_secs(30);
 /// lease and the youngest trace of it is older than a safety age. An operator that crashes keeps its leases until
 /// they run out; the next sweep after that finds its nodes.
 ///
-/// - What has a lease, on any machine, is never touched; nor is what does not carry our owner.
+/// - What has a lease, on any machine, is never touched; nor is what does not carry our owner and our installation.
 /// - Where the cloud, the journal or the queue cannot be asked, nothing is deleted.
 /// - Any number of sweepers may sweep at the same time, beside any number of operators: releasing is idempotent, and
 ///   a run that has lost its lease never gets it back.
 ///
-/// The owner must belong to this installation alone: for an installation with another queue, all of our resources are
-/// orphans.
+/// The provisioner must have the installation of this queue ([`Queue::installation`]): what was made for the jobs of
+/// another queue has no lease here, and would look like an orphan.
 pub struct Sweeper {
     provisioner: Arc<dyn Provisioner>,
     queue: Arc<dyn Queue>,
