@@ -17,6 +17,9 @@ use crate::traits::{Claim, ControlMessages, DeadLetter, DeadLetters, Queue, Queu
 /// How many completed jobs are remembered, so that they are not run again.
 const REMEMBERED: usize = 10_000;
 
+/// How many leases on a job may run out before it becomes a dead letter.
+const MAX_LOST_LEASES: u32 = 5;
+
 /// How long control messages are kept for later subscribers.
 const MESSAGE_AGE: Duration = Duration::from_secs(24 * 3600);
 
@@ -24,6 +27,7 @@ const MESSAGE_AGE: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Clone)]
 pub struct MemoryQueue {
     lease: Duration,
+    max_lost_leases: u32,
     shared: Arc<Shared>,
 }
 
@@ -36,7 +40,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<(Instant, Job)>,
+    waiting: VecDeque<Waiting>,
     leased: HashMap<JobId, Lease>,
     dead: Vec<DeadLetter>,
     /// Control messages of the last day, with the time they were sent at.
@@ -48,10 +52,25 @@ struct State {
 }
 
 #[derive(Debug)]
+struct Waiting {
+    due: Instant,
+    job: Job,
+    /// How many leases on it ran out since its last failed attempt.
+    lost_leases: u32,
+}
+
+impl Waiting {
+    fn new(due: Instant, job: Job) -> Self {
+        Self { due, job, lost_leases: 0 }
+    }
+}
+
+#[derive(Debug)]
 struct Lease {
     run: RunId,
     end: Instant,
     job: Job,
+    lost_leases: u32,
 }
 
 impl Default for MemoryQueue {
@@ -63,7 +82,14 @@ impl Default for MemoryQueue {
 impl MemoryQueue {
     /// A queue with leases of this length.
     pub fn with_lease(lease: Duration) -> Self {
-        Self { lease, shared: Arc::default() }
+        Self { lease, max_lost_leases: MAX_LOST_LEASES, shared: Arc::default() }
+    }
+
+    /// Sets how many leases on a job may run out before it becomes a dead letter. Default: 5.
+    #[must_use]
+    pub fn with_max_lost_leases(mut self, count: u32) -> Self {
+        self.max_lost_leases = count;
+        self
     }
 
     /// The control message of this number, or the oldest one that is kept; and the number of the one after it. Waits
@@ -93,7 +119,7 @@ impl State {
     fn knows(&self, id: &JobId) -> bool {
         self.completed.contains(id)
             || self.leased.contains_key(id)
-            || self.waiting.iter().any(|(_, job)| job.id == *id)
+            || self.waiting.iter().any(|waiting| waiting.job.id == *id)
             || self.dead.iter().any(|letter| letter.job.as_ref().is_some_and(|job| job.id == *id))
     }
 
@@ -108,13 +134,19 @@ impl State {
         }
     }
 
-    /// Returns jobs whose leases have run out.
-    fn expire_leases(&mut self, now: Instant) {
+    /// Takes jobs back whose leases have run out. Only a claim does so: until then the holder may renew its lease.
+    fn expire_leases(&mut self, now: Instant, max_lost_leases: u32) {
         let lost: Vec<_> =
             self.leased.iter().filter(|(_, lease)| lease.end <= now).map(|(id, _)| id.clone()).collect();
         for id in lost {
-            if let Some(lease) = self.leased.remove(&id) {
-                self.waiting.push_front((now, lease.job));
+            let Some(Lease { job, lost_leases, .. }) = self.leased.remove(&id) else { continue };
+            let lost_leases = lost_leases.saturating_add(1);
+            if lost_leases >= max_lost_leases {
+                let why = DeadLetter::lost_leases_reason(lost_leases);
+                tracing::warn!(job = %job.id, "the job becomes a dead letter: {why}");
+                self.dead.push(DeadLetter::of_job(job, why).with_at(Timestamp::now()));
+            } else {
+                self.waiting.push_front(Waiting { due: now, job, lost_leases });
             }
         }
     }
@@ -123,20 +155,27 @@ impl State {
     fn take(
         &mut self,
         now: Instant,
-        lease: Duration,
+        queue: &MemoryQueue,
         filter: &JobFilter,
     ) -> std::result::Result<(RunId, Job), Option<Instant>> {
-        self.expire_leases(now);
-        if let Some(at) = self.waiting.iter().position(|(due, job)| *due <= now && filter.matches(job)) {
-            if let Some((_, job)) = self.waiting.remove(at) {
+        self.expire_leases(now, queue.max_lost_leases);
+        let due = |waiting: &Waiting| waiting.due <= now && filter.matches(&waiting.job);
+        if let Some(at) = self.waiting.iter().position(due) {
+            if let Some(Waiting { job, lost_leases, .. }) = self.waiting.remove(at) {
                 let run = RunId::generate();
-                let lease = Lease { run: run.clone(), end: now + lease, job: job.clone() };
+                let lease = Lease { run: run.clone(), end: now + queue.lease, job: job.clone(), lost_leases };
                 self.leased.insert(job.id.clone(), lease);
                 return Ok((run, job));
             }
         }
-        let due = self.waiting.iter().filter(|(_, job)| filter.matches(job)).map(|(due, _)| *due);
+        let due =
+            self.waiting.iter().filter(|waiting| filter.matches(&waiting.job)).map(|waiting| waiting.due);
         Err(due.chain(self.leased.values().map(|lease| lease.end)).min())
+    }
+
+    /// The leases that have not run out.
+    fn leases(&self, now: Instant) -> impl Iterator<Item = &Lease> {
+        self.leased.values().filter(move |lease| lease.end > now)
     }
 }
 
@@ -145,7 +184,7 @@ impl Queue for MemoryQueue {
     async fn publish(&self, job: &Job) -> Result<()> {
         let mut state = self.state();
         if !state.knows(&job.id) {
-            state.waiting.push_back((Instant::now(), job.clone()));
+            state.waiting.push_back(Waiting::new(Instant::now(), job.clone()));
             self.shared.changed.notify_waiters();
         }
         Ok(())
@@ -157,7 +196,7 @@ impl Queue for MemoryQueue {
             tokio::pin!(changed);
             // Subscribe before looking, so that no change between the two is missed.
             changed.as_mut().enable();
-            let taken = self.state().take(Instant::now(), self.lease, filter);
+            let taken = self.state().take(Instant::now(), self, filter);
             match taken {
                 Ok((run, job)) => return Ok(Box::new(MemoryClaim { queue: self.clone(), run, job })),
                 Err(Some(next)) => {
@@ -190,17 +229,16 @@ impl Queue for MemoryQueue {
     }
 
     async fn depth(&self) -> Result<QueueDepth> {
-        let mut state = self.state();
-        state.expire_leases(Instant::now());
+        let state = self.state();
         let count = |n: usize| n as u64;
-        let (waiting, leased, dead) = (state.waiting.len(), state.leased.len(), state.dead.len());
-        Ok(QueueDepth { waiting: count(waiting), leased: count(leased), dead: count(dead) })
+        let leased = state.leases(Instant::now()).count();
+        // A job whose lease has run out is waiting.
+        let waiting = state.waiting.len() + state.leased.len() - leased;
+        Ok(QueueDepth { waiting: count(waiting), leased: count(leased), dead: count(state.dead.len()) })
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
-        let mut state = self.state();
-        state.expire_leases(Instant::now());
-        Ok(state.leased.values().map(|lease| lease.run.clone()).collect())
+        Ok(self.state().leases(Instant::now()).map(|lease| lease.run.clone()).collect())
     }
 }
 
@@ -214,7 +252,7 @@ impl DeadLetters for MemoryQueue {
         let mut state = self.state();
         let Some(at) = state.dead.iter().position(|dead| dead.id == letter) else { return Ok(false) };
         if let Some(job) = state.dead.remove(at).job {
-            state.waiting.push_back((Instant::now(), Job { failed_attempts: 0, ..job }));
+            state.waiting.push_back(Waiting::new(Instant::now(), Job { failed_attempts: 0, ..job }));
         }
         drop(state);
         self.shared.changed.notify_waiters();
@@ -238,16 +276,15 @@ struct MemoryClaim {
 }
 
 impl MemoryClaim {
-    /// Ends the lease, if it has not been lost.
-    fn end(&self, operation: &'static str, then: impl FnOnce(&mut State, Job)) -> Result<()> {
+    /// Ends the lease, if no other claim has got the job.
+    fn end(&self, operation: &'static str, then: impl FnOnce(&mut State, Lease)) -> Result<()> {
         let mut state = self.queue.state();
-        state.expire_leases(Instant::now());
         match state.leased.get(&self.job.id) {
             Some(lease) if lease.run == self.run => {}
             _ => return Err(lost(&self.job).during(operation)),
         }
         if let Some(lease) = state.leased.remove(&self.job.id) {
-            then(&mut state, lease.job);
+            then(&mut state, lease);
         }
         drop(state);
         self.queue.shared.changed.notify_waiters();
@@ -273,10 +310,16 @@ impl Claim for MemoryClaim {
         self.queue.lease
     }
 
+    fn expires_in(&self) -> Duration {
+        match self.queue.state().leased.get(&self.job.id) {
+            Some(lease) if lease.run == self.run => lease.end.saturating_duration_since(Instant::now()),
+            _ => Duration::ZERO,
+        }
+    }
+
     async fn renew(&self) -> Result<()> {
         let mut state = self.queue.state();
         let now = Instant::now();
-        state.expire_leases(now);
         match state.leased.get_mut(&self.job.id) {
             Some(lease) if lease.run == self.run => {
                 lease.end = now + self.queue.lease;
@@ -287,26 +330,28 @@ impl Claim for MemoryClaim {
     }
 
     async fn complete(self: Box<Self>) -> Result<()> {
-        self.end("claim::complete", |state, job| state.remember(job.id))
+        self.end("claim::complete", |state, lease| state.remember(lease.job.id))
     }
 
     async fn retry(self: Box<Self>, after: Duration, _why: &str) -> Result<()> {
-        self.end("claim::retry", |state, mut job| {
+        self.end("claim::retry", |state, Lease { mut job, .. }| {
             job.failed_attempts = job.failed_attempts.saturating_add(1);
             // A delay that the clock cannot represent is a year: long enough for any queue in memory.
             let now = Instant::now();
             let due = now.checked_add(after).unwrap_or(now + Duration::from_secs(365 * 24 * 3600));
-            state.waiting.push_back((due, job));
+            state.waiting.push_back(Waiting::new(due, job));
         })
     }
 
     async fn hand_back(self: Box<Self>) -> Result<()> {
-        self.end("claim::hand_back", |state, job| state.waiting.push_front((Instant::now(), job)))
+        self.end("claim::hand_back", |state, Lease { job, lost_leases, .. }| {
+            state.waiting.push_front(Waiting { due: Instant::now(), job, lost_leases });
+        })
     }
 
     async fn reject(self: Box<Self>, why: &str) -> Result<()> {
-        self.end("claim::reject", |state, job| {
-            state.dead.push(DeadLetter::of_job(job, why).with_at(Timestamp::now()));
+        self.end("claim::reject", |state, lease| {
+            state.dead.push(DeadLetter::of_job(lease.job, why).with_at(Timestamp::now()));
         })
     }
 }
