@@ -157,8 +157,11 @@ pub trait Queue: Send + Sync {
     /// - Waits without polling where the backend can tell, and without a limit.
     /// - A job that the filter does not match stays in its place, and never blocks the jobs behind it.
     /// - Of many callers, on many machines, exactly one gets the job.
-    /// - The lease lasts [`Claim::lease`] from now. Unless it is renewed, another claim gets the job after it ends.
-    /// - Survives reconnects of the backend. A broker restart shorter than the lease disturbs no claim.
+    /// - The lease lasts [`Claim::lease`] from its grant. Unless it is renewed, another claim gets the job after it ends.
+    /// - Lost leases are counted: after so many of them since the last failed attempt (five, or as configured) the job
+    ///   becomes a dead letter whose reason is [`DeadLetter::lost_leases_reason`].
+    /// - Survives reconnects of the backend. An outage or a silence of four fifths of the lease disturbs no claim.
+    /// - A step of the time of day ends no lease.
     /// - Cancel-safe: a dropped call takes no job, or gives it back.
     async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>>;
 
@@ -212,6 +215,10 @@ pub trait Queue: Send + Sync {
 pub type ControlMessages = Pin<Box<dyn Stream<Item = Result<ControlMessage>> + Send>>;
 
 /// A lease on one job. If it is dropped without an ending, the lease runs out and the job comes back.
+///
+/// # Contract
+/// - The queue's record is the fence, not a clock: a holder that is late can still renew and end the claim, as long as
+///   no other claim has got the job.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Claim: Send + Sync {
@@ -222,8 +229,14 @@ pub trait Claim: Send + Sync {
     /// the sweep.
     fn run(&self) -> &RunId;
 
-    /// How long the lease lasts from the claim or the last renewal.
+    /// How long the lease lasts from the grant or the last renewal.
     fn lease(&self) -> Duration;
+
+    /// How long the lease lasts from now; zero when it has ended.
+    ///
+    /// # Contract
+    /// - Counted from the grant or from the start of the last renewal, however late their answers came.
+    fn expires_in(&self) -> Duration;
 
     /// Renews the lease.
     ///
@@ -433,6 +446,11 @@ impl DeadLetter {
     /// The dead letter of a job, named by the job's id.
     pub fn of_job(job: Job, why: impl Into<String>) -> Self {
         Self { job: Some(job.clone()), ..Self::new(job.id.as_str(), why) }
+    }
+
+    /// Why a job is a dead letter whose lease ran out so many times.
+    pub fn lost_leases_reason(count: u32) -> String {
+        format!("its lease ran out {count} times: operators may be dying of it")
     }
 }
 

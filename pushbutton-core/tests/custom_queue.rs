@@ -51,25 +51,20 @@ enum State {
 }
 
 impl SmallQueue {
-    /// Locks the contents, and returns jobs whose leases have expired.
     fn lock(&self) -> MutexGuard<'_, Contents> {
-        let (mut contents, now) = (self.contents.lock().unwrap(), Instant::now());
-        for (_, state) in &mut contents.jobs {
-            if matches!(state, State::Leased(_, end) if *end <= now) {
-                *state = State::Waiting(now);
-            }
-        }
-        contents
+        self.contents.lock().unwrap()
     }
 
     fn try_claim(&self, filter: &JobFilter) -> Option<SmallClaim> {
         let (mut contents, now) = (self.lock(), Instant::now());
-        let is_due = |state: &State| matches!(state, State::Waiting(due) if *due <= now);
+        // A lease that has ended is the holder's until another claim takes the job.
+        let is_due = |state: &State| matches!(state, State::Waiting(at) | State::Leased(_, at) if *at <= now);
         let (job, state) =
             contents.jobs.iter_mut().find(|(job, state)| is_due(state) && filter.matches(job))?;
         let run = RunId::generate();
         *state = State::Leased(run.clone(), now + LEASE);
-        Some(SmallClaim { queue: self.clone(), job: job.clone(), run })
+        let claim = SmallClaim { queue: self.clone(), job: job.clone(), run, end: Mutex::new(now + LEASE) };
+        Some(claim)
     }
 }
 
@@ -128,8 +123,8 @@ impl Queue for SmallQueue {
         let mut depth = QueueDepth::default().with_reports(self.outbox.due());
         for (_, state) in &self.lock().jobs {
             match state {
-                State::Waiting(_) => depth.waiting += 1,
-                State::Leased(..) => depth.leased += 1,
+                State::Leased(_, end) if *end > Instant::now() => depth.leased += 1,
+                State::Waiting(_) | State::Leased(..) => depth.waiting += 1,
                 State::Dead => depth.dead += 1,
                 State::Completed(_) => {}
             }
@@ -139,7 +134,7 @@ impl Queue for SmallQueue {
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
         let run = |state: &State| match state {
-            State::Leased(run, _) => Some(run.clone()),
+            State::Leased(run, end) if *end > Instant::now() => Some(run.clone()),
             _ => None,
         };
         Ok(self.lock().jobs.iter().filter_map(|(_, state)| run(state)).collect())
@@ -164,6 +159,7 @@ struct SmallClaim {
     queue: SmallQueue,
     job: Job,
     run: RunId,
+    end: Mutex<Instant>,
 }
 
 impl SmallClaim {
@@ -194,8 +190,15 @@ impl Claim for SmallClaim {
         LEASE
     }
 
+    fn expires_in(&self) -> Duration {
+        self.end.lock().unwrap().saturating_duration_since(Instant::now())
+    }
+
     async fn renew(&self) -> Result<()> {
-        self.set(State::Leased(self.run.clone(), Instant::now() + LEASE), 0)
+        let end = Instant::now() + LEASE;
+        self.set(State::Leased(self.run.clone(), end), 0)?;
+        *self.end.lock().unwrap() = end;
+        Ok(())
     }
 
     async fn complete(&self, result: &Report) -> Result<()> {

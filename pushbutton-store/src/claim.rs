@@ -11,7 +11,8 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use crate::Store;
-use crate::column::{millis, now};
+use crate::clocks::Moment;
+use crate::column::millis;
 use crate::error::StoreError;
 use crate::queue::shorten;
 
@@ -22,7 +23,7 @@ pub(crate) struct Lease {
     pub(crate) run: RunId,
     /// The fencing token: which claim of the job this is.
     pub(crate) epoch: i64,
-    /// When the lease ends unless renewed, in milliseconds since 1970.
+    /// When the lease ends unless renewed, in milliseconds since the boot of the machine.
     pub(crate) ends: i64,
 }
 
@@ -75,14 +76,18 @@ impl Drop for StoreClaim {
     }
 }
 
-// Each applies only while the lease is held: the same epoch, and not yet ended.
-const WHILE_HELD: &str = " WHERE id = ?1 AND epoch = ?2 AND state = 'leased' AND due_at > ?3";
-const RENEW: &str = "UPDATE jobs SET due_at = ?4";
-const COMPLETE: &str = "UPDATE jobs SET state = 'done', due_at = NULL, run = NULL, job = NULL, ended_at = ?3";
-const HAND_BACK: &str = "UPDATE jobs SET state = 'ready', due_at = NULL, run = NULL";
-const REJECT: &str = "UPDATE jobs SET state = 'dead', due_at = NULL, run = NULL, ended_at = ?3, why = ?4";
-const RETRY: &str = "UPDATE jobs SET state = 'delayed', run = NULL, due_at = ?3 + ?4, why = ?5,
-     failed_attempts = failed_attempts + 1, seq = (SELECT max(seq) + 1 FROM jobs)";
+// Each applies only while the claim holds the job: no other claim has got it, and no claim has found that the lease had
+// ended. The epoch is the fence, not a clock: a holder that is late disturbs nobody.
+const WHILE_HELD: &str = " WHERE id = ?1 AND epoch = ?2 AND state = 'leased'";
+const RENEW: &str = "UPDATE jobs SET boot = ?3, lease_ends = ?4";
+const COMPLETE: &str =
+    "UPDATE jobs SET state = 'done', boot = NULL, lease_ends = NULL, run = NULL, job = NULL, ended_at = ?3";
+const HAND_BACK: &str = "UPDATE jobs SET state = 'ready', boot = NULL, lease_ends = NULL, run = NULL";
+const REJECT: &str =
+    "UPDATE jobs SET state = 'dead', boot = NULL, lease_ends = NULL, run = NULL, ended_at = ?3, why = ?4";
+const RETRY: &str =
+    "UPDATE jobs SET state = 'delayed', boot = NULL, lease_ends = NULL, run = NULL, due_at = ?3, why = ?4,
+     failed_attempts = failed_attempts + 1, lost_leases = 0, seq = (SELECT max(seq) + 1 FROM jobs)";
 
 /// Does one of the above, with its further arguments; false when the lease is no longer held.
 fn end(
@@ -92,7 +97,7 @@ fn end(
     epoch: i64,
     further: Vec<Value>,
 ) -> Result<bool, StoreError> {
-    let arguments = [id.to_owned().into(), epoch.into(), now().into()].into_iter().chain(further);
+    let arguments = [id.to_owned().into(), epoch.into()].into_iter().chain(further);
     let mut statement = connection.prepare_cached(&format!("{change}{WHILE_HELD}"))?;
     Ok(statement.execute(params_from_iter(arguments))? == 1)
 }
@@ -120,8 +125,7 @@ impl StoreClaim {
                 return Ok(());
             };
             let delay = backoff.next_delay();
-            let ends = self.ends.load(Ordering::Relaxed);
-            if !error.is_temporary() || now().saturating_add(millis(delay)) >= ends {
+            if !error.is_temporary() || delay >= self.expires_in() {
                 return Err(error.retried_out());
             }
             tracing::warn!(?delay, "will retry: {error}");
@@ -144,20 +148,27 @@ impl Claim for StoreClaim {
         self.store.lease()
     }
 
+    fn expires_in(&self) -> Duration {
+        let left = self.ends.load(Ordering::Relaxed).saturating_sub(self.store.now().uptime);
+        Duration::from_millis(u64::try_from(left).unwrap_or_default())
+    }
+
     async fn renew(&self) -> Result<()> {
         // From the start of this call, as the holder counts, not from when the worker thread runs it.
-        let ends = now().saturating_add(millis(self.lease()));
-        self.change("claim::renew", RENEW, vec![ends.into()]).await?;
+        let Moment { uptime, boot, .. } = self.store.now();
+        let ends = uptime.saturating_add(millis(self.lease()));
+        self.change("claim::renew", RENEW, vec![boot.to_string().into(), ends.into()]).await?;
         self.ends.store(ends, Ordering::Relaxed);
         Ok(())
     }
 
     async fn complete(self: Box<Self>) -> Result<()> {
-        self.finish("claim::complete", COMPLETE, Vec::new()).await
+        self.finish("claim::complete", COMPLETE, vec![self.store.now().date.into()]).await
     }
 
     async fn retry(self: Box<Self>, after: Duration, why: &str) -> Result<()> {
-        self.finish("claim::retry", RETRY, vec![millis(after).into(), shorten(why).into()]).await
+        let due = self.store.now().date.saturating_add(millis(after));
+        self.finish("claim::retry", RETRY, vec![due.into(), shorten(why).into()]).await
     }
 
     async fn hand_back(self: Box<Self>) -> Result<()> {
@@ -165,6 +176,7 @@ impl Claim for StoreClaim {
     }
 
     async fn reject(self: Box<Self>, why: &str) -> Result<()> {
-        self.finish("claim::reject", REJECT, vec![shorten(why).into()]).await
+        let now = self.store.now().date;
+        self.finish("claim::reject", REJECT, vec![now.into(), shorten(why).into()]).await
     }
 }

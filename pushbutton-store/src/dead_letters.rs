@@ -5,7 +5,7 @@ use pushbutton_core::{DeadLetter, DeadLetters, Error, ErrorKind, Job, Result};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use crate::StoreQueue;
-use crate::column::{Json, Millis, now};
+use crate::column::{Json, Millis};
 use crate::error::StoreError;
 
 #[async_trait]
@@ -32,12 +32,12 @@ impl DeadLetters for StoreQueue {
     }
 
     async fn remove(&self, id: &str) -> Result<bool> {
-        let id = id.to_owned();
+        let (id, now) = (id.to_owned(), self.0.now().date);
         let write = move |connection: &mut Connection| {
             // Kept as done, so that publishing the job again does not run it.
             let sql =
                 "UPDATE jobs SET state = 'done', job = NULL, ended_at = ? WHERE id = ? AND state = 'dead'";
-            Ok(connection.execute(sql, params![now(), id])? == 1)
+            Ok(connection.execute(sql, params![now, id])? == 1)
         };
         self.0.call("dead_letters::remove", write).await
     }
@@ -67,7 +67,7 @@ fn requeue(connection: &mut Connection, id: &str) -> Result<bool, StoreError> {
         Some(Ok(_)) => {}
     }
     let sql = "UPDATE jobs SET state = 'ready', ended_at = NULL, why = NULL, failed_attempts = 0,
-               seq = (SELECT max(seq) + 1 FROM jobs) WHERE id = ?";
+               lost_leases = 0, seq = (SELECT max(seq) + 1 FROM jobs) WHERE id = ?";
     transaction.execute(sql, params![id])?;
     transaction.commit()?;
     Ok(true)

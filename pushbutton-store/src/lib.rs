@@ -11,6 +11,7 @@ mod store;
 
 // The parts, each an implementation of traits of core.
 mod claim;
+mod clocks;
 mod control_messages;
 mod dead_letters;
 mod events;

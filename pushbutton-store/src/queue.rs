@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pushbutton_core::{
-    Claim, ControlMessage, ControlMessages, Error, ErrorKind, InstallationId, Job, JobFilter, Queue,
-    QueueDepth, Result, RunId,
+    Claim, ControlMessage, ControlMessages, DeadLetter, Error, ErrorKind, InstallationId, Job, JobFilter,
+    Queue, QueueDepth, Result, RunId,
 };
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, TransactionBehavior, params};
 
 use crate::Store;
 use crate::claim::{Lease, StoreClaim};
-use crate::column::{Json, Text, millis, now};
+use crate::clocks::Moment;
+use crate::column::{Json, Text, millis};
 use crate::control_messages;
 use crate::error::StoreError;
 
@@ -20,8 +21,8 @@ const MAX_REASON: usize = 2_000;
 
 /// A [`Queue`] in the store's file, for operators on one host.
 ///
-/// Leases and delays are measured by the wall clock, the only one that processes and restarts share. A clock that is
-/// set forward ends leases early: their holders learn that at their next renewal.
+/// Leases are measured by the machine's clock since its boot, which nobody can set; delays of retries by the time of
+/// day.
 #[derive(Debug, Clone)]
 pub struct StoreQueue(pub(crate) Store);
 
@@ -42,7 +43,8 @@ impl Queue for StoreQueue {
             let changed = self.0.changed();
             let (store, filter) = (self.0.clone(), filter.clone());
             let look = move |connection: &mut Connection| {
-                let taken = take(connection, &filter, store.lease())?;
+                let limits = Limits { lease: store.lease(), max_lost_leases: store.max_lost_leases() };
+                let taken = take(connection, &filter, limits, &store.now())?;
                 Ok(taken.map(|(job, lease)| StoreClaim::new(store, job, lease)))
             };
             if let Some(claim) = self.0.call("queue::claim", look).await? {
@@ -61,14 +63,17 @@ impl Queue for StoreQueue {
     }
 
     async fn depth(&self) -> Result<QueueDepth> {
-        self.0.call("queue::depth", |connection| depth(connection, now())).await
+        let now = self.0.now();
+        self.0.call("queue::depth", move |connection| depth(connection, &now)).await
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
-        let read = |connection: &mut Connection| {
-            let sql = "SELECT run FROM jobs WHERE due_at > ? AND state = 'leased' AND run IS NOT NULL";
+        let now = self.0.now();
+        let read = move |connection: &mut Connection| {
+            let sql = "SELECT run FROM jobs WHERE state = 'leased' AND boot = ? AND lease_ends > ?";
             let mut statement = connection.prepare_cached(sql)?;
-            let runs = statement.query_map(params![now()], |row| Ok(row.get::<_, Text<_>>(0)?.0))?;
+            let runs =
+                statement.query_map(params![now.boot, now.uptime], |row| Ok(row.get::<_, Text<_>>(0)?.0))?;
             Ok(runs.collect::<rusqlite::Result<_>>()?)
         };
         self.0.call("queue::leased_runs", read).await
@@ -106,38 +111,76 @@ fn insert(connection: &Connection, job: &Job) -> Result<bool, StoreError> {
 }
 
 const ANY_DUE: &str = "SELECT 1 FROM jobs WHERE due_at <= ? LIMIT 1";
-const RETURN_DUE: &str = "UPDATE jobs SET state = 'ready', due_at = NULL, run = NULL WHERE due_at <= ?";
+const RETURN_DUE: &str = "UPDATE jobs SET state = 'ready', due_at = NULL WHERE due_at <= ?";
+const ANY_LOST: &str =
+    "SELECT 1 FROM jobs WHERE state = 'leased' AND (boot IS NOT ?1 OR lease_ends <= ?2) LIMIT 1";
+/// Leases that have ended. There are at most as many leases as slots of operators.
+const LOST: &str = "SELECT seq, id, lost_leases + 1 FROM jobs WHERE state = 'leased' AND (boot IS NOT ?1 OR lease_ends <= ?2)";
+const RETURN_LOST: &str =
+    "UPDATE jobs SET state = 'ready', boot = NULL, lease_ends = NULL, run = NULL, lost_leases = ?2
+    WHERE seq = ?1";
+const DEAD_LETTER_LOST: &str =
+    "UPDATE jobs SET state = 'dead', boot = NULL, lease_ends = NULL, run = NULL, lost_leases = ?2,
+    why = ?3, ended_at = ?4 WHERE seq = ?1";
 /// Walks the index in the queue's order and skips what the filter does not match.
 const FIRST_READY: &str = "SELECT seq, id, job, failed_attempts, epoch FROM jobs WHERE state = 'ready'
     AND (?1 IS NULL OR name IN (SELECT value FROM json_each(?1)))
     AND (?2 IS NULL OR label IS NULL OR label IN (SELECT value FROM json_each(?2))) ORDER BY seq LIMIT 1";
-const LEASE: &str = "UPDATE jobs SET state = 'leased', due_at = ?, epoch = ?, run = ? WHERE seq = ?";
+const LEASE: &str =
+    "UPDATE jobs SET state = 'leased', boot = ?, lease_ends = ?, epoch = ?, run = ? WHERE seq = ?";
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    lease: Duration,
+    max_lost_leases: u32,
+}
+
+/// Returns jobs whose leases have ended. One whose leases ended too often becomes a dead letter.
+fn return_lost(connection: &Connection, limits: Limits, now: &Moment) -> Result<(), StoreError> {
+    let mut lost = connection.prepare_cached(LOST)?;
+    let rows = lost.query_map(params![now.boot, now.uptime], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, u32>(2)?))
+    })?;
+    for (seq, job, count) in rows.collect::<rusqlite::Result<Vec<_>>>()? {
+        if count < limits.max_lost_leases {
+            tracing::warn!(job, count, "a lease has ended, the job returns to the queue");
+            connection.prepare_cached(RETURN_LOST)?.execute(params![seq, count])?;
+        } else {
+            let why = DeadLetter::lost_leases_reason(count);
+            tracing::warn!(job, "the job becomes a dead letter: {why}");
+            connection.prepare_cached(DEAD_LETTER_LOST)?.execute(params![seq, count, why, now.date])?;
+        }
+    }
+    Ok(())
+}
 
 /// Leases the first ready job that the filter matches.
 fn take(
     connection: &mut Connection,
     filter: &Filter,
-    lease: Duration,
+    limits: Limits,
+    now: &Moment,
 ) -> Result<Option<(Job, Lease)>, StoreError> {
-    let now = now();
     let matching = [&filter.names as &dyn ToSql, &filter.labels];
     if !connection.prepare_cached(FIRST_READY)?.exists(matching)?
-        && !connection.prepare_cached(ANY_DUE)?.exists(params![now])?
+        && !connection.prepare_cached(ANY_DUE)?.exists(params![now.date])?
+        && !connection.prepare_cached(ANY_LOST)?.exists(params![now.boot, now.uptime])?
     {
         // Idle operators only read.
         return Ok(None);
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Jobs whose delay or lease has ended keep their number, so they come before later ones.
-    transaction.prepare_cached(RETURN_DUE)?.execute(params![now])?;
+    transaction.prepare_cached(RETURN_DUE)?.execute(params![now.date])?;
+    return_lost(&transaction, limits, now)?;
     let mut taken = None;
     let mut first_ready = transaction.prepare_cached(FIRST_READY)?;
     while let Some(ready) = first_ready.query_row(matching, Ready::read).optional()? {
         match ready.job {
             Ok(Json(job)) if job.id.as_str() == ready.id => {
-                let ends = now.saturating_add(millis(lease));
+                let ends = now.uptime.saturating_add(millis(limits.lease));
                 let lease = Lease { run: RunId::generate(), epoch: ready.epoch + 1, ends };
-                let row = params![lease.ends, lease.epoch, lease.run.as_str(), ready.seq];
+                let row = params![now.boot, lease.ends, lease.epoch, lease.run.as_str(), ready.seq];
                 transaction.prepare_cached(LEASE)?.execute(row)?;
                 taken = Some((job.with_failed_attempts(ready.failed_attempts), lease));
                 break;
@@ -147,7 +190,7 @@ fn take(
                 let why = unreadable.err().map_or("its id differs".to_owned(), |error| error.to_string());
                 tracing::error!(job = ready.id, why, "moving a job that cannot be read to the dead letters");
                 let sql = "UPDATE jobs SET state = 'dead', why = 'cannot be read: ' || ?, ended_at = ? WHERE seq = ?";
-                transaction.execute(sql, params![shorten(&why), now, ready.seq])?;
+                transaction.execute(sql, params![shorten(&why), now.date, ready.seq])?;
             }
         }
     }
@@ -177,17 +220,18 @@ impl Ready {
     }
 }
 
-fn depth(connection: &Connection, now: i64) -> Result<QueueDepth, StoreError> {
+fn depth(connection: &Connection, now: &Moment) -> Result<QueueDepth, StoreError> {
     let count = |condition: &str, arguments: &[&dyn ToSql]| -> Result<u64, StoreError> {
         let sql = format!("SELECT count(*) FROM jobs WHERE {condition}");
         Ok(connection.prepare_cached(&sql)?.query_row(arguments, |row| row.get::<_, i64>(0))?.unsigned_abs())
     };
     let ready = count("state = 'ready'", &[])?;
-    let due = count("due_at IS NOT NULL", &[])?;
-    // A job whose lease has ended is waiting.
-    let leased = count("due_at > ? AND state = 'leased'", &[&now])?;
+    let delayed = count("due_at IS NOT NULL", &[])?;
+    let claimed = count("state = 'leased'", &[])?;
+    let leased = count("state = 'leased' AND boot = ? AND lease_ends > ?", &[&now.boot, &now.uptime])?;
     let dead = count("state = 'dead' AND ended_at IS NOT NULL", &[])?;
-    Ok(QueueDepth::new(ready + due - leased, leased, dead))
+    // A job whose lease has ended is waiting.
+    Ok(QueueDepth::new(ready + delayed + claimed - leased, leased, dead))
 }
 
 /// The id in the file; of processes that ask at once, the first to write decides.
@@ -216,7 +260,12 @@ mod tests {
     use pushbutton_core::{JobName, NodeLabel};
     use rusqlite::StatementStatus;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LIMITS: Limits = Limits { lease: Duration::from_secs(60), max_lost_leases: 3 };
+
+    /// This long after the boot with this name.
+    fn moment(boot: &str, uptime: i64) -> Moment {
+        Moment { date: 1_700_000_000_000 + uptime, uptime, boot: boot.into() }
+    }
 
     fn queue_of(jobs: impl IntoIterator<Item = Job>) -> Connection {
         let mut connection = Connection::open_in_memory().unwrap();
@@ -238,13 +287,13 @@ mod tests {
     }
 
     fn taken(connection: &mut Connection, filter: &JobFilter) -> Option<Job> {
-        take(connection, &filter.into(), LONG).unwrap().map(|(job, _)| job)
+        take(connection, &filter.into(), LIMITS, &moment("boot", 0)).unwrap().map(|(job, _)| job)
     }
 
     #[test]
     fn every_query_of_a_claim_uses_an_index() {
         let connection = queue_of([]);
-        for sql in [ANY_DUE, RETURN_DUE, FIRST_READY, LEASE] {
+        for sql in [ANY_DUE, RETURN_DUE, ANY_LOST, LOST, RETURN_LOST, DEAD_LETTER_LOST, FIRST_READY, LEASE] {
             let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let arguments = rusqlite::params_from_iter(vec![0; explain.parameter_count()]);
             let plan: Vec<String> =
@@ -260,7 +309,7 @@ mod tests {
     fn steps_of_a_claim(mut connection: Connection, filter: &JobFilter) -> i32 {
         assert!(taken(&mut connection, filter).is_some());
         let steps = |sql| connection.prepare_cached(sql).unwrap().get_status(StatementStatus::VmStep);
-        [ANY_DUE, RETURN_DUE, FIRST_READY, LEASE].into_iter().map(steps).sum()
+        [ANY_DUE, RETURN_DUE, ANY_LOST, LOST, FIRST_READY, LEASE].into_iter().map(steps).sum()
     }
 
     #[test]
@@ -297,6 +346,22 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_ends_by_the_clock_since_boot_alone_and_at_a_reboot() {
+        let lease = millis(LIMITS.lease);
+        let mut connection = queue_of(jobs("tempest", 1));
+        let mut claim_at = |now: &Moment| take(&mut connection, &Filter::default(), LIMITS, now).unwrap();
+        let epoch = |claim: Option<(Job, Lease)>| claim.map(|(_, lease)| lease.epoch);
+        assert_eq!(epoch(claim_at(&moment("one", 0))), Some(1));
+        for days in [-1, 1] {
+            let date = moment("one", 0).date + days * 86_400_000;
+            assert_eq!(epoch(claim_at(&Moment { date, ..moment("one", lease - 1) })), None, "{days} days");
+        }
+        assert_eq!(epoch(claim_at(&moment("one", lease))), Some(2));
+        // No holder has survived a reboot.
+        assert_eq!(epoch(claim_at(&moment("two", 5))), Some(3));
+    }
+
+    #[test]
     fn an_unreadable_job_becomes_a_dead_letter_and_blocks_nobody() {
         let mut connection = queue_of(jobs("tempest", 1));
         connection.execute("UPDATE jobs SET seq = 5", []).unwrap();
@@ -304,6 +369,6 @@ mod tests {
             "INSERT INTO jobs (seq, id, name, state, job) VALUES (1, 'x', 'tempest', 'ready', '{\"id\": 7')";
         connection.execute(sql, []).unwrap();
         assert_eq!(taken(&mut connection, &JobFilter::any()), Some(samples::job_on(0, "tempest")));
-        assert_eq!(depth(&connection, now()).unwrap(), QueueDepth::new(0, 1, 1));
+        assert_eq!(depth(&connection, &moment("boot", 0)).unwrap(), QueueDepth::new(0, 1, 1));
     }
 }

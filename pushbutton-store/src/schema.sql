@@ -9,14 +9,18 @@ CREATE TABLE jobs (
     label           TEXT,                          -- of the node that the job needs
     job             TEXT,                          -- JSON; NULL once done
     failed_attempts INTEGER NOT NULL DEFAULT 0,
-    due_at          INTEGER,                       -- delayed: when it is ready; leased: when the lease ends
+    due_at          INTEGER,                       -- delayed: when it is ready
     epoch           INTEGER NOT NULL DEFAULT 0,    -- fencing token: counts claims; an older holder has lost its lease
     run             TEXT,                          -- the run that the lease is for
+    boot            TEXT,                          -- leased: the boot of the machine that the next is counted from
+    lease_ends      INTEGER,                       -- leased: milliseconds since that boot
+    lost_leases     INTEGER NOT NULL DEFAULT 0,    -- leases that ran out since the last failed attempt
     why             TEXT,                          -- of the last retry or of the rejection
     ended_at        INTEGER                        -- done and dead
 ) STRICT;
 -- Name and label are in the index so that a claim skips jobs it cannot run without reading their rows.
 CREATE INDEX jobs_ready ON jobs (state, seq, name, label) WHERE state = 'ready';
+CREATE INDEX jobs_leased ON jobs (state) WHERE state = 'leased';
 CREATE INDEX jobs_due   ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX jobs_ended ON jobs (state, ended_at) WHERE ended_at IS NOT NULL;
 

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pushbutton_core::clock::{Clock, SystemClock};
 use pushbutton_core::{Error, ErrorKind, Result};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::clocks::{Clocks, Moment};
 use crate::error::StoreError;
 use crate::schema::{MIGRATIONS, migrate};
 use crate::{StoreConfig, StoreEvents, StoreHistory, StoreJournal, StoreQueue, retention};
@@ -36,6 +38,7 @@ pub struct Store(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     config: StoreConfig,
+    clocks: Clocks,
     connection: tokio_rusqlite::Connection,
     pending: Arc<Semaphore>,
     /// The change notifier: wakes whoever waits for a write of this process.
@@ -56,14 +59,29 @@ impl Store {
     /// Opens the file that the configuration names.
     ///
     /// # Errors
-    /// As [`Store::open`].
+    /// As [`Store::open`]; permanent also for a wrong value.
     pub async fn open_with(config: StoreConfig) -> Result<Self> {
+        Self::open_with_clock(config, Arc::new(SystemClock)).await
+    }
+
+    /// The same, where the queue takes the time of day from this clock: when jobs ended, and the delays of retries.
+    /// Leases do not depend on it.
+    ///
+    /// # Errors
+    /// As [`Store::open_with`].
+    pub async fn open_with_clock(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<Self> {
+        let problems = config.problems();
+        if !problems.is_empty() {
+            let message = format!("the configuration of the store is wrong: {}", problems.join("; "));
+            return Err(Error::permanent(ErrorKind::Config, message).during("store::open"));
+        }
         let connection = open(&config)
             .await
             .map_err(|error| error.during("store::open").with("file", config.file.display()))?;
         let retention = tokio::spawn(retention::run(connection.clone(), config.keep_runs.into()));
         Ok(Self(Arc::new(Shared {
             config,
+            clocks: Clocks::new(clock),
             connection,
             pending: Arc::new(Semaphore::new(MAX_PENDING)),
             changed: Notify::new(),
@@ -98,6 +116,15 @@ impl Store {
 
     pub(crate) fn lease(&self) -> Duration {
         self.0.config.lease.into()
+    }
+
+    pub(crate) fn max_lost_leases(&self) -> u32 {
+        self.0.config.max_lost_leases
+    }
+
+    /// What the clocks of the queue show.
+    pub(crate) fn now(&self) -> Moment {
+        self.0.clocks.now()
     }
 
     /// Runs a closure on the connection. Dropped while it waits, the closure may still run.

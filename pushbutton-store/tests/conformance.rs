@@ -40,6 +40,16 @@ async fn the_queue_keeps_its_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_step_disturbs_no_run() {
+    let files = Files::new();
+    conformance::queue::a_clock_step_disturbs_no_claim(async |name, clock| {
+        let config = StoreConfig::new(files.path(name)).with_lease(Duration::from_secs(2));
+        Arc::new(Store::open_with_clock(config, clock).await.unwrap().queue()) as Arc<dyn Queue>
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_dead_letters_keep_their_contract() {
     let files = Files::new();
     conformance::dead_letters::all(async |name| {

@@ -111,15 +111,22 @@ async fn the_job_of_a_killed_process_comes_back_after_its_lease() {
 }
 
 #[tokio::test]
-async fn a_holder_whose_lease_ran_out_is_fenced_even_when_nobody_took_the_job() {
+async fn a_holder_whose_lease_ran_out_keeps_the_job_until_another_claim_takes_it() {
     let folder = tempfile::tempdir().unwrap();
     let config = StoreConfig::new(folder.path().join("x.db")).with_lease(Duration::from_millis(300));
     let queue = Store::open_with(config).await.unwrap().queue();
     queue.publish(&samples::job("tempest")).await.unwrap();
     let claim = queue.claim(&JobFilter::any()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;
-    assert_eq!(claim.renew().await.unwrap_err().kind(), ErrorKind::LeaseLost);
-    assert_eq!(queue.depth().await.unwrap(), QueueDepth::new(1, 0, 0));
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth::new(1, 0, 0), "others may claim it");
+    claim.renew().await.unwrap();
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth::new(0, 1, 0));
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let second = timeout(TIMEOUT, queue.claim(&JobFilter::any())).await.unwrap().unwrap();
+    for lost in [claim.renew().await, claim.complete().await] {
+        assert_eq!(lost.unwrap_err().kind(), ErrorKind::LeaseLost);
+    }
+    second.complete().await.unwrap();
 }
 
 #[tokio::test]

@@ -23,6 +23,9 @@ use crate::traits::{
 /// How many completed jobs are remembered, so that they are not run again.
 const REMEMBERED: usize = 10_000;
 
+/// How many leases on a job may run out before it becomes a dead letter.
+const MAX_LOST_LEASES: u32 = 5;
+
 /// How long control messages are kept for later subscribers.
 const MESSAGE_AGE: Duration = Duration::from_secs(24 * 3600);
 
@@ -33,6 +36,7 @@ const DEAD_LETTER_AGE: jiff::SignedDuration = jiff::SignedDuration::from_hours(2
 #[derive(Debug, Clone)]
 pub struct MemoryQueue {
     lease: Duration,
+    max_lost_leases: u32,
     shared: Arc<Shared>,
     outbox: MemoryOutbox,
 }
@@ -46,7 +50,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<(Instant, Job)>,
+    waiting: VecDeque<Waiting>,
     leased: HashMap<JobId, Lease>,
     dead: Vec<DeadLetter>,
     /// Control messages of the last day, with the time they were sent at.
@@ -60,10 +64,25 @@ struct State {
 }
 
 #[derive(Debug)]
+struct Waiting {
+    due: Instant,
+    job: Job,
+    /// How many leases on it ran out since its last failed attempt.
+    lost_leases: u32,
+}
+
+impl Waiting {
+    fn new(due: Instant, job: Job) -> Self {
+        Self { due, job, lost_leases: 0 }
+    }
+}
+
+#[derive(Debug)]
 struct Lease {
     run: RunId,
     end: Instant,
     job: Job,
+    lost_leases: u32,
 }
 
 impl Default for MemoryQueue {
@@ -75,7 +94,19 @@ impl Default for MemoryQueue {
 impl MemoryQueue {
     /// A queue with leases of this length.
     pub fn with_lease(lease: Duration) -> Self {
-        Self { lease, shared: Arc::default(), outbox: MemoryOutbox::with_lease(lease) }
+        Self {
+            lease,
+            max_lost_leases: MAX_LOST_LEASES,
+            shared: Arc::default(),
+            outbox: MemoryOutbox::with_lease(lease),
+        }
+    }
+
+    /// Sets how many leases on a job may run out before it becomes a dead letter. Default: 5.
+    #[must_use]
+    pub fn with_max_lost_leases(mut self, count: u32) -> Self {
+        self.max_lost_leases = count;
+        self
     }
 
     /// The control message of this number, or the oldest one that is kept; and the number of the one after it. Waits
@@ -105,7 +136,7 @@ impl State {
     fn knows(&self, id: &JobId) -> bool {
         self.completed.contains_key(id)
             || self.leased.contains_key(id)
-            || self.waiting.iter().any(|(_, job)| job.id == *id)
+            || self.waiting.iter().any(|waiting| waiting.job.id == *id)
             || self.dead.iter().any(|letter| letter.job.as_ref().is_some_and(|job| job.id == *id))
     }
 
@@ -122,8 +153,8 @@ impl State {
 
     /// The buildset whose waiting job absorbs this one.
     fn absorber(&self, job: &Job) -> Option<BuildsetId> {
-        let equal = self.waiting.iter().find(|(_, waiting)| waiting.absorbs(job));
-        equal.map(|(_, waiting)| waiting.buildset.id.clone())
+        let equal = self.waiting.iter().find(|waiting| waiting.job.absorbs(job));
+        equal.map(|waiting| waiting.job.buildset.id.clone())
     }
 
     /// Removes the dead letter of a job whose event is older than that of this job, though its identity is the same.
@@ -133,13 +164,20 @@ impl State {
         self.dead.retain(|letter| letter.id != job.id.as_str() || !is_old(letter.at));
     }
 
-    /// Returns jobs whose leases have run out.
-    fn expire_leases(&mut self, now: Instant) {
+    /// Takes jobs back whose leases have run out. Only a claim does so: until then the holder may renew its lease.
+    fn expire_leases(&mut self, now: Instant, queue: &MemoryQueue) {
         let lost: Vec<_> =
             self.leased.iter().filter(|(_, lease)| lease.end <= now).map(|(id, _)| id.clone()).collect();
         for id in lost {
-            if let Some(lease) = self.leased.remove(&id) {
-                self.waiting.push_front((now, lease.job));
+            let Some(Lease { job, lost_leases, .. }) = self.leased.remove(&id) else { continue };
+            let lost_leases = lost_leases.saturating_add(1);
+            if lost_leases >= queue.max_lost_leases {
+                let why = DeadLetter::lost_leases_reason(lost_leases);
+                tracing::warn!(job = %job.id, "the job becomes a dead letter: {why}");
+                queue.outbox.end(&job, JobEnd::Dead { why: why.clone() });
+                self.dead.push(DeadLetter::of_job(job, why).with_at(Timestamp::now()));
+            } else {
+                self.waiting.push_front(Waiting { due: now, job, lost_leases });
             }
         }
     }
@@ -148,20 +186,27 @@ impl State {
     fn take(
         &mut self,
         now: Instant,
-        lease: Duration,
+        queue: &MemoryQueue,
         filter: &JobFilter,
     ) -> std::result::Result<(RunId, Job), Option<Instant>> {
-        self.expire_leases(now);
-        if let Some(at) = self.waiting.iter().position(|(due, job)| *due <= now && filter.matches(job)) {
-            if let Some((_, job)) = self.waiting.remove(at) {
+        self.expire_leases(now, queue);
+        let due = |waiting: &Waiting| waiting.due <= now && filter.matches(&waiting.job);
+        if let Some(at) = self.waiting.iter().position(due) {
+            if let Some(Waiting { job, lost_leases, .. }) = self.waiting.remove(at) {
                 let run = RunId::generate();
-                let lease = Lease { run: run.clone(), end: now + lease, job: job.clone() };
+                let lease = Lease { run: run.clone(), end: now + queue.lease, job: job.clone(), lost_leases };
                 self.leased.insert(job.id.clone(), lease);
                 return Ok((run, job));
             }
         }
-        let due = self.waiting.iter().filter(|(_, job)| filter.matches(job)).map(|(due, _)| *due);
+        let due =
+            self.waiting.iter().filter(|waiting| filter.matches(&waiting.job)).map(|waiting| waiting.due);
         Err(due.chain(self.leased.values().map(|lease| lease.end)).min())
+    }
+
+    /// The leases that have not run out.
+    fn leases(&self, now: Instant) -> impl Iterator<Item = &Lease> {
+        self.leased.values().filter(move |lease| lease.end > now)
     }
 }
 
@@ -179,7 +224,7 @@ impl Queue for MemoryQueue {
                 state.remember(job.id.clone(), None);
             }
             None => {
-                state.waiting.push_back((Instant::now(), job.clone()));
+                state.waiting.push_back(Waiting::new(Instant::now(), job.clone()));
                 self.shared.changed.notify_waiters();
             }
         }
@@ -192,7 +237,7 @@ impl Queue for MemoryQueue {
             tokio::pin!(changed);
             // Subscribe before looking, so that no change between the two is missed.
             changed.as_mut().enable();
-            let taken = self.state().take(Instant::now(), self.lease, filter);
+            let taken = self.state().take(Instant::now(), self, filter);
             match taken {
                 Ok((run, job)) => return Ok(Box::new(MemoryClaim { queue: self.clone(), run, job })),
                 Err(Some(next)) => {
@@ -229,19 +274,18 @@ impl Queue for MemoryQueue {
     }
 
     async fn depth(&self) -> Result<QueueDepth> {
-        let mut state = self.state();
-        state.expire_leases(Instant::now());
+        let state = self.state();
         let count = |n: usize| n as u64;
-        let (waiting, leased, dead) = (state.waiting.len(), state.leased.len(), state.dead.len());
-        Ok(QueueDepth::new(count(waiting), count(leased), count(dead))
+        let leased = state.leases(Instant::now()).count();
+        // A job whose lease has run out is waiting.
+        let waiting = state.waiting.len() + state.leased.len() - leased;
+        Ok(QueueDepth::new(count(waiting), count(leased), count(state.dead.len()))
             .with_reports(self.outbox.due())
             .with_undelivered(self.outbox.undelivered()))
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
-        let mut state = self.state();
-        state.expire_leases(Instant::now());
-        Ok(state.leased.values().map(|lease| lease.run.clone()).collect())
+        Ok(self.state().leases(Instant::now()).map(|lease| lease.run.clone()).collect())
     }
 
     async fn installation(&self) -> Result<InstallationId> {
@@ -260,7 +304,7 @@ impl DeadLetters for MemoryQueue {
         let Some(at) = state.dead.iter().position(|dead| dead.id == letter) else { return Ok(false) };
         if let Some(mut job) = state.dead.remove(at).job {
             self.outbox.reopen(&mut job);
-            state.waiting.push_back((Instant::now(), Job { failed_attempts: 0, ..job }));
+            state.waiting.push_back(Waiting::new(Instant::now(), Job { failed_attempts: 0, ..job }));
         }
         drop(state);
         self.shared.changed.notify_waiters();
@@ -305,16 +349,15 @@ struct MemoryClaim {
 }
 
 impl MemoryClaim {
-    /// Ends the lease, if it has not been lost.
-    fn end(&self, operation: &'static str, then: impl FnOnce(&mut State, Job)) -> Result<()> {
+    /// Ends the lease, if no other claim has got the job.
+    fn end(&self, operation: &'static str, then: impl FnOnce(&mut State, Lease)) -> Result<()> {
         let mut state = self.queue.state();
-        state.expire_leases(Instant::now());
         match state.leased.get(&self.job.id) {
             Some(lease) if lease.run == self.run => {}
             _ => return Err(lost(&self.job).during(operation)),
         }
         if let Some(lease) = state.leased.remove(&self.job.id) {
-            then(&mut state, lease.job);
+            then(&mut state, lease);
         }
         drop(state);
         self.queue.shared.changed.notify_waiters();
@@ -340,10 +383,16 @@ impl Claim for MemoryClaim {
         self.queue.lease
     }
 
+    fn expires_in(&self) -> Duration {
+        match self.queue.state().leased.get(&self.job.id) {
+            Some(lease) if lease.run == self.run => lease.end.saturating_duration_since(Instant::now()),
+            _ => Duration::ZERO,
+        }
+    }
+
     async fn renew(&self) -> Result<()> {
         let mut state = self.queue.state();
         let now = Instant::now();
-        state.expire_leases(now);
         match state.leased.get_mut(&self.job.id) {
             Some(lease) if lease.run == self.run => {
                 lease.end = now + self.queue.lease;
@@ -358,27 +407,29 @@ impl Claim for MemoryClaim {
             return Ok(());
         }
         let end = JobEnd::Finished { report: Box::new(result.clone()) };
-        self.end("claim::complete", |state, job| {
-            self.queue.outbox.end(&job, end);
-            state.remember(job.id, Some(self.run.clone()));
+        self.end("claim::complete", |state, lease| {
+            self.queue.outbox.end(&lease.job, end);
+            state.remember(lease.job.id, Some(self.run.clone()));
         })
     }
 
     async fn retry(self: Box<Self>, after: Duration, _why: &str) -> Result<()> {
-        self.end("claim::retry", |state, mut job| {
+        self.end("claim::retry", |state, Lease { mut job, .. }| {
             job.failed_attempts = job.failed_attempts.saturating_add(1);
-            state.waiting.push_back((due_after(after), job));
+            state.waiting.push_back(Waiting::new(due_after(after), job));
         })
     }
 
     async fn hand_back(self: Box<Self>) -> Result<()> {
-        self.end("claim::hand_back", |state, job| state.waiting.push_front((Instant::now(), job)))
+        self.end("claim::hand_back", |state, Lease { job, lost_leases, .. }| {
+            state.waiting.push_front(Waiting { due: Instant::now(), job, lost_leases });
+        })
     }
 
     async fn reject(self: Box<Self>, why: &str) -> Result<()> {
-        self.end("claim::reject", |state, job| {
-            self.queue.outbox.end(&job, JobEnd::Dead { why: why.to_owned() });
-            state.dead.push(DeadLetter::of_job(job, why).with_at(Timestamp::now()));
+        self.end("claim::reject", |state, lease| {
+            self.queue.outbox.end(&lease.job, JobEnd::Dead { why: why.to_owned() });
+            state.dead.push(DeadLetter::of_job(lease.job, why).with_at(Timestamp::now()));
         })
     }
 }

@@ -36,14 +36,38 @@ async fn a_run_of_many_leases_keeps_its_job() {
     assert_eq!((lab.report().verdict, lab.cloud.request_count()), (Verdict::Success, 1));
 }
 
+/// Whenever it begins between two renewals.
 #[tokio::test(start_paused = true)]
-async fn an_outage_shorter_than_the_lease_disturbs_no_run() {
+async fn an_outage_of_four_fifths_of_the_lease_disturbs_no_run() {
+    for phase in 0..30 {
+        let broker = FaultPlan::none();
+        let lab = lab(&broker);
+        let job = samples::job("tempest");
+        let outage = async {
+            tokio::time::sleep(Duration::from_millis(100) * phase).await;
+            broker_outage(&broker, LEASE * 4 / 5).await;
+        };
+        tokio::join!(lab.run(&job), outage);
+        assert_eq!((lab.report().verdict, lab.cloud.request_count()), (Verdict::Success, 1), "{phase}");
+        assert!(!broker.injected().is_empty(), "a renewal failed during the outage");
+    }
+}
+
+/// A broker that hangs, and answers nothing at all.
+#[tokio::test(start_paused = true)]
+async fn a_silence_of_four_fifths_of_the_lease_disturbs_no_run() {
     let broker = FaultPlan::none();
     let lab = lab(&broker);
     let job = samples::job("tempest");
-    tokio::join!(lab.run(&job), broker_outage(&broker, LEASE / 4));
+    let silence = async {
+        tokio::time::sleep(5 * MINUTE).await;
+        broker.always(Method::Renew, Fault::Hang);
+        tokio::time::sleep(LEASE * 4 / 5).await;
+        broker.repair(Method::Renew);
+    };
+    tokio::join!(lab.run(&job), silence);
     assert_eq!((lab.report().verdict, lab.cloud.request_count()), (Verdict::Success, 1));
-    assert!(!broker.injected().is_empty(), "a renewal failed during the outage");
+    assert!(!broker.injected().is_empty(), "a renewal was not answered");
 }
 
 /// Checks that the job ran again, and that its first run had ended before the second began.

@@ -12,7 +12,10 @@ use tokio::time::sleep;
 
 use pushbutton_core::{DeadLetter, DeadLetters, Queue};
 
-use super::queue::{claim, complete, job, nothing_for, publish};
+use super::queue::{TIME_LIMIT, claim, claim_within, complete, job, nothing_for, publish};
+
+/// The most lost leases that the check of their limit waits for. A usual limit is five.
+const MOST_LOST_LEASES: u32 = 20;
 
 /// A queue that also lists its dead letters.
 pub trait QueueWithDeadLetters: Queue + DeadLetters {}
@@ -29,7 +32,54 @@ pub async fn all(open: impl AsyncFn(&str) -> Arc<dyn QueueWithDeadLetters>) {
         Box::pin(only_one_caller_takes_a_dead_letter(open)),
         Box::pin(a_removed_dead_letter_never_runs(open)),
         Box::pin(an_unknown_id_is_not_an_error(open)),
+        Box::pin(counted_lost_leases_end_as_a_dead_letter(open)),
     );
+}
+
+/// A job whose leases run out again and again becomes a dead letter that says so. Requeued by a person it is as new: it
+/// may lose as many leases again.
+pub async fn counted_lost_leases_end_as_a_dead_letter(
+    open: impl AsyncFn(&str) -> Arc<dyn QueueWithDeadLetters>,
+) {
+    let (operator, other) = (open("lost-leases").await, open("lost-leases").await);
+    publish(&*operator, &job(1)).await;
+    let mut losses = Vec::new();
+    for round in ["published", "requeued"] {
+        let mut lost = 0;
+        let letter = loop {
+            let letter = letters(&*other).await.pop();
+            if let Some(letter) = letter {
+                break letter;
+            }
+            assert!(lost <= MOST_LOST_LEASES, "{round}: after {lost} lost leases the job is claimed again");
+            // An operator that dies. The claim waits for the end of the lease before it, which may make the job a dead
+            // letter instead.
+            let queue = if lost % 2 == 0 { &operator } else { &other };
+            let dead = async {
+                while letters(&*other).await.is_empty() {
+                    sleep(Duration::from_millis(50)).await;
+                }
+            };
+            tokio::select! {
+                claimed = claim_within(&**queue, TIME_LIMIT) => {
+                    let claimed = claimed.expect("a job whose lease ran out is claimed again, or a dead letter");
+                    assert_eq!(claimed.job().failed_attempts, 0, "a lost lease is not a failed attempt");
+                    lost += 1;
+                }
+                () = dead => {}
+            }
+        };
+        assert!(lost > 0, "{round}: the job is claimed before it is a dead letter");
+        assert_eq!(letter.why, DeadLetter::lost_leases_reason(lost), "{round}: the letter says why");
+        assert_eq!(letter.job, Some(job(1)), "{round}: the letter has the job");
+        losses.push(lost);
+        if round == "published" {
+            assert!(requeue(&*operator, &letter.id).await, "the letter is there");
+        } else {
+            assert!(remove(&*operator, &letter.id).await, "the letter is there");
+        }
+    }
+    assert_eq!(losses[0], losses[1], "a requeued job may lose as many leases as a new one");
 }
 
 /// A rejected job is not run again. Every handle lists it with the reason, oldest first, and listing changes nothing.

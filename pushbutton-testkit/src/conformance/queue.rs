@@ -55,7 +55,10 @@ pub use installation::{
     an_installation_id_survives_restarts_and_is_shared, participants_that_ask_at_once_get_one_installation_id,
 };
 pub use leases::{
-    a_lost_claim_cannot_end_the_job, an_expired_lease_returns_the_job, renewing_keeps_the_lease,
+    a_claim_says_when_its_lease_ends, a_clock_step_disturbs_no_claim,
+    a_late_holder_keeps_a_job_that_nobody_claimed, a_lost_claim_cannot_end_the_job,
+    a_silence_of_four_fifths_of_the_lease_disturbs_no_claim, an_expired_lease_returns_the_job,
+    renewing_keeps_the_lease,
 };
 pub use publishing::{
     a_known_job_does_not_run_again, depth_counts_jobs_by_state, jobs_are_claimed_in_the_order_of_publishing,
@@ -65,7 +68,8 @@ pub use runs::{
     a_run_that_ended_is_no_longer_listed, each_claim_starts_a_new_run, every_handle_lists_every_leased_run,
 };
 
-/// Runs all checks concurrently, each on its own queue.
+/// Runs all checks concurrently, each on its own queue; except [`a_clock_step_disturbs_no_claim`], which needs queues
+/// with a clock.
 pub async fn all(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let open = &open;
     tokio::join!(
@@ -80,6 +84,9 @@ pub async fn all(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
         Box::pin(renewing_keeps_the_lease(open)),
         Box::pin(an_expired_lease_returns_the_job(open)),
         Box::pin(a_lost_claim_cannot_end_the_job(open)),
+        Box::pin(a_claim_says_when_its_lease_ends(open)),
+        Box::pin(a_silence_of_four_fifths_of_the_lease_disturbs_no_claim(open)),
+        Box::pin(a_late_holder_keeps_a_job_that_nobody_claimed(open)),
         Box::pin(completing_is_final(open)),
         Box::pin(a_retry_is_delayed_and_counted(open)),
         Box::pin(a_retry_delay_survives_a_restart_and_blocks_no_other_job(open)),

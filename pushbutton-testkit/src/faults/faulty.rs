@@ -182,6 +182,10 @@ impl Claim for FaultyClaim {
         self.inner.lease()
     }
 
+    fn expires_in(&self) -> Duration {
+        self.inner.expires_in()
+    }
+
     async fn renew(&self) -> Result<()> {
         self.plan.call(Method::Renew, self.inner.renew()).await
     }
