@@ -83,6 +83,29 @@ impl ControlMessages {
     }
 }
 
+/// What one listener has got.
+#[derive(Debug, Default)]
+pub(crate) struct Listened {
+    /// By id, because offsets change when the broker loses the end of the log.
+    delivered: HashSet<EntryId>,
+    /// The newest message of the state when it was last read.
+    newest: Option<EntryId>,
+}
+
+impl Listened {
+    /// Messages that the listener has not got yet, in order. They count as delivered from now on.
+    pub(crate) fn new_messages(&mut self, messages: &ControlMessages) -> Vec<String> {
+        let newest = messages.newest();
+        if newest == self.newest {
+            return Vec::new();
+        }
+        self.newest = newest;
+        self.delivered.retain(|id| messages.has(*id));
+        let new = messages.iter().filter(|message| self.delivered.insert(message.id));
+        new.map(|message| message.text.clone()).collect()
+    }
+}
+
 fn is_old(since: Instant, now: Instant) -> bool {
     now.saturating_duration_since(since) > MAX_AGE
 }

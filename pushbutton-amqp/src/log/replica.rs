@@ -166,7 +166,7 @@ impl Replica {
     }
 
     /// The log was read to its end.
-    pub(crate) fn caught_up(&mut self) {
+    fn caught_up(&mut self) {
         self.complete = true;
     }
 
@@ -186,12 +186,22 @@ impl Replica {
 
     /// What the broker has lost since this participant last read the log to its end; to be written again before any
     /// other entry, so that no lost lease is taken for a job that waits.
-    pub(crate) fn lost(&mut self, now: Arrival) -> Option<Op> {
+    fn lost(&mut self, now: Arrival) -> Option<Op> {
         let lost = self.former.as_ref()?.missing_in(self.state.as_ref()?, now);
         if lost.is_none() {
             self.former = None;
         }
         Some(Op::Restore { lost: Box::new(lost?) })
+    }
+
+    /// The log was read to its end, as it was at some moment after connecting. What must be written now, before any
+    /// other entry; nothing once the state is complete.
+    pub(crate) fn reached_end(&mut self, now: Arrival) -> Option<Op> {
+        let restore = self.lost(now);
+        if restore.is_none() {
+            self.caught_up();
+        }
+        restore
     }
 
     /// A snapshot, if it is due by size or by age. By size, the participant writes it whose entry crossed the
