@@ -122,7 +122,7 @@ impl Claimer {
             // It may be in the log, now or later: dropping the claim hands the job back in that case.
             Err(_) => return,
         }
-        if term.must_renew_first(start.elapsed()) {
+        if lease.must_renew_first(Instant::now()) {
             let renewed = Instant::now();
             let renew = Op::Renew { job: granted.job.id.clone(), run: granted.run.clone() };
             match commit(&self.shared, renew, granted.lease.end()).await {

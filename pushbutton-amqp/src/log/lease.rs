@@ -31,13 +31,6 @@ impl LeaseTerm {
     pub(crate) fn from_write(self, written: Instant) -> HeldLease {
         HeldLease { term: self, end: written + self.held() }
     }
-
-    /// Whether a claim that took so long must be renewed before its caller gets it. The caller counts the lease from
-    /// then, and so ends later than [`HeldLease::end`] by that time. The others wait a fifth of the lease longer than
-    /// the holder; at most half of that may be used up.
-    pub(crate) fn must_renew_first(self, took: Duration) -> bool {
-        took > (self.whole - self.held()) / 2
-    }
 }
 
 /// A lease as its holder sees it.
@@ -56,6 +49,13 @@ impl HeldLease {
     /// By the holder's own clock, whatever the log says.
     pub(crate) fn has_ended(&self, now: Instant) -> bool {
         now >= self.end
+    }
+
+    /// Whether it must be renewed before a caller gets the claim. The caller counts the lease from then, and so ends
+    /// later than [`end`](Self::end) by the time since the write. The others wait a fifth of the lease longer than the
+    /// holder; at most half of that may be used up.
+    pub(crate) fn must_renew_first(&self, now: Instant) -> bool {
+        now + self.term.held() > self.end + (self.term.whole - self.term.held()) / 2
     }
 
     /// The renewal was accepted that was about to be written at this moment. Renewals may end in another order.

@@ -32,6 +32,10 @@ mod replica;
 /// The state in serialized form.
 mod snapshot;
 
+/// All of it together, in worlds where things go wrong.
+#[cfg(test)]
+mod simulation;
+
 pub(crate) use control_messages::Listened;
 pub(crate) use dead_letters::Letter;
 pub(crate) use entry::{Entry, Op};
