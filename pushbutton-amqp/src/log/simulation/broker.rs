@@ -6,6 +6,9 @@ use pushbutton_core::Job;
 
 use super::super::entry::Entry;
 
+/// How many entries may not be on the disk yet.
+const MAX_UNSYNCED: u64 = 12;
+
 /// An entry in the log.
 #[derive(Debug, Clone)]
 pub(super) struct Stored {
@@ -18,6 +21,8 @@ pub(super) struct Broker {
     log: VecDeque<Stored>,
     /// The offset of the first entry that is still there.
     first: u64,
+    /// What came before this offset is on the disk.
+    synced: u64,
     inbox: VecDeque<Job>,
     /// Messages that one consumer has and did not acknowledge.
     unacknowledged: VecDeque<Job>,
@@ -41,7 +46,13 @@ impl Broker {
 
     pub(super) fn append(&mut self, entry: Entry, size: usize) -> u64 {
         self.log.push_back(Stored { entry, size });
+        self.synced = self.synced.max(self.end().saturating_sub(MAX_UNSYNCED));
         self.end() - 1
+    }
+
+    /// How many entries are lost at most if the host loses power. The first one is on the disk.
+    pub(super) fn unsynced(&self) -> u64 {
+        self.end().saturating_sub(self.synced.max(1))
     }
 
     /// The host loses power: all from this offset on is gone.

@@ -116,7 +116,7 @@ impl World {
         if self.keeper.is_some() || known < self.checks.last_read {
             return;
         }
-        let from = self.broker.end().saturating_sub(self.rng.u64(..12)).max(self.broker.first() + 1);
+        let from = self.broker.end() - self.rng.u64(0..=self.broker.unsynced());
         self.late.clear();
         for index in 0..self.participants.len() {
             self.participants[index].disconnect(&mut self.broker);
@@ -129,9 +129,11 @@ impl World {
         self.checks.lost(from, &lost, self.now, now);
     }
 
-    /// The broker drops what the last snapshot but one makes superfluous.
+    /// The broker drops what a snapshot makes superfluous that is on its disk.
     fn drop_beginning(&mut self) {
-        if let [.., (as_of, _), _] = self.snapshots[..] {
+        let synced = self.broker.end() - self.broker.unsynced();
+        let covered = self.snapshots.iter().filter(|(_, offset)| *offset < synced).map(|(as_of, _)| *as_of);
+        if let Some(as_of) = covered.max() {
             self.log(|| format!("the broker drops all up to {as_of}"));
             self.broker.drop_before(as_of + 1);
         }

@@ -32,19 +32,25 @@ const INBOX_PREFETCH: usize = 4;
 /// How many claims one operator holds.
 const SLOTS: usize = 2;
 
-/// Draws the ids of a whole world: the same in each run of a seed.
-#[derive(Debug, Default)]
-pub(super) struct Ids(u128);
+/// Draws the ids of a whole world: the same in each run of a seed, and as random as real ones.
+#[derive(Debug)]
+pub(super) struct Ids(fastrand::Rng);
 
 impl Ids {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
+    }
+
     pub(super) fn entry(&mut self) -> EntryId {
-        self.0 += 1;
-        EntryId(self.0)
+        EntryId(self.0.u128(..))
+    }
+
+    fn connection(&mut self) -> u64 {
+        self.0.u64(..)
     }
 
     fn run(&mut self) -> RunId {
-        self.0 += 1;
-        format!("01975b7a-0000-7000-8000-{:012x}", self.0).parse().unwrap()
+        format!("01975b7a-0000-7000-8000-{:012x}", self.0.u64(..1 << 48)).parse().unwrap()
     }
 }
 
@@ -249,7 +255,7 @@ impl Participant {
         };
         let barrier = Entry { id: ids.entry(), op: Op::Barrier };
         self.connection = Some(Connection {
-            id: ids.entry().0 as u64,
+            id: ids.connection(),
             next,
             catching_up: self.replica.expect(barrier.id),
             outgoing: VecDeque::from([barrier]),
@@ -281,10 +287,10 @@ impl Participant {
     /// Reads the next entry, if there is one.
     pub(super) fn read(&mut self, now: Arrival, broker: &mut Broker, ids: &mut Ids) -> Option<Applied> {
         let connection = self.connection.as_mut()?;
+        // A reader that is too slow is moved on (`osiris_log:read_header_with_ra`).
+        connection.next = connection.next.max(broker.first());
         let Some(stored) = broker.get(connection.next) else {
-            if connection.next < broker.first() {
-                connection.next = broker.first();
-            } else if !connection.ready && now.instant > connection.last_delivery + TIMEOUT {
+            if !connection.ready && now.instant > connection.last_delivery + TIMEOUT {
                 self.replica.forget();
                 self.disconnect(broker);
             }
@@ -534,7 +540,8 @@ impl Participant {
 
     // ---- leader election
 
-    pub(super) fn lead(&mut self, now: Instant, ids: &mut Ids, rng: &mut fastrand::Rng) {
+    /// A candidate leads; a leader renews its lease, or steps down.
+    pub(super) fn lead(&mut self, now: Instant, resigns: bool, ids: &mut Ids) {
         let writing = |purpose: &Purpose| matches!(purpose, Purpose::Lead(_) | Purpose::RenewLead { .. });
         if self.is_writing(writing) || !self.is_ready() {
             return;
@@ -547,7 +554,7 @@ impl Participant {
                     self.commit(entry, held.end(), Purpose::Lead(held), ids);
                 }
             }
-            Some(held) if held.has_ended(now) || rng.u8(..30) == 0 => self.step_down(now, ids),
+            Some(held) if held.has_ended(now) || resigns => self.step_down(now, ids),
             Some(held) => {
                 let entry = candidate::renewal(self.candidate, leader_lease());
                 self.commit(entry, held.end(), Purpose::RenewLead { written: now }, ids);

@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) snapshots: Vec<(u64, u64)>,
     /// The participant that must not die, because it knows what the broker has lost.
     pub(super) keeper: Option<usize>,
+    /// Whether the faults are over.
+    is_calm: bool,
     jobs: Vec<Job>,
     next_message: u32,
     /// What happened, for a person who replays a seed.
@@ -45,7 +47,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64, start: Instant, jobs: &[Job]) -> Self {
-        let (mut rng, mut ids) = (fastrand::Rng::with_seed(seed), Ids::default());
+        let (mut rng, mut ids) = (fastrand::Rng::with_seed(seed), Ids::new(!seed));
         let count = rng.usize(2..=4);
         let participant = |_| Participant::new(Clock::new(start, &mut rng), &mut ids, &mut rng);
         let participants = (0..count).map(participant).collect();
@@ -62,6 +64,7 @@ impl World {
             checks: Invariants::default(),
             snapshots: Vec::new(),
             keeper: None,
+            is_calm: false,
             jobs: jobs.to_vec(),
             next_message: 0,
             trace: None,
@@ -128,7 +131,7 @@ impl World {
             20..=44 => return self.read(index),
             45..=51 => self.connect(index),
             52..=59 => self.claim(index),
-            60..=67 => self.act(index, false),
+            60..=67 => self.act(index),
             68..=73 => self.lead(index),
             74..=79 => self.import(index),
             80..=83 => self.publish(index),
@@ -180,6 +183,9 @@ impl World {
     fn read_one(&mut self, index: usize) -> Result<bool, Violation> {
         let now = self.clocks(index);
         let read = self.participants[index].read(now, &mut self.broker, &mut self.ids);
+        if read == Some(Applied::Diverged) {
+            self.log(|| format!("{index}: reads the log again"));
+        }
         if read == Some(Applied::Yes) {
             self.checks.check_state(&self.participants[index], now)?;
         }
@@ -207,15 +213,16 @@ impl World {
         self.participants[index].arrive(now, &mut self.ids, &mut self.rng)
     }
 
-    fn act(&mut self, index: usize, calm: bool) -> Vec<Event> {
+    fn act(&mut self, index: usize) -> Vec<Event> {
         let now = self.clocks(index);
-        self.participants[index].act(now, calm, &mut self.ids, &mut self.rng);
+        self.participants[index].act(now, self.is_calm, &mut self.ids, &mut self.rng);
         Vec::new()
     }
 
     fn lead(&mut self, index: usize) -> Vec<Event> {
         let now = self.clocks(index).instant;
-        self.participants[index].lead(now, &mut self.ids, &mut self.rng);
+        let resigns = !self.is_calm && self.rng.u8(..30) == 0;
+        self.participants[index].lead(now, resigns, &mut self.ids);
         Vec::new()
     }
 
@@ -272,6 +279,7 @@ impl World {
     /// The faults are over: everybody works, until all has ended.
     fn calm(&mut self) -> Result<(), Violation> {
         self.log(|| "the faults are over".to_owned());
+        self.is_calm = true;
         let jobs = self.jobs.clone();
         for participant in &mut self.participants {
             participant.paused_until = Duration::ZERO;
@@ -291,7 +299,7 @@ impl World {
                     let events = task(self, index);
                     self.check(index, events)?;
                 }
-                self.act(index, true);
+                self.act(index);
                 self.poll(index)?;
                 self.send_and_read(index)?;
                 let events = self.participants[index].listen();
@@ -319,7 +327,8 @@ impl World {
 
     /// Nothing new is written; everybody reads the rest.
     fn settle(&mut self) -> Result<(), Violation> {
-        for _ in 0..10 {
+        for _ in 0..40 {
+            self.now += Duration::from_millis(200);
             for index in 0..self.participants.len() {
                 self.connect(index);
                 self.poll(index)?;
@@ -327,7 +336,7 @@ impl World {
                 let events = self.participants[index].listen();
                 self.check(index, events)?;
             }
-            if !self.participants.iter().any(Participant::is_busy) {
+            if self.participants.iter().all(|participant| participant.is_ready() && !participant.is_busy()) {
                 return self.checks.check_end(&self.participants, self.now, self.steady());
             }
         }
