@@ -1,6 +1,6 @@
 //! A claim: a lease on a job, held by entries in the log.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::commit::commit;
-use crate::log::{Op, Outcome};
+use crate::log::{HeldLease, Op, Outcome};
 use crate::queue::Tasks;
 use crate::supervise::Shared;
 
@@ -29,8 +29,7 @@ pub(crate) fn shortened(why: &str) -> String {
 pub(crate) struct GrantedClaim {
     pub(crate) job: Job,
     pub(crate) run: RunId,
-    /// When the holder must have stopped.
-    pub(crate) end: Instant,
+    pub(crate) lease: HeldLease,
     /// Where the claim goes when no caller takes it.
     pub(crate) unused: Option<mpsc::UnboundedSender<UnusedClaim>>,
 }
@@ -46,8 +45,8 @@ impl GrantedClaim {
     /// The caller has it: from now on the job returns only when the lease ends.
     pub(crate) fn arrived(mut self, tasks: Arc<Tasks>) -> AmqpClaim {
         self.unused = None;
-        let (job, run, end) = (self.job.clone(), self.run.clone(), Mutex::new(self.end));
-        AmqpClaim { tasks, job, run, end }
+        let (job, run, lease) = (self.job.clone(), self.run.clone(), Mutex::new(self.lease));
+        AmqpClaim { tasks, job, run, lease }
     }
 }
 
@@ -66,7 +65,7 @@ pub(crate) struct AmqpClaim {
     tasks: Arc<Tasks>,
     job: Job,
     run: RunId,
-    end: Mutex<Instant>,
+    lease: Mutex<HeldLease>,
 }
 
 impl AmqpClaim {
@@ -74,8 +73,8 @@ impl AmqpClaim {
         self.tasks.shared()
     }
 
-    fn end(&self) -> Instant {
-        *self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held_lease(&self) -> MutexGuard<'_, HeldLease> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The job and the run, by which every entry about the claim names it.
@@ -96,16 +95,11 @@ impl AmqpClaim {
 
     /// Ends the claim. The caller cannot try again, so this does, as long as the lease lasts.
     async fn settle(&self, operation: &'static str, op: Op) -> Result<()> {
-        let until = self.end().max(self.shared().deadline());
+        let until = self.held_lease().end().max(self.shared().deadline());
         self.commit(op, until).await.map_err(|error| {
             if error.is_temporary() { self.lost().because(error) } else { error }.during(operation)
         })
     }
-}
-
-/// How long the others wait.
-pub(crate) fn lease_ms(shared: &Shared) -> u64 {
-    u64::try_from(shared.config.lease.0.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[async_trait]
@@ -119,24 +113,23 @@ impl Claim for AmqpClaim {
     }
 
     fn lease(&self) -> Duration {
-        self.shared().config.holder_lease()
+        self.shared().config.lease_term().held()
     }
 
     async fn renew(&self) -> Result<()> {
-        let (start, end) = (Instant::now(), self.end());
-        // By our own clock, whatever the log says: the run has been stopped.
-        if start >= end {
+        let (start, lease) = (Instant::now(), *self.held_lease());
+        // The run has been stopped.
+        if lease.has_ended(start) {
             return Err(self.lost().during("claim::renew"));
         }
-        let until = end.min(start + self.shared().config.timeout.0);
+        let until = lease.end().min(start + self.shared().config.timeout.0);
         let (job, run) = self.ids();
         match self.commit(Op::Renew { job, run }, until).await {
             Ok(()) => {
-                let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-                *end = (*end).max(start + self.lease());
+                self.held_lease().renewed(start);
                 Ok(())
             }
-            Err(error) if error.is_temporary() && Instant::now() >= end => {
+            Err(error) if error.is_temporary() && lease.has_ended(Instant::now()) => {
                 Err(self.lost().because(error).during("claim::renew"))
             }
             Err(error) => Err(error.during("claim::renew")),

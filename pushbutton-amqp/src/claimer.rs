@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::claim::{GrantedClaim, UnusedClaim, lease_ms};
+use crate::claim::{GrantedClaim, UnusedClaim};
 use crate::commit::commit;
 use crate::log::{Claimable, Next, Op, Outcome};
 use crate::supervise::{ConnectionState, Shared, closed};
@@ -100,25 +100,19 @@ impl Claimer {
         state.jobs.next(Instant::now(), |job| self.waiting.iter().any(|request| request.filter.matches(job)))
     }
 
-    async fn claim(&mut self, Claimable { job, version, lost_leases }: Claimable) {
-        if lost_leases >= self.shared.config.max_lost_leases {
-            let why = format!("its lease ran out {lost_leases} times: operators may be dying of it");
+    async fn claim(&mut self, claimable: Claimable) {
+        let (run, term) = (RunId::generate(), self.shared.config.lease_term());
+        let entry = claimable.entry(&run, term, self.shared.config.max_lost_leases, Timestamp::now());
+        let job = claimable.job;
+        if let Op::DeadLetter { why, .. } = &entry {
             tracing::warn!(job = %job.id, "the job becomes a dead letter: {why}");
-            let (job, at) = (job.id, Timestamp::now());
-            let _ = self.commit(Op::DeadLetter { job, expected_version: version, why, at }).await;
+            let _ = commit(&self.shared, entry, Instant::now() + term.held()).await;
             return;
         }
-        let (run, start) = (RunId::generate(), Instant::now());
-        let lease = self.shared.config.holder_lease();
-        let claim = Op::Claim {
-            job: job.id.clone(),
-            expected_version: version,
-            run: run.clone(),
-            lease_ms: lease_ms(&self.shared),
-        };
-        let mut granted =
-            GrantedClaim { job, run, end: start + lease, unused: Some(self.unused_sender.clone()) };
-        match commit(&self.shared, claim, granted.end).await {
+        let start = Instant::now();
+        let lease = term.from_write(start);
+        let mut granted = GrantedClaim { job, run, lease, unused: Some(self.unused_sender.clone()) };
+        match commit(&self.shared, entry, lease.end()).await {
             Ok(Outcome::Accepted) => {}
             // Another participant was faster.
             Ok(_) => {
@@ -128,14 +122,11 @@ impl Claimer {
             // It may be in the log, now or later: dropping the claim hands the job back in that case.
             Err(_) => return,
         }
-        // `Claim::lease` is counted from when the caller gets the claim, and so ends later than `end` by the time
-        // that this took. The others wait a fifth of the lease longer than the holder; at most half of that may be
-        // used up here.
-        if start.elapsed() > (self.shared.config.lease.0 - lease) / 2 {
+        if lease.must_renew_first(Instant::now()) {
             let renewed = Instant::now();
             let renew = Op::Renew { job: granted.job.id.clone(), run: granted.run.clone() };
-            match commit(&self.shared, renew, granted.end).await {
-                Ok(Outcome::Accepted) => granted.end = renewed + lease,
+            match commit(&self.shared, renew, granted.lease.end()).await {
+                Ok(Outcome::Accepted) => granted.lease.renewed(renewed),
                 _ => return,
             }
         }
@@ -149,14 +140,10 @@ impl Claimer {
         }
     }
 
-    async fn commit(&self, op: Op) -> Result<Outcome> {
-        commit(&self.shared, op, Instant::now() + self.shared.config.holder_lease()).await
-    }
-
     fn hand_back(&mut self, unused: UnusedClaim) {
         let shared = Arc::clone(&self.shared);
         self.hand_backs.spawn(async move {
-            let until = Instant::now() + shared.config.holder_lease();
+            let until = Instant::now() + shared.config.lease_term().held();
             let op = Op::HandBack { job: unused.job, run: unused.run };
             if let Err(error) = commit(&shared, op, until).await {
                 tracing::debug!("an unused claim returns when its lease ends: {error}");

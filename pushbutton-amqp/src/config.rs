@@ -1,12 +1,13 @@
 //! The `rabbitmq:` section of the configuration.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use lapin::uri::{AMQPScheme, AMQPUri};
 use pushbutton_core::{Error, ErrorKind, HumanDuration, Result};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+
+use crate::log::LeaseTerm;
 
 /// The `rabbitmq:` section of the configuration.
 ///
@@ -135,13 +136,13 @@ impl AmqpConfig {
             }
         }
         // A request that times out must fail, and the connection be replaced, while the holder's lease still lasts.
-        if self.holder_lease() <= self.timeout.0 * 2 {
+        if self.lease_term().held() <= self.timeout.0 * 2 {
             return Err(wrong(
                 "lease",
                 "is too short: four fifths of it must be more than twice rabbitmq.timeout",
             ));
         }
-        if self.holder_leader_lease() <= self.timeout.0 {
+        if self.leader_lease_term().held() <= self.timeout.0 {
             return Err(wrong(
                 "leader_lease",
                 "is too short: four fifths of it must be more than rabbitmq.timeout",
@@ -204,14 +205,14 @@ impl AmqpConfig {
         }
     }
 
-    /// How long the holder of a job may go on after a renewal: it stops while others still wait.
-    pub(crate) fn holder_lease(&self) -> Duration {
-        holder_part(self.lease)
+    /// The lease of a job.
+    pub(crate) fn lease_term(&self) -> LeaseTerm {
+        LeaseTerm::new(self.lease.0)
     }
 
-    /// The same for the leader.
-    pub(crate) fn holder_leader_lease(&self) -> Duration {
-        holder_part(self.leader_lease)
+    /// The leader's lease.
+    pub(crate) fn leader_lease_term(&self) -> LeaseTerm {
+        LeaseTerm::new(self.leader_lease.0)
     }
 }
 
@@ -225,10 +226,6 @@ fn parse(url: &SecretString) -> Result<AMQPUri> {
         // The parser's message names the part that is wrong, never the password.
         wrong("url", "must look like amqp://USER:PASSWORD@HOST:5672/VHOST").with("because", why)
     })
-}
-
-fn holder_part(lease: HumanDuration) -> Duration {
-    lease.0 * 4 / 5
 }
 
 pub(crate) fn wrong(key: &'static str, text: impl Into<String>) -> Error {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 fn parse(text: &str) -> Result<AmqpConfig, serde_json::Error> {
@@ -14,7 +16,7 @@ fn invalid(url: &str, change: impl FnOnce(&mut AmqpConfig)) -> String {
 fn the_url_is_enough() {
     let config = parse(r#"{"url": "amqp://ci:s3cret@rabbit:5672/%2f"}"#).unwrap();
     assert_eq!((config.prefix.as_str(), config.lease), ("pushbutton", HumanDuration::secs(120)));
-    assert_eq!(config.holder_lease(), Duration::from_secs(96));
+    assert_eq!(config.lease_term().held(), Duration::from_secs(96));
     config.validate().unwrap();
     assert_eq!(config.uris().unwrap()[0].query.heartbeat, Some(10));
 }

@@ -1,21 +1,20 @@
 //! Listeners to control messages.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::stream;
 use pushbutton_core::{ControlMessage, ControlMessages, Result};
 use tokio::sync::watch;
 
-use crate::log::{EntryId, StoredMessage};
+use crate::log::Listened;
 use crate::queue::Tasks;
 use crate::supervise::{ConnectionState, closed};
 
 /// Control messages of the last day, then all that come.
 pub(crate) fn listen(tasks: Arc<Tasks>) -> ControlMessages {
     let changes = tasks.shared().changes();
-    let listener =
-        Listener { tasks, changes, delivered: HashSet::new(), newest: None, pending: VecDeque::new() };
+    let listener = Listener { tasks, changes, listened: Listened::default(), pending: VecDeque::new() };
     Box::pin(stream::unfold(Some(listener), |listener| async {
         let mut listener = listener?;
         let next = listener.next().await;
@@ -28,10 +27,7 @@ pub(crate) fn listen(tasks: Arc<Tasks>) -> ControlMessages {
 struct Listener {
     tasks: Arc<Tasks>,
     changes: watch::Receiver<u64>,
-    /// By id, because offsets change when the broker loses the end of the log.
-    delivered: HashSet<EntryId>,
-    /// The newest message of the state when it was last read.
-    newest: Option<EntryId>,
+    listened: Listened,
     pending: VecDeque<String>,
 }
 
@@ -68,17 +64,7 @@ impl Listener {
     fn collect(&mut self) -> bool {
         let replica = self.tasks.shared().replica();
         let Some(state) = replica.state() else { return false };
-        let newest = state.messages.newest();
-        if newest == self.newest {
-            return false;
-        }
-        self.newest = newest;
-        self.delivered.retain(|id| state.messages.has(*id));
-        for StoredMessage { id, text, .. } in state.messages.iter() {
-            if self.delivered.insert(*id) {
-                self.pending.push_back(text.clone());
-            }
-        }
+        self.pending.extend(self.listened.new_messages(&state.messages));
         !self.pending.is_empty()
     }
 }

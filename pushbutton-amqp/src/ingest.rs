@@ -4,17 +4,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use lapin::message::Delivery;
-use pushbutton_core::{Job, Result};
+use pushbutton_core::Job;
 
 use crate::claim::shortened;
 use crate::codec;
 use crate::commit::commit;
-use crate::log::{Letter, Op};
+use crate::log::{ImportBatch, Letter, import};
 use crate::session::{INBOX_PREFETCH, Session, acknowledge};
 use crate::supervise::Shared;
-
-/// Above so many bytes of open jobs, further ones stay in the inbox: every participant has the open jobs in memory.
-const MAX_OPEN_BYTES: usize = 4 << 20;
 
 /// Imports jobs until the queue is closed.
 ///
@@ -26,7 +23,7 @@ pub(crate) async fn ingest(shared: Arc<Shared>) {
         loop {
             connection.mark_unchanged();
             let imported = match shared.session(None).await {
-                Ok(session) => import(&shared, &session).await.inspect_err(|error| session.fail(error)),
+                Ok(session) => import_jobs(&shared, &session).await.inspect_err(|error| session.fail(error)),
                 Err(error) => Err(error),
             };
             // Refused, or failed: the supervisor connects again.
@@ -39,7 +36,7 @@ pub(crate) async fn ingest(shared: Arc<Shared>) {
 }
 
 /// Imports while this connection lasts.
-async fn import(shared: &Arc<Shared>, session: &Session) -> Result<()> {
+async fn import_jobs(shared: &Arc<Shared>, session: &Session) -> pushbutton_core::Result<()> {
     let mut changes = shared.changes();
     loop {
         if !has_room(shared) {
@@ -61,12 +58,13 @@ async fn import(shared: &Arc<Shared>, session: &Session) -> Result<()> {
             {
                 batch.push(delivery?);
             }
-            if let Some(entry) = import_entry(shared, &batch) {
-                // Only a job that is in the log may leave the inbox: an error here ends the connection without an
-                // acknowledgement, and the broker delivers the jobs again.
-                commit(shared, entry, shared.deadline()).await?;
-            }
-            if let Some(last) = batch.last() {
+            let import = read_batch(shared, &batch);
+            // An error here ends the connection without an acknowledgement, and the broker delivers the jobs again.
+            let read_back = match import.entry() {
+                Some(entry) => Some(commit(shared, entry.clone(), shared.deadline()).await?),
+                None => None,
+            };
+            if let Some(last) = batch.last().filter(|_| import.may_acknowledge(read_back.as_ref())) {
                 acknowledge(last, true).await?;
             }
         }
@@ -76,24 +74,18 @@ async fn import(shared: &Arc<Shared>, session: &Session) -> Result<()> {
 }
 
 fn has_room(shared: &Shared) -> bool {
-    shared.replica().state().is_some_and(|state| state.jobs.bytes() < MAX_OPEN_BYTES)
+    shared.replica().state().is_some_and(import::has_room)
 }
 
-/// The entry that imports these messages; none if the state knows all of them.
-fn import_entry(shared: &Shared, batch: &[Delivery]) -> Option<Op> {
-    let (mut jobs, mut unreadable) = (Vec::new(), Vec::new());
+fn read_batch(shared: &Shared, batch: &[Delivery]) -> ImportBatch {
     let replica = shared.replica();
-    for delivery in batch {
-        match codec::decode::<Job>(delivery) {
-            // Published twice, or imported before a connection broke.
-            Ok(job) if replica.state().is_some_and(|state| state.knows(&job.id)) => {}
-            Ok(job) => jobs.push(job),
-            Err(why) => {
-                let why = shortened(&format!("{why}: {}", String::from_utf8_lossy(&delivery.data)));
-                tracing::warn!("a message in the inbox is not a job, and becomes a dead letter: {why}");
-                unreadable.push(Letter { job: None, why, at: Timestamp::now() });
-            }
-        }
-    }
-    (!jobs.is_empty() || !unreadable.is_empty()).then_some(Op::Import { jobs, unreadable })
+    ImportBatch::new(replica.state(), batch.iter().map(read_message))
+}
+
+fn read_message(delivery: &Delivery) -> Result<Job, Letter> {
+    codec::decode::<Job>(delivery).map_err(|why| {
+        let why = shortened(&format!("{why}: {}", String::from_utf8_lossy(&delivery.data)));
+        tracing::warn!("a message in the inbox is not a job, and becomes a dead letter: {why}");
+        Letter { job: None, why, at: Timestamp::now() }
+    })
 }

@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::commit::commit;
-use crate::log::{EntryId, Op, Outcome, Version};
+use crate::log::candidate::{self, Candidacy};
+use crate::log::{EntryId, HeldLease, Op, Outcome};
 use crate::queue::{AmqpQueue, Tasks};
 use crate::supervise::{Shared, closed};
 
@@ -54,12 +55,6 @@ impl Candidate {
     fn new(shared: Arc<Shared>) -> Self {
         Self { id: EntryId::new(), shared, wrote: false }
     }
-
-    fn lead(&self, expected_version: Option<Version>) -> Op {
-        let lease = self.shared.config.leader_lease.0;
-        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-        Op::Lead { candidate: self.id, expected_version, lease_ms }
-    }
 }
 
 impl Drop for Candidate {
@@ -92,15 +87,15 @@ impl LeaderElection {
         let stop = self.tasks.stopping();
         let acquired =
             stop.run_until_cancelled(acquire(&mut self.candidate)).await.unwrap_or_else(|| Err(closed()));
-        let end = acquired.map_err(|error| error.during("leader_election::lead"))?;
+        let lease = acquired.map_err(|error| error.during("leader_election::lead"))?;
         let candidate =
             std::mem::replace(&mut self.candidate, Candidate::new(Arc::clone(self.tasks.shared())));
         self.leadership = Some(stop.clone());
-        let (lease, renewed) = watch::channel(end);
-        self.tasks.shared().spawn_background(renew(candidate, lease, stop.clone()));
+        let (renewals, renewed) = watch::channel(lease.end());
+        self.tasks.shared().spawn_background(renew(candidate, lease, renewals, stop.clone()));
         Ok(Leadership {
             renewed,
-            end,
+            end: lease.end(),
             stop: stop.clone(),
             _step_down: stop.drop_guard(),
             _tasks: Arc::clone(&self.tasks),
@@ -108,26 +103,25 @@ impl LeaderElection {
     }
 }
 
-/// Waits until there is no leader, or its lease has ended, and acquires the lease. Returns its end for the leader.
-async fn acquire(candidate: &mut Candidate) -> Result<Instant> {
+/// Waits until there is no leader, or its lease has ended, and acquires the lease.
+async fn acquire(candidate: &mut Candidate) -> Result<HeldLease> {
     let shared = Arc::clone(&candidate.shared);
-    let mut changes = shared.changes();
+    let (mut changes, term) = (shared.changes(), shared.config.leader_lease_term());
     loop {
         shared.session(None).await?;
         changes.mark_unchanged();
-        let leader = shared.replica().state().and_then(|state| state.leader().cloned());
-        if let Some((leader, end)) = &leader
-            && leader.candidate != candidate.id
-            && Instant::now() < *end
-        {
-            let _ = timeout_at(*end, changes.changed()).await;
-            continue;
-        }
-        let end = Instant::now() + shared.config.holder_leader_lease();
+        let next = candidate::next(candidate.id, shared.replica().state(), term, Instant::now());
+        let entry = match next {
+            Candidacy::WaitUntil(end) => {
+                let _ = timeout_at(end, changes.changed()).await;
+                continue;
+            }
+            Candidacy::Write(entry) => entry,
+        };
+        let lease = term.from_write(Instant::now());
         candidate.wrote = true;
-        let entry = candidate.lead(leader.map(|(leader, _)| leader.version));
-        match commit(&shared, entry, end).await {
-            Ok(Outcome::Accepted) if Instant::now() < end => return Ok(end),
+        match commit(&shared, entry, lease.end()).await {
+            Ok(Outcome::Accepted) if !lease.has_ended(Instant::now()) => return Ok(lease),
             // Another candidate was faster, or this took too long.
             Ok(_) => {}
             Err(error) if error.is_temporary() => {}
@@ -137,15 +131,23 @@ async fn acquire(candidate: &mut Candidate) -> Result<Instant> {
 }
 
 /// Renews the lease until it is lost or the leadership ends; then steps down.
-async fn renew(candidate: Candidate, lease: watch::Sender<Instant>, stop: CancellationToken) {
-    let part = candidate.shared.config.holder_leader_lease();
+async fn renew(
+    candidate: Candidate,
+    mut lease: HeldLease,
+    renewals: watch::Sender<Instant>,
+    stop: CancellationToken,
+) {
+    let term = candidate.shared.config.leader_lease_term();
     let renewing = async {
         loop {
-            let end = *lease.borrow();
-            sleep_until(end - part + part / RENEWALS).await;
-            let renewed = Instant::now() + part;
-            match commit(&candidate.shared, candidate.lead(None), end).await {
-                Ok(Outcome::Accepted) => lease.send_replace(renewed),
+            sleep_until(lease.end() - term.held() + term.held() / RENEWALS).await;
+            let written = Instant::now();
+            let renewal = candidate::renewal(candidate.id, term);
+            match commit(&candidate.shared, renewal, lease.end()).await {
+                Ok(Outcome::Accepted) => {
+                    lease.renewed(written);
+                    renewals.send_replace(lease.end());
+                }
                 // Lost: another one leads, or the lease has ended without a renewal.
                 _ => return,
             };

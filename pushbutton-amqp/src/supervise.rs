@@ -246,13 +246,12 @@ async fn read_log(
                 deadline = shared.deadline();
             }
             _ = &mut caught_up, if !ready => {
-                let lost = shared.replica().lost(Arrival::now());
-                if let Some(restore) = lost {
+                let restore = shared.replica().reached_end(Arrival::now());
+                if let Some(restore) = restore {
                     tracing::warn!("the broker has lost the end of the log; writing again what is known of it");
                     caught_up = append(shared, session, restore).await?;
                     continue;
                 }
-                shared.replica().caught_up();
                 (ready, *was_ready) = (true, true);
                 backoff.reset();
                 tracing::info!(broker = shared.config.address(), "connected to RabbitMQ");

@@ -31,20 +31,25 @@ pub(crate) struct MessageRecord {
     age_ms: u64,
 }
 
+#[cfg(test)]
+impl MessageRecord {
+    pub(super) fn forget_age(&mut self) {
+        self.age_ms = 0;
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ControlMessages {
     kept: VecDeque<StoredMessage>,
     ids: HashSet<EntryId>,
+    /// All ids, by exclusive or: changes with every message that comes or goes.
+    fingerprint: u128,
     bytes: usize,
 }
 
 impl ControlMessages {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &StoredMessage> {
         self.kept.iter()
-    }
-
-    pub(crate) fn newest(&self) -> Option<EntryId> {
-        self.kept.back().map(|message| message.id)
     }
 
     pub(crate) fn has(&self, id: EntryId) -> bool {
@@ -55,11 +60,13 @@ impl ControlMessages {
     pub(super) fn add(&mut self, id: EntryId, text: &str, since: Instant, now: Instant) {
         if self.ids.insert(id) {
             self.bytes += text.len();
+            self.fingerprint ^= id.0;
             self.kept.push_back(StoredMessage { id, text: text.to_owned(), since });
         }
         while self.bytes > MAX_BYTES || self.kept.front().is_some_and(|oldest| is_old(oldest.since, now)) {
             let Some(oldest) = self.kept.pop_front() else { return };
             self.bytes -= oldest.text.len();
+            self.fingerprint ^= oldest.id.0;
             self.ids.remove(&oldest.id);
         }
     }
@@ -83,6 +90,33 @@ impl ControlMessages {
     }
 }
 
+/// What one listener has got.
+#[derive(Debug, Default)]
+pub(crate) struct Listened {
+    /// By id, because offsets change when the broker loses the end of the log.
+    delivered: HashSet<EntryId>,
+    /// Of the messages when they were last read. The newest of them would not do: the one that is written again after
+    /// the broker has lost it is the newest both before and after, and others have come between.
+    fingerprint: u128,
+}
+
+impl Listened {
+    /// Messages that the listener has not got yet, in order. They count as delivered from now on.
+    pub(crate) fn new_messages(&mut self, messages: &ControlMessages) -> Vec<String> {
+        if messages.fingerprint == self.fingerprint {
+            return Vec::new();
+        }
+        self.fingerprint = messages.fingerprint;
+        self.delivered.retain(|id| messages.has(*id));
+        let new = messages.iter().filter(|message| self.delivered.insert(message.id));
+        new.map(|message| message.text.clone()).collect()
+    }
+}
+
 fn is_old(since: Instant, now: Instant) -> bool {
     now.saturating_duration_since(since) > MAX_AGE
 }
+
+#[cfg(test)]
+#[path = "control_messages_tests.rs"]
+mod tests;

@@ -8,7 +8,9 @@ use pushbutton_core::{Job, JobId, RunId};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::entry::Op;
 use super::ids::{JobKey, Version};
+use super::lease::LeaseTerm;
 use super::state_machine::{Arrival, later, lease_end};
 
 /// How many completed jobs are remembered, so that they are not run again.
@@ -80,6 +82,18 @@ pub(crate) struct Claimable {
     pub(crate) version: Version,
     /// The lease that ran out just now is counted.
     pub(crate) lost_leases: u32,
+}
+
+impl Claimable {
+    /// The entry to be written: a claim by this run, or none of it if operators may be dying of the job.
+    pub(crate) fn entry(&self, run: &RunId, term: LeaseTerm, max_lost_leases: u32, at: Timestamp) -> Op {
+        let (job, expected_version) = (self.job.id.clone(), self.version);
+        if self.lost_leases >= max_lost_leases {
+            let why = format!("its lease ran out {} times: operators may be dying of it", self.lost_leases);
+            return Op::DeadLetter { job, expected_version, why, at };
+        }
+        Op::Claim { job, expected_version, run: run.clone(), lease_ms: term.ms() }
+    }
 }
 
 #[derive(Debug, Clone)]

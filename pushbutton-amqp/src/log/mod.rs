@@ -20,15 +20,28 @@ mod jobs;
 /// What handlers have seen.
 mod seen_events;
 
+/// What a candidate for the leadership does next.
+pub(crate) mod candidate;
+/// What becomes of messages of the inbox.
+pub(crate) mod import;
+/// How long a lease lasts for its holder, and for all others.
+mod lease;
+
 /// One participant's copy of the state.
 mod replica;
 /// The state in serialized form.
 mod snapshot;
 
-pub(crate) use control_messages::StoredMessage;
+/// All of it together, in worlds where things go wrong.
+#[cfg(test)]
+mod simulation;
+
+pub(crate) use control_messages::Listened;
 pub(crate) use dead_letters::Letter;
 pub(crate) use entry::{Entry, Op};
-pub(crate) use ids::{EntryId, EventKey, Version};
+pub(crate) use ids::{EntryId, EventKey};
+pub(crate) use import::ImportBatch;
 pub(crate) use jobs::{Claimable, Next};
+pub(crate) use lease::{HeldLease, LeaseTerm};
 pub(crate) use replica::{Applied, Replica, Resume};
 pub(crate) use state_machine::{Arrival, Outcome};

@@ -60,6 +60,8 @@ pub(crate) struct Replica {
     own_entry: bool,
     /// The state before the log was found to have changed: what is missing now is written again.
     former: Option<State>,
+    /// The last entry before a gap. If it is there when the log is read again, the gap is no loss.
+    known_gap: Option<u64>,
 }
 
 impl Replica {
@@ -80,7 +82,16 @@ impl Replica {
     /// Drops what was read, to read it again. Those who wait go on waiting.
     pub(crate) fn forget(&mut self) {
         let former = self.former.take().or(self.state.take().filter(|_| self.complete));
-        *self = Self { waiting: std::mem::take(&mut self.waiting), former, ..Self::default() };
+        let waiting = std::mem::take(&mut self.waiting);
+        *self = Self { waiting, former, known_gap: self.known_gap, ..Self::default() };
+    }
+
+    /// The same when nothing was lost: the log went on without this participant, and the broker dropped its beginning.
+    /// What was lost before that, and is not written again yet, remains.
+    fn forget_as_dropped(&mut self) {
+        let former = self.former.take();
+        self.forget();
+        self.former = former;
     }
 
     /// Takes the next entry of the log.
@@ -90,15 +101,21 @@ impl Replica {
                 if (offset, entry.id) == (last, id) {
                     return Applied::No;
                 }
-                self.forget();
                 if offset > last {
-                    // Nothing was lost: the log went on without this participant, and the broker dropped its beginning.
-                    self.former = None;
+                    self.forget_as_dropped();
+                } else {
+                    self.forget();
                 }
                 return Applied::Diverged;
             }
             if offset <= last {
                 return Applied::No;
+            }
+            // A stream has no gaps, but a reader is moved on silently when the broker drops what it has not read yet.
+            if offset > last + 1 && self.known_gap.is_none_or(|known| known < last) {
+                self.known_gap = Some(last);
+                self.forget_as_dropped();
+                return Applied::Diverged;
             }
         } else if offset == 0 {
             self.state = Some(State::default());
@@ -166,7 +183,7 @@ impl Replica {
     }
 
     /// The log was read to its end.
-    pub(crate) fn caught_up(&mut self) {
+    fn caught_up(&mut self) {
         self.complete = true;
     }
 
@@ -186,12 +203,22 @@ impl Replica {
 
     /// What the broker has lost since this participant last read the log to its end; to be written again before any
     /// other entry, so that no lost lease is taken for a job that waits.
-    pub(crate) fn lost(&mut self, now: Arrival) -> Option<Op> {
+    fn lost(&mut self, now: Arrival) -> Option<Op> {
         let lost = self.former.as_ref()?.missing_in(self.state.as_ref()?, now);
         if lost.is_none() {
             self.former = None;
         }
         Some(Op::Restore { lost: Box::new(lost?) })
+    }
+
+    /// The log was read to its end, as it was at some moment after connecting. What must be written now, before any
+    /// other entry; nothing once the state is complete.
+    pub(crate) fn reached_end(&mut self, now: Arrival) -> Option<Op> {
+        let restore = self.lost(now);
+        if restore.is_none() {
+            self.caught_up();
+        }
+        restore
     }
 
     /// A snapshot, if it is due by size or by age. By size, the participant writes it whose entry crossed the

@@ -132,3 +132,62 @@ fn a_log_that_went_on_and_dropped_its_beginning_has_lost_nothing() {
     assert_eq!(read(&mut replica, 10, &Entry::new(snapshot)), Applied::Yes);
     assert_eq!(replica.lost(Arrival::now()), None, "what it knew has ended since");
 }
+
+fn snapshot_as_of(offset: u64, replica: &Replica) -> Entry {
+    let state = replica.state().unwrap().snapshot(Arrival::now());
+    Entry::new(Op::Snapshot { as_of: offset, state: Box::new(state) })
+}
+
+/// Found by the simulation: RabbitMQ moves a reader on silently when it drops what the reader has not read yet.
+#[test]
+fn a_reader_that_was_moved_on_reads_the_log_again() {
+    let entries: Vec<_> = (0..4).map(import).collect();
+    let others = caught_up(&entries);
+    let mut replica = caught_up(&entries[..1]);
+    let snapshot = snapshot_as_of(3, &others);
+    assert_eq!(read(&mut replica, 4, &snapshot), Applied::Diverged);
+    assert_eq!(replica.resume(), Resume::First);
+    assert_eq!(read(&mut replica, 4, &snapshot), Applied::Yes);
+    assert_eq!(replica.reached_end(Arrival::now()), None);
+    assert!((0..4).all(|n| knows(&replica, n)));
+}
+
+/// If the entry before the gap is still there, nothing was dropped.
+#[test]
+fn a_gap_in_the_log_itself_is_read_over() {
+    let entries: Vec<_> = (0..3).map(import).collect();
+    let mut replica = Replica::default();
+    for gaps in [[0, 2, 3], [0, 2, 4]] {
+        for _ in 0..2 {
+            replica.forget();
+            for (offset, entry) in gaps.iter().zip(&entries) {
+                if read(&mut replica, *offset, entry) == Applied::Diverged {
+                    break;
+                }
+            }
+        }
+        assert_eq!(replica.last_offset(), gaps.last().copied());
+    }
+}
+
+/// Found by the simulation (seed 1795): the connection breaks again while the log is read again, and meanwhile its
+/// beginning is dropped.
+#[test]
+fn what_was_lost_is_written_again_also_if_the_beginning_is_dropped_meanwhile() {
+    let entries: Vec<_> = (0..3).map(import).collect();
+    let mut replica = caught_up(&entries);
+    replica.resume();
+    assert_eq!(read(&mut replica, 2, &import(7)), Applied::Diverged);
+    replica.resume();
+    read(&mut replica, 0, &entries[0]);
+    replica.resume();
+    let others = caught_up(&entries[..2]);
+    let snapshot = snapshot_as_of(8, &others);
+    assert_eq!(read(&mut replica, 9, &snapshot), Applied::Diverged);
+    replica.resume();
+    read(&mut replica, 9, &snapshot);
+    let Some(Op::Restore { lost }) = replica.reached_end(Arrival::now()) else {
+        panic!("an entry is missing")
+    };
+    assert_eq!(lost.jobs.len(), 1);
+}

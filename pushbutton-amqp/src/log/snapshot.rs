@@ -23,6 +23,15 @@ pub(crate) struct Snapshot {
     pub(super) installation: Option<InstallationId>,
 }
 
+#[cfg(test)]
+impl Snapshot {
+    /// Ages of messages are those of one clock.
+    pub(super) fn without_ages(mut self) -> Self {
+        self.messages.iter_mut().for_each(MessageRecord::forget_age);
+        self
+    }
+}
+
 impl State {
     pub(crate) fn snapshot(&self, now: Arrival) -> Snapshot {
         Snapshot {

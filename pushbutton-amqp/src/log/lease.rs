@@ -1,0 +1,65 @@
+//! How long a lease lasts for its holder, and for all others. No two clocks are compared.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The length of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LeaseTerm {
+    /// How long all others wait, from when they read the last renewal.
+    whole: Duration,
+}
+
+impl LeaseTerm {
+    pub(crate) fn new(whole: Duration) -> Self {
+        Self { whole }
+    }
+
+    /// As entries have it: how long the others wait.
+    pub(crate) fn ms(self) -> u64 {
+        u64::try_from(self.whole.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long the holder may go on after a renewal: it stops while the others still wait, also if its clock is slower
+    /// than theirs.
+    pub(crate) fn held(self) -> Duration {
+        self.whole * 4 / 5
+    }
+
+    /// The holder's lease, if the entry is accepted that it is about to write at this moment.
+    pub(crate) fn from_write(self, written: Instant) -> HeldLease {
+        HeldLease { term: self, end: written + self.held() }
+    }
+}
+
+/// A lease as its holder sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeldLease {
+    term: LeaseTerm,
+    end: Instant,
+}
+
+impl HeldLease {
+    /// When the holder must have stopped.
+    pub(crate) fn end(&self) -> Instant {
+        self.end
+    }
+
+    /// By the holder's own clock, whatever the log says.
+    pub(crate) fn has_ended(&self, now: Instant) -> bool {
+        now >= self.end
+    }
+
+    /// Whether it must be renewed before a caller gets the claim. The caller counts the lease from then, and so ends
+    /// later than [`end`](Self::end) by the time since the write. The others wait a fifth of the lease longer than the
+    /// holder; at most half of that may be used up.
+    pub(crate) fn must_renew_first(&self, now: Instant) -> bool {
+        now + self.term.held() > self.end + (self.term.whole - self.term.held()) / 2
+    }
+
+    /// The renewal was accepted that was about to be written at this moment. Renewals may end in another order.
+    pub(crate) fn renewed(&mut self, written: Instant) {
+        self.end = self.end.max(written + self.term.held());
+    }
+}

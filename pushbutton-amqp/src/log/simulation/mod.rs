@@ -1,0 +1,65 @@
+//! A deterministic simulation: the state machine, replicas and decisions of this crate in a world without a broker,
+//! where everything goes wrong that can. A seed decides all that happens.
+//!
+//! - [`world`]: whose turn it is, and how long that takes.
+//! - [`broker`]: a log and an inbox.
+//! - [`participant`]: a process, with the production code's decisions.
+//! - [`clock`]: the two clocks of a participant.
+//! - [`faults`]: broken connections, crashes, pauses, wrong clocks, a lost end or beginning of the log.
+//! - [`invariants`]: what must be true all the same.
+//!
+//! A failure names its seed; `PUSHBUTTON_SIMULATION_SEED=N cargo test -p pushbutton-amqp --lib simulation` replays it
+//! and prints what happened. `PUSHBUTTON_SIMULATION_SEEDS=FROM..TO` tries others.
+
+mod broker;
+mod clock;
+mod faults;
+mod invariants;
+mod participant;
+mod world;
+
+use std::env::var;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pushbutton_core::Job;
+use pushbutton_core::samples::job_on;
+use tokio::time::Instant;
+
+use world::World;
+
+const SEEDS: Range<u64> = 0..10_000;
+const JOBS: u64 = 6;
+
+fn seeds() -> Range<u64> {
+    match var("PUSHBUTTON_SIMULATION_SEEDS") {
+        Ok(range) => {
+            let (from, to) = range.split_once("..").unwrap();
+            from.parse().unwrap()..to.parse().unwrap()
+        }
+        Err(_) => SEEDS,
+    }
+}
+
+fn run(seed: u64, start: Instant, jobs: &[Job], traces: bool) -> Result<(), String> {
+    let mut world = World::new(seed, start, jobs);
+    world.trace = traces.then(Vec::new);
+    let result = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|_| Err("a panic".to_owned()));
+    for line in world.trace.iter().flatten() {
+        println!("{line}");
+    }
+    result
+}
+
+#[test]
+fn every_invariant_holds_in_every_world() {
+    let (start, jobs) = (Instant::now(), (0..JOBS).map(|n| job_on(n, "tempest")).collect::<Vec<_>>());
+    if let Ok(seed) = var("PUSHBUTTON_SIMULATION_SEED") {
+        return run(seed.parse().unwrap(), start, &jobs, true).unwrap();
+    }
+    for seed in seeds() {
+        if let Err(why) = run(seed, start, &jobs, false) {
+            panic!("{why}\nreplay: PUSHBUTTON_SIMULATION_SEED={seed}");
+        }
+    }
+}
