@@ -18,12 +18,37 @@ MAX_TEXT = 2000  # characters of a message
 GROUP = "nodes"  # the group of all nodes of a run
 EXIT_CANNOT_WRITE = 74  # sysexits.h: EX_IOERR
 
+MAX_SEARCHED = 256 << 10  # characters of a command's output that are searched for its reason, from the end
+OUTPUT_LINES = 200  # lines of a failed task's output in its event, for the patterns of `retry_when`
+OUTPUT_SIZE = 64 << 10  # their characters
+
 TIMESTAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d+ \| ")  # devstack puts one before each line
 TRACE = re.compile(r"^\++ ")  # a command that bash prints because of `set -x`
-# Lines that say why a command failed. Devstack's own error comes first: it is from the step that failed.
+COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# The results of failed tests, as stestr, pytest and unittest print them.
+FAILED_TEST = re.compile(
+    r"^\{\d+\} (?P<stestr>.+?) \[[\d.]+s\] \.\.\. FAILED"
+    r"|^FAILED (?P<pytest>\S+::\S+)"
+    r"|^(?:FAIL|ERROR): (?P<unittest>(?:test\w*|setUpClass) \([\w.]+\))"
+)
+# Lines that say why a command failed, best first. Devstack's own error is from the step that failed. The reasons of
+# tools come before exceptions, because a tool may print a traceback and go on.
 REASONS = (
     re.compile(r"^\[ERROR\] "),
-    re.compile(r"^(fatal|ERROR|E|error): |Max retries exceeded with url"),
+    re.compile(
+        r"^(fatal|ERROR|E|error): |^(curl: \(\d+\)|wget:|dpkg: error|CONFLICT) |\d\d:\d\d:\d\d ERROR \d{3}: "
+        r"|Max retries exceeded with url|No space left on device|Read-only file system"
+    ),
+    re.compile(
+        r"^([\w.]+\.)?\w*(Error|Exception|Timeout|NotFound|Invalid\w*|Failure)(: \S|$)|^Job for \S+ failed"
+        r"|^sudo: |: (command not found|Permission denied|No such file or directory|unbound variable)$|: syntax error "
+    ),
+)
+# Lines that look like a reason, and only say that the reason is above.
+VAGUE = re.compile(
+    r"^error: (metadata-generation-failed|subprocess-exited-with-error|legacy-install-failure|command .* failed with exit)"
+    r"|^error: failed-wheel-build|^ERROR: ResolutionImpossible|^E: (Unable to fetch some archives|Sub-process \S+ returned an error code)"
+    r"|^fatal: (clone of|index-pack failed|fetch-pack: invalid)"
 )
 
 
@@ -37,23 +62,50 @@ def text(value):
 
 
 def lines_of(value):
-    lines = [TIMESTAMP.sub("", line.strip()).strip() for line in str(value or "").splitlines()]
+    lines = str(value or "")[-MAX_SEARCHED:].splitlines()
+    lines = (TIMESTAMP.sub("", COLOUR.sub("", line).strip()).strip() for line in lines)
     return [line for line in lines if line]
 
 
-def reason(stderr, stdout):
-    """Why a command failed: its last line that looks like an error, else its last that is no shell trace."""
+def failed_test(lines):
+    """The first test that failed, and how many more did."""
+    found = (FAILED_TEST.match(line) for line in lines)
+    names = list(dict.fromkeys(match.group(match.lastgroup) for match in found if match))
+    more = " (and %d more)" % (len(names) - 1) if len(names) > 1 else ""
+    return "failed test: %s%s" % (names[0], more) if names else ""
+
+
+def reason(stderr, stdout, merged=False):
+    """Why a command failed: the first test that failed, else its last line that looks like an error, else its last that
+    is no shell trace. `merged`: all of its output is in `stdout`."""
     err, out = lines_of(stderr), lines_of(stdout)
     # stack.sh redirects both of its streams through a filter to stdout: stderr holds only the trace of what ran before.
     redirected = not err or TRACE.match(err[-1])
     streams = [[line for line in lines if not TRACE.match(line)] for lines in ([out, err] if redirected else [err])]
     for lines in streams:
-        for pattern in REASONS:
-            for line in reversed(lines):
-                if pattern.search(line):
-                    return line
+        if failed_test(lines):
+            return failed_test(lines)
+        for certain in (True, False):
+            for pattern in REASONS:
+                for line in reversed(lines):
+                    if pattern.search(line) and not (certain and VAGUE.search(line)):
+                        return line
     # Without stderr the last line of stdout is usually a summary, which is no reason.
-    return next((lines[-1] for lines in streams if lines), "") if err else ""
+    return next((lines[-1] for lines in streams if lines), "") if err or merged else ""
+
+
+def output(*texts):
+    """The last lines of what a failed task printed, without shell traces: these quote messages of other commands."""
+    lines, room = [], OUTPUT_SIZE
+    for value in texts:
+        lines += [line for line in lines_of(value)[-OUTPUT_LINES:] if not TRACE.match(line)]
+    kept = []
+    for line in reversed(lines[-OUTPUT_LINES:]):
+        room -= min(len(line), MAX_TEXT)
+        if room < 0:
+            break
+        kept.append(line[:MAX_TEXT])
+    return kept[::-1]
 
 
 def rescued(task):
@@ -109,8 +161,10 @@ class CallbackModule(CallbackBase):
                     break
         fields = {"rc": values.get("rc")} if isinstance(values.get("rc"), int) else {}
         if status in ("failed", "unreachable"):
+            msg, stdout = values.get("msg", ""), values.get("stdout") or values.get("module_stdout")
+            stderr = values.get("stderr") or values.get("module_stderr")
             fields.update(
-                msg=text(values.get("msg", "")), reason=text(reason(values.get("stderr"), values.get("stdout"))),
+                msg=text(msg), reason=text(reason(stderr, stdout)), output=output(stdout, stderr, msg),
                 ignored=bool(ignored), rescued=rescued(task), delegated_to=self._delegated(host, task),
                 in_nodes=any(group.get_name() == GROUP for group in host.get_groups()),
             )

@@ -38,6 +38,9 @@ pub(crate) fn footer(stage: &Stage, outcome: &StageOutcome) -> String {
     if let Some(detail) = &outcome.detail {
         let _ = write!(text, ": {detail}");
     }
+    if let Some(fault) = &outcome.lab_fault {
+        let _ = write!(text, "; recognised as infrastructure: {fault}");
+    }
     if let Some(tests) = outcome.tests {
         let (passed, failed, skipped) = (tests.passed, tests.failed, tests.skipped);
         let _ = write!(text, "; tests: {passed} passed, {failed} failed, {skipped} skipped");

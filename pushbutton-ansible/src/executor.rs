@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pushbutton_core::{
-    CancellationToken, Error, ErrorKind, Executor, HumanDuration, LineSink, Node, Result, RunId, Stage,
-    StageContext, StageOutcome,
+    CancellationToken, Error, ErrorKind, Executor, HumanDuration, LineSink, Node, Result, RetryPatterns,
+    RunId, Stage, StageContext, StageOutcome, StageStatus,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -129,6 +129,7 @@ impl AnsibleExecutor {
     ) -> Result<StageOutcome> {
         let began = Instant::now();
         let playbook = command::resolve_playbook(&self.playbooks, &stage.playbook)?;
+        stage.retry_when.iter().try_for_each(|pattern| RetryPatterns::check_pattern(pattern))?;
         let log_dir = &context.log_dir;
         std::fs::create_dir_all(log_dir)
             .map_err(|error| local(error, "cannot make the log folder", log_dir))?;
@@ -161,7 +162,7 @@ impl AnsibleExecutor {
         console.finish().await;
 
         let deadline = (began + stage.timeout).max(Instant::now() + UNPACK_TIMEOUT).into_std();
-        let (removed, events, tests, gathered) = blocking({
+        let (removed, mut events, tests, gathered) = blocking({
             let (log_dir, events) = (log_dir.clone(), files.path(EVENTS));
             let (names, nodes) = (inventory::names(nodes), inventory::names_and_addresses(nodes));
             // Made for each stage: its patterns take a mebibyte, which an idle operator does not need.
@@ -190,6 +191,7 @@ impl AnsibleExecutor {
             }
             unpack_fault = unpack_fault.or(unpacked.fault.map(|fault| format!("logs of {node}: {fault}")));
         }
+        events.blame_test(tests.failed.first(), tests.counts.map_or(0, |counts| counts.failed));
         let allowed = &self.config.allow_no_hosts;
         let end = exit_status::evaluate(termination, &events, console.ansible_error(), allowed)
             .and_then(|end| end.unless_disk_is_full(&[log_dir, &files.path(EVENTS)]))
@@ -201,9 +203,23 @@ impl AnsibleExecutor {
                 return Err(error);
             }
         };
+        let lab_fault = match events.cause() {
+            Some(cause) if end.status == StageStatus::Failed => {
+                // Compiled for each failure: the patterns take mebibytes, which an idle operator does not need.
+                let (patterns, output, counts) =
+                    (stage.retry_when.clone(), cause.output.clone(), tests.counts);
+                blocking(move || {
+                    let patterns = RetryPatterns::compile(&patterns, counts)?;
+                    Ok::<_, Error>(patterns.recognise(output.iter().map(String::as_str)))
+                })
+                .await??
+            }
+            _ => None,
+        };
         let failed_tests: Vec<_> = tests.failed.iter().map(|name| self.redactor.redact(name)).collect();
         let outcome = StageOutcome::new(end.status, began.elapsed())
             .with_detail(end.detail.map(|detail| one_line(&detail, &self.redactor, MAX_DETAIL)))
+            .with_lab_fault(lab_fault.map(|fault| one_line(&fault, &self.redactor, MAX_DETAIL)))
             .with_tests(tests.counts)
             .with_failed_tests(failed_tests)
             .with_log_url(events.log_url);

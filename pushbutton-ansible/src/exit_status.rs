@@ -172,7 +172,7 @@ fn evaluate_exit(
         }
         (0, true) => Ok(StageEnd::new(StageStatus::Passed, None)),
         (2 | 8 | 10, true) => {
-            let failure = events.failure.as_ref().or(events.rescued_failure.as_ref());
+            let failure = events.cause();
             let unknown = || format!("ansible-playbook exited with {code}: {error_text}");
             Ok(StageEnd::new(StageStatus::Failed, failure.map_or_else(unknown, describe)))
         }

@@ -13,8 +13,9 @@ pub(crate) const PLUGIN: &str = include_str!("callback_plugin.py");
 
 /// The largest file that is read: a million results.
 const MAX_BYTES: u64 = 256 << 20;
-/// The longest line that the plugin writes: two texts of 2,000 characters, escaped to at most 6 bytes each, and names.
-const MAX_LINE: u64 = 128 << 10;
+/// The longest line that the plugin writes: 64 Ki characters of output, two texts of 2,000 characters, and names, each
+/// character escaped to at most 6 bytes.
+const MAX_LINE: u64 = 512 << 10;
 
 /// Messages of Ansible's SSH connection when it is lost, or when sudo on the node did not answer (ansible-core,
 /// `plugins/connection/ssh.py`). Several actions, `unarchive` and `script` among them, report these as a plain failure
@@ -68,6 +69,9 @@ pub(crate) struct TaskFailure {
     /// The line of the command's output that says why it failed.
     #[serde(default)]
     pub(crate) reason: String,
+    /// The last lines that the task printed, and its message.
+    #[serde(default)]
+    pub(crate) output: Vec<String>,
     #[serde(default)]
     ignored: bool,
     #[serde(default)]
@@ -140,6 +144,22 @@ impl TaskFailure {
 }
 
 impl PlaybookEvents {
+    /// What made the playbook fail.
+    pub(crate) fn cause(&self) -> Option<&TaskFailure> {
+        self.failure.as_ref().or(self.rescued_failure.as_ref())
+    }
+
+    /// Gives a command that ran tests the first failed test as its reason. The test results know it better than the
+    /// command's output, which also has what the tests logged.
+    pub(crate) fn blame_test(&mut self, first_failed: Option<&String>, failed: u64) {
+        if let (Some(failure), Some(name)) =
+            (self.failure.as_mut().or(self.rescued_failure.as_mut()), first_failed)
+        {
+            let more = if failed > 1 { format!(" (and {} more)", failed - 1) } else { String::new() };
+            failure.reason = format!("failed test: {name}{more}");
+        }
+    }
+
     fn add(&mut self, event: Event, nodes: &BTreeSet<String>) {
         match event {
             Event::Play {} => self.play_began = true,

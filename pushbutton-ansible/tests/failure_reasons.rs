@@ -68,6 +68,198 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "E: Unable to locate package qemu-kvm",
     ),
     (
+        "git cannot read from the server",
+        "",
+        "Cloning into '/opt/stack/keystone'...\n\
+         ssh: connect to host review.example.org port 29418: Connection timed out\n\
+         fatal: Could not read from remote repository.\n\
+         \n\
+         Please make sure you have the correct access rights\n\
+         and the repository exists.\n\
+         ",
+        "fatal: Could not read from remote repository.",
+    ),
+    (
+        "pip cannot build a wheel: its summary says nothing",
+        "",
+        "Collecting os-brick\n\
+           error: subprocess-exited-with-error\n\
+           \n\
+           × python setup.py egg_info did not run successfully.\n\
+           │ exit code: 1\n\
+           ╰─> [6 lines of output]\n\
+               Traceback (most recent call last):\n\
+                 File \"<string>\", line 2, in <module>\n\
+               ModuleNotFoundError: No module named 'pkg_resources'\n\
+               [end of output]\n\
+           \n\
+           note: This error originates from a subprocess, and is likely not a problem with pip.\n\
+         error: metadata-generation-failed\n\
+         \n\
+         × Encountered error while generating package metadata.\n\
+         ╰─> See above for output.\n\
+         \n\
+         hint: See above for details.\n\
+         ",
+        "ModuleNotFoundError: No module named 'pkg_resources'",
+    ),
+    (
+        "pip in conflict",
+        "",
+        "ERROR: Cannot install cinder and oslo.config>=9 because these package versions have conflicting dependencies.\n\
+         \n\
+         The conflict is caused by:\n\
+             cinder 1.0 depends on oslo.config<9\n\
+         \n\
+         ERROR: ResolutionImpossible: for help visit https://pip.pypa.io/en/latest/topics/dependency-resolution/\n\
+         ",
+        "ERROR: Cannot install cinder and oslo.config>=9 because these package versions have conflicting dependencies.",
+    ),
+    (
+        "pip on a full disk",
+        "",
+        "Installing collected packages: numpy\n\
+         ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n\
+         \n\
+         WARNING: You are using pip version 22.0\n\
+         ",
+        "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+    ),
+    (
+        "apt cannot fetch: its summary says nothing",
+        "",
+        "Err:7 http://archive.ubuntu.com/ubuntu noble/main amd64 qemu amd64 8.2\n\
+           503  Service Unavailable [IP: 192.0.2.4 80]\n\
+         E: Failed to fetch http://archive.ubuntu.com/ubuntu/pool/main/q/qemu_8.2.deb  503  Service Unavailable [IP: 192.0.2.4 80]\n\
+         E: Unable to fetch some archives, maybe run apt-get update or try with --fix-missing?\n\
+         ",
+        "E: Failed to fetch http://archive.ubuntu.com/ubuntu/pool/main/q/qemu_8.2.deb  503  Service Unavailable [IP: 192.0.2.4 80]",
+    ),
+    (
+        "dpkg cannot configure a package",
+        "",
+        "dpkg: error processing package rabbitmq-server (--configure):\n\
+          installed rabbitmq-server package post-installation script subprocess returned error exit status 1\n\
+         Errors were encountered while processing:\n\
+          rabbitmq-server\n\
+         E: Sub-process /usr/bin/dpkg returned an error code (1)\n\
+         ",
+        "dpkg: error processing package rabbitmq-server (--configure):",
+    ),
+    (
+        "a service that does not start",
+        TRACE,
+        "2026-11-26 09:20:01.000 | ++ functions:wait_for_service:445 :   curl -k --noproxy * -s -o /dev/null http://10.0.0.5/volume\n\
+         2026-11-26 09:21:01.000 | [ERROR] /opt/stack/devstack/lib/cinder:597 c-api did not start\n\
+         2026-11-26 09:21:02.000 | [Call Trace]\n\
+         2026-11-26 09:21:02.010 | ./stack.sh:1307:start_cinder\n\
+         2026-11-26 09:21:03.000 | Error on exit\n\
+         ",
+        "[ERROR] /opt/stack/devstack/lib/cinder:597 c-api did not start",
+    ),
+    (
+        "a patch that breaks the database's set-up",
+        TRACE,
+        "2026-11-26 09:20:01.000 | Traceback (most recent call last):\n\
+         2026-11-26 09:20:01.000 |   File \"/opt/stack/cinder/cinder/cmd/manage.py\", line 71, in <module>\n\
+         2026-11-26 09:20:01.000 |     from cinder import context\n\
+         2026-11-26 09:20:01.000 | ImportError: cannot import name 'context' from 'cinder' (/opt/stack/cinder/cinder/__init__.py)\n\
+         2026-11-26 09:20:01.200 | ++ lib/cinder:init_cinder:1 :   exit_trap\n\
+         2026-11-26 09:20:02.000 | Error on exit\n\
+         ",
+        "ImportError: cannot import name 'context' from 'cinder' (/opt/stack/cinder/cinder/__init__.py)",
+    ),
+    (
+        "a unit that systemd cannot start",
+        "Job for devstack@c-vol.service failed because the control process exited with error code.\n\
+         See \"systemctl status devstack@c-vol.service\" and \"journalctl -xeu devstack@c-vol.service\" for details.\n\
+         ",
+        "",
+        "Job for devstack@c-vol.service failed because the control process exited with error code.",
+    ),
+    (
+        "a command that is not there",
+        "bash: line 3: ovs-vsctl: command not found\n\
+         ++ exit 127\n\
+         ",
+        "",
+        "bash: line 3: ovs-vsctl: command not found",
+    ),
+    (
+        "a download that fails",
+        TRACE,
+        "2026-11-26 09:20:01.000 | --2026-11-26 09:20:01--  https://github.com/etcd-io/etcd/releases/download/v3.5.21/etcd.tar.gz\n\
+         2026-11-26 09:20:02.000 | HTTP request sent, awaiting response... 503 Service Unavailable\n\
+         2026-11-26 09:20:02.000 | 2026-11-26 09:20:02 ERROR 503: Service Unavailable.\n\
+         2026-11-26 09:20:02.000 | Error on exit\n\
+         ",
+        "2026-11-26 09:20:02 ERROR 503: Service Unavailable.",
+    ),
+    (
+        "curl in colour",
+        "\x1b[31mcurl: (28) Connection timed out after 300100 milliseconds\x1b[0m\n\
+         ",
+        "",
+        "curl: (28) Connection timed out after 300100 milliseconds",
+    ),
+    (
+        "a merge conflict",
+        "",
+        "Auto-merging cinder/volume/api.py\n\
+         CONFLICT (content): Merge conflict in cinder/volume/api.py\n\
+         Automatic merge failed; fix conflicts and then commit the result.\n\
+         ",
+        "CONFLICT (content): Merge conflict in cinder/volume/api.py",
+    ),
+    (
+        "a full disk",
+        "",
+        "tar: cinder/tests/a: Cannot write: No space left on device\n\
+         tar: Exiting with failure status due to previous errors\n\
+         ",
+        "tar: cinder/tests/a: Cannot write: No space left on device",
+    ),
+    (
+        "tempest names its first failing test",
+        "",
+        "{0} tempest.api.volume.test_volumes_get.VolumesGetTest.test_volume_create_get_update_delete [2.510s] ... ok\n\
+         {1} tempest.api.volume.admin.test_volume_types.VolumeTypesTest.test_volume_crud_with_volume_type_and_extra_specs [20.104s] ... FAILED\n\
+         {0} setUpClass (tempest.api.volume.test_volumes_snapshots.VolumesSnapshotTestJSON) [0.000000s] ... FAILED\n\
+         \n\
+         Failed 2 tests - output below:\n\
+             urllib3.exceptions.MaxRetryError: Max retries exceeded with url: /volume\n\
+         ",
+        "failed test: tempest.api.volume.admin.test_volume_types.VolumeTypesTest.test_volume_crud_with_volume_type_and_extra_specs (and 1 more)",
+    ),
+    (
+        "unittest names its failing test",
+        "======================================================================\n\
+         FAIL: test_create (tests.test_driver.DriverTest)\n\
+         ----------------------------------------------------------------------\n\
+         AssertionError: 1 != 2\n\
+         \n\
+         FAILED (failures=1)\n\
+         ",
+        "",
+        "failed test: test_create (tests.test_driver.DriverTest)",
+    ),
+    (
+        "pytest names its failing test",
+        "",
+        "=========================== short test summary info ============================\n\
+         FAILED tests/test_driver.py::test_create - AssertionError: assert 1 == 2\n\
+         ========================= 1 failed, 20 passed in 0.12s =========================\n\
+         ",
+        "failed test: tests/test_driver.py::test_create",
+    ),
+    (
+        "sudo without a password",
+        "sudo: a password is required\n\
+         ",
+        "",
+        "sudo: a password is required",
+    ),
+    (
         "an error message in a shell trace is no error",
         "+ functions-common:die:200 :   echo '[ERROR] x'\n",
         "2026-11-26 09:19:01.000 | + functions-common:die:200                  :   echo 'fatal: x'\nstopped early\n",
@@ -117,5 +309,34 @@ async fn devstacks_own_error_is_reported_and_not_the_shell_trace() {
     assert_eq!(
         outcome.detail.unwrap(),
         r#"task "Run stack.sh" on node: exit 1: [ERROR] /opt/stack/devstack/functions-common:709 git call failed"#
+    );
+}
+
+/// Issue 11, point 5: what the patterns of `retry_when` are searched in.
+#[tokio::test]
+async fn the_output_of_the_failed_task_is_searched_and_no_other_output() {
+    for (kind, expected) in [("failed", true), ("recovered", false), ("traced", false)] {
+        let mut run = TestRun::new(config());
+        run.context.vars.insert("kind".into(), kind.into());
+        let outcome = run.playbook("infrastructure_words.yml", &local_node()).await.unwrap();
+        assert_eq!(outcome.status, StageStatus::Failed, "{kind}");
+        let fault = outcome.lab_fault;
+        assert_eq!(fault.is_some(), expected, "{kind}: {fault:?}\n{}", run.console());
+        let shown = fault
+            .is_none_or(|fault| run.console().contains(&format!("recognised as infrastructure: {fault}")));
+        assert!(shown, "{kind}: {}", run.console());
+    }
+}
+
+/// Issue 11, point 5: the words may stand far above the end.
+#[tokio::test]
+async fn words_that_stand_150_lines_above_the_end_are_found_and_secrets_in_them_are_hidden() {
+    let mut run = TestRun::new(config().with_secrets([("token".to_owned(), "hunter22".into())]));
+    run.context.vars.insert("kind".into(), "far".into());
+    let outcome = run.playbook("infrastructure_words.yml", &local_node()).await.unwrap();
+    let fault = outcome.lab_fault.unwrap();
+    assert!(
+        fault.starts_with("name lookup: ") && fault.contains("Could not resolve host: ********"),
+        "{fault}"
     );
 }

@@ -25,6 +25,7 @@ pub mod error;
 mod line_sink;
 pub mod names;
 pub mod retry;
+pub mod retry_when;
 pub mod text;
 
 // The traits, the two halves that compose them, and parts that need no server.
@@ -56,6 +57,7 @@ pub use pipeline::{
     OperatorStats, Pipeline, ReportGuard, Shutdown, SupersedePolicy, Sweeper,
 };
 pub use report::{Report, StageResult, Update, UpdateKind};
+pub use retry_when::RetryPatterns;
 pub use run::{JobSpec, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus, TestCounts};
 pub use static_nodes::{StaticNodeConfig, StaticNodes};
 pub use traits::{

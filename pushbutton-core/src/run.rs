@@ -76,6 +76,12 @@ pub struct Stage {
     /// What its failure means. Default: `fail`.
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// Regular expressions (the `regex` crate's syntax). A failure with output that one of them matches is the
+    /// infrastructure's, whatever `on_failure` says: the job is tried again, within its `attempts`. They are searched in
+    /// the message and the last lines of the task that failed. The element `defaults` stands for
+    /// [`DEFAULT_RETRY_PATTERNS`](crate::retry_when::DEFAULT_RETRY_PATTERNS). Default: `[defaults]`.
+    #[serde(default = "default_patterns")]
+    pub retry_when: Vec<String>,
     /// When it runs. Default: `on-success`.
     #[serde(default)]
     pub run: RunWhen,
@@ -94,6 +100,7 @@ impl Stage {
             name,
             playbook: playbook.into(),
             on_failure: OnFailure::Fail,
+            retry_when: default_patterns(),
             run: RunWhen::OnSuccess,
             timeout: an_hour(),
             vars: BTreeMap::new(),
@@ -103,10 +110,15 @@ impl Stage {
 
 setters!(Stage {
     on_failure / with_on_failure: OnFailure,
+    retry_when / with_retry_when: Vec<String>,
     run / with_run: RunWhen,
     timeout / with_timeout: Duration,
     vars / with_vars: BTreeMap<String, serde_json::Value>,
 });
+
+fn default_patterns() -> Vec<String> {
+    vec![crate::retry_when::DEFAULTS.to_owned()]
+}
 
 const fn three() -> u32 {
     3
@@ -195,6 +207,11 @@ pub struct StageOutcome {
     /// What failed, in one line, as `task "Run tempest" on node: exit 1`.
     #[serde(default)]
     pub detail: Option<String>,
+    /// What in the output of a failed stage says that the infrastructure failed, in one line, as
+    /// `git server: "fatal: early EOF"`: a pattern of [`Stage::retry_when`] matched it. The pipeline then tries the job
+    /// again.
+    #[serde(default)]
+    pub lab_fault: Option<String>,
     /// Counts of the tests that the stage ran, where it left results.
     #[serde(default)]
     pub tests: Option<TestCounts>,
@@ -209,13 +226,22 @@ pub struct StageOutcome {
 impl StageOutcome {
     /// An outcome with a status and nothing else.
     pub fn new(status: StageStatus, took: Duration) -> Self {
-        Self { status, took, detail: None, tests: None, failed_tests: Vec::new(), log_url: None }
+        Self {
+            status,
+            took,
+            detail: None,
+            lab_fault: None,
+            tests: None,
+            failed_tests: Vec::new(),
+            log_url: None,
+        }
     }
 }
 
 setters!(StageOutcome {
     took / with_took: Duration,
     detail / with_detail: Option<String>,
+    lab_fault / with_lab_fault: Option<String>,
     tests / with_tests: Option<TestCounts>,
     failed_tests / with_failed_tests: Vec<String>,
     log_url / with_log_url: Option<String>,
@@ -228,7 +254,7 @@ setters!(StageOutcome {
 pub enum StageStatus {
     /// Every task succeeded.
     Passed,
-    /// A task failed.
+    /// A task failed. See [`StageOutcome::lab_fault`] for whose fault it may be.
     Failed,
     /// The node could not be reached: infrastructure, never the patch (ansible-playbook exits 4).
     Unreachable,

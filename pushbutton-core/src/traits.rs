@@ -608,6 +608,8 @@ pub trait Executor: Send + Sync {
     ///   of the stage, output still read, KILL after a grace time. No process of the stage outlives the call, also
     ///   when the call is dropped.
     /// - An unreachable node is `Unreachable`, whatever else failed.
+    /// - A stage that failed with output that a pattern of [`Stage::retry_when`] matches has a
+    ///   [`StageOutcome::lab_fault`]; no other stage has one.
     /// - What the stage does wrong is an outcome. An error means that the stage could not be run at all.
     async fn execute(
         &self,

@@ -44,6 +44,9 @@ fn fake(stage: &Stage) -> FakeStage {
             let outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO).with_detail(detail);
             passes.with_outcome(outcome)
         }
+        "FailsWithoutNameService" => {
+            FakeStage::ends(StageStatus::Failed).with_lines(["Could not resolve host: opendev.org".into()])
+        }
         "NodeUnreachable" => FakeStage::ends(StageStatus::Unreachable),
         "RunsForMinutes" => passes.after(Duration::from_secs(600)).with_lines(["lasting".into()]),
         printing => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use pushbutton_core::{JobName, JobSpec, RunWhen, Trigger, Triggers};
+use pushbutton_core::{JobName, JobSpec, RetryPatterns, RunWhen, Trigger, Triggers};
 
 use super::document::Document;
 use super::error::suggest;
@@ -67,6 +67,15 @@ pub(crate) fn jobs(
             if !names.insert(stage.name.as_str()) {
                 let problem = format!("two stages are named {:?}", stage.name.as_str());
                 document.error(&at.key("name"), problem, "give each its own name");
+            }
+            for (nth, pattern) in stage.retry_when.iter().enumerate() {
+                if let Err(error) = RetryPatterns::check_pattern(pattern) {
+                    document.error(&at.key("retry_when").index(nth), error.message(), "");
+                }
+            }
+            if stage.retry_when.len() > RetryPatterns::MAX {
+                let problem = format!("more than {} patterns", RetryPatterns::MAX);
+                document.error(&at.key("retry_when"), problem, "join some with |");
             }
             if let Some(folder) = playbooks.filter(|folder| !folder.join(&stage.playbook).is_file()) {
                 let known = playbooks_in(folder);

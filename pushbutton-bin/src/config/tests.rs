@@ -192,6 +192,28 @@ jobs:
     );
 }
 
+/// Issue 11, point 5.
+#[test]
+fn a_pattern_of_retry_when_that_cannot_be_used_is_an_error_with_its_line() {
+    let place = Place::new();
+    let good = DEFAULT
+        .replace("        # retry_when: [defaults]\n", "        retry_when: [defaults, array .* offline]\n");
+    let config = place.parse(&good).unwrap();
+    let stages = &config.jobs.values().next().unwrap().stages;
+    assert_eq!(stages[1].retry_when, ["defaults", "array .* offline"]);
+    assert_eq!(stages[0].retry_when, ["defaults"], "the default");
+    let list = "        retry_when:\n          - defaults\n          - 'a|('\n          - x*\n";
+    let bad = DEFAULT.replace("        # retry_when: [defaults]\n", list);
+    let line = |text: &str| bad.lines().position(|line| line.trim() == text).unwrap() + 1;
+    let errors = place.errors(&bad);
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    let at = "jobs.cinder-tempest.stages[1].retry_when";
+    let unclosed = format!("{}: {at}[1]: pattern \"a|(\" does not compile: unclosed group", line("- 'a|('"));
+    assert!(errors[0].starts_with(&unclosed), "{errors:?}");
+    let empty = format!("{}: {at}[2]: pattern \"x*\" matches the empty line", line("- x*"));
+    assert!(errors[1].starts_with(&empty), "{errors:?}");
+}
+
 #[test]
 fn missing_and_unknown_sections_are_named() {
     let errors = Place::new().errors("owner: lab\ntrigers: []\n").join("\n");

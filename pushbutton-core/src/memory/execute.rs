@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Result;
 use crate::line_sink::LineSink;
 use crate::node::Node;
+use crate::retry_when::RetryPatterns;
 use crate::run::{Stage, StageContext, StageOutcome, StageStatus};
 use crate::setters::setters;
 use crate::traits::Executor;
@@ -77,6 +78,11 @@ impl Executor for MemoryExecutor {
     ) -> Result<StageOutcome> {
         let began = Instant::now();
         let fake = (self.plan)(stage, context);
+        let mut fake_outcome = fake.outcome;
+        if fake_outcome.status == StageStatus::Failed && fake_outcome.lab_fault.is_none() {
+            let patterns = RetryPatterns::compile(&stage.retry_when, fake_outcome.tests)?;
+            fake_outcome.lab_fault = patterns.recognise(fake.lines.iter().map(String::as_str));
+        }
         for line in fake.lines {
             lines.line(line);
         }
@@ -84,7 +90,7 @@ impl Executor for MemoryExecutor {
             biased;
             () = cancel.cancelled() => StageOutcome::new(StageStatus::Cancelled, Duration::ZERO),
             () = tokio::time::sleep(fake.takes.min(stage.timeout)) => {
-                if fake.takes > stage.timeout { StageOutcome::new(StageStatus::TimedOut, Duration::ZERO) } else { fake.outcome }
+                if fake.takes > stage.timeout { StageOutcome::new(StageStatus::TimedOut, Duration::ZERO) } else { fake_outcome }
             }
         };
         Ok(ended.with_took(began.elapsed()))

@@ -50,6 +50,58 @@ async fn tests_never_run_after_a_failed_install_and_the_job_is_retried() {
     assert_eq!(lab.stages(), ["install", "logs", "install", "logs", "install", "logs"]);
 }
 
+/// Issue 11, point 5.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_the_output_explains_by_the_infrastructure_is_retried_and_never_votes() {
+    let lab = Lab::new(|stage, context| match (stage, context.attempt) {
+        ("tempest", 1) => {
+            FakeStage::ends(StageStatus::Failed).with_lines(["E: Failed to fetch http://x/y".into()])
+        }
+        _ => FakeStage::ends(StageStatus::Passed),
+    });
+    lab.run(&samples::job("tempest")).await;
+    assert_eq!((lab.report().verdict, lab.report().attempts), (Verdict::Success, 2));
+    assert_eq!(lab.cloud.request_count(), 2, "each attempt has a node of its own");
+}
+
+/// Issue 11, point 5.
+#[tokio::test(start_paused = true)]
+async fn a_patch_that_prints_what_infrastructure_prints_gets_no_more_than_the_attempts() {
+    for attempts in [1, 2, 3] {
+        let lab = Lab::new(|stage, _| match stage {
+            "tempest" => FakeStage::ends(StageStatus::Failed).with_lines(["fatal: early EOF".into()]),
+            _ => FakeStage::ends(StageStatus::Passed),
+        })
+        .with_spec(|spec| spec.attempts = attempts);
+        lab.run(&samples::job("tempest")).await;
+        let report = lab.report();
+        assert_eq!((&report.verdict, report.attempts), (&Verdict::RetryLimit, attempts));
+        assert_eq!((report.verdict.vote(), lab.cloud.request_count()), (None, attempts as usize));
+        let reason = report.reason.unwrap();
+        assert!(
+            reason.contains(r#"recognised as infrastructure (git server: "fatal: early EOF")"#),
+            "{reason}"
+        );
+    }
+}
+
+/// Issue 11, point 5.
+#[tokio::test(start_paused = true)]
+async fn a_failure_without_such_words_or_without_patterns_is_the_patches() {
+    for (line, patterns) in
+        [("fatal: early EOF", vec![]), ("AssertionError: 1 != 2", vec!["defaults".to_owned()])]
+    {
+        let lab = Lab::new(move |stage, _| match stage {
+            "tempest" => FakeStage::ends(StageStatus::Failed).with_lines([line.into()]),
+            _ => FakeStage::ends(StageStatus::Passed),
+        })
+        .with_spec(|spec| spec.stages[1].retry_when = patterns);
+        lab.run(&samples::job("tempest")).await;
+        let report = lab.report();
+        assert_eq!((report.verdict, report.attempts), (Verdict::Failure { stage: named("tempest") }, 1));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lost_node_is_retried_and_a_later_success_counts() {
     let lab = Lab::new(|stage, context| {

@@ -20,6 +20,8 @@ pub enum StageBehavior {
     Passes,
     /// Fails.
     Fails,
+    /// Prints a line that contains `Could not resolve host: opendev.org`, and then fails, both in one task.
+    FailsWithoutNameService,
     /// Prints this many lines, each of which contains `printed N.` with N from 1, and passes.
     Prints(u32),
     /// Prints a line that contains `lasting`, then runs for ten minutes. If it has processes, one of them leaves the
@@ -66,6 +68,7 @@ pub async fn all(harness: &(dyn ExecutorHarness + Sync)) {
     output_arrives_in_order_and_in_the_console_log(harness).await;
     a_slow_or_closed_reader_does_not_block_the_stage(harness).await;
     a_failure_is_an_outcome_with_a_detail(harness).await;
+    a_failure_with_output_of_a_broken_infrastructure_is_recognised(harness).await;
     an_unreachable_node_is_not_a_failure(harness).await;
     a_stage_that_cannot_run_is_an_error(harness).await;
     a_stage_ends_at_its_time_limit_with_all_its_processes(harness).await;
@@ -170,6 +173,29 @@ pub async fn a_failure_is_an_outcome_with_a_detail(harness: &(dyn ExecutorHarnes
         outcome.detail.is_some_and(|detail| !detail.contains('\n')),
         "the detail says in one line what failed"
     );
+}
+
+/// A failed stage whose output matches a pattern of `retry_when` has a `lab_fault`, and no other stage has one.
+pub async fn a_failure_with_output_of_a_broken_infrastructure_is_recognised(
+    harness: &(dyn ExecutorHarness + Sync),
+) {
+    let cases: [(StageBehavior, &[&str], Option<&str>); 4] = [
+        (StageBehavior::FailsWithoutNameService, &["defaults"], Some("Could not resolve host: opendev.org")),
+        (StageBehavior::FailsWithoutNameService, &["host: .*org"], Some("host: opendev.org")),
+        (StageBehavior::FailsWithoutNameService, &[], None),
+        (StageBehavior::Fails, &["defaults"], None),
+    ];
+    for (behavior, patterns, expected) in cases {
+        let Some(mut prepared) = Prepared::new(harness, behavior, TIME_LIMIT) else { return };
+        let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+        prepared.stage.retry_when.clone_from(&patterns);
+        let outcome = prepared.outcome(&LineSink::bounded(2).0).await;
+        assert_eq!(outcome.status, StageStatus::Failed, "a recognised failure is still `Failed`");
+        let fault = outcome.lab_fault.as_deref();
+        assert_eq!(fault.is_some(), expected.is_some(), "{behavior:?} with {patterns:?}: {fault:?}");
+        let told = expected.is_none_or(|text| fault.is_some_and(|fault| fault.contains(text)));
+        assert!(told, "the fault quotes what was recognised: {fault:?}");
+    }
 }
 
 /// An unreachable node is not a failure of the stage.

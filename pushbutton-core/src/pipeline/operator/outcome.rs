@@ -85,6 +85,9 @@ impl AttemptOutcome {
             StageStatus::TimedOut | StageStatus::Failed if stage.on_failure == OnFailure::Retry => {
                 Some(Self::Infrastructure { why: describe(&stage.name, outcome), last: Verdict::RetryLimit })
             }
+            StageStatus::Failed if outcome.lab_fault.is_some() => {
+                Some(Self::Infrastructure { why: describe(&stage.name, outcome), last: Verdict::RetryLimit })
+            }
             StageStatus::TimedOut => Some(Self::Verdict(Verdict::TimedOut { stage: name }, why())),
             StageStatus::Failed => Some(Self::Verdict(Verdict::Failure { stage: name }, why())),
         }
@@ -119,9 +122,13 @@ fn describe(stage: &StageName, outcome: &StageOutcome) -> String {
         StageStatus::TimedOut => "took too long",
         StageStatus::Cancelled => "was stopped",
     };
+    let recognised = match (outcome.status, &outcome.lab_fault) {
+        (StageStatus::Failed, Some(fault)) => format!(", recognised as infrastructure ({fault})"),
+        _ => String::new(),
+    };
     match &outcome.detail {
-        Some(detail) => format!("stage {stage} {what}: {detail}"),
-        None => format!("stage {stage} {what}"),
+        Some(detail) => format!("stage {stage} {what}{recognised}: {detail}"),
+        None => format!("stage {stage} {what}{recognised}"),
     }
 }
 
@@ -172,6 +179,18 @@ mod tests {
         let of_stage = outcome_of(OnFailure::Fail, StageStatus::Unreachable, None);
         let why = "stage tempest lost the node: exit 1".to_owned();
         assert_eq!(of_stage, Some(AttemptOutcome::Infrastructure { why, last: Verdict::RetryLimit }));
+    }
+
+    #[test]
+    fn a_failure_that_is_recognised_as_infrastructure_is_retried_whatever_on_failure_says() {
+        let recognised = outcome(StageStatus::Failed).with_lab_fault("rate limit: \"429\"".to_owned());
+        for on_failure in [OnFailure::Fail, OnFailure::Retry] {
+            let of_stage =
+                AttemptOutcome::of_stage(&stage(on_failure, RunWhen::OnSuccess), &recognised, None);
+            let why = r#"stage tempest failed, recognised as infrastructure (rate limit: "429"): exit 1"#
+                .to_owned();
+            assert_eq!(of_stage, Some(AttemptOutcome::Infrastructure { why, last: Verdict::RetryLimit }));
+        }
     }
 
     #[test]
