@@ -119,7 +119,7 @@ mod tests {
             _ = queue.claim(&any) => panic!("another operator got the job"),
         }
         assert!(!stop.is_set());
-        claim.complete().await.unwrap();
+        claim.complete(&samples::success(claim.job())).await.unwrap();
     }
 
     #[test]
