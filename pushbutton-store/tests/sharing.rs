@@ -71,7 +71,7 @@ async fn what_was_written_is_there_when_the_file_is_opened_again() {
         drop(queue.claim(&JobFilter::any()).await.unwrap());
     }
     let queue = Store::open(&file).await.unwrap().queue();
-    assert_eq!(queue.depth().await.unwrap(), QueueDepth::new(1, 1, 1));
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth::new(1, 1, 1).with_reports(1u64));
     assert_eq!(queue.list(10).await.unwrap()[0].why, "no such job");
 }
 
