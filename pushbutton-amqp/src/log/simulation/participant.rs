@@ -143,6 +143,8 @@ pub(super) struct Connection {
     catching_up: Receiver<Outcome>,
     ready: bool,
     last_delivery: Instant,
+    /// When it was sent.
+    asked: Instant,
 }
 
 /// A claim on its way to its caller.
@@ -253,7 +255,7 @@ impl Participant {
             Resume::First => broker.first(),
             Resume::At(offset) => offset.clamp(broker.first(), broker.end()),
         };
-        let barrier = Entry { id: ids.entry(), op: Op::Barrier };
+        let barrier = Entry::with_id(ids.entry(), Op::Barrier);
         self.connection = Some(Connection {
             id: ids.connection(),
             next,
@@ -261,6 +263,7 @@ impl Participant {
             outgoing: VecDeque::from([barrier]),
             ready: false,
             last_delivery: now,
+            asked: now,
         });
     }
 
@@ -313,11 +316,16 @@ impl Participant {
             return;
         };
         if connection.catching_up.try_recv().is_err() {
+            if self.replica.has_beginning() && now.instant > connection.asked + TIMEOUT {
+                let barrier = Entry::with_id(ids.entry(), Op::Barrier);
+                (connection.catching_up, connection.asked) = (self.replica.expect(barrier.id), now.instant);
+                connection.outgoing.push_back(barrier);
+            }
             return;
         }
         match self.replica.reached_end(now) {
             Some(op) => {
-                let restore = Entry { id: ids.entry(), op };
+                let restore = Entry::with_id(ids.entry(), op);
                 connection.catching_up = self.replica.expect(restore.id);
                 connection.outgoing.push_back(restore);
             }
@@ -328,14 +336,14 @@ impl Participant {
     pub(super) fn write_due_snapshot(&mut self, now: Arrival, ids: &mut Ids) {
         let Some(connection) = &mut self.connection else { return };
         if let Some(op) = self.replica.due_snapshot(self.snapshot_jitter, now) {
-            connection.outgoing.push_back(Entry { id: ids.entry(), op });
+            connection.outgoing.push_back(Entry::with_id(ids.entry(), op));
         }
     }
 
     // ---- writing (`commit`)
 
     fn commit(&mut self, op: Op, until: Instant, purpose: Purpose, ids: &mut Ids) {
-        let entry = Entry { id: ids.entry(), op };
+        let entry = Entry::with_id(ids.entry(), op);
         let outcome = self.replica.expect(entry.id);
         self.commits.push(Commit { entry, outcome, until, sent_on: None, purpose });
     }
@@ -355,6 +363,7 @@ impl Participant {
                         && commit.sent_on != Some(connection.id)
                     {
                         connection.outgoing.push_back(commit.entry.clone());
+                        commit.entry.copy += 1;
                         commit.sent_on = Some(connection.id);
                     }
                     self.commits.push(commit);
