@@ -162,7 +162,9 @@ impl Replica {
         let writer = self.waiting.remove(&entry.id);
         self.own_entry = writer.is_some();
         if self.own_entry && matches!(entry.op, Op::Restore { .. }) {
+            // Both at once: if the broker loses this entry, too, the state is the one to restore.
             self.former = None;
+            self.complete = true;
         }
         if let Some(writer) = writer {
             // The writer may have stopped waiting.

@@ -209,3 +209,21 @@ fn a_second_copy_at_the_same_place_hides_no_loss() {
     };
     assert_eq!(lost.jobs.len(), 1);
 }
+
+/// Found by the simulation (seed 2949).
+#[test]
+fn a_restore_that_is_lost_as_soon_as_it_was_read_is_written_again() {
+    let entries: Vec<_> = (0..2).map(import).collect();
+    let mut replica = caught_up(&entries);
+    for _ in 0..2 {
+        replica.resume();
+        assert_eq!(read(&mut replica, 1, &import(7)), Applied::Diverged);
+        replica.resume();
+        read(&mut replica, 0, &entries[0]);
+        let Some(op) = replica.reached_end(Arrival::now()) else { panic!("an entry is missing") };
+        let restore = Entry::new(op);
+        let _outcome = replica.expect(restore.id);
+        // The connection breaks before anybody looks at the outcome.
+        read(&mut replica, 1, &restore);
+    }
+}
