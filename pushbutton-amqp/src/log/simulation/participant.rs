@@ -153,6 +153,8 @@ struct Arriving {
     job: Job,
     run: RunId,
     lease: HeldLease,
+    /// The claimer has sent it.
+    sent: bool,
 }
 
 /// A claim that a caller has.
@@ -390,7 +392,9 @@ impl Participant {
         let accepted = outcome == Some(&Outcome::Accepted);
         match commit.purpose {
             Purpose::Claim { job, run, lease: held } => match outcome {
-                Some(Outcome::Accepted) => self.arriving.push(Arriving { job, run, lease: held }),
+                Some(Outcome::Accepted) => {
+                    self.arriving.push(Arriving { job, run, lease: held, sent: false });
+                }
                 Some(_) => {}
                 None => self.hand_back(job.id, run, now, ids),
             },
@@ -473,20 +477,26 @@ impl Participant {
         self.commit(entry, held.end(), purpose, ids);
     }
 
-    /// A claim reaches its caller; or the caller has stopped waiting.
+    /// A claim is sent to its caller (`Claimer::claim`), or reaches it (`AmqpQueue::claim`); or the caller has stopped
+    /// waiting.
     pub(super) fn arrive(&mut self, now: Instant, ids: &mut Ids, rng: &mut fastrand::Rng) -> Vec<Event> {
         if self.arriving.is_empty() {
             return Vec::new();
         }
-        let arriving = self.arriving.remove(0);
-        let Arriving { job, run, lease: held } = arriving.clone();
-        if rng.u8(..20) == 0 {
-            self.hand_back(job.id, run, now, ids);
-            return Vec::new();
-        }
-        if held.must_renew_first(now) {
+        let mut arriving = self.arriving.remove(0);
+        let Arriving { job, run, lease: held, sent } = arriving.clone();
+        if !sent && held.must_renew_first(now) {
             let renew = Op::Renew { job: job.id, run };
             self.commit(renew, held.end(), Purpose::RenewFirst { written: now, arriving }, ids);
+            return Vec::new();
+        }
+        if !sent {
+            arriving.sent = true;
+            self.arriving.insert(0, arriving);
+            return Vec::new();
+        }
+        if held.must_renew_first(now) || rng.u8(..20) == 0 {
+            self.hand_back(job.id, run, now, ids);
             return Vec::new();
         }
         let (held_since, work) = (now, rng.u32(1..12));
