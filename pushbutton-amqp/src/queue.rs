@@ -164,12 +164,19 @@ impl Queue for AmqpQueue {
 
     async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>> {
         let claiming = async {
-            let (reply, granted) = oneshot::channel();
-            let request = ClaimRequest { filter: filter.clone(), reply };
-            self.tasks.requests.send(request).map_err(|_| closed())?;
-            granted.await.map_err(|_| closed())?
+            loop {
+                let (reply, granted) = oneshot::channel();
+                let request = ClaimRequest { filter: filter.clone(), reply };
+                self.tasks.requests.send(request).map_err(|_| closed())?;
+                let granted = granted.await.map_err(|_| closed())??;
+                if !granted.lease.must_renew_first(Instant::now()) {
+                    return Ok(granted);
+                }
+                // This process was frozen since the claim was sent: another one may hold the job. Dropped, it is
+                // handed back.
+            }
         };
-        let granted = claiming.await.map_err(|error| error.during("queue::claim"))?;
+        let granted = claiming.await.map_err(|error: Error| error.during("queue::claim"))?;
         Ok(Box::new(granted.arrived(Arc::clone(&self.tasks))))
     }
 

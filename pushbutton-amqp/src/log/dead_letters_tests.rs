@@ -57,7 +57,7 @@ fn script(entries: impl IntoIterator<Item = (u64, Op)>) -> Script {
 }
 
 fn play(state: &mut State, script: &[(u64, u64, Op)]) -> Vec<Outcome> {
-    let entry = |id: &u64, op: &Op| Entry { id: EntryId((*id).into()), op: op.clone() };
+    let entry = |id: &u64, op: &Op| Entry::with_id(EntryId((*id).into()), op.clone());
     script.iter().map(|(place, id, op)| state.apply(*place, &entry(id, op), Arrival::now())).collect()
 }
 

@@ -18,12 +18,25 @@ use super::snapshot::Snapshot;
 pub(crate) struct Entry {
     /// By this its writer recognizes it.
     pub(crate) id: EntryId,
+    /// How often its writer had written it before. After the broker has lost the end of the log, another copy may come
+    /// to the same place, and what is before it is not the same.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub(crate) copy: u32,
     pub(crate) op: Op,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_first(copy: &u32) -> bool {
+    *copy == 0
 }
 
 impl Entry {
     pub(crate) fn new(op: Op) -> Self {
-        Self { id: EntryId::new(), op }
+        Self::with_id(EntryId::new(), op)
+    }
+
+    pub(super) fn with_id(id: EntryId, op: Op) -> Self {
+        Self { id, copy: 0, op }
     }
 }
 

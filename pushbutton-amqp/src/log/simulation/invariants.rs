@@ -4,9 +4,11 @@
 //! listed as undelivered.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use pushbutton_core::{Job, JobId};
+use serde_json::Value;
 
 use super::super::entry::{Entry, Op};
 use super::super::ids::{EntryId, EventKey, JobKey};
@@ -256,9 +258,27 @@ fn same(wanted: &Snapshot, found: &Snapshot, who: impl Fn() -> String) -> Result
     if wanted == found {
         return Ok(());
     }
-    Err(format!("{} differs from the log:\nlog:   {}\nfound: {}", who(), text(wanted), text(found)))
+    let mut text = format!("{} differs from the log", who());
+    let [wanted, found] = [wanted, found].map(|snapshot| serde_json::to_value(snapshot).unwrap());
+    for (key, wanted) in wanted.as_object().unwrap() {
+        if *wanted != found[key] {
+            write!(
+                text,
+                "\n{key} of the log: {}\n{key} found:      {}",
+                shortened(wanted),
+                shortened(&found[key])
+            )
+            .unwrap();
+        }
+    }
+    Err(text)
 }
 
-fn text(snapshot: &Snapshot) -> String {
-    serde_json::to_string(snapshot).unwrap()
+/// Of jobs only their ids.
+fn shortened(value: &Value) -> Value {
+    let mut value = value.clone();
+    for record in value.as_array_mut().into_iter().flatten().filter(|record| record.get("job").is_some()) {
+        record["job"] = record["job"]["id"].take();
+    }
+    value
 }

@@ -143,6 +143,8 @@ pub(super) struct Connection {
     catching_up: Receiver<Outcome>,
     ready: bool,
     last_delivery: Instant,
+    /// When it was sent.
+    asked: Instant,
 }
 
 /// A claim on its way to its caller.
@@ -151,6 +153,8 @@ struct Arriving {
     job: Job,
     run: RunId,
     lease: HeldLease,
+    /// The claimer has sent it.
+    sent: bool,
 }
 
 /// A claim that a caller has.
@@ -253,7 +257,7 @@ impl Participant {
             Resume::First => broker.first(),
             Resume::At(offset) => offset.clamp(broker.first(), broker.end()),
         };
-        let barrier = Entry { id: ids.entry(), op: Op::Barrier };
+        let barrier = Entry::with_id(ids.entry(), Op::Barrier);
         self.connection = Some(Connection {
             id: ids.connection(),
             next,
@@ -261,6 +265,7 @@ impl Participant {
             outgoing: VecDeque::from([barrier]),
             ready: false,
             last_delivery: now,
+            asked: now,
         });
     }
 
@@ -313,11 +318,16 @@ impl Participant {
             return;
         };
         if connection.catching_up.try_recv().is_err() {
+            if self.replica.has_beginning() && now.instant > connection.asked + TIMEOUT {
+                let barrier = Entry::with_id(ids.entry(), Op::Barrier);
+                (connection.catching_up, connection.asked) = (self.replica.expect(barrier.id), now.instant);
+                connection.outgoing.push_back(barrier);
+            }
             return;
         }
         match self.replica.reached_end(now) {
             Some(op) => {
-                let restore = Entry { id: ids.entry(), op };
+                let restore = Entry::with_id(ids.entry(), op);
                 connection.catching_up = self.replica.expect(restore.id);
                 connection.outgoing.push_back(restore);
             }
@@ -328,14 +338,14 @@ impl Participant {
     pub(super) fn write_due_snapshot(&mut self, now: Arrival, ids: &mut Ids) {
         let Some(connection) = &mut self.connection else { return };
         if let Some(op) = self.replica.due_snapshot(self.snapshot_jitter, now) {
-            connection.outgoing.push_back(Entry { id: ids.entry(), op });
+            connection.outgoing.push_back(Entry::with_id(ids.entry(), op));
         }
     }
 
     // ---- writing (`commit`)
 
     fn commit(&mut self, op: Op, until: Instant, purpose: Purpose, ids: &mut Ids) {
-        let entry = Entry { id: ids.entry(), op };
+        let entry = Entry::with_id(ids.entry(), op);
         let outcome = self.replica.expect(entry.id);
         self.commits.push(Commit { entry, outcome, until, sent_on: None, purpose });
     }
@@ -355,6 +365,7 @@ impl Participant {
                         && commit.sent_on != Some(connection.id)
                     {
                         connection.outgoing.push_back(commit.entry.clone());
+                        commit.entry.copy += 1;
                         commit.sent_on = Some(connection.id);
                     }
                     self.commits.push(commit);
@@ -381,7 +392,9 @@ impl Participant {
         let accepted = outcome == Some(&Outcome::Accepted);
         match commit.purpose {
             Purpose::Claim { job, run, lease: held } => match outcome {
-                Some(Outcome::Accepted) => self.arriving.push(Arriving { job, run, lease: held }),
+                Some(Outcome::Accepted) => {
+                    self.arriving.push(Arriving { job, run, lease: held, sent: false });
+                }
                 Some(_) => {}
                 None => self.hand_back(job.id, run, now, ids),
             },
@@ -464,20 +477,26 @@ impl Participant {
         self.commit(entry, held.end(), purpose, ids);
     }
 
-    /// A claim reaches its caller; or the caller has stopped waiting.
+    /// A claim is sent to its caller (`Claimer::claim`), or reaches it (`AmqpQueue::claim`); or the caller has stopped
+    /// waiting.
     pub(super) fn arrive(&mut self, now: Instant, ids: &mut Ids, rng: &mut fastrand::Rng) -> Vec<Event> {
         if self.arriving.is_empty() {
             return Vec::new();
         }
-        let arriving = self.arriving.remove(0);
-        let Arriving { job, run, lease: held } = arriving.clone();
-        if rng.u8(..20) == 0 {
-            self.hand_back(job.id, run, now, ids);
-            return Vec::new();
-        }
-        if held.must_renew_first(now) {
+        let mut arriving = self.arriving.remove(0);
+        let Arriving { job, run, lease: held, sent } = arriving.clone();
+        if !sent && held.must_renew_first(now) {
             let renew = Op::Renew { job: job.id, run };
             self.commit(renew, held.end(), Purpose::RenewFirst { written: now, arriving }, ids);
+            return Vec::new();
+        }
+        if !sent {
+            arriving.sent = true;
+            self.arriving.insert(0, arriving);
+            return Vec::new();
+        }
+        if held.must_renew_first(now) || rng.u8(..20) == 0 {
+            self.hand_back(job.id, run, now, ids);
             return Vec::new();
         }
         let (held_since, work) = (now, rng.u32(1..12));
