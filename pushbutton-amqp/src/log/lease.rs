@@ -27,6 +27,11 @@ impl LeaseTerm {
         self.whole * 4 / 5
     }
 
+    /// How much longer the others wait.
+    pub(crate) fn margin(self) -> Duration {
+        self.whole - self.held()
+    }
+
     /// The holder's lease, if the entry is accepted that it is about to write at this moment.
     pub(crate) fn from_write(self, written: Instant) -> HeldLease {
         HeldLease { term: self, end: written + self.held() }
@@ -55,7 +60,7 @@ impl HeldLease {
     /// later than [`end`](Self::end) by the time since the write. The others wait a fifth of the lease longer than the
     /// holder; at most half of that may be used up.
     pub(crate) fn must_renew_first(&self, now: Instant) -> bool {
-        now + self.term.held() > self.end + (self.term.whole - self.term.held()) / 2
+        now + self.term.held() > self.end + self.term.margin() / 2
     }
 
     /// The renewal was accepted that was about to be written at this moment. Renewals may end in another order.
