@@ -41,25 +41,39 @@ fn seeds() -> Range<u64> {
     }
 }
 
-fn run(seed: u64, start: Instant, jobs: &[Job], traces: bool) -> Result<(), String> {
+/// Runs one world; returns what happened in it, if that is asked for, and what was wrong.
+fn run(seed: u64, start: Instant, jobs: &[Job], traces: bool) -> (Vec<String>, Result<(), String>) {
     let mut world = World::new(seed, start, jobs);
     world.trace = traces.then(Vec::new);
     let result = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|_| Err("a panic".to_owned()));
-    for line in world.trace.iter().flatten() {
-        println!("{line}");
-    }
-    result
+    (world.trace.unwrap_or_default(), result)
+}
+
+fn start() -> (Instant, Vec<Job>) {
+    (Instant::now(), (0..JOBS).map(|n| job_on(n, "tempest")).collect())
 }
 
 #[test]
 fn every_invariant_holds_in_every_world() {
-    let (start, jobs) = (Instant::now(), (0..JOBS).map(|n| job_on(n, "tempest")).collect::<Vec<_>>());
+    let (start, jobs) = start();
     if let Ok(seed) = var("PUSHBUTTON_SIMULATION_SEED") {
-        return run(seed.parse().unwrap(), start, &jobs, true).unwrap();
+        let (trace, result) = run(seed.parse().unwrap(), start, &jobs, true);
+        println!("{}", trace.join("\n"));
+        return assert_eq!(result, Ok(()));
     }
     for seed in seeds() {
-        if let Err(why) = run(seed, start, &jobs, false) {
+        if let (_, Err(why)) = run(seed, start, &jobs, false) {
             panic!("{why}\nreplay: PUSHBUTTON_SIMULATION_SEED={seed}");
         }
+    }
+}
+
+#[test]
+fn a_seed_is_always_the_same_world() {
+    let (start, jobs) = start();
+    for seed in 0..20 {
+        let (first, second) = (run(seed, start, &jobs, true).0, run(seed, start, &jobs, true).0);
+        assert!(first.len() > 10);
+        assert_eq!(first, second, "seed {seed}");
     }
 }
