@@ -179,11 +179,11 @@ impl Holding {
 }
 
 fn lease() -> LeaseTerm {
-    LeaseTerm::new(LEASE)
+    LeaseTerm::of_job(LEASE)
 }
 
 fn leader_lease() -> LeaseTerm {
-    LeaseTerm::new(LEADER_LEASE)
+    LeaseTerm::of_leader(LEADER_LEASE)
 }
 
 #[derive(Debug)]

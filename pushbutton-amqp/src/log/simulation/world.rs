@@ -295,7 +295,8 @@ impl World {
                 }
                 self.connect(index);
                 self.send_and_read(index)?;
-                for task in [Self::import, Self::claim, Self::arrive, Self::lead] {
+                let (claim, arrive) = (Self::claim, Self::arrive);
+                for task in [Self::import, claim, arrive, arrive, arrive, arrive, Self::lead] {
                     let events = task(self, index);
                     self.check(index, events)?;
                 }
