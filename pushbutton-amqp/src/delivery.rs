@@ -24,7 +24,7 @@ const MAX_LEASE: Duration = Duration::from_secs(300);
 /// A report that was leased on the way is handed back.
 pub(crate) async fn claim(tasks: &Arc<Tasks>) -> Result<AmqpDelivery> {
     let shared = tasks.shared();
-    let term = LeaseTerm::new(shared.config.lease.0.min(MAX_LEASE));
+    let term = LeaseTerm::of_report(shared.config.lease.0.min(MAX_LEASE));
     let (mut changes, mut connection) = (shared.changes(), shared.connection());
     loop {
         // At once when the broker refuses us.

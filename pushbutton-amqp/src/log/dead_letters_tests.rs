@@ -163,7 +163,10 @@ fn a_late_copy_of_an_entry_changes_nothing() {
     };
     let mut back = begin();
     back.extend([(140, requeue(letter(second()))), (150, claim(140, &next))]);
-    back.push((160, Op::Complete { job: id(), run: next.clone(), result: Box::new(success(&job_on(1, "tempest"))) }));
+    back.push((
+        160,
+        Op::Complete { job: id(), run: next.clone(), result: Box::new(success(&job_on(1, "tempest"))) },
+    ));
     let mut gone = begin();
     gone.push((140, remove(letter(second()))));
     for script in [script(back), script(gone)] {

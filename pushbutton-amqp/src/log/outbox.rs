@@ -85,6 +85,15 @@ pub(crate) struct OutboxSnapshot {
     settled: Vec<BuildsetId>,
 }
 
+#[cfg(test)]
+impl OutboxSnapshot {
+    /// Reports that are due, refused or delivered.
+    pub(super) fn reports(&self) -> impl Iterator<Item = &BuildsetId> {
+        let undelivered = self.undelivered.iter().map(|undelivered| &undelivered.report.id);
+        self.due.iter().map(|due| &due.report.id).chain(undelivered).chain(&self.settled)
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Open {
     buildset: OpenBuildset,
@@ -117,6 +126,11 @@ pub(crate) struct Outbox {
 impl Outbox {
     pub(crate) fn due_len(&self) -> usize {
         self.due.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn open_len(&self) -> usize {
+        self.open.len()
     }
 
     pub(crate) fn due_bytes(&self) -> usize {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pushbutton_amqp::AmqpQueue;
-use pushbutton_core::samples;
 use pushbutton_core::check::Check;
+use pushbutton_core::samples;
 use pushbutton_core::samples::job_on;
 use pushbutton_core::{ErrorKind, HumanDuration, JobFilter, Queue};
 use pushbutton_testbed::Version;
