@@ -15,6 +15,7 @@ use common::proxy::Proxy;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use jiff::SignedDuration;
 use pushbutton_amqp::{AmqpConfig, AmqpEventStore};
+use pushbutton_core::samples;
 use pushbutton_core::{ChangeNumber, EventId, EventStore, PatchsetNumber, Position};
 use pushbutton_testbed::{Version, rabbitmq};
 use tokio::task::{JoinSet, block_in_place};

@@ -123,11 +123,11 @@ fn set(change: u64, names: &[&str]) -> Vec<Job> {
 
 /// The same jobs of another event.
 fn again(jobs: &[Job]) -> Vec<Job> {
+    let buildset = jobs[0].buildset_alone("again").id;
     let again = |job: &Job| {
         let mut again = job.clone();
         again.id = job_on(100 + job.change.number.0, job.name.as_str()).id;
-        again.buildset = job.buildset_alone("again");
-        again.buildset.jobs = job.buildset.jobs.clone();
+        again.buildset.id = buildset.clone();
         again
     };
     jobs.iter().map(again).collect()

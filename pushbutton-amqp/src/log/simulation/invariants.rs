@@ -85,7 +85,11 @@ impl Invariants {
         self.last_read = self.last_read.min(from - 1);
         for entry in lost {
             match &entry.op {
-                Op::Barrier | Op::Snapshot { .. } | Op::Requeue { .. } | Op::RemoveLetter { .. } => {}
+                Op::Barrier
+                | Op::Snapshot { .. }
+                | Op::Requeue { .. }
+                | Op::RemoveLetter { .. }
+                | Op::Installation { .. } => {}
                 Op::Import { jobs, .. } => self.lost_jobs.extend(jobs.iter().map(|job| job.id.clone())),
                 Op::Claim { job, .. }
                 | Op::Renew { job, .. }

@@ -52,13 +52,14 @@ fn start() -> (Instant, Vec<Job>) {
     let set = |change: u64, names: &[&str], cause: u32| {
         let event =
             EventId::comment(ChangeNumber(change), PatchsetNumber(1), &Account::of("bob"), "recheck", cause);
-        let parsed = names.iter().map(|name| name.parse::<JobName>().unwrap());
-        let buildset = Buildset::of(&event, parsed.clone());
-        parsed.map(move |name| {
+        let names: Vec<JobName> = names.iter().map(|name| name.parse().unwrap()).collect();
+        let buildset = Buildset::of(&event, names.clone());
+        let job = |name: &JobName| {
             let mut job = job_on(change, name.as_str()).with_buildset(buildset.clone());
-            job.id = JobId::of(&event, &name);
+            job.id = JobId::of(&event, name);
             job
-        })
+        };
+        names.iter().map(job).collect::<Vec<_>>()
     };
     // The third may absorb the second's job, or be absorbed by it.
     let sets = [
