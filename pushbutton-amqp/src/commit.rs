@@ -17,8 +17,7 @@ use crate::supervise::{Shared, closed, not_ready};
 /// # Cancel safety
 /// After a dropped call the entry may be in the log, too.
 pub(crate) async fn commit(shared: &Arc<Shared>, op: Op, until: Instant) -> Result<Outcome> {
-    let entry = Entry::new(op);
-    let body = codec::encode(&entry)?;
+    let mut entry = Entry::new(op);
     let mut outcome = Expected::new(shared, entry.id);
     loop {
         let session = tokio::select! {
@@ -27,6 +26,8 @@ pub(crate) async fn commit(shared: &Arc<Shared>, op: Op, until: Instant) -> Resu
             outcome = &mut outcome.receiver => return outcome.map_err(|_| closed()),
             session = shared.session(Some(until)) => session?,
         };
+        let body = codec::encode(&entry)?;
+        entry.copy += 1;
         let sent = async {
             if let Err(error) = session.append(&body).await {
                 session.fail(&error);

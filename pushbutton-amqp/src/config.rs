@@ -207,12 +207,12 @@ impl AmqpConfig {
 
     /// The lease of a job.
     pub(crate) fn lease_term(&self) -> LeaseTerm {
-        LeaseTerm::new(self.lease.0)
+        LeaseTerm::of_job(self.lease.0)
     }
 
     /// The leader's lease.
     pub(crate) fn leader_lease_term(&self) -> LeaseTerm {
-        LeaseTerm::new(self.leader_lease.0)
+        LeaseTerm::of_leader(self.leader_lease.0)
     }
 }
 

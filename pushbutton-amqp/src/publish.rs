@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pushbutton_core::{Error, ErrorKind, JobId, Result};
+use pushbutton_core::{Error, ErrorKind, Job, Result};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
@@ -16,7 +16,7 @@ const WINDOW: usize = 256;
 /// A job to be published.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    pub(crate) id: JobId,
+    pub(crate) job: Job,
     pub(crate) body: Vec<u8>,
     pub(crate) reply: oneshot::Sender<Result<()>>,
 }
@@ -34,8 +34,8 @@ pub(crate) async fn publisher(shared: Arc<Shared>, mut jobs: mpsc::Receiver<Outg
             next = jobs.recv() => next,
             () = shared.stop.cancelled() => None,
         };
-        let Some(Outgoing { id, body, reply }) = next else { return };
-        if let Err(error) = send(&shared, &window, &id, &body, reply).await {
+        let Some(Outgoing { job, body, reply }) = next else { return };
+        if let Err(error) = send(&shared, &window, &job, &body, reply).await {
             tracing::debug!("a job was not published: {error}");
         }
     }
@@ -45,7 +45,7 @@ pub(crate) async fn publisher(shared: Arc<Shared>, mut jobs: mpsc::Receiver<Outg
 async fn send(
     shared: &Arc<Shared>,
     window: &Arc<Semaphore>,
-    id: &JobId,
+    job: &Job,
     body: &[u8],
     reply: oneshot::Sender<Result<()>>,
 ) -> Result<()> {
@@ -58,7 +58,7 @@ async fn send(
         }
     };
     // Publishing it again would do no harm: the import skips it.
-    if shared.replica().state().is_some_and(|state| state.knows(id)) {
+    if shared.replica().state().is_some_and(|state| state.skips(job)) {
         let _ = reply.send(Ok(()));
         return Ok(());
     }

@@ -15,7 +15,7 @@ async fn callers_wait_while_the_broker_takes_nothing() {
         tokio::task::yield_now().await;
         let (reply, confirmed) = oneshot::channel();
         let job = job_on(n, "tempest");
-        match sender.try_send(Outgoing { id: job.id, body: Vec::new(), reply }) {
+        match sender.try_send(Outgoing { job, body: Vec::new(), reply }) {
             Ok(()) => replies.push(confirmed),
             Err(TrySendError::Full(_)) => break,
             Err(TrySendError::Closed(_)) => panic!("the publisher has ended"),

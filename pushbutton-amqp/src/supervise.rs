@@ -236,7 +236,7 @@ async fn read_log(
     };
     let mut caught_up = append(shared, session, Op::Barrier).await?;
     let mut ready = false;
-    let mut deadline = shared.deadline();
+    let (mut deadline, mut again) = (shared.deadline(), shared.deadline());
     let mut poll = tokio::time::interval(POLL_INTERVAL);
     loop {
         tokio::select! {
@@ -256,6 +256,11 @@ async fn read_log(
                 backoff.reset();
                 tracing::info!(broker = shared.config.address(), "connected to RabbitMQ");
                 shared.connection.send_replace(ConnectionState::Ready(Arc::clone(session)));
+            }
+            // The barrier may be among the entries that the broker dropped before they were read.
+            () = sleep_until(again), if !ready && shared.replica().has_beginning() => {
+                caught_up = append(shared, session, Op::Barrier).await?;
+                again = shared.deadline();
             }
             () = sleep_until(deadline), if !ready => {
                 let text = match shared.replica().has_beginning() {

@@ -140,6 +140,7 @@ impl World {
             89..=90 => self.record(index),
             91 => self.list_runs(index),
             92 => self.snapshot(index),
+            93..=95 => self.deliver(index),
             _ => self.arrive(index),
         };
         self.check(index, events)?;
@@ -219,6 +220,11 @@ impl World {
         Vec::new()
     }
 
+    fn deliver(&mut self, index: usize) -> Vec<Event> {
+        let now = self.clocks(index);
+        self.participants[index].deliver(now, self.is_calm, &mut self.ids, &mut self.rng)
+    }
+
     fn lead(&mut self, index: usize) -> Vec<Event> {
         let now = self.clocks(index).instant;
         let resigns = !self.is_calm && self.rng.u8(..30) == 0;
@@ -295,7 +301,8 @@ impl World {
                 }
                 self.connect(index);
                 self.send_and_read(index)?;
-                for task in [Self::import, Self::claim, Self::arrive, Self::lead] {
+                let (claim, arrive) = (Self::claim, Self::arrive);
+                for task in [Self::import, claim, arrive, arrive, arrive, arrive, Self::lead] {
                     let events = task(self, index);
                     self.check(index, events)?;
                 }
