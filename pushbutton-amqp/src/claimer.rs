@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{Error, JobFilter, Result, RunId};
+use pushbutton_core::{DeadLetter, Error, JobFilter, Result, RunId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -102,7 +102,7 @@ impl Claimer {
 
     async fn claim(&mut self, Claimable { job, version, lost_leases }: Claimable) {
         if lost_leases >= self.shared.config.max_lost_leases {
-            let why = format!("its lease ran out {lost_leases} times: operators may be dying of it");
+            let why = DeadLetter::lost_leases_reason(lost_leases);
             tracing::warn!(job = %job.id, "the job becomes a dead letter: {why}");
             let (job, at) = (job.id, Timestamp::now());
             let _ = self.commit(Op::DeadLetter { job, expected_version: version, why, at }).await;
@@ -127,17 +127,6 @@ impl Claimer {
             }
             // It may be in the log, now or later: dropping the claim hands the job back in that case.
             Err(_) => return,
-        }
-        // `Claim::lease` is counted from when the caller gets the claim, and so ends later than `end` by the time
-        // that this took. The others wait a fifth of the lease longer than the holder; at most half of that may be
-        // used up here.
-        if start.elapsed() > (self.shared.config.lease.0 - lease) / 2 {
-            let renewed = Instant::now();
-            let renew = Op::Renew { job: granted.job.id.clone(), run: granted.run.clone() };
-            match commit(&self.shared, renew, granted.end).await {
-                Ok(Outcome::Accepted) => granted.end = renewed + lease,
-                _ => return,
-            }
         }
         while let Some(index) = self.waiting.iter().position(|request| request.filter.matches(&granted.job)) {
             let Some(request) = self.waiting.remove(index) else { return };

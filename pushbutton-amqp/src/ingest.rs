@@ -1,16 +1,18 @@
 //! Moves jobs from the inbox into the log, as they come.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use lapin::message::Delivery;
 use pushbutton_core::{Job, Result};
+use tokio::time::Instant;
 
 use crate::claim::shortened;
 use crate::codec;
 use crate::commit::commit;
 use crate::log::{Letter, Op};
-use crate::session::{INBOX_PREFETCH, Session, acknowledge};
+use crate::session::{INBOX_PREFETCH, Session};
 use crate::supervise::Shared;
 
 /// Above so many bytes of open jobs, further ones stay in the inbox: every participant has the open jobs in memory.
@@ -62,17 +64,25 @@ async fn import(shared: &Arc<Shared>, session: &Session) -> Result<()> {
                 batch.push(delivery?);
             }
             if let Some(entry) = import_entry(shared, &batch) {
-                // Only a job that is in the log may leave the inbox: an error here ends the connection without an
-                // acknowledgement, and the broker delivers the jobs again.
-                commit(shared, entry, shared.deadline()).await?;
+                // Only a job that is in the log may leave the inbox: after an error or on another connection there is
+                // no acknowledgement, and the broker delivers the jobs again. No deadline: a broker that takes nothing
+                // keeps its connections.
+                tokio::select! {
+                    committed = commit(shared, entry, far_future()) => committed?,
+                    () = session.closed() => return Ok(()),
+                };
             }
             if let Some(last) = batch.last() {
-                acknowledge(last, true).await?;
+                session.acknowledge(last, true).await?;
             }
         }
         // The log is full. What is on its way goes back to the inbox.
         inbox.close().await?;
     }
+}
+
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_secs(365 * 24 * 3600)
 }
 
 fn has_room(shared: &Shared) -> bool {

@@ -155,7 +155,8 @@ impl Queue for AmqpQueue {
                 return Err(Error::permanent(ErrorKind::Invalid, text));
             }
             let (reply, confirmed) = oneshot::channel();
-            let outgoing = Outgoing { id: job.id.clone(), body, reply };
+            let until = self.tasks.shared.deadline();
+            let outgoing = Outgoing { id: job.id.clone(), body, until, reply };
             self.tasks.outgoing.send(outgoing).await.map_err(|_| closed())?;
             confirmed.await.map_err(|_| closed())?
         };

@@ -117,12 +117,8 @@ pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, Con
         cross_checks::error_of_part(&mut document, "gerrit", &error);
     }
     let rabbitmq: Option<AmqpConfig> = section(&mut document, "rabbitmq");
-    if let Some(Err(error)) = rabbitmq.as_ref().map(AmqpConfig::validate) {
-        // Its message begins with the key, as `rabbitmq.lease must be ...`.
-        let message = error.message();
-        let keyed = message.strip_prefix("rabbitmq.").and_then(|rest| rest.split_once(' '));
-        let keyed = keyed.map_or_else(|| message.to_owned(), |(key, problem)| format!("{key}: {problem}"));
-        cross_checks::error_of_part(&mut document, "rabbitmq", &keyed);
+    for error in rabbitmq.iter().flat_map(AmqpConfig::problems) {
+        cross_checks::error_of_part(&mut document, "rabbitmq", &error);
     }
     let ansible: Option<AnsibleConfig> = section(&mut document, "ansible");
     let logs = section(&mut document, "logs");
