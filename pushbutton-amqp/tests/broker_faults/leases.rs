@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_core::memory::{FakeStage, MemoryExecutor, MemoryProvisioner, MemoryReporter};
-use pushbutton_core::samples::job_on;
+use pushbutton_core::samples::{AT, job_on};
 use pushbutton_core::{
-    HumanDuration, JobFilter, JobSpec, LogLocation, Operator, Queue, QueueDepth, Shutdown, Stage,
-    StageStatus, UpdateKind, Verdict,
+    ControlMessage, HumanDuration, JobFilter, JobSpec, LogLocation, Operator, Queue, QueueDepth, Shutdown,
+    Stage, StageStatus, UpdateKind, Verdict,
 };
 use pushbutton_testbed::{Broker, Version};
 use tokio::sync::oneshot;
@@ -20,6 +20,8 @@ use crate::long_run::connections;
 
 const LEASE: Duration = Duration::from_secs(40);
 const OUTAGE: Duration = Duration::from_secs(32);
+/// Four timeouts, and as many heartbeats.
+const ALARM: Duration = Duration::from_secs(20);
 
 /// An operator of one job, which has one stage.
 struct Lab {
@@ -145,19 +147,14 @@ async fn a_rabbitmq_4_that_is_frozen_for_four_fifths_of_the_lease_disturbs_no_ru
 /// many timeouts; no run is disturbed; a participant that connects meanwhile waits on its one connection.
 async fn blocked(version: Version) {
     let broker = common::private(version);
-    let mut config = common::config(&broker.url, "blocked", LEASE);
-    (config.timeout, config.heartbeat) = (HumanDuration::secs(2), HumanDuration::secs(2));
+    let mut config = common::config(&broker.url, "blocked", LEASE * 3);
+    (config.timeout, config.heartbeat) = (HumanDuration::secs(5), HumanDuration::secs(5));
     let (operator, other) = (common::connect(&config).await, common::connect(&config).await);
     four_fifths_of_the_lease(operator, Arc::clone(&other), async || {
-        memory(&broker, "1MB");
-        // Whoever writes is blocked. The jobs are for an operator that does not exist.
-        for n in 10.. {
-            let publishing = other.publish(&job_on(n, "other")).await;
-            if let Err(error) = publishing {
-                assert!(error.is_temporary(), "{error:?}");
-                break;
-            }
-        }
+        memory(&broker, &["absolute", "1MB"]);
+        // The broker blocks a connection when it next writes.
+        let message = ControlMessage::Unmuted { by: "alice".into(), at: AT };
+        while let Ok(()) = other.broadcast(&message).await {}
         let late = common::soon(common::connect(&config)).await;
         assert!(!late.is_connected(), "it cannot know how far the log goes");
         let before = connections(&broker);
@@ -168,23 +165,22 @@ async fn blocked(version: Version) {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        let _ = tokio::time::timeout(OUTAGE, alarm).await;
+        let _ = tokio::time::timeout(ALARM, alarm).await;
         assert_eq!(seen, before, "no connection was replaced during the alarm");
         assert!(other.is_connected());
-        memory(&broker, "4GB");
-        let only = JobFilter::names(["other".parse().unwrap()]);
-        loop {
-            let Ok(claim) = tokio::time::timeout(Duration::from_secs(5), late.claim(&only)).await else {
-                break;
-            };
-            claim.unwrap().complete().await.unwrap();
-        }
+        memory(&broker, &["0.8"]);
+        let connected = async {
+            while !late.is_connected() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        common::soon(connected).await;
     })
     .await;
 }
 
-fn memory(broker: &Broker, limit: &str) {
-    block_in_place(|| broker.ctl(&["rabbitmqctl", "set_vm_memory_high_watermark", "absolute", limit]));
+fn memory(broker: &Broker, limit: &[&str]) {
+    block_in_place(|| broker.ctl(&[&["rabbitmqctl", "set_vm_memory_high_watermark"], limit].concat()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
