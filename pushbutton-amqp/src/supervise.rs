@@ -277,7 +277,8 @@ async fn read_log(
             () = sleep_until(deadline), if !ready => {
                 let text = match shared.replica().has_beginning() {
                     true => "the end of the log did not come in time",
-                    false => "the log has lost its beginning, and no snapshot is left: delete the stream PREFIX.log to start a new one",
+                    false => "the log has lost its beginning, and no snapshot is left: stop all handlers and \
+                              operators, then delete the stream PREFIX.log to start a new one",
                 };
                 shared.replica().forget();
                 return Err(Error::temporary(ErrorKind::Protocol, text));
