@@ -184,6 +184,12 @@ impl Replica {
         self.waiting.remove(&id);
     }
 
+    /// How many wait for an outcome.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The log was read to its end.
     fn caught_up(&mut self) {
         self.complete = true;

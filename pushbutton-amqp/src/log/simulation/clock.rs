@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::super::state_machine::Arrival;
 
 /// The largest drift, in millionths. A clock on this planet drifts by less than 500; the margins are made for this.
-const MAX_DRIFT: i64 = 30_000;
+const MAX_DRIFT: i64 = 5_000;
 
 #[derive(Debug)]
 pub(super) struct Clock {
