@@ -10,5 +10,6 @@
 mod common;
 
 mod long_run;
+mod outbox;
 mod restarts;
 mod slow;

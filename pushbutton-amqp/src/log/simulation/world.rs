@@ -302,7 +302,7 @@ impl World {
                 self.connect(index);
                 self.send_and_read(index)?;
                 let (claim, arrive) = (Self::claim, Self::arrive);
-                for task in [Self::import, claim, arrive, arrive, arrive, arrive, Self::lead] {
+                for task in [Self::import, claim, arrive, arrive, arrive, arrive, Self::lead, Self::deliver] {
                     let events = task(self, index);
                     self.check(index, events)?;
                 }
