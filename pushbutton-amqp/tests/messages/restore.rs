@@ -29,7 +29,7 @@ async fn a_log_that_was_lost_is_written_again() {
         events.commit(&Position::at(AT)).await.unwrap();
         let mut election = handler.leader_election();
         let mut leadership = election.lead().await.unwrap();
-        let known = QueueDepth::new(2, 1, 1).with_reports(1);
+        let known = QueueDepth::new(2, 1, 1).with_reports(1u64);
         for queue in [&operator, &handler] {
             common::depth_until(queue, |depth| depth == known).await;
         }
@@ -61,7 +61,7 @@ async fn a_log_that_was_lost_is_written_again() {
             common::complete(claim.as_ref()).await;
         }
         common::complete(held.as_ref()).await;
-        common::depth_until(&late, |depth| depth == QueueDepth::new(0, 0, 1).with_reports(4)).await;
+        common::depth_until(&late, |depth| depth == QueueDepth::new(0, 0, 1).with_reports(4u64)).await;
         for n in [0, 3, 4, 2] {
             let due = common::delivery(&late).await;
             assert_eq!(due.report().change.number.0, n, "the result that was lost with the log comes first");

@@ -124,7 +124,7 @@ async fn a_log_longer_than_the_broker_keeps_forgets_nothing() {
         common::soon(async { while common::first_offset(&url, &log).await == 0 {} }).await;
 
         let later = common::connect(&config).await;
-        let known = QueueDepth::new(1, 1, 1).with_reports(1);
+        let known = QueueDepth::new(1, 1, 1).with_reports(1u64);
         common::depth_until(&later, |depth| depth == known).await;
         common::depth_until(&queue, |depth| depth == known).await;
         later.publish(&job_on(0, "tempest")).await.unwrap();
