@@ -11,5 +11,6 @@ mod common;
 
 mod leases;
 mod long_run;
+mod outbox;
 mod restarts;
 mod slow;
