@@ -22,7 +22,7 @@ impl FaultRates {
         Self {
             disconnect: rate(60),
             crash: rate(15),
-            pause: rate(20),
+            pause: rate(30),
             clock: rate(20),
             power_loss: rate(10),
             drop_beginning: rate(20),
@@ -90,9 +90,16 @@ impl World {
         self.checks.forget_listener(index);
     }
 
-    /// A process, or its whole host, does nothing for some time: perhaps for longer than its leases.
+    /// A process, or its whole host, does nothing for some time: perhaps for longer than its leases. Rather one that
+    /// holds something.
     fn pause(&mut self) {
-        let index = self.one();
+        let mut index = self.one();
+        for other in 0..self.participants.len() {
+            let now = self.participants[other].clock.read(self.now).instant;
+            if self.rng.bool() && self.participants[other].acting(now).next().is_some() {
+                index = other;
+            }
+        }
         let time = LEASE * self.rng.u32(1..=20) / 8;
         self.log(|| format!("{index}: is frozen for {time:?}"));
         self.participants[index].paused_until = self.now + time;
