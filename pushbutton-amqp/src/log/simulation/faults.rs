@@ -136,8 +136,12 @@ impl World {
         self.checks.lost(from, &lost, self.now, now);
     }
 
-    /// The broker drops what a snapshot makes superfluous that is on its disk.
+    /// The broker drops what a snapshot makes superfluous that is on its disk. One that comes back after that cannot
+    /// tell whether anything was lost before (README, "Failures").
     fn drop_beginning(&mut self) {
+        if self.keeper.is_some() {
+            return;
+        }
         let synced = self.broker.end() - self.broker.unsynced();
         let covered = self.snapshots.iter().filter(|(_, offset)| *offset < synced).map(|(as_of, _)| *as_of);
         if let Some(as_of) = covered.max() {
