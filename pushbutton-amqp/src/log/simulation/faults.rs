@@ -116,8 +116,7 @@ impl World {
     /// The broker's host loses power, and the broker the end of its log. What a participant has read is known to one
     /// that goes on; all else would be lost for good.
     fn lose_power(&mut self) {
-        let complete =
-            (0..self.participants.len()).filter(|index| self.participants[*index].state().is_some());
+        let complete = (0..self.participants.len()).filter(|index| self.participants[*index].is_ready());
         let Some(keeper) = complete.max_by_key(|index| self.participants[*index].last_offset()) else {
             return;
         };
