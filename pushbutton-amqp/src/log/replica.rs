@@ -160,7 +160,8 @@ impl Replica {
         let Some(state) = &mut self.state else { return };
         let outcome = state.apply(offset, entry, now);
         let writer = self.waiting.remove(&entry.id);
-        self.own_entry = writer.is_some();
+        // A restore of an earlier connection, for which nobody waits any more, says nothing of what was lost since.
+        self.own_entry = writer.as_ref().is_some_and(|writer| !writer.is_closed());
         if self.own_entry && matches!(entry.op, Op::Restore { .. }) {
             // Both at once: if the broker loses this entry, too, the state is the one to restore.
             self.former = None;

@@ -33,7 +33,11 @@ impl Clock {
     /// Changes the speed, and sets the calendar: some seconds, or hours.
     pub(super) fn disturb(&mut self, now: Duration, rng: &mut fastrand::Rng) {
         (self.instant, self.since) = (self.at(now), now);
-        self.drift = rng.i64(-MAX_DRIFT..=MAX_DRIFT);
+        self.drift = match rng.u8(..4) {
+            0 => -MAX_DRIFT,
+            1 => MAX_DRIFT,
+            _ => rng.i64(-MAX_DRIFT..=MAX_DRIFT),
+        };
         let most = if rng.bool() { 5 } else { 20_000 };
         self.calendar = SignedDuration::from_secs(rng.i64(-most..=most));
     }

@@ -518,7 +518,7 @@ impl Participant {
         let Next::Claim(claimable) = state.jobs.next(now.instant, |_| true) else { return };
         let run = ids.run();
         let entry = claimable.entry(&run, lease(), MAX_LOST_LEASES, now.date);
-        let held = lease().from_write(now.instant);
+        let held = lease().written_at(now.instant);
         let purpose = match entry {
             Op::DeadLetter { .. } => Purpose::DeadLetter { job: claimable.job.id },
             _ => Purpose::Claim { job: claimable.job, run, lease: held },
@@ -671,7 +671,7 @@ impl Participant {
             None => {
                 let next = candidate::next(self.candidate, self.replica.state(), leader_lease(), now);
                 if let Candidacy::Write(entry) = next {
-                    let held = leader_lease().from_write(now);
+                    let held = leader_lease().written_at(now);
                     self.commit(entry, held.end(), Purpose::Lead(held), ids);
                 }
             }
