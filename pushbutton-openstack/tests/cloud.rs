@@ -544,7 +544,10 @@ async fn v6_a_job_beyond_the_quota_waits_uncounted_and_runs_when_there_is_room()
     let cloud = openstack();
     let tenant = Tenant::new(&cloud, "quota-of-one");
     tenant.admin(&["quota", "set", "--instances", "1", &tenant.name]);
-    let lab = tenant.lab("image: tiny, flavor: m1.tiny");
+    let private = ["--action", "access_as_shared", "--type", "network", "-f", "value", "-c", "id", "private"];
+    let shared = [&["network", "rbac", "create", "--target-project", &tenant.name], &private[..]].concat();
+    let shared = tenant.admin(&shared);
+    let lab = tenant.lab(TINY);
     let (queue, reporter) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryReporter::default()));
     // The first run keeps its node until the second job has met the full quota.
     let met = Arc::new(tokio::sync::Semaphore::new(0));
@@ -590,6 +593,7 @@ async fn v6_a_job_beyond_the_quota_waits_uncounted_and_runs_when_there_is_room()
     }
     assert!(health.borrow().no_room.is_empty());
     assert_eq!(provisioner.list_owned().await.unwrap(), []);
+    tenant.admin(&["network", "rbac", "delete", shared.trim()]);
 }
 
 /// Ends each stage when it is told to.
