@@ -399,11 +399,9 @@ async fn h5_an_image_without_cloud_init_shows_its_own_keys_and_generated_refuses
 async fn l4_two_installations_with_the_same_owner_never_touch_each_others_resources() {
     let cloud = openstack();
     let name = owner("same");
-    let label = format!(
-        "image: tiny, flavor: m1.tiny, networks: [{{name: private, allowed_address_pairs: [10.99.0.0/24]}}], \
-         boot_from_volume: {{size_gb: 1}}, data_volumes: [{{size_gb: 1}}], floating_ip: {{network: public}}"
-    );
-    let of = || Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &nodes(&label)), &name);
+    let label = "image: tiny, flavor: m1.tiny, networks: [{name: private, allowed_address_pairs: [10.99.0.0/24]}], \
+                 boot_from_volume: {size_gb: 1}, data_volumes: [{size_gb: 1}], floating_ip: {network: public}";
+    let of = || Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &nodes(label)), &name);
     let (one, other) = (of(), of());
     assert_ne!(one.installation, other.installation);
     let (mine, theirs) = (request("lab", 120), request("lab", 120));
