@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use pushbutton_core::{BreakerPolicy, HumanDuration};
+use pushbutton_core::{BreakerPolicy, HumanDuration, NoRoomPolicy};
 use pushbutton_store::StoreConfig;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -22,6 +22,8 @@ pub(crate) struct OperatorConfig {
     pub(crate) retry_delay_cap: HumanDuration,
     /// When to stop claiming jobs because no node can be created.
     pub(crate) breaker: BreakerPolicy,
+    /// What to do while the cloud has no room for a node.
+    pub(crate) no_room: NoRoomPolicy,
     /// After this many failed changes in a row comments stop until a person unmutes them; 0 for never. Default: 10.
     pub(crate) mute_after: u32,
 }
@@ -34,6 +36,7 @@ impl Default for OperatorConfig {
             retry_delay: HumanDuration::secs(60),
             retry_delay_cap: HumanDuration::secs(15 * 60),
             breaker: BreakerPolicy::default(),
+            no_room: NoRoomPolicy::default(),
             mute_after: 10,
         }
     }
