@@ -116,14 +116,10 @@ pub(crate) fn module_environment(
     ]
 }
 
-/// What one stage adds to the environment. `mark` is the stage's own, and `sockets` a folder with a short path.
-pub(crate) fn stage_environment(
-    files: &StageFiles,
-    mark: &str,
-    sockets: &Path,
-) -> [(&'static str, OsString); 5] {
+/// What one stage adds to the environment. `sockets` is a folder with a short path.
+pub(crate) fn stage_environment(files: &StageFiles, sockets: &Path) -> [(&'static str, OsString); 5] {
     [
-        ("PUSHBUTTON_LINE_MARK", mark.into()),
+        ("PUSHBUTTON_LINE_MARK", files.mark().into()),
         ("PUSHBUTTON_SOCKETS", sockets.into()),
         ("ANSIBLE_CALLBACK_PLUGINS", files.path(PLUGINS).into()),
         ("ANSIBLE_LOCAL_TEMP", files.path(TEMPORARY).into()),

@@ -155,14 +155,13 @@ impl AnsibleExecutor {
         .await?;
 
         let room = self.config.console_limit_mib.saturating_mul(1 << 20);
-        let mark = RunId::generate();
         let path = log_dir.join(CONSOLE_LOG);
-        let mut console = Console::open(&path, room, &self.redactor, lines, mark.as_str()).await?;
+        let mut console = Console::open(&path, room, &self.redactor, lines, files.mark()).await?;
         console.note(&console::header(stage, context)).await;
         let mut reachable = Vec::new();
         let termination = {
             let tag = orphans::tag(id.as_str(), &self.identity);
-            let run = self.run_playbook(stage, &files, &playbook, &tag, mark.as_str(), &mut console, cancel);
+            let run = self.run_playbook(stage, &files, &playbook, &tag, &mut console, cancel);
             let probe = async {
                 liveness::probe(nodes, &mut reachable).await;
                 std::future::pending().await
@@ -247,7 +246,6 @@ impl AnsibleExecutor {
         files: &StageFiles,
         playbook: &Path,
         tag: &str,
-        mark: &str,
         console: &mut Console<'_>,
         cancel: &CancellationToken,
     ) -> Result<Termination> {
@@ -265,7 +263,7 @@ impl AnsibleExecutor {
         };
         let mut command = self.command();
         command.args(command::arguments(&self.config, files, playbook));
-        command.envs(command::stage_environment(files, mark, self.workspace.sockets()));
+        command.envs(command::stage_environment(files, self.workspace.sockets()));
         command.envs(self.module_environment(files));
         let (mut processes, mut output) = ProcessTree::start(command, tag).map_err(failed)?;
         let stopped = {

@@ -136,11 +136,16 @@ impl Drop for Workspace {
 pub(crate) struct StageFiles {
     folder: PathBuf,
     known_hosts: PathBuf,
+    mark: RunId,
 }
 
 impl StageFiles {
     fn create(run_dir: &Path, id: &str) -> Result<Self> {
-        let files = Self { folder: run_dir.join(id), known_hosts: run_dir.join("known_hosts") };
+        let files = Self {
+            folder: run_dir.join(id),
+            known_hosts: run_dir.join("known_hosts"),
+            mark: RunId::generate(),
+        };
         for folder in [PLUGINS, ACTIONS, LIBRARY, TEMPORARY].map(|name| files.path(name)) {
             create_private_dir(&folder)
                 .map_err(|error| local(error, "cannot make the stage's folder", &folder))?;
@@ -166,6 +171,11 @@ impl StageFiles {
             }
         }
         write(&self.known_hosts, &known)
+    }
+
+    /// A secret of the stage: what lines of commands on nodes begin with.
+    pub(crate) fn mark(&self) -> &str {
+        self.mark.as_str()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

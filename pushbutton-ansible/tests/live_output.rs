@@ -85,7 +85,7 @@ fn now_ms() -> i64 {
 /// The next line of the command.
 async fn next(lines: &mut Receiver<String>) -> String {
     loop {
-        let line = lines.recv().await.expect("the stage ended before the line");
+        let line = lines.recv().await.unwrap();
         if let Some(text) = line.strip_prefix("node | ") {
             return text.to_owned();
         }
