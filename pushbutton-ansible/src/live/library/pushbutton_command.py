@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # Starts a command on a node, detached from the connection. Its output and its exit status are written to files in a
-# folder of its own, from which the action plugin of the same name reads. Needs Python 3.6 or later and Linux.
+# folder of its own, from which the action plugin of the same name reads. Needs Python 3.9 or later and Linux.
 #
 #   out.N     the output, cut into files of SEGMENT bytes; each line begins with its time in milliseconds and a blank
 #   status    the exit status and the length of the output; written last
