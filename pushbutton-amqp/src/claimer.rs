@@ -110,7 +110,7 @@ impl Claimer {
             return;
         }
         let start = Instant::now();
-        let lease = term.from_write(start);
+        let lease = term.held_from(start);
         let mut granted = GrantedClaim { job, run, lease, unused: Some(self.unused_sender.clone()) };
         match commit(&self.shared, entry, lease.end()).await {
             Ok(Outcome::Accepted) => {}

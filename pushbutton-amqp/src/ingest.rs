@@ -82,10 +82,10 @@ fn read_batch(shared: &Shared, batch: &[Delivery]) -> ImportBatch {
     ImportBatch::new(replica.state(), batch.iter().map(read_message))
 }
 
-fn read_message(delivery: &Delivery) -> Result<Job, Letter> {
+fn read_message(delivery: &Delivery) -> Result<Job, Box<Letter>> {
     codec::decode::<Job>(delivery).map_err(|why| {
         let why = shortened(&format!("{why}: {}", String::from_utf8_lossy(&delivery.data)));
         tracing::warn!("a message in the inbox is not a job, and becomes a dead letter: {why}");
-        Letter { job: None, why, at: Timestamp::now() }
+        Box::new(Letter { job: None, why, at: Timestamp::now() })
     })
 }

@@ -25,7 +25,7 @@ impl ImportBatch {
     /// Reads messages: jobs, and dead letters of what is no job.
     pub(crate) fn new(
         state: Option<&State>,
-        messages: impl IntoIterator<Item = Result<Job, Letter>>,
+        messages: impl IntoIterator<Item = Result<Job, Box<Letter>>>,
     ) -> Self {
         let (mut jobs, mut unreadable) = (Vec::new(), Vec::new());
         for message in messages {
@@ -33,7 +33,7 @@ impl ImportBatch {
                 // Published twice, or imported before a connection broke.
                 Ok(job) if state.is_some_and(|state| state.skips(&job)) => {}
                 Ok(job) => jobs.push(job),
-                Err(letter) => unreadable.push(letter),
+                Err(letter) => unreadable.push(*letter),
             }
         }
         let is_empty = jobs.is_empty() && unreadable.is_empty();

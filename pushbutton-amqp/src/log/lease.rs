@@ -45,7 +45,7 @@ impl LeaseTerm {
     }
 
     /// The holder's lease, if the entry is accepted that it is about to write at this moment.
-    pub(crate) fn from_write(self, written: Instant) -> HeldLease {
+    pub(crate) fn held_from(self, written: Instant) -> HeldLease {
         HeldLease { term: self, end: written + self.held }
     }
 }

@@ -30,11 +30,13 @@ impl FaultRates {
     }
 }
 
+type Fault = fn(&mut World);
+
 impl World {
     /// Perhaps something goes wrong.
     pub(super) fn disturb(&mut self) {
         let rates = self.rates;
-        let faults: [(u32, fn(&mut Self)); 6] = [
+        let faults: [(u32, Fault); 6] = [
             (rates.disconnect, Self::disconnect_one),
             (rates.crash, Self::crash),
             (rates.pause, Self::pause),

@@ -68,7 +68,7 @@ impl Invariants {
         } else if rng.u8(..32) == 0 {
             self.resumed = Some(roundtrip(&self.reference, now));
         }
-        if offset % CHECKPOINT == 0 {
+        if offset.is_multiple_of(CHECKPOINT) {
             self.checkpoints.insert(offset, comparable(&self.reference, now));
         }
     }

@@ -472,10 +472,8 @@ impl Participant {
                     None => {}
                 }
             }
-            Purpose::Settle { job, ends, reported_in } => {
-                if accepted && ends {
-                    events.push(Event::JobEnded { job, reported_in });
-                }
+            Purpose::Settle { job, ends, reported_in } if accepted && ends => {
+                events.push(Event::JobEnded { job, reported_in });
             }
             Purpose::DeadLetter { job } if accepted => {
                 events.push(Event::JobEnded { job, reported_in: None });
@@ -535,7 +533,7 @@ impl Participant {
         let Next::Claim(claimable) = state.jobs.next(now.instant, |_| true) else { return };
         let run = ids.run();
         let entry = claimable.entry(&run, lease(), MAX_LOST_LEASES, now.date);
-        let held = lease().from_write(now.instant);
+        let held = lease().held_from(now.instant);
         let purpose = match entry {
             Op::DeadLetter { .. } => Purpose::DeadLetter { job: claimable.job.id },
             _ => Purpose::Claim { job: claimable.job, run, lease: held },
@@ -694,7 +692,7 @@ impl Participant {
             None => {
                 let next = candidate::next(self.candidate, self.replica.state(), leader_lease(), now);
                 if let Candidacy::Write(entry) = next {
-                    let held = leader_lease().from_write(now);
+                    let held = leader_lease().held_from(now);
                     self.commit(entry, held.end(), Purpose::Lead(held), ids);
                 }
             }
