@@ -156,7 +156,8 @@ impl Queue for AmqpQueue {
                 return Err(Error::permanent(ErrorKind::Invalid, text));
             }
             let (reply, confirmed) = oneshot::channel();
-            let outgoing = Outgoing { job: job.clone(), body, reply };
+            let until = self.tasks.shared.deadline();
+            let outgoing = Outgoing { job: job.clone(), body, until, reply };
             self.tasks.outgoing.send(outgoing).await.map_err(|_| closed())?;
             confirmed.await.map_err(|_| closed())?
         };
@@ -170,7 +171,7 @@ impl Queue for AmqpQueue {
                 let request = ClaimRequest { filter: filter.clone(), reply };
                 self.tasks.requests.send(request).map_err(|_| closed())?;
                 let granted = granted.await.map_err(|_| closed())??;
-                if !granted.lease.must_renew_first(Instant::now()) {
+                if !granted.lease.has_ended(Instant::now()) {
                     return Ok(granted);
                 }
                 // This process was frozen since the claim was sent: another one may hold the job. Dropped, it is

@@ -160,7 +160,8 @@ impl Replica {
         let Some(state) = &mut self.state else { return };
         let outcome = state.apply(offset, entry, now);
         let writer = self.waiting.remove(&entry.id);
-        self.own_entry = writer.is_some();
+        // A restore of an earlier connection, for which nobody waits any more, says nothing of what was lost since.
+        self.own_entry = writer.as_ref().is_some_and(|writer| !writer.is_closed());
         if self.own_entry && matches!(entry.op, Op::Restore { .. }) {
             // Both at once: if the broker loses this entry, too, the state is the one to restore.
             self.former = None;
@@ -182,6 +183,12 @@ impl Replica {
     /// Nobody waits for that outcome any more.
     pub(crate) fn give_up(&mut self, id: EntryId) {
         self.waiting.remove(&id);
+    }
+
+    /// How many wait for an outcome.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// The log was read to its end.

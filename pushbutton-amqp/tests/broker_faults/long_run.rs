@@ -37,7 +37,7 @@ async fn a_message_is_held_too_long(url: &str) {
 }
 
 /// The connections to the broker, by their own ends: column 2 of proc_net(5), where the state is "established".
-fn connections(broker: &Broker) -> BTreeSet<String> {
+pub(crate) fn connections(broker: &Broker) -> BTreeSet<String> {
     let table = std::fs::read_to_string("/proc/net/tcp").expect("this is Linux");
     let there = format!("0100007F:{:04X}", broker.port);
     let lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());

@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod leases;
 mod long_run;
 mod outbox;
 mod restarts;

@@ -32,15 +32,18 @@ use self::error::ConfigError;
 pub(crate) use self::error::{ConfigErrors, suggest};
 use self::node::{KeyPath, Value};
 use self::read::read;
-pub(crate) use self::sections::{AlarmConfig, MailConfig, OperatorConfig, SweepConfig, WebConfig};
+pub(crate) use self::sections::{
+    AlarmConfig, MailConfig, OperatorConfig, StoreSection, SweepConfig, WebConfig,
+};
 
 /// What `init` writes: every key with its explanation.
 pub(crate) const DEFAULT: &str = include_str!("default.yml");
 
 /// The sections in the order of the file that `init` writes, and whether each is required.
-const SECTIONS: [(&str, bool); 15] = [
+const SECTIONS: [(&str, bool); 16] = [
     ("owner", true),
     ("state", true),
+    ("store", false),
     ("gerrit", true),
     ("rabbitmq", false),
     ("cloud", false),
@@ -61,6 +64,7 @@ const SECTIONS: [(&str, bool); 15] = [
 pub(crate) struct Config {
     pub(crate) owner: OwnerName,
     pub(crate) state: PathBuf,
+    pub(crate) store: StoreSection,
     pub(crate) gerrit: GerritConfig,
     pub(crate) rabbitmq: Option<AmqpConfig>,
     pub(crate) nodes: Nodes,
@@ -112,17 +116,17 @@ pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, Con
 
     let owner = owner(&mut document);
     let state = section(&mut document, "state");
+    let store: Option<StoreSection> = read(&mut document, &KeyPath::section("store"));
+    for error in store.iter().flat_map(|store| store.of_file("").problems()) {
+        cross_checks::error_of_part(&mut document, "store", &error);
+    }
     let gerrit: Option<GerritConfig> = section(&mut document, "gerrit");
     for error in gerrit.iter().flat_map(GerritConfig::problems) {
         cross_checks::error_of_part(&mut document, "gerrit", &error);
     }
     let rabbitmq: Option<AmqpConfig> = section(&mut document, "rabbitmq");
-    if let Some(Err(error)) = rabbitmq.as_ref().map(AmqpConfig::validate) {
-        // Its message begins with the key, as `rabbitmq.lease must be ...`.
-        let message = error.message();
-        let keyed = message.strip_prefix("rabbitmq.").and_then(|rest| rest.split_once(' '));
-        let keyed = keyed.map_or_else(|| message.to_owned(), |(key, problem)| format!("{key}: {problem}"));
-        cross_checks::error_of_part(&mut document, "rabbitmq", &keyed);
+    for error in rabbitmq.iter().flat_map(AmqpConfig::problems) {
+        cross_checks::error_of_part(&mut document, "rabbitmq", &error);
     }
     let ansible: Option<AnsibleConfig> = section(&mut document, "ansible");
     let logs = section(&mut document, "logs");
@@ -152,6 +156,7 @@ pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, Con
         Some(Config {
             owner: owner?,
             state: state?,
+            store: store?,
             gerrit: gerrit?,
             rabbitmq,
             nodes: nodes?,

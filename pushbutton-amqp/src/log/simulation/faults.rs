@@ -22,7 +22,7 @@ impl FaultRates {
         Self {
             disconnect: rate(60),
             crash: rate(15),
-            pause: rate(20),
+            pause: rate(30),
             clock: rate(20),
             power_loss: rate(10),
             drop_beginning: rate(20),
@@ -92,9 +92,16 @@ impl World {
         self.checks.forget_listener(index);
     }
 
-    /// A process, or its whole host, does nothing for some time: perhaps for longer than its leases.
+    /// A process, or its whole host, does nothing for some time: perhaps for longer than its leases. Rather one that
+    /// holds something.
     fn pause(&mut self) {
-        let index = self.one();
+        let mut index = self.one();
+        for other in 0..self.participants.len() {
+            let now = self.participants[other].clock.read(self.now).instant;
+            if self.rng.bool() && self.participants[other].acting(now).next().is_some() {
+                index = other;
+            }
+        }
         let time = LEASE * self.rng.u32(1..=20) / 8;
         self.log(|| format!("{index}: is frozen for {time:?}"));
         self.participants[index].paused_until = self.now + time;
@@ -109,8 +116,7 @@ impl World {
     /// The broker's host loses power, and the broker the end of its log. What a participant has read is known to one
     /// that goes on; all else would be lost for good.
     fn lose_power(&mut self) {
-        let complete =
-            (0..self.participants.len()).filter(|index| self.participants[*index].state().is_some());
+        let complete = (0..self.participants.len()).filter(|index| self.participants[*index].is_ready());
         let Some(keeper) = complete.max_by_key(|index| self.participants[*index].last_offset()) else {
             return;
         };
@@ -131,8 +137,12 @@ impl World {
         self.checks.lost(from, &lost, self.now, now);
     }
 
-    /// The broker drops what a snapshot makes superfluous that is on its disk.
+    /// The broker drops what a snapshot makes superfluous that is on its disk. One that comes back after that cannot
+    /// tell whether anything was lost before (README, "Failures").
     fn drop_beginning(&mut self) {
+        if self.keeper.is_some() {
+            return;
+        }
         let synced = self.broker.end() - self.broker.unsynced();
         // Whoever knows what the broker has lost, and did not notice yet, finds the place where it stopped: else it
         // takes the log for one that went on (README, "Failures").

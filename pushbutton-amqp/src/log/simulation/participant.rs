@@ -109,10 +109,6 @@ enum Purpose {
         run: RunId,
         lease: HeldLease,
     },
-    RenewFirst {
-        written: Instant,
-        arriving: Arriving,
-    },
     Renew {
         run: RunId,
         written: Instant,
@@ -196,8 +192,6 @@ struct Holding {
     job: Job,
     run: RunId,
     lease: HeldLease,
-    /// From when the caller counts the lease.
-    held_since: Instant,
     /// How much is left to do.
     work: u32,
     renewing: bool,
@@ -207,7 +201,7 @@ struct Holding {
 
 impl Holding {
     fn acts_until(&self) -> Instant {
-        self.held_since + lease().held()
+        self.lease.end()
     }
 }
 
@@ -450,23 +444,13 @@ impl Participant {
                 Some(_) => {}
                 None => self.hand_back(job.id, run, now, ids),
             },
-            Purpose::RenewFirst { written, mut arriving } if accepted => {
-                arriving.lease.renewed(written);
-                self.arriving.push(arriving);
-            }
-            Purpose::RenewFirst { arriving, .. } => {
-                self.hand_back(arriving.job.id, arriving.run, now, ids);
-            }
             Purpose::Renew { run, written } => {
                 let Some(holding) = self.holdings.iter_mut().find(|holding| holding.run == run) else {
                     return;
                 };
                 holding.renewing = false;
                 match outcome {
-                    Some(Outcome::Accepted) => {
-                        holding.lease.renewed(written);
-                        holding.held_since = written;
-                    }
+                    Some(Outcome::Accepted) => holding.lease.renewed(written),
                     // The lease is lost: the run stops at once.
                     Some(_) => self.holdings.retain(|holding| holding.run != run),
                     None => {}
@@ -523,9 +507,8 @@ impl Participant {
 
     pub(super) fn claim(&mut self, now: Arrival, ids: &mut Ids) {
         let held = self.holdings.len() + self.arriving.len();
-        let is_claiming = self.is_writing(|purpose| {
-            matches!(purpose, Purpose::Claim { .. } | Purpose::RenewFirst { .. } | Purpose::DeadLetter { .. })
-        });
+        let is_claiming =
+            self.is_writing(|purpose| matches!(purpose, Purpose::Claim { .. } | Purpose::DeadLetter { .. }));
         if held >= SLOTS || is_claiming || !self.is_ready() {
             return;
         }
@@ -533,7 +516,7 @@ impl Participant {
         let Next::Claim(claimable) = state.jobs.next(now.instant, |_| true) else { return };
         let run = ids.run();
         let entry = claimable.entry(&run, lease(), MAX_LOST_LEASES, now.date);
-        let held = lease().held_from(now.instant);
+        let held = lease().written_at(now.instant);
         let purpose = match entry {
             Op::DeadLetter { .. } => Purpose::DeadLetter { job: claimable.job.id },
             _ => Purpose::Claim { job: claimable.job, run, lease: held },
@@ -549,27 +532,21 @@ impl Participant {
         }
         let mut arriving = self.arriving.remove(0);
         let Arriving { job, run, lease: held, sent } = arriving.clone();
-        if !sent && held.must_renew_first(now) {
-            let renew = Op::Renew { job: job.id, run };
-            self.commit(renew, held.end(), Purpose::RenewFirst { written: now, arriving }, ids);
-            return Vec::new();
-        }
         if !sent {
             arriving.sent = true;
             self.arriving.insert(0, arriving);
             return Vec::new();
         }
-        if held.must_renew_first(now) || rng.u8(..20) == 0 {
+        if held.has_ended(now) || rng.u8(..20) == 0 {
             self.hand_back(job.id, run, now, ids);
             return Vec::new();
         }
-        let (held_since, work) = (now, rng.u32(1..12));
+        let work = rng.u32(1..12);
         let (renewing, settling) = (false, false);
         self.holdings.push(Holding {
             job: job.clone(),
             run: run.clone(),
             lease: held,
-            held_since,
             work,
             renewing,
             settling,
@@ -608,7 +585,7 @@ impl Participant {
                 let until = holding.lease.end().max(now.instant + TIMEOUT);
                 written.push((op, until, Purpose::Settle { job: holding.job.id.clone(), ends, reported_in }));
             } else if !holding.renewing
-                && now.instant >= holding.held_since + lease().held() / 3
+                && now.instant + lease().held() * 2 / 3 >= holding.lease.end()
                 && !holding.lease.has_ended(now.instant)
             {
                 holding.renewing = true;
@@ -692,7 +669,7 @@ impl Participant {
             None => {
                 let next = candidate::next(self.candidate, self.replica.state(), leader_lease(), now);
                 if let Candidacy::Write(entry) = next {
-                    let held = leader_lease().held_from(now);
+                    let held = leader_lease().written_at(now);
                     self.commit(entry, held.end(), Purpose::Lead(held), ids);
                 }
             }

@@ -16,7 +16,7 @@ use super::invariants::{Invariants, Violation};
 use super::participant::{Event, Ids, Participant};
 
 /// How many steps with faults a world has.
-const STEPS: u32 = 500;
+const STEPS: u32 = 450;
 /// How many rounds without faults it may take until all has ended.
 const CALM_ROUNDS: u32 = 400;
 
@@ -129,7 +129,7 @@ impl World {
         let events = match self.rng.u8(..100) {
             0..=19 => self.send(index),
             20..=39 => return self.read(index),
-            40..=45 => return self.round(index),
+            40..=45 => return self.work(index),
             46..=51 => self.connect(index),
             52..=59 => self.claim(index),
             60..=67 => self.act(index),
@@ -300,7 +300,7 @@ impl World {
                         self.publish_job(index, job);
                     }
                 }
-                self.round(index)?;
+                self.work(index)?;
             }
             let has_ended = self.checks.all_ended()
                 && self.broker.inbox_is_empty()
@@ -314,21 +314,23 @@ impl World {
         Err("not all jobs end".to_owned())
     }
 
-    /// One participant does everything that there is to do, so that also in a world with faults jobs end and reports
-    /// are delivered.
-    fn round(&mut self, index: usize) -> Result<(), Violation> {
+    /// One participant does all that it can, without any delay.
+    fn work(&mut self, index: usize) -> Result<(), Violation> {
         self.connect(index);
         self.send_and_read(index)?;
-        let (claim, arrive) = (Self::claim, Self::arrive);
-        for task in [Self::import, claim, arrive, arrive, arrive, arrive, Self::lead, Self::deliver] {
+        for task in [Self::import, Self::claim, Self::lead, Self::act, Self::deliver] {
             let events = task(self, index);
             self.check(index, events)?;
         }
-        self.act(index);
         self.poll(index)?;
         self.send_and_read(index)?;
+        for _ in 0..4 {
+            let events = self.arrive(index);
+            self.check(index, events)?;
+        }
         let events = self.participants[index].listen();
-        self.check(index, events)
+        self.check(index, events)?;
+        self.poll(index)
     }
 
     fn send_and_read(&mut self, index: usize) -> Result<(), Violation> {
