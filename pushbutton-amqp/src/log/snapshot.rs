@@ -61,6 +61,8 @@ impl State {
     pub(super) fn restore(&mut self, lost: &Snapshot, version: Version, now: Arrival) {
         for (id, run) in &lost.completed {
             self.jobs.complete(*id, run.clone());
+            // A result counts more than a later rejection by one who did not know it.
+            self.dead.forget(*id);
         }
         for letter in &lost.dead {
             let stands = |job: &Job| {
