@@ -1,11 +1,11 @@
 //! Jobs that wait, are leased, or were completed.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{BuildsetId, DeadLetter, Job, JobId, RunId};
+use pushbutton_core::{BuildsetId, ChangeNumber, DeadLetter, Job, JobId, RunId};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -116,6 +116,8 @@ pub(crate) struct Jobs {
     open: BTreeMap<u64, OpenJob>,
     /// Each job's place in `open`.
     places: HashMap<JobKey, u64>,
+    /// The places of the jobs of each change, in order: to find the job that absorbs a new one.
+    of_change: HashMap<ChangeNumber, BTreeSet<u64>>,
     next_place: u64,
     bytes: usize,
     /// With the run that completed them; none where it was somebody else's decision.
@@ -158,8 +160,10 @@ impl Jobs {
 
     /// The buildset of a waiting job that stands for this one.
     pub(super) fn absorber(&self, job: &Job) -> Option<BuildsetId> {
-        let stands = |record: &&JobRecord| !record.status.is_leased() && record.job.absorbs(job);
-        self.records().find(stands).map(|record| record.job.buildset.id.clone())
+        let places = self.of_change.get(&job.change.number)?;
+        let records = places.iter().filter_map(|place| self.open.get(place)).map(|open| &open.record);
+        let mut standing = records.filter(|record| !record.status.is_leased() && record.job.absorbs(job));
+        standing.next().map(|record| record.job.buildset.id.clone())
     }
 
     /// Adds a job behind all others.
@@ -167,6 +171,7 @@ impl Jobs {
         let (bytes, available_at) = (json_size(&record.job), record.status.available_at(now));
         self.bytes += bytes;
         self.places.insert(JobKey::of(&record.job.id), self.next_place);
+        self.of_change.entry(record.job.change.number).or_default().insert(self.next_place);
         self.open.insert(self.next_place, OpenJob { record, available_at, bytes });
         self.next_place += 1;
     }
@@ -190,16 +195,26 @@ impl Jobs {
     }
 
     pub(super) fn remove(&mut self, id: &JobId) -> Option<Job> {
-        let open = self.open.remove(&self.places.remove(&JobKey::of(id))?)?;
-        self.bytes -= open.bytes;
-        Some(open.record.job)
+        self.take(JobKey::of(id))
+    }
+
+    fn take(&mut self, key: JobKey) -> Option<Job> {
+        let place = self.places.remove(&key)?;
+        let OpenJob { record, bytes, .. } = self.open.remove(&place)?;
+        self.bytes -= bytes;
+        let change = record.job.change.number;
+        if let Some(places) = self.of_change.get_mut(&change) {
+            places.remove(&place);
+            if places.is_empty() {
+                self.of_change.remove(&change);
+            }
+        }
+        Some(record.job)
     }
 
     /// Remembers a job as completed; it is open no longer.
     pub(super) fn complete(&mut self, key: JobKey, by: Option<RunId>) {
-        if let Some(open) = self.places.remove(&key).and_then(|place| self.open.remove(&place)) {
-            self.bytes -= open.bytes;
-        }
+        self.take(key);
         if let Entry::Vacant(new) = self.completed.entry(key) {
             new.insert(by);
             self.completed_order.push_back(key);

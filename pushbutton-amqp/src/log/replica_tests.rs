@@ -145,11 +145,20 @@ fn a_reader_that_was_moved_on_reads_the_log_again() {
     let others = caught_up(&entries);
     let mut replica = caught_up(&entries[..1]);
     let snapshot = snapshot_as_of(3, &others);
-    assert_eq!(read(&mut replica, 4, &snapshot), Applied::Diverged);
+    assert_eq!(read(&mut replica, 4, &snapshot), Applied::Diverged, "three entries are missing");
     assert_eq!(replica.resume(), Resume::First);
     assert_eq!(read(&mut replica, 4, &snapshot), Applied::Yes);
     assert_eq!(replica.reached_end(Arrival::now()), None);
     assert!((0..4).all(|n| knows(&replica, n)));
+}
+
+/// A segment of the stream begins with an entry that no reader gets. Reading goes on: what is published at that moment
+/// must not fail.
+#[test]
+fn the_place_at_the_beginning_of_a_segment_is_read_over() {
+    let mut replica = caught_up(&[import(0), import(1)]);
+    assert_eq!(read(&mut replica, 3, &import(2)), Applied::Yes);
+    assert!((0..3).all(|n| knows(&replica, n)));
 }
 
 /// If the entry before the gap is still there, nothing was dropped.
@@ -157,7 +166,7 @@ fn a_reader_that_was_moved_on_reads_the_log_again() {
 fn a_gap_in_the_log_itself_is_read_over() {
     let entries: Vec<_> = (0..3).map(import).collect();
     let mut replica = Replica::default();
-    for gaps in [[0, 2, 3], [0, 2, 4]] {
+    for gaps in [[0, 3, 4], [0, 3, 6]] {
         for _ in 0..2 {
             replica.forget();
             for (offset, entry) in gaps.iter().zip(&entries) {

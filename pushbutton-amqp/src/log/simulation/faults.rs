@@ -144,12 +144,10 @@ impl World {
             return;
         }
         let synced = self.broker.end() - self.broker.unsynced();
-        // Whoever knows what the broker has lost, and did not notice yet, finds the place where it stopped: else it
-        // takes the log for one that went on (README, "Failures").
-        let keeper = self.keeper.map(|keeper| &self.participants[keeper]);
-        let unaware = keeper.filter(|it| it.state().is_some()).and_then(|it| it.last_offset());
         let covered = self.snapshots.iter().filter(|(_, offset)| *offset < synced).map(|(as_of, _)| *as_of);
-        let covered = covered.filter(|as_of| unaware.is_none_or(|last| *as_of < last));
+        // A reader that is moved on misses two places at least: the first of a segment is the broker's own.
+        let moves_by_one = |as_of: u64| self.participants.iter().any(|it| it.next_place() == Some(as_of));
+        let covered = covered.filter(|as_of| !moves_by_one(*as_of));
         if let Some(as_of) = covered.max() {
             self.log(|| format!("the broker drops all up to {as_of}"));
             self.broker.drop_before(as_of + 1);

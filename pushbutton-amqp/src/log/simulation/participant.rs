@@ -330,6 +330,11 @@ impl Participant {
         connection.outgoing
     }
 
+    /// The place that it reads next.
+    pub(super) fn next_place(&self) -> Option<u64> {
+        self.connection.as_ref().map(|connection| connection.next)
+    }
+
     /// The next entry that reaches the broker.
     pub(super) fn send(&mut self) -> Option<Entry> {
         self.connection.as_mut()?.outgoing.pop_front()
