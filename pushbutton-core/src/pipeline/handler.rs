@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, EventKind, Position};
 use crate::job::Job;
 use crate::memory::MemoryEventStore;
-use crate::names::{JobName, NodeLabel};
+use crate::names::{InstallationId, JobName, NodeLabel};
 use crate::report::{Update, UpdateKind};
 use crate::retry::{Backoff, RetryPolicy};
 use crate::traits::{Alerter, EventSource, EventStore, Queue, Reporter};
@@ -208,7 +208,12 @@ impl Handler {
 
     async fn ingest(self, shutdown: &Shutdown) -> Result<HandlerStats> {
         let Self { mut source, triggers, queue, event_store, reporters, labels, clock, supersede, .. } = self;
-        let ingest = Arc::new(IngestContext { queue, event_store, reporters, labels, clock });
+        // It goes into the identity of buildsets. A source must not move on before it is known.
+        let installation = tokio::select! {
+            id = RetryPolicy::UNTIL_SUCCESS.run("queue::installation", || queue.installation()) => id?,
+            () = shutdown.begun() => return Ok(HandlerStats::default()),
+        };
+        let ingest = Arc::new(IngestContext { queue, event_store, reporters, labels, clock, installation });
         let mut in_flight = InFlight::default();
         let mut source_backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         let mut read_after = Instant::now();
@@ -286,6 +291,7 @@ struct IngestContext {
     reporters: Vec<Arc<dyn Reporter>>,
     labels: HashMap<JobName, NodeLabel>,
     clock: Arc<dyn Clock>,
+    installation: InstallationId,
 }
 
 /// An event that was processed: everything that it called for is durable.
@@ -314,7 +320,8 @@ impl IngestContext {
         if let Some(message) = &message {
             retry.run("queue::broadcast", || self.queue.broadcast(message)).await?;
         }
-        let buildset = Buildset::of(&event.id, jobs.iter().map(|job| job.name.clone()));
+        let buildset = Buildset::of(&event.id, jobs.iter().map(|job| job.name.clone()))
+            .in_installation(self.installation.as_str());
         for PlannedJob { name, trigger } in jobs {
             let label = self.labels.get(&name).cloned();
             let job = Job::new(name, &event, trigger, now).with_label(label).with_buildset(buildset.clone());
