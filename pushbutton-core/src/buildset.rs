@@ -25,7 +25,7 @@ impl Buildset {
     pub fn of(event: &EventId, jobs: impl IntoIterator<Item = JobName>) -> Self {
         let jobs: BTreeSet<JobName> = jobs.into_iter().collect();
         let names = jobs.iter().map(JobName::as_str);
-        Self { id: BuildsetId::of(std::iter::once(event.as_str()).chain(names)), jobs }
+        Self { id: BuildsetId::of(["buildset", event.as_str()].into_iter().chain(names)), jobs }
     }
 
     /// A buildset of one job, whose first report was made without it: `what` makes the identity a new one.

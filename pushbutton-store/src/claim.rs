@@ -6,14 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use pushbutton_core::retry::Backoff;
-use pushbutton_core::{Claim, Error, ErrorKind, Job, Result, RunId};
+use pushbutton_core::{Claim, Error, ErrorKind, Job, JobEnd, Report, Result, RunId};
 use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, TransactionBehavior, params, params_from_iter};
 
 use crate::Store;
 use crate::clocks::Moment;
 use crate::column::millis;
 use crate::error::StoreError;
+use crate::outbox;
 use crate::queue::shorten;
 
 /// What the row says about its holder.
@@ -89,6 +90,26 @@ const RETRY: &str =
     "UPDATE jobs SET state = 'delayed', boot = NULL, lease_ends = NULL, run = NULL, due_at = ?3, why = ?4,
      failed_attempts = failed_attempts + 1, lost_leases = 0, seq = (SELECT max(seq) + 1 FROM jobs)";
 
+/// Whether the claim has completed the job already: its answer was lost.
+const IS_COMPLETED: &str = "SELECT 1 FROM jobs WHERE id = ? AND epoch = ? AND state = 'done'";
+
+/// Ends a job for good, and enters that in its buildset; false when the lease is no longer held.
+fn end_job(
+    connection: &mut Connection,
+    change: &str,
+    (job, epoch): (&Job, i64),
+    further: Vec<Value>,
+    how: JobEnd,
+) -> Result<bool, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if !end(&transaction, change, job.id.as_str(), epoch, further)? {
+        return Ok(transaction.prepare_cached(IS_COMPLETED)?.exists(params![job.id.as_str(), epoch])?);
+    }
+    outbox::end_job(&transaction, job, how)?;
+    transaction.commit()?;
+    Ok(true)
+}
+
 /// Does one of the above, with its further arguments; false when the lease is no longer held.
 fn end(
     connection: &Connection,
@@ -103,9 +124,19 @@ fn end(
 }
 
 impl StoreClaim {
-    async fn change(&self, operation: &'static str, change: &'static str, further: Vec<Value>) -> Result<()> {
-        let (id, epoch) = (self.job.id.clone(), self.epoch);
-        let write = move |connection: &mut Connection| end(connection, change, id.as_str(), epoch, further);
+    /// Changes the row, and with `how` ends the job for good.
+    async fn change(
+        &self,
+        operation: &'static str,
+        change: &'static str,
+        further: Vec<Value>,
+        how: Option<JobEnd>,
+    ) -> Result<()> {
+        let (job, epoch) = (self.job.clone(), self.epoch);
+        let write = move |connection: &mut Connection| match how {
+            Some(how) => end_job(connection, change, (&job, epoch), further, how),
+            None => end(connection, change, job.id.as_str(), epoch, further),
+        };
         match self.store.call(operation, write).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::permanent(ErrorKind::LeaseLost, "another operator may hold the job")
@@ -117,10 +148,16 @@ impl StoreClaim {
 
     /// Ends the lease. The caller gives the claim away and cannot retry, so the retries are here, as long as the
     /// lease lasts.
-    async fn finish(&self, operation: &'static str, change: &'static str, further: Vec<Value>) -> Result<()> {
+    async fn finish(
+        &self,
+        operation: &'static str,
+        change: &'static str,
+        further: Vec<Value>,
+        how: Option<JobEnd>,
+    ) -> Result<()> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
-            let Err(error) = self.change(operation, change, further.clone()).await else {
+            let Err(error) = self.change(operation, change, further.clone(), how.clone()).await else {
                 self.store.notify_changed();
                 return Ok(());
             };
@@ -157,26 +194,30 @@ impl Claim for StoreClaim {
         // From the start of this call, as the holder counts, not from when the worker thread runs it.
         let Moment { uptime, boot, .. } = self.store.now();
         let ends = uptime.saturating_add(millis(self.lease()));
-        self.change("claim::renew", RENEW, vec![boot.to_string().into(), ends.into()]).await?;
+        self.change("claim::renew", RENEW, vec![boot.to_string().into(), ends.into()], None).await?;
         self.ends.store(ends, Ordering::Relaxed);
         Ok(())
     }
 
-    async fn complete(self: Box<Self>) -> Result<()> {
-        self.finish("claim::complete", COMPLETE, vec![self.store.now().date.into()]).await
+    async fn complete(&self, result: &Report) -> Result<()> {
+        let how = JobEnd::Finished { report: Box::new(result.clone()) };
+        self.change("claim::complete", COMPLETE, vec![self.store.now().date.into()], Some(how)).await?;
+        self.store.notify_changed();
+        Ok(())
     }
 
     async fn retry(self: Box<Self>, after: Duration, why: &str) -> Result<()> {
         let due = self.store.now().date.saturating_add(millis(after));
-        self.finish("claim::retry", RETRY, vec![due.into(), shorten(why).into()]).await
+        self.finish("claim::retry", RETRY, vec![due.into(), shorten(why).into()], None).await
     }
 
     async fn hand_back(self: Box<Self>) -> Result<()> {
-        self.finish("claim::hand_back", HAND_BACK, Vec::new()).await
+        self.finish("claim::hand_back", HAND_BACK, Vec::new(), None).await
     }
 
     async fn reject(self: Box<Self>, why: &str) -> Result<()> {
         let now = self.store.now().date;
-        self.finish("claim::reject", REJECT, vec![now.into(), shorten(why).into()]).await
+        let how = JobEnd::Dead { why: shorten(why) };
+        self.finish("claim::reject", REJECT, vec![now.into(), shorten(why).into()], Some(how)).await
     }
 }

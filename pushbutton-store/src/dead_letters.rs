@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use crate::StoreQueue;
 use crate::column::{Json, Millis};
 use crate::error::StoreError;
+use crate::outbox;
 
 #[async_trait]
 impl DeadLetters for StoreQueue {
@@ -64,7 +65,11 @@ fn requeue(connection: &mut Connection, id: &str) -> Result<bool, StoreError> {
             let message = "the job of this dead letter cannot be read, so no operator can run it: remove it";
             return Err(Error::permanent(ErrorKind::Invalid, message).with("dead letter", id).into());
         }
-        Some(Ok(_)) => {}
+        Some(Ok(Json(job))) => {
+            if let Some(job) = outbox::reopen(&transaction, &job)? {
+                transaction.execute("UPDATE jobs SET job = ? WHERE id = ?", params![Json(job), id])?;
+            }
+        }
     }
     let sql = "UPDATE jobs SET state = 'ready', ended_at = NULL, why = NULL, failed_attempts = 0,
                lost_leases = 0, seq = (SELECT max(seq) + 1 FROM jobs) WHERE id = ?";

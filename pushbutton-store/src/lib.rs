@@ -17,6 +17,7 @@ mod dead_letters;
 mod events;
 mod history;
 mod journal;
+mod outbox;
 mod queue;
 
 pub use config::StoreConfig;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::SignedDuration;
 use pushbutton_core::{
-    Claim, ControlMessage, ControlMessages, DeadLetter, Error, ErrorKind, InstallationId, Job, JobFilter,
-    Queue, QueueDepth, Result, RunId,
+    BuildsetId, Claim, ControlMessage, ControlMessages, DeadLetter, Delivery, Error, ErrorKind,
+    InstallationId, Job, JobEnd, JobFilter, Queue, QueueDepth, Result, RunId,
 };
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, TransactionBehavior, params};
 
@@ -13,8 +14,8 @@ use crate::Store;
 use crate::claim::{Lease, StoreClaim};
 use crate::clocks::Moment;
 use crate::column::{Json, Text, millis};
-use crate::control_messages;
 use crate::error::StoreError;
+use crate::{control_messages, outbox};
 
 /// Reasons are for people; longer ones are cut.
 const MAX_REASON: usize = 2_000;
@@ -30,7 +31,7 @@ pub struct StoreQueue(pub(crate) Store);
 impl Queue for StoreQueue {
     async fn publish(&self, job: &Job) -> Result<()> {
         let job = job.clone();
-        let write = move |connection: &mut Connection| insert(connection, &job);
+        let write = move |connection: &mut Connection| publish(connection, &job);
         if self.0.call("queue::publish", write).await? {
             self.0.notify_changed();
         }
@@ -60,6 +61,10 @@ impl Queue for StoreQueue {
 
     async fn control_messages(&self) -> Result<ControlMessages> {
         control_messages::read(self.0.clone()).await
+    }
+
+    async fn claim_report(&self) -> Result<Box<dyn Delivery>> {
+        outbox::claim(&self.0).await
     }
 
     async fn depth(&self) -> Result<QueueDepth> {
@@ -100,13 +105,58 @@ impl From<&JobFilter> for Filter {
     }
 }
 
+/// How old a dead letter must be so that a job of the same id is a new one.
+const DEAD_LETTER_AGE: SignedDuration = SignedDuration::from_hours(24);
+
+/// Adds a job, or lets a waiting one absorb it; false when its id is known.
+fn publish(connection: &mut Connection, job: &Job) -> Result<bool, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let old = job.created.checked_sub(DEAD_LETTER_AGE).map_or(i64::MIN, |before| before.as_millisecond());
+    let forget = "DELETE FROM jobs WHERE id = ? AND state = 'dead' AND ended_at < ?";
+    transaction.prepare_cached(forget)?.execute(params![job.id.as_str(), old])?;
+    let absorber = absorber(&transaction, job)?;
+    let is_new = insert(&transaction, job)?;
+    if let (true, Some(by)) = (is_new, absorber) {
+        let sql = "UPDATE jobs SET state = 'done', job = NULL, ended_at = ? WHERE id = ?";
+        transaction.prepare_cached(sql)?.execute(params![crate::column::now(), job.id.as_str()])?;
+        outbox::end_job(&transaction, job, JobEnd::Absorbed { by })?;
+    }
+    transaction.commit()?;
+    Ok(is_new)
+}
+
+/// The buildset whose waiting job absorbs this one.
+fn absorber(connection: &Connection, job: &Job) -> Result<Option<BuildsetId>, StoreError> {
+    let sql =
+        "SELECT job FROM jobs WHERE change = ? AND name = ? AND state IN ('ready', 'delayed') AND id <> ?";
+    let mut statement = connection.prepare_cached(sql)?;
+    let waiting = statement
+        .query_map(params![change_of(job), job.name.as_str(), job.id.as_str()], |row| {
+            Ok(row.get::<_, Json<Job>>(0))
+        })?;
+    for waiting in waiting {
+        // One that cannot be read absorbs nothing; a claim makes it a dead letter.
+        if let Ok(Json(waiting)) = waiting? {
+            if waiting.absorbs(job) {
+                return Ok(Some(waiting.buildset.id));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn change_of(job: &Job) -> i64 {
+    i64::try_from(job.change.number.0).unwrap_or(i64::MAX)
+}
+
 /// Adds a job; false when its id is known.
 fn insert(connection: &Connection, job: &Job) -> Result<bool, StoreError> {
     let sql =
-        "INSERT INTO jobs (id, state, name, label, job, failed_attempts) VALUES (?, 'ready', ?, ?, ?, ?)
+        "INSERT INTO jobs (id, state, name, label, change, job, failed_attempts) VALUES (?, 'ready', ?, ?, ?, ?, ?)
                ON CONFLICT (id) DO NOTHING";
     let label = job.label.as_ref().map(|label| label.as_str());
-    let row = params![job.id.as_str(), job.name.as_str(), label, Json(job), job.failed_attempts];
+    let row =
+        params![job.id.as_str(), job.name.as_str(), label, change_of(job), Json(job), job.failed_attempts];
     Ok(connection.prepare_cached(sql)?.execute(row)? == 1)
 }
 
@@ -115,7 +165,7 @@ const RETURN_DUE: &str = "UPDATE jobs SET state = 'ready', due_at = NULL WHERE d
 const ANY_LOST: &str =
     "SELECT 1 FROM jobs WHERE state = 'leased' AND (boot IS NOT ?1 OR lease_ends <= ?2) LIMIT 1";
 /// Leases that have ended. There are at most as many leases as slots of operators.
-const LOST: &str = "SELECT seq, id, lost_leases + 1 FROM jobs WHERE state = 'leased' AND (boot IS NOT ?1 OR lease_ends <= ?2)";
+const LOST: &str = "SELECT seq, id, lost_leases + 1, job FROM jobs WHERE state = 'leased' AND (boot IS NOT ?1 OR lease_ends <= ?2)";
 const RETURN_LOST: &str =
     "UPDATE jobs SET state = 'ready', boot = NULL, lease_ends = NULL, run = NULL, lost_leases = ?2
     WHERE seq = ?1";
@@ -139,9 +189,14 @@ struct Limits {
 fn return_lost(connection: &Connection, limits: Limits, now: &Moment) -> Result<(), StoreError> {
     let mut lost = connection.prepare_cached(LOST)?;
     let rows = lost.query_map(params![now.boot, now.uptime], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, u32>(2)?))
+        Ok((
+            row.get::<_, i64>(0)?,
+            row.get::<_, String>(1)?,
+            row.get::<_, u32>(2)?,
+            row.get::<_, Json<Job>>(3).ok(),
+        ))
     })?;
-    for (seq, job, count) in rows.collect::<rusqlite::Result<Vec<_>>>()? {
+    for (seq, job, count, whole) in rows.collect::<rusqlite::Result<Vec<_>>>()? {
         if count < limits.max_lost_leases {
             tracing::warn!(job, count, "a lease has ended, the job returns to the queue");
             connection.prepare_cached(RETURN_LOST)?.execute(params![seq, count])?;
@@ -149,6 +204,9 @@ fn return_lost(connection: &Connection, limits: Limits, now: &Moment) -> Result<
             let why = DeadLetter::lost_leases_reason(count);
             tracing::warn!(job, "the job becomes a dead letter: {why}");
             connection.prepare_cached(DEAD_LETTER_LOST)?.execute(params![seq, count, why, now.date])?;
+            if let Some(Json(job)) = whole {
+                outbox::end_job(connection, &job, JobEnd::Dead { why })?;
+            }
         }
     }
     Ok(())
@@ -231,7 +289,10 @@ fn depth(connection: &Connection, now: &Moment) -> Result<QueueDepth, StoreError
     let leased = count("state = 'leased' AND boot = ? AND lease_ends > ?", &[&now.boot, &now.uptime])?;
     let dead = count("state = 'dead' AND ended_at IS NOT NULL", &[])?;
     // A job whose lease has ended is waiting.
-    Ok(QueueDepth::new(ready + delayed + claimed - leased, leased, dead))
+    let (reports, undelivered) = outbox::depth(connection)?;
+    Ok(QueueDepth::new(ready + delayed + claimed - leased, leased, dead)
+        .with_reports(reports)
+        .with_undelivered(undelivered))
 }
 
 /// The id in the file; of processes that ask at once, the first to write decides.

@@ -43,6 +43,7 @@ fn prune(connection: &Connection, keep_runs: Duration) -> Result<usize, StoreErr
         ("DELETE FROM seen_events WHERE at < ?", KEEP_IDS),
         ("DELETE FROM jobs WHERE state = 'done' AND ended_at < ?", KEEP_IDS),
         ("DELETE FROM runs WHERE started_at < ?", keep_runs),
+        ("DELETE FROM reports WHERE state = 'undelivered' AND ended_at < ?", keep_runs),
     ] {
         rows += connection.execute(sql, params![now.saturating_sub(millis(age))])?;
     }

@@ -7,6 +7,7 @@ CREATE TABLE jobs (
     state           TEXT    NOT NULL CHECK (state IN ('ready', 'delayed', 'leased', 'done', 'dead')),
     name            TEXT    NOT NULL,
     label           TEXT,                          -- of the node that the job needs
+    change          INTEGER,                       -- its number
     job             TEXT,                          -- JSON; NULL once done
     failed_attempts INTEGER NOT NULL DEFAULT 0,
     due_at          INTEGER,                       -- delayed: when it is ready
@@ -20,9 +21,34 @@ CREATE TABLE jobs (
 ) STRICT;
 -- Name and label are in the index so that a claim skips jobs it cannot run without reading their rows.
 CREATE INDEX jobs_ready ON jobs (state, seq, name, label) WHERE state = 'ready';
+-- Finds the waiting job that absorbs a new one.
+CREATE INDEX jobs_change ON jobs (change, name) WHERE state IN ('ready', 'delayed');
 CREATE INDEX jobs_leased ON jobs (state) WHERE state = 'leased';
 CREATE INDEX jobs_due   ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX jobs_ended ON jobs (state, ended_at) WHERE ended_at IS NOT NULL;
+
+-- Buildsets of which a job has ended, and another one has not.
+CREATE TABLE buildsets (
+    id   TEXT PRIMARY KEY,
+    open TEXT NOT NULL                             -- JSON
+) STRICT, WITHOUT ROWID;
+
+-- The outbox: reports of complete buildsets, until they are delivered or dropped. Times of leases as in `jobs`.
+CREATE TABLE reports (
+    seq             INTEGER PRIMARY KEY,           -- the order in which they were due
+    id              TEXT    NOT NULL UNIQUE,       -- of the buildset
+    state           TEXT    NOT NULL CHECK (state IN ('due', 'leased', 'undelivered')),
+    report          TEXT    NOT NULL,              -- JSON
+    delivered       TEXT    NOT NULL DEFAULT '[]', -- JSON: names of the reporters that have it
+    failed_attempts INTEGER NOT NULL DEFAULT 0,
+    due_at          INTEGER NOT NULL DEFAULT 0,    -- due: not before this
+    epoch           INTEGER NOT NULL DEFAULT 0,    -- counts deliveries
+    boot            TEXT,
+    lease_ends      INTEGER,
+    why             TEXT,                          -- undelivered: why it was refused
+    ended_at        INTEGER                        -- undelivered: when
+) STRICT;
+CREATE INDEX reports_state ON reports (state, due_at);
 
 CREATE TABLE control_messages (
     number  INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -58,6 +58,15 @@ async fn the_dead_letters_keep_their_contract() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_outbox_keeps_its_contract() {
+    let files = Files::new();
+    conformance::outbox::all(async |name| {
+        Arc::new(files.queue(name).await) as Arc<dyn conformance::outbox::QueueWithOutbox>
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_event_store_keeps_its_contract() {
     let files = Files::new();

@@ -73,20 +73,27 @@ async fn a_locked_file_is_a_temporary_error_at_opening_and_at_writing() {
 }
 
 #[tokio::test]
-async fn completing_a_claim_is_retried_while_the_lease_lasts() {
+async fn a_result_is_not_lost_and_a_hand_back_is_retried_while_the_file_is_locked() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("locked.db");
     let queue = Store::open_with(impatient(&file)).await.unwrap().queue();
-    queue.publish(&samples::job("tempest")).await.unwrap();
+    for name in ["tempest", "unit"] {
+        queue.publish(&samples::job(name)).await.unwrap();
+    }
     let claim = queue.claim(&JobFilter::any()).await.unwrap();
+    let returned = queue.claim(&JobFilter::any()).await.unwrap();
     let other = Connection::open(&file).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let mut completing = tokio::spawn(claim.complete(&samples::success(claim.job())));
-    let early = tokio::time::timeout(Duration::from_millis(400), &mut completing).await;
-    assert!(early.is_err(), "the file is locked for longer than one try waits");
+    let result = samples::success(claim.job());
+    let error = claim.complete(&result).await.expect_err("the file is locked for longer than one try waits");
+    assert!(error.is_temporary(), "{error}");
+    let mut returning = tokio::spawn(returned.hand_back());
+    let early = tokio::time::timeout(Duration::from_millis(400), &mut returning).await;
+    assert!(early.is_err(), "it is tried until the lease ends");
     other.execute_batch("ROLLBACK").unwrap();
-    completing.await.unwrap().unwrap();
-    assert_eq!(queue.depth().await.unwrap(), QueueDepth::default());
+    claim.complete(&result).await.unwrap();
+    returning.await.unwrap().unwrap();
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth::new(1, 0, 0).with_reports(1u64));
 }
 
 #[tokio::test]

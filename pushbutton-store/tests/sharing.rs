@@ -65,12 +65,13 @@ async fn what_was_written_is_there_when_the_file_is_opened_again() {
         for n in 0..4 {
             queue.publish(&samples::job_on(n, "tempest")).await.unwrap();
         }
-        queue.claim(&JobFilter::any()).await.unwrap().complete().await.unwrap();
+        let first = queue.claim(&JobFilter::any()).await.unwrap();
+        first.complete(&samples::success(first.job())).await.unwrap();
         queue.claim(&JobFilter::any()).await.unwrap().reject("no such job").await.unwrap();
         drop(queue.claim(&JobFilter::any()).await.unwrap());
     }
     let queue = Store::open(&file).await.unwrap().queue();
-    assert_eq!(queue.depth().await.unwrap(), QueueDepth::new(1, 1, 1));
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth::new(1, 1, 1).with_reports(1u64));
     assert_eq!(queue.list(10).await.unwrap()[0].why, "no such job");
 }
 
@@ -123,10 +124,10 @@ async fn a_holder_whose_lease_ran_out_keeps_the_job_until_another_claim_takes_it
     assert_eq!(queue.depth().await.unwrap(), QueueDepth::new(0, 1, 0));
     tokio::time::sleep(Duration::from_millis(400)).await;
     let second = timeout(TIMEOUT, queue.claim(&JobFilter::any())).await.unwrap().unwrap();
-    for lost in [claim.renew().await, claim.complete().await] {
+    for lost in [claim.renew().await, claim.complete(&samples::success(claim.job())).await] {
         assert_eq!(lost.unwrap_err().kind(), ErrorKind::LeaseLost);
     }
-    second.complete().await.unwrap();
+    second.complete(&samples::success(second.job())).await.unwrap();
 }
 
 #[tokio::test]
