@@ -295,7 +295,7 @@ async fn two_jobs_of_one_event_make_one_comment_with_two_lines_and_one_vote() {
     let head = "Patch Set 1: Verified-1\n\nBuild failed (check pipeline).\n\n\
                 - tempest tempest : SUCCESS in 1m 30s\n- unit unit : FAILURE in 1m 30s\n\nunit:\nStage tempest failed.\n";
     assert!(ours[0].text.starts_with(head), "{}", ours[0].text);
-    let votes: Vec<i8> = server.votes(change.number).iter().map(|vote| vote.value).collect();
+    let votes: Vec<i32> = server.votes(change.number).iter().map(|vote| vote.value).collect();
     assert_eq!(votes, [-1]);
 }
 

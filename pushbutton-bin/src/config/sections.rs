@@ -6,6 +6,20 @@ use pushbutton_core::{BreakerPolicy, HumanDuration};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+/// `handler:`, how jobs are queued and their results reported.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HandlerConfig {
+    /// After this many failed changes in a row comments stop until a person unmutes them; 0 for never. Default: 10.
+    pub(crate) mute_after: u32,
+}
+
+impl Default for HandlerConfig {
+    fn default() -> Self {
+        Self { mute_after: 10 }
+    }
+}
+
 /// `operator:`, how jobs are run.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -20,8 +34,6 @@ pub(crate) struct OperatorConfig {
     pub(crate) retry_delay_cap: HumanDuration,
     /// When to stop claiming jobs because no node can be created.
     pub(crate) breaker: BreakerPolicy,
-    /// After this many failed changes in a row comments stop until a person unmutes them; 0 for never. Default: 10.
-    pub(crate) mute_after: u32,
 }
 
 impl Default for OperatorConfig {
@@ -32,7 +44,6 @@ impl Default for OperatorConfig {
             retry_delay: HumanDuration::secs(60),
             retry_delay_cap: HumanDuration::secs(15 * 60),
             breaker: BreakerPolicy::default(),
-            mute_after: 10,
         }
     }
 }

@@ -78,7 +78,9 @@ fn an_operator_runs_what_another_process_queued_in_the_same_folder() {
     lab.configure(&(lab.config() + &format!("web: {{listen: \"127.0.0.1:{port}\"}}\n")));
     let change = gerrit.push_change("acme/sandbox", "master", &[("shared.txt", "one folder, two processes")]);
     let target = format!("{},1", change.number);
-    let mut operator = Running::start(&mut lab.command(&["operator", "--dry-run"]));
+    let mut operator = Running::start(&mut lab.command(&["operator"]));
+    let mut handler = lab.command(&["handler", "--dry-run"]);
+    let handler = Running::start(handler.env("RUST_LOG", "info"));
     lab.run(&["enqueue", &target, "--job", "wait"]).with(0);
     operator.says("SUCCESS in");
 
