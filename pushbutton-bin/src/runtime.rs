@@ -85,6 +85,10 @@ impl<'c> Runtime<'c> {
             .with_reporter(Progress::new(self.global))
             .with_reporter(GuardedReporter::new(review, Arc::clone(&upstream.report_guard)))
             .with_report_guard(Arc::clone(&upstream.report_guard));
+        let handler = match config.handler.max_builds_per_change_per_day {
+            Some(limit) => handler.with_build_limit(limit),
+            None => handler,
+        };
         Ok(match &config.alarm {
             Some(alarm) => handler.with_alerter(MailAlerter::new(&alarm.mail)?),
             None => handler,

@@ -163,11 +163,21 @@ pub fn comment(config: &CommentConfig, ci: &str, report: &BuildsetReport) -> Str
         Some(if report.results.len() > 1 { format!("{}:\n{details}", result.job.name) } else { details })
     };
     let mut sections: Vec<String> = report.results.iter().filter_map(section).collect();
+    // Often all for the same reason.
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
     for job in &report.missing {
+        let why = one_line(&job.why);
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, names)) => names.push(job.name.as_str()),
+            None => reasons.push((why, vec![job.name.as_str()])),
+        }
+    }
+    for (why, names) in reasons {
+        let verb = if names.len() > 1 { "have" } else { "has" };
         sections.push(format!(
-            "{} has no result here: {}.\n",
-            job.name,
-            one_line(&job.why).trim_end_matches('.')
+            "{} {verb} no result here: {}.\n",
+            names.join(", "),
+            why.trim_end_matches('.')
         ));
     }
     let mut room = MESSAGE_LIMIT.saturating_sub(head.len() + footer.len());
@@ -193,6 +203,10 @@ fn cut_section(section: &str, room: usize) -> String {
 
 /// The first line and the result lines.
 fn head(config: &CommentConfig, report: &BuildsetReport) -> String {
+    if report.results.is_empty() {
+        // Result tables do not read this line: they go on showing the last build.
+        return format!("No build of patch set {} was started.\n", report.patchset.number);
+    }
     let is_success = report.results.iter().all(|result| result.verdict == Verdict::Success);
     let status = if is_success { "succeeded" } else { "failed" };
     let first = format!("Build {status} ({} pipeline).\n\n", config.pipeline);

@@ -277,6 +277,26 @@ fn the_reason_of_a_missing_job_cannot_look_like_a_result() {
     assert_eq!(Regex::new(STATUS).unwrap().captures_iter(&text).count(), 1, "{text}");
 }
 
+/// core.md S2-3.
+#[test]
+fn a_notice_that_nothing_was_started_votes_nothing_and_is_none_to_result_tables() {
+    let missing = ["unit", "tempest"].map(|name| MissingJob::new(name.parse().unwrap(), "too many builds"));
+    let id = "00112233445566778899aabbccddeeff".parse().unwrap();
+    let (change, patchset) = (samples::change(), samples::patchset());
+    let notice = BuildsetReport::without_results(id, change, patchset, missing.into());
+    let text = text_of(&notice);
+    assert!(
+        text.starts_with(
+            "No build of patch set 2 was started.\n\nunit, tempest have no result here: too many builds.\n\nTo run"
+        ),
+        "{text}"
+    );
+    assert!(text.ends_with("\nBuildset 00112233445566778899aabbccddeeff\n"), "{text}");
+    assert!(!Regex::new(STATUS).unwrap().is_match(&text) && results(&text).is_empty(), "{text}");
+    assert!(!Regex::new(r"(?m)^Build (?<status>\w+)\.").unwrap().is_match(&text));
+    assert_eq!(CommentConfig { vote: VoteMode::Both, ..config() }.vote_for(&notice), None);
+}
+
 #[test]
 fn votes_follow_the_mode() {
     let failure = Verdict::Failure { stage: stage("s") };

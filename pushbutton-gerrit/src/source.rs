@@ -78,7 +78,7 @@ impl GerritSource {
         self.running = Some(Running {
             stream: EventStream::start(Arc::clone(&self.gerrit), self.filter.clone()),
             is_connected: false,
-            backfill: BackfillScheduler::new(settings.every.0),
+            backfill: BackfillScheduler::new(settings.every.0, settings.pause.0),
             position: PositionTracker::new(&position, settings.overlap.0),
         });
         Ok(())
@@ -162,10 +162,8 @@ impl GerritSource {
 
     fn start_backfill(&mut self) {
         let Some(Running { backfill, position, .. }) = &mut self.running else { return };
-        if !backfill.is_running() {
-            self.dedup.begin_backfill();
-        }
         backfill.request(|| {
+            self.dedup.begin_backfill();
             tracing::debug!(since = %position.horizon(), "starting a backfill");
             Backfill::start(&self.gerrit, &self.filter, position)
         });

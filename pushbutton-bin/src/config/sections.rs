@@ -1,6 +1,7 @@
 //! The sections that belong to the command itself. All others are types of the parts and of core.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 use pushbutton_core::{BreakerPolicy, HumanDuration};
 use secrecy::SecretString;
@@ -12,11 +13,13 @@ use serde::Deserialize;
 pub(crate) struct HandlerConfig {
     /// After this many failed changes in a row comments stop until a person unmutes them; 0 for never. Default: 10.
     pub(crate) mute_after: u32,
+    /// How many builds of one change may be started within 24 hours. Default: any number.
+    pub(crate) max_builds_per_change_per_day: Option<NonZeroU32>,
 }
 
 impl Default for HandlerConfig {
     fn default() -> Self {
-        Self { mute_after: 10 }
+        Self { mute_after: 10, max_builds_per_change_per_day: None }
     }
 }
 
