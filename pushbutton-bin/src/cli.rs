@@ -146,7 +146,7 @@ pub(crate) enum Command {
     },
     /// Enqueue a job for a patch set.
     #[command(after_long_help = "Examples:\n  pushbutton-bin enqueue 12345,2\n  \
-        pushbutton-bin enqueue 12345,2 --job cinder-tempest\n\nA job that is enqueued twice runs twice.")]
+        pushbutton-bin enqueue 12345,2 --job cinder-tempest\n\nA job that waits already is not queued a second time. One that runs or has ended is run again.")]
     Enqueue {
         /// Change number and patch set, as `12345,2`.
         #[arg(value_name = "CHANGE,PATCHSET", value_parser = target)]

@@ -23,8 +23,9 @@ use crate::stream::{EventStream, StreamItem};
 ///
 /// # Backfill
 /// After each connection, when the server says that it dropped events, when a line of the stream may be several comments
-/// that the server joined, and every few minutes, a query asks for the changes that were updated since the last time at which nothing was missing. Until it is complete, events
-/// have the position from before the gap, so that a restart asks again.
+/// that the server joined, and every few minutes, a query asks for the changes that were updated since the last time at
+/// which nothing was missing. Until it is complete, events have the position from before the gap, so that a restart asks
+/// again. After each query there is a pause, whatever events come.
 ///
 /// # Cancel safety
 /// A dropped `next` or `commit` loses no event: what was received stays in this value.

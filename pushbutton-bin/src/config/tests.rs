@@ -65,7 +65,7 @@ fn the_default_file_is_valid() {
 fn a_command_without_gerrit_needs_neither_its_section_nor_its_files() {
     let place = Place::new();
     fs::remove_file(place.path("key")).unwrap();
-    let with_passphrase = DEFAULT.replace("  # passphrase: ${file", "  passphrase: ${file");
+    let with_passphrase = DEFAULT.replace("\n  # passphrase: ${file", "\n  passphrase: ${file");
     assert!(with_passphrase.contains("\n  passphrase: ${file"));
     let errors = place.errors(&with_passphrase);
     assert!(errors.len() == 2 && errors.iter().all(|error| error.contains(": gerrit.")), "{errors:?}");
