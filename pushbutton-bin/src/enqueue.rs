@@ -80,7 +80,7 @@ fn manual_jobs(
         let message = format!("change {change} has no patch set {number}; its newest is {newest}");
         Error::permanent(ErrorKind::NotFound, message)
     })?;
-    // Each call is a new event: a person who enqueues a job twice wants two runs.
+    // Each call is a new event: a job that has ended runs again.
     let event = EventId::manual(change, number, RunId::generate().as_str());
     let buildset = Buildset::of(&event, names.iter().cloned()).in_installation(installation.as_str());
     let cause = Cause::new(event, Cause::MANUAL, "enqueue").with_by(std::env::var("USER").ok());
