@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use pushbutton_core::text::cut;
-use pushbutton_core::{Claim, Error, ErrorKind, Job, JobId, Result, RunId};
+use pushbutton_core::{Claim, Error, ErrorKind, Job, JobId, Report, Result, RunId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -22,6 +22,13 @@ const MAX_REASON: usize = 2_000;
 pub(crate) fn shortened(why: &str) -> String {
     let short = cut(why, MAX_REASON);
     if short.len() < why.len() { format!("{short}...") } else { short.to_owned() }
+}
+
+/// A delay as entries have it: the date at its end, and its milliseconds. One beyond the calendar is ten years.
+pub(crate) fn retry_time(after: Duration) -> (Timestamp, u64) {
+    let after = after.min(Duration::from_secs(315_360_000));
+    let after_ms = u64::try_from(after.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+    (Timestamp::now().saturating_add(after).unwrap_or(Timestamp::MAX), after_ms)
 }
 
 /// A claim on its way to the caller. Dropped on the way, the job is handed back.
@@ -116,13 +123,15 @@ impl Claim for AmqpClaim {
         self.shared().config.lease_term().held()
     }
 
+    fn expires_in(&self) -> Duration {
+        self.held_lease().end().saturating_duration_since(Instant::now())
+    }
+
     async fn renew(&self) -> Result<()> {
         let (start, lease) = (Instant::now(), *self.held_lease());
-        // The run has been stopped.
-        if lease.has_ended(start) {
-            return Err(self.lost().during("claim::renew"));
-        }
-        let until = lease.end().min(start + self.shared().config.timeout.0);
+        // Whether a late renewal is accepted is decided by the log: it is, unless another claim has got the job.
+        let deadline = start + self.shared().config.timeout.0;
+        let until = if lease.has_ended(start) { deadline } else { lease.end().min(deadline) };
         let (job, run) = self.ids();
         match self.commit(Op::Renew { job, run }, until).await {
             Ok(()) => {
@@ -136,18 +145,15 @@ impl Claim for AmqpClaim {
         }
     }
 
-    async fn complete(self: Box<Self>) -> Result<()> {
-        let (job, run) = self.ids();
-        self.settle("claim::complete", Op::Complete { job, run }).await
+    async fn complete(&self, result: &Report) -> Result<()> {
+        let ((job, run), result) = (self.ids(), Box::new(result.clone().bounded()));
+        let op = Op::Complete { job, run, result };
+        self.commit(op, self.shared().deadline()).await.map_err(|error| error.during("claim::complete"))
     }
 
     async fn retry(self: Box<Self>, after: Duration, why: &str) -> Result<()> {
         tracing::debug!(job = %self.job.id, ?after, "will be retried: {why}");
-        // A delay beyond the calendar is ten years.
-        let after = after.min(Duration::from_secs(315_360_000));
-        let after_ms = u64::try_from(after.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
-        let due = Timestamp::now().saturating_add(after).unwrap_or(Timestamp::MAX);
-        let (job, run) = self.ids();
+        let ((due, after_ms), (job, run)) = (retry_time(after), self.ids());
         self.settle("claim::retry", Op::Retry { job, run, due, after_ms }).await
     }
 

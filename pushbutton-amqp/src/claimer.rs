@@ -110,7 +110,7 @@ impl Claimer {
             return;
         }
         let start = Instant::now();
-        let lease = term.from_write(start);
+        let lease = term.written_at(start);
         let mut granted = GrantedClaim { job, run, lease, unused: Some(self.unused_sender.clone()) };
         match commit(&self.shared, entry, lease.end()).await {
             Ok(Outcome::Accepted) => {}
@@ -121,14 +121,6 @@ impl Claimer {
             }
             // It may be in the log, now or later: dropping the claim hands the job back in that case.
             Err(_) => return,
-        }
-        if lease.must_renew_first(Instant::now()) {
-            let renewed = Instant::now();
-            let renew = Op::Renew { job: granted.job.id.clone(), run: granted.run.clone() };
-            match commit(&self.shared, renew, granted.lease.end()).await {
-                Ok(Outcome::Accepted) => granted.lease.renewed(renewed),
-                _ => return,
-            }
         }
         while let Some(index) = self.waiting.iter().position(|request| request.filter.matches(&granted.job)) {
             let Some(request) = self.waiting.remove(index) else { return };

@@ -17,8 +17,7 @@ use crate::supervise::{Shared, closed, not_ready};
 /// # Cancel safety
 /// After a dropped call the entry may be in the log, too.
 pub(crate) async fn commit(shared: &Arc<Shared>, op: Op, until: Instant) -> Result<Outcome> {
-    let entry = Entry::new(op);
-    let body = codec::encode(&entry)?;
+    let mut entry = Entry::new(op);
     let mut outcome = Expected::new(shared, entry.id);
     loop {
         let session = tokio::select! {
@@ -27,6 +26,8 @@ pub(crate) async fn commit(shared: &Arc<Shared>, op: Op, until: Instant) -> Resu
             outcome = &mut outcome.receiver => return outcome.map_err(|_| closed()),
             session = shared.session(Some(until)) => session?,
         };
+        let body = codec::encode(&entry)?;
+        entry.copy += 1;
         let sent = async {
             if let Err(error) = session.append(&body).await {
                 session.fail(&error);
@@ -67,15 +68,15 @@ pub(crate) async fn catch_up_reading(shared: &Arc<Shared>, until: Instant) -> Re
     timeout_at(until, reading).await.unwrap_or_else(|_| Err(not_ready()))
 }
 
-/// Waits for an outcome until dropped.
-struct Expected {
+/// Waits for the outcome of an entry until dropped; then nobody waits any more.
+pub(crate) struct Expected {
     shared: Arc<Shared>,
     id: EntryId,
-    receiver: oneshot::Receiver<Outcome>,
+    pub(crate) receiver: oneshot::Receiver<Outcome>,
 }
 
 impl Expected {
-    fn new(shared: &Arc<Shared>, id: EntryId) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, id: EntryId) -> Self {
         let receiver = shared.replica().expect(id);
         Self { shared: Arc::clone(shared), id, receiver }
     }
@@ -84,5 +85,24 @@ impl Expected {
 impl Drop for Expected {
     fn drop(&mut self) {
         self.shared.replica().give_up(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AmqpConfig;
+
+    /// The supervisor waits for a barrier on each connection, also on those that fail before it comes.
+    #[test]
+    fn who_gives_up_waiting_for_an_entry_leaves_nothing_behind() {
+        let shared = Arc::new(Shared::new(AmqpConfig::new("amqp://guest:guest@127.0.0.1:1")));
+        let (first, second) = (EntryId::new(), EntryId::new());
+        let (first, second) = (Expected::new(&shared, first), Expected::new(&shared, second));
+        assert_eq!(shared.replica().waiting(), 2);
+        drop(first);
+        assert_eq!(shared.replica().waiting(), 1);
+        drop(second);
+        assert_eq!(shared.replica().waiting(), 0);
     }
 }

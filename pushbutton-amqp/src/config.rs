@@ -41,10 +41,9 @@ pub struct AmqpConfig {
     /// The prefix of the names of the queue and the log; installations that share a vhost need different ones.
     /// Default: `pushbutton`.
     pub prefix: String,
-    /// How long an operator holds a job without renewing its lease before others may claim the job. Default: 2m.
-    ///
-    /// The holder itself stops a run that it could not renew for four fifths of this, which must be more than twice
-    /// `timeout`.
+    /// How long an operator holds a job without renewing its lease before others may claim the job, and so how long
+    /// the jobs of a dead operator wait. Operators renew often: an outage of four fifths of it disturbs no run. More
+    /// than twice `timeout`. Default: 15m.
     pub lease: HumanDuration,
     /// How long a handler remains the leader without renewing; another one takes over after that. Default: 30s.
     pub leader_lease: HumanDuration,
@@ -62,6 +61,8 @@ pub struct AmqpConfig {
     /// Default: 5.
     pub max_lost_leases: u32,
 }
+
+const URL_FORM: &str = "must look like amqp://USER:PASSWORD@HOST:5672/VHOST";
 
 /// A way to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -82,7 +83,7 @@ impl Default for AmqpConfig {
             auth: None,
             management: None,
             prefix: "pushbutton".to_owned(),
-            lease: HumanDuration::secs(120),
+            lease: HumanDuration::secs(15 * 60),
             leader_lease: HumanDuration::secs(30),
             heartbeat: HumanDuration::secs(10),
             timeout: HumanDuration::secs(15),
@@ -109,21 +110,54 @@ impl AmqpConfig {
         addresses.join(", ")
     }
 
-    /// Checks everything that can be checked without a broker.
+    /// What is wrong with the values, as far as that can be said without a broker: each problem begins with its key,
+    /// as `lease: must be ...`.
+    pub fn problems(&self) -> Vec<String> {
+        self.wrong_values().into_iter().map(|(key, problem)| format!("{key}: {problem}")).collect()
+    }
+
+    /// The same as one error.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], permanent, naming the key and what it should be.
+    /// [`ErrorKind::Config`], permanent, naming every key that is wrong and what it should be.
     pub fn validate(&self) -> Result<()> {
+        let wrong: Vec<_> = self
+            .wrong_values()
+            .into_iter()
+            .map(|(key, problem)| format!("rabbitmq.{key} {problem}"))
+            .collect();
+        match wrong.is_empty() {
+            true => Ok(()),
+            false => Err(Error::permanent(ErrorKind::Config, wrong.join("; ")).during("amqp::config")),
+        }
+    }
+
+    fn wrong_values(&self) -> Vec<(&'static str, String)> {
+        let mut wrong = Vec::new();
+        let mut require = |is_right: bool, key: &'static str, problem: &str| {
+            if !is_right {
+                wrong.push((key, problem.to_owned()));
+            }
+        };
         match (&self.url, self.urls.as_slice()) {
-            (None, []) => return Err(wrong("url", "is missing: amqp://USER:PASSWORD@HOST:5672/VHOST")),
-            (Some(_), [_, ..]) => return Err(wrong("url", "and rabbitmq.urls exclude each other")),
+            (None, []) => require(false, "url", "is missing: amqp://USER:PASSWORD@HOST:5672/VHOST"),
+            (Some(_), [_, ..]) => require(false, "url", "and rabbitmq.urls exclude each other"),
             _ => {}
         }
-        let uris = self.uris()?;
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if self.prefix.is_empty() || self.prefix.len() > 100 || !self.prefix.chars().all(allowed) {
-            return Err(wrong("prefix", "must be 1 to 100 letters, digits, or - _ ."));
+        let mut uris = Vec::new();
+        for (key, url) in
+            self.url.iter().map(|url| ("url", url)).chain(self.urls.iter().map(|url| ("urls", url)))
+        {
+            match url.expose_secret().parse::<AMQPUri>() {
+                Ok(uri) => uris.push(uri),
+                // The parser's message names the part that is wrong, never the password.
+                Err(why) => require(false, key, &format!("{URL_FORM} ({why})")),
+            }
         }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let is_prefix = (1..=100).contains(&self.prefix.len()) && self.prefix.chars().all(allowed);
+        require(is_prefix, "prefix", "must be 1 to 100 letters, digits, or - _ .");
+        let mut in_range = true;
         for (key, value, least, most) in [
             ("lease", self.lease, 1, 3600),
             ("leader_lease", self.leader_lease, 1, 3600),
@@ -131,51 +165,43 @@ impl AmqpConfig {
             ("timeout", self.timeout, 1, 60),
         ] {
             let (least, most) = (HumanDuration::secs(least), HumanDuration::secs(most));
-            if value < least || value > most {
-                return Err(wrong(key, format!("must be between {least} and {most}")));
-            }
+            let is_right = (least..=most).contains(&value);
+            in_range &= is_right;
+            require(is_right, key, &format!("must be between {least} and {most}"));
         }
-        // A request that times out must fail, and the connection be replaced, while the holder's lease still lasts.
-        if self.lease_term().held() <= self.timeout.0 * 2 {
-            return Err(wrong(
+        if in_range {
+            // A request that times out must fail, and the connection be replaced, while the holder's lease still lasts.
+            let lasts = self.lease_term().held() > self.timeout.0 * 2;
+            require(
+                lasts,
                 "lease",
-                "is too short: four fifths of it must be more than twice rabbitmq.timeout",
-            ));
-        }
-        if self.leader_lease_term().held() <= self.timeout.0 {
-            return Err(wrong(
+                "is too short: it must be more than twice rabbitmq.timeout, and a little longer",
+            );
+            let lasts = self.leader_lease_term().held() > self.timeout.0;
+            require(
+                lasts,
                 "leader_lease",
                 "is too short: four fifths of it must be more than rabbitmq.timeout",
-            ));
+            );
         }
-        if self.max_lost_leases == 0 {
-            return Err(wrong("max_lost_leases", "must be at least 1"));
-        }
+        require(self.max_lost_leases > 0, "max_lost_leases", "must be at least 1");
         let encrypted = uris.iter().all(|uri| uri.scheme == AMQPScheme::AMQPS);
         for (key, file) in [("ca", &self.ca), ("client_cert", &self.client_cert)] {
-            if file.is_some() && !encrypted {
-                return Err(wrong(
-                    key,
-                    "has no effect with amqp://: use amqps:// in rabbitmq.url, or leave it out",
-                ));
-            }
+            let problem = "has no effect with amqp://: use amqps:// in rabbitmq.url, or leave it out";
+            require(file.is_none() || encrypted, key, problem);
         }
-        if self.client_cert.is_some() != self.client_key.is_some() {
-            return Err(wrong("client_cert", "and rabbitmq.client_key belong together: set both, or none"));
-        }
-        if self.auth == Some(AmqpAuth::External) && self.client_cert.is_none() {
-            return Err(wrong("auth", "external needs rabbitmq.client_cert and rabbitmq.client_key"));
-        }
+        let both = self.client_cert.is_some() == self.client_key.is_some();
+        require(both, "client_cert", "and rabbitmq.client_key belong together: set both, or none");
+        let external = self.auth != Some(AmqpAuth::External) || self.client_cert.is_some();
+        require(external, "auth", "external needs rabbitmq.client_cert and rabbitmq.client_key");
         if let Some(management) = &self.management {
-            let is_http = management.expose_secret().parse::<reqwest::Url>();
-            if !is_http.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some()) {
-                return Err(wrong(
-                    "management",
-                    "must look like http://HOST:15672 or https://USER:PASSWORD@HOST:15671",
-                ));
-            }
+            let url = management.expose_secret().parse::<reqwest::Url>();
+            let is_http =
+                url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some());
+            let form = "must look like http://HOST:15672 or https://USER:PASSWORD@HOST:15671";
+            require(is_http, "management", form);
         }
-        Ok(())
+        wrong
     }
 
     fn all_urls(&self) -> impl Iterator<Item = &SecretString> {
@@ -207,12 +233,12 @@ impl AmqpConfig {
 
     /// The lease of a job.
     pub(crate) fn lease_term(&self) -> LeaseTerm {
-        LeaseTerm::new(self.lease.0)
+        LeaseTerm::of_job(self.lease.0)
     }
 
     /// The leader's lease.
     pub(crate) fn leader_lease_term(&self) -> LeaseTerm {
-        LeaseTerm::new(self.leader_lease.0)
+        LeaseTerm::of_leader(self.leader_lease.0)
     }
 }
 
@@ -224,7 +250,7 @@ pub(crate) fn address(uri: &AMQPUri) -> String {
 fn parse(url: &SecretString) -> Result<AMQPUri> {
     url.expose_secret().parse().map_err(|why: String| {
         // The parser's message names the part that is wrong, never the password.
-        wrong("url", "must look like amqp://USER:PASSWORD@HOST:5672/VHOST").with("because", why)
+        wrong("url", URL_FORM).with("because", why)
     })
 }
 

@@ -15,8 +15,8 @@ fn invalid(url: &str, change: impl FnOnce(&mut AmqpConfig)) -> String {
 #[test]
 fn the_url_is_enough() {
     let config = parse(r#"{"url": "amqp://ci:s3cret@rabbit:5672/%2f"}"#).unwrap();
-    assert_eq!((config.prefix.as_str(), config.lease), ("pushbutton", HumanDuration::secs(120)));
-    assert_eq!(config.lease_term().held(), Duration::from_secs(96));
+    assert_eq!((config.prefix.as_str(), config.lease), ("pushbutton", HumanDuration::secs(900)));
+    assert_eq!(config.lease_term().held(), Duration::from_secs(882));
     config.validate().unwrap();
     assert_eq!(config.uris().unwrap()[0].query.heartbeat, Some(10));
 }
@@ -80,14 +80,29 @@ fn an_invalid_value_is_named() {
 }
 
 #[test]
+fn all_wrong_values_are_named_at_once() {
+    let mut config = AmqpConfig::new("http://x");
+    (config.lease, config.timeout) = (HumanDuration::secs(0), HumanDuration::secs(0));
+    (config.prefix, config.max_lost_leases) = ("a b".into(), 0);
+    let keys = ["url", "prefix", "lease", "timeout", "max_lost_leases"];
+    let problems = config.problems();
+    let named: Vec<_> = problems.iter().filter_map(|problem| problem.split(':').next()).collect();
+    assert_eq!(named, keys, "{problems:?}");
+    let error = config.validate().unwrap_err().to_string();
+    for key in keys {
+        assert!(error.contains(&format!("rabbitmq.{key} ")), "{error}");
+    }
+}
+
+#[test]
 fn a_lease_outlasts_two_timeouts() {
     let with = |lease, timeout| {
         let mut config = AmqpConfig::new("amqp://guest:guest@localhost");
         (config.lease, config.timeout) = (HumanDuration::secs(lease), HumanDuration::secs(timeout));
         config.validate()
     };
-    with(38, 15).unwrap();
-    assert!(with(37, 15).unwrap_err().to_string().contains("rabbitmq.lease is too short"));
+    with(31, 15).unwrap();
+    assert!(with(30, 15).unwrap_err().to_string().contains("rabbitmq.lease is too short"));
     let leader = invalid("amqp://guest:guest@localhost", |c| c.leader_lease = HumanDuration::secs(18));
     assert!(leader.contains("rabbitmq.leader_lease is too short"), "{leader}");
 }

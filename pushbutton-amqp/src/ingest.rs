@@ -1,16 +1,18 @@
 //! Moves jobs from the inbox into the log, as they come.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use lapin::message::Delivery;
-use pushbutton_core::Job;
+use pushbutton_core::{Job, Result};
+use tokio::time::Instant;
 
 use crate::claim::shortened;
 use crate::codec;
 use crate::commit::commit;
 use crate::log::{ImportBatch, Letter, import};
-use crate::session::{INBOX_PREFETCH, Session, acknowledge};
+use crate::session::{INBOX_PREFETCH, Session};
 use crate::supervise::Shared;
 
 /// Imports jobs until the queue is closed.
@@ -59,18 +61,26 @@ async fn import_jobs(shared: &Arc<Shared>, session: &Session) -> pushbutton_core
                 batch.push(delivery?);
             }
             let import = read_batch(shared, &batch);
-            // An error here ends the connection without an acknowledgement, and the broker delivers the jobs again.
             let read_back = match import.entry() {
-                Some(entry) => Some(commit(shared, entry.clone(), shared.deadline()).await?),
+                Some(entry) => Some(tokio::select! {
+                    // After an error or on another connection there is no acknowledgement, and the broker delivers the
+                    // jobs again. No deadline: a broker that takes nothing keeps its connections.
+                    committed = commit(shared, entry.clone(), far_future()) => committed?,
+                    () = session.closed() => return Ok(()),
+                }),
                 None => None,
             };
             if let Some(last) = batch.last().filter(|_| import.may_acknowledge(read_back.as_ref())) {
-                acknowledge(last, true).await?;
+                session.acknowledge(last, true).await?;
             }
         }
         // The log is full. What is on its way goes back to the inbox.
         inbox.close().await?;
     }
+}
+
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_secs(365 * 24 * 3600)
 }
 
 fn has_room(shared: &Shared) -> bool {
@@ -82,10 +92,10 @@ fn read_batch(shared: &Shared, batch: &[Delivery]) -> ImportBatch {
     ImportBatch::new(replica.state(), batch.iter().map(read_message))
 }
 
-fn read_message(delivery: &Delivery) -> Result<Job, Letter> {
+fn read_message(delivery: &Delivery) -> Result<Job, Box<Letter>> {
     codec::decode::<Job>(delivery).map_err(|why| {
         let why = shortened(&format!("{why}: {}", String::from_utf8_lossy(&delivery.data)));
         tracing::warn!("a message in the inbox is not a job, and becomes a dead letter: {why}");
-        Letter { job: None, why, at: Timestamp::now() }
+        Box::new(Letter { job: None, why, at: Timestamp::now() })
     })
 }

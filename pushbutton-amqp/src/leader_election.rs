@@ -118,7 +118,7 @@ async fn acquire(candidate: &mut Candidate) -> Result<HeldLease> {
             }
             Candidacy::Write(entry) => entry,
         };
-        let lease = term.from_write(Instant::now());
+        let lease = term.written_at(Instant::now());
         candidate.wrote = true;
         match commit(&shared, entry, lease.end()).await {
             Ok(Outcome::Accepted) if !lease.has_ended(Instant::now()) => return Ok(lease),

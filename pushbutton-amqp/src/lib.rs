@@ -3,10 +3,11 @@
 mod config;
 mod error;
 
-// The job queue: inbox -> log -> claim.
+// The job queue: inbox -> log -> claim -> log -> delivery.
 mod claim;
 mod claimer;
 mod control_messages;
+mod delivery;
 mod ingest;
 mod publish;
 mod queue;

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use pushbutton_core::{Error, ErrorKind, JobId, Result};
+use pushbutton_core::{Error, ErrorKind, Job, Result};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
-use crate::session::confirmed;
 use crate::supervise::{Shared, closed};
 
 /// How many jobs may wait for their confirms. RabbitMQ is fastest at some 100 (measured), and callers' windows are
@@ -16,8 +15,10 @@ const WINDOW: usize = 256;
 /// A job to be published.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    pub(crate) id: JobId,
+    pub(crate) job: Job,
     pub(crate) body: Vec<u8>,
+    /// When its caller is told, at the latest.
+    pub(crate) until: Instant,
     pub(crate) reply: oneshot::Sender<Result<()>>,
 }
 
@@ -34,8 +35,8 @@ pub(crate) async fn publisher(shared: Arc<Shared>, mut jobs: mpsc::Receiver<Outg
             next = jobs.recv() => next,
             () = shared.stop.cancelled() => None,
         };
-        let Some(Outgoing { id, body, reply }) = next else { return };
-        if let Err(error) = send(&shared, &window, &id, &body, reply).await {
+        let Some(job) = next else { return };
+        if let Err(error) = send(&shared, &window, job).await {
             tracing::debug!("a job was not published: {error}");
         }
     }
@@ -45,12 +46,9 @@ pub(crate) async fn publisher(shared: Arc<Shared>, mut jobs: mpsc::Receiver<Outg
 async fn send(
     shared: &Arc<Shared>,
     window: &Arc<Semaphore>,
-    id: &JobId,
-    body: &[u8],
-    reply: oneshot::Sender<Result<()>>,
+    Outgoing { job, body, until, reply }: Outgoing,
 ) -> Result<()> {
-    let time = shared.config.timeout.0;
-    let session = match shared.session(Some(Instant::now() + time)).await {
+    let session = match shared.session(Some(until)).await {
         Ok(session) => session,
         Err(error) => {
             let _ = reply.send(Err(error));
@@ -58,12 +56,25 @@ async fn send(
         }
     };
     // Publishing it again would do no harm: the import skips it.
-    if shared.replica().state().is_some_and(|state| state.knows(id)) {
+    if shared.replica().state().is_some_and(|state| state.skips(&job)) {
         let _ = reply.send(Ok(()));
         return Ok(());
     }
-    let permit = Arc::clone(window).acquire_owned().await.map_err(|_| closed())?;
-    let confirm = match session.send_job(body).await {
+    // What a blocked connection is given waits in this process, so only a window of jobs is. The others fail, and their
+    // callers try again.
+    let permit = match timeout_at(until, Arc::clone(window).acquire_owned()).await {
+        Ok(permit) => permit.map_err(|_| closed())?,
+        Err(_) => {
+            let _ = reply.send(Err(not_confirmed()));
+            return Ok(());
+        }
+    };
+    let sent = timeout_at(until, session.send_job(&body)).await;
+    let confirm = match sent.unwrap_or_else(|_| Err(not_confirmed())) {
+        Err(error) if session.is_blocked() => {
+            let _ = reply.send(Err(error));
+            return Ok(());
+        }
         Ok(confirm) => confirm,
         Err(error) => {
             session.fail(&error);
@@ -72,17 +83,28 @@ async fn send(
         }
     };
     tokio::spawn(async move {
-        let result = timeout(time, confirmed(confirm)).await.unwrap_or_else(|_| {
-            Err(Error::temporary(ErrorKind::TimedOut, "the broker did not confirm the job in time"))
-        });
+        let mut confirmed = std::pin::pin!(session.job_confirmed(confirm));
+        let mut reply = Some(reply);
+        let result = match timeout_at(until, &mut confirmed).await {
+            Ok(result) => result,
+            // The caller is told in time, also while the broker takes nothing. The job may come through later.
+            Err(_) => {
+                let _ = reply.take().map(|reply| reply.send(Err(not_confirmed())));
+                confirmed.await
+            }
+        };
         // A queue that was deleted is declared again with the next connection.
         if let Err(error) = &result {
             session.fail(error);
         }
-        let _ = reply.send(result);
+        let _ = reply.take().map(|reply| reply.send(result));
         drop(permit);
     });
     Ok(())
+}
+
+fn not_confirmed() -> Error {
+    Error::temporary(ErrorKind::TimedOut, "the broker did not confirm the job in time")
 }
 
 #[cfg(test)]

@@ -15,18 +15,21 @@ async fn callers_wait_while_the_broker_takes_nothing() {
         tokio::task::yield_now().await;
         let (reply, confirmed) = oneshot::channel();
         let job = job_on(n, "tempest");
-        match sender.try_send(Outgoing { id: job.id, body: Vec::new(), reply }) {
+        let until = shared.deadline();
+        match sender.try_send(Outgoing { job, body: Vec::new(), until, reply }) {
             Ok(()) => replies.push(confirmed),
             Err(TrySendError::Full(_)) => break,
             Err(TrySendError::Closed(_)) => panic!("the publisher has ended"),
         }
     }
     assert_eq!(replies.len(), WINDOW + 1, "one is being sent, the others wait");
-    // Each caller gets a temporary error in time.
+    // Each caller gets a temporary error in time, and does not wait for the timeouts of those before it.
+    let asked = Instant::now();
     for reply in replies {
         let error = reply.await.unwrap().unwrap_err();
         assert!(error.is_temporary(), "{error:?}");
     }
+    assert!(asked.elapsed() <= shared.config.timeout.0, "{:?}", asked.elapsed());
     shared.stop.cancel();
     publishing.await.unwrap();
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use pushbutton_core::{
-    Claim, ControlMessage, ControlMessages, DeadLetter, DeadLetters, Error, ErrorKind, InstallationId, Job,
-    JobFilter, Queue, QueueDepth, Result, RunId,
+    BuildsetId, Claim, ControlMessage, ControlMessages, DeadLetter, DeadLetters, Delivery, Error, ErrorKind,
+    InstallationId, Job, JobFilter, Queue, QueueDepth, Result, RunId, UndeliveredReport, UndeliveredReports,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -17,11 +18,11 @@ use crate::claimer::{ClaimRequest, Claimer};
 use crate::codec::{self, MAX_JOB};
 use crate::commit::{catch_up, catch_up_reading, commit};
 use crate::config::AmqpConfig;
-use crate::control_messages;
 use crate::ingest::ingest;
 use crate::log::{Letter, Op, Outcome};
 use crate::publish::{Outgoing, outgoing, publisher};
 use crate::supervise::{ConnectionState, Shared, closed, not_ready, supervise};
+use crate::{control_messages, delivery};
 
 /// How long an orderly end may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -155,7 +156,8 @@ impl Queue for AmqpQueue {
                 return Err(Error::permanent(ErrorKind::Invalid, text));
             }
             let (reply, confirmed) = oneshot::channel();
-            let outgoing = Outgoing { id: job.id.clone(), body, reply };
+            let until = self.tasks.shared.deadline();
+            let outgoing = Outgoing { job: job.clone(), body, until, reply };
             self.tasks.outgoing.send(outgoing).await.map_err(|_| closed())?;
             confirmed.await.map_err(|_| closed())?
         };
@@ -164,12 +166,19 @@ impl Queue for AmqpQueue {
 
     async fn claim(&self, filter: &JobFilter) -> Result<Box<dyn Claim>> {
         let claiming = async {
-            let (reply, granted) = oneshot::channel();
-            let request = ClaimRequest { filter: filter.clone(), reply };
-            self.tasks.requests.send(request).map_err(|_| closed())?;
-            granted.await.map_err(|_| closed())?
+            loop {
+                let (reply, granted) = oneshot::channel();
+                let request = ClaimRequest { filter: filter.clone(), reply };
+                self.tasks.requests.send(request).map_err(|_| closed())?;
+                let granted = granted.await.map_err(|_| closed())??;
+                if !granted.lease.has_ended(Instant::now()) {
+                    return Ok(granted);
+                }
+                // This process was frozen since the claim was sent: another one may hold the job. Dropped, it is
+                // handed back.
+            }
         };
-        let granted = claiming.await.map_err(|error| error.during("queue::claim"))?;
+        let granted = claiming.await.map_err(|error: Error| error.during("queue::claim"))?;
         Ok(Box::new(granted.arrived(Arc::clone(&self.tasks))))
     }
 
@@ -188,6 +197,11 @@ impl Queue for AmqpQueue {
         Ok(control_messages::listen(Arc::clone(&self.tasks)))
     }
 
+    async fn claim_report(&self) -> Result<Box<dyn Delivery>> {
+        let claimed = delivery::claim(&self.tasks).await;
+        Ok(Box::new(claimed.map_err(|error| error.during("queue::claim_report"))?))
+    }
+
     /// Counts the jobs of the inbox and of the log. A job on its way from the one to the other is not counted, and
     /// one that was published twice is counted twice until its second copy is dropped.
     async fn depth(&self) -> Result<QueueDepth> {
@@ -197,7 +211,9 @@ impl Queue for AmqpQueue {
             let replica = shared.replica();
             let state = replica.state().ok_or_else(not_ready)?;
             let (waiting, leased) = state.jobs.counts(Instant::now());
-            Ok(QueueDepth::new(inbox + waiting, leased, state.dead.len() as u64))
+            Ok(QueueDepth::new(inbox + waiting, leased, state.dead.len() as u64)
+                .with_reports(state.outbox.due_len() as u64)
+                .with_undelivered(state.outbox.undelivered().len() as u64))
         };
         counting.await.map_err(|error: Error| error.during("queue::depth"))
     }
@@ -275,5 +291,48 @@ impl DeadLetters for AmqpQueue {
         removing
             .await
             .map_err(|error: Error| error.during("dead_letters::remove").with("letter", shortened(id)))
+    }
+}
+
+impl AmqpQueue {
+    /// Writes the entry about an undelivered report; whether it was accepted.
+    async fn end_undelivered(
+        &self,
+        id: &BuildsetId,
+        op: impl FnOnce(BuildsetId, Option<Timestamp>) -> Op,
+    ) -> Result<bool> {
+        let (shared, until) = (&self.tasks.shared, self.tasks.shared.deadline());
+        catch_up(shared, until).await?;
+        let found = {
+            let replica = shared.replica();
+            replica.state().ok_or_else(not_ready)?.outbox.find_undelivered(id).map(|found| found.at)
+        };
+        let Some(at) = found else { return Ok(false) };
+        Ok(commit(shared, op(id.clone(), at), until).await? == Outcome::Accepted)
+    }
+}
+
+#[async_trait]
+impl UndeliveredReports for AmqpQueue {
+    /// Answers from the state in memory, after reading what the log has by now. Nothing is written.
+    async fn list_undelivered(&self, limit: usize) -> Result<Vec<UndeliveredReport>> {
+        let listing = async {
+            let shared = &self.tasks.shared;
+            catch_up_reading(shared, shared.deadline()).await?;
+            let replica = shared.replica();
+            let state = replica.state().ok_or_else(not_ready)?;
+            Ok(state.outbox.undelivered().iter().take(limit).cloned().collect())
+        };
+        listing.await.map_err(|error: Error| error.during("undelivered_reports::list"))
+    }
+
+    async fn retry_undelivered(&self, id: &BuildsetId) -> Result<bool> {
+        let retrying = self.end_undelivered(id, |buildset, at| Op::RetryUndelivered { buildset, at });
+        retrying.await.map_err(|error| error.during("undelivered_reports::retry").with("buildset", id))
+    }
+
+    async fn drop_undelivered(&self, id: &BuildsetId) -> Result<bool> {
+        let dropping = self.end_undelivered(id, |buildset, at| Op::DropUndelivered { buildset, at });
+        dropping.await.map_err(|error| error.during("undelivered_reports::drop").with("buildset", id))
     }
 }

@@ -81,6 +81,30 @@ impl Session {
             && self.log.status().connected()
     }
 
+    /// Whether the broker takes nothing at the moment, because its memory or disk is full (`connection.blocked`). It
+    /// still sends, and its heartbeats show that it lives.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
+    /// Runs a step with a timeout that is not counted while the broker takes nothing. Another connection would be
+    /// blocked like this one, and would cost a broker without memory more of it.
+    async fn patiently<T>(&self, time: Duration, step: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut step = std::pin::pin!(step);
+        loop {
+            let was_blocked = self.is_blocked();
+            let waited = tokio::select! {
+                done = within(time, &mut step) => done,
+                () = self.closed() => return Err(Error::temporary(ErrorKind::Unreachable, "the connection failed")),
+            };
+            let waits_on = was_blocked || self.is_blocked();
+            match waited {
+                Err(error) if error.kind() == ErrorKind::TimedOut && waits_on && self.is_connected() => {}
+                waited => return waited,
+            }
+        }
+    }
+
     /// Waits until the connection failed.
     pub(crate) async fn closed(&self) {
         self.closed.cancelled().await;
@@ -88,12 +112,28 @@ impl Session {
 
     /// Sends a job to the inbox; the confirm comes later. Calls keep their order.
     pub(crate) async fn send_job(&self, body: &[u8]) -> Result<PublisherConfirm> {
-        within(SEND_TIMEOUT, send(&self.jobs, &self.names.jobs, body)).await
+        self.patiently(SEND_TIMEOUT, send(&self.jobs, &self.names.jobs, body)).await
     }
 
     /// Appends an entry to the log and waits for the confirm.
     pub(crate) async fn append(&self, body: &[u8]) -> Result<()> {
-        within(self.timeout, async { confirmed(send(&self.log, &self.names.log, body).await?).await }).await
+        let appending = async { confirmed(send(&self.log, &self.names.log, body).await?).await };
+        self.patiently(self.timeout, appending).await
+    }
+
+    /// Waits for the confirm of a job that was sent.
+    pub(crate) async fn job_confirmed(&self, confirm: PublisherConfirm) -> Result<()> {
+        self.patiently(self.timeout, confirmed(confirm)).await
+    }
+
+    /// Acknowledges this message, or with `multiple` all up to this one. `Ok(false)` of the client means that the
+    /// channel is closed and nothing was acknowledged.
+    pub(crate) async fn acknowledge(&self, delivery: &Delivery, multiple: bool) -> Result<()> {
+        let acknowledging = delivery.acker.ack(BasicAckOptions { multiple });
+        match self.patiently(SEND_TIMEOUT, async { acknowledging.await.map_err(from_lapin) }).await? {
+            true => Ok(()),
+            false => Err(Error::temporary(ErrorKind::Unreachable, "the channel of the delivery was closed")),
+        }
     }
 
     /// Reads the log.
@@ -128,7 +168,7 @@ impl Session {
             let consumer = channel.basic_consume(name.clone(), "".into(), options, arguments).await;
             Ok(Consumer { consumer: consumer.map_err(from_lapin)?, channel })
         };
-        within(self.timeout, opening).await
+        self.patiently(self.timeout, opening).await
     }
 
     /// How many messages are in the inbox and not on their way to a participant.
@@ -183,16 +223,6 @@ fn delivery(next: Option<lapin::Result<Delivery>>) -> Result<Delivery> {
     match next {
         Some(delivery) => delivery.map_err(from_lapin),
         None => Err(Error::temporary(ErrorKind::Unreachable, "the broker ended the consumer")),
-    }
-}
-
-/// Acknowledges this message, or with `multiple` all up to this one. `Ok(false)` of the client means that the channel
-/// is closed and nothing was acknowledged.
-pub(crate) async fn acknowledge(delivery: &Delivery, multiple: bool) -> Result<()> {
-    let acknowledging = delivery.acker.ack(BasicAckOptions { multiple });
-    match within(SEND_TIMEOUT, async { acknowledging.await.map_err(from_lapin) }).await? {
-        true => Ok(()),
-        false => Err(Error::temporary(ErrorKind::Unreachable, "the channel of the delivery was closed")),
     }
 }
 

@@ -10,20 +10,22 @@ use lapin::message::Delivery;
 use lapin::types::AMQPValue;
 use pushbutton_core::retry::Backoff;
 use pushbutton_core::{Error, ErrorKind, Result};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::codec::{self, Unreadable};
+use crate::commit::Expected;
 use crate::config::AmqpConfig;
 use crate::connect::connect;
-use crate::log::{Applied, Arrival, Entry, Op, Outcome, Replica, Resume};
-use crate::session::{Session, acknowledge};
+use crate::log::{Applied, Arrival, Entry, Op, Replica, Resume};
+use crate::session::Session;
 use crate::topology::{Names, text};
 
-/// Pauses between attempts to connect. A broker that is back is found within the longest.
+/// Pauses between attempts to connect. A broker that is back is found within the longest, which is at most a fortieth
+/// of the lease: after an outage there must be time to renew.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How often the client is asked whether it is connected, since it does not always report the loss.
@@ -161,7 +163,8 @@ pub(crate) fn closed() -> Error {
 
 /// Keeps a connection until the queue is closed.
 pub(crate) async fn supervise(shared: Arc<Shared>) {
-    let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
+    let longest = MAX_PAUSE.min(shared.config.lease.0 / 40).max(FIRST_PAUSE);
+    let mut backoff = Backoff::new(FIRST_PAUSE, longest);
     let mut was_ready = false;
     for attempt in 0.. {
         let error = tokio::select! {
@@ -234,18 +237,30 @@ async fn read_log(
             return Err(error);
         }
     };
-    let mut caught_up = append(shared, session, Op::Barrier).await?;
+    let mut appending = std::pin::pin!(append(shared, session, Op::Barrier));
+    let mut caught_up = match timeout(shared.config.timeout.0, &mut appending).await {
+        Ok(appended) => appended?,
+        // The broker has blocked this connection. It is kept, and those who ask are told.
+        Err(_) => {
+            shared.connection.send_replace(ConnectionState::Down {
+                kind: ErrorKind::Unreachable,
+                why: "RabbitMQ accepts no messages at the moment: its memory or disk is full".to_owned(),
+                permanent: false,
+            });
+            appending.await?
+        }
+    };
     let mut ready = false;
-    let mut deadline = shared.deadline();
+    let (mut deadline, mut again) = (shared.deadline(), shared.deadline());
     let mut poll = tokio::time::interval(POLL_INTERVAL);
     loop {
         tokio::select! {
             delivery = log.next() => {
-                read_entry(shared, &delivery?).await?;
+                read_entry(shared, session, &delivery?).await?;
                 write_due_snapshot(shared, session)?;
                 deadline = shared.deadline();
             }
-            _ = &mut caught_up, if !ready => {
+            _ = &mut caught_up.receiver, if !ready => {
                 let restore = shared.replica().reached_end(Arrival::now());
                 if let Some(restore) = restore {
                     tracing::warn!("the broker has lost the end of the log; writing again what is known of it");
@@ -257,10 +272,17 @@ async fn read_log(
                 tracing::info!(broker = shared.config.address(), "connected to RabbitMQ");
                 shared.connection.send_replace(ConnectionState::Ready(Arc::clone(session)));
             }
+            // The barrier may be among the entries that the broker dropped before they were read.
+            () = sleep_until(again), if !ready && shared.replica().has_beginning() => {
+                caught_up = append(shared, session, Op::Barrier).await?;
+                again = shared.deadline();
+            }
+            () = sleep_until(deadline), if !ready && session.is_blocked() => deadline = shared.deadline(),
             () = sleep_until(deadline), if !ready => {
                 let text = match shared.replica().has_beginning() {
                     true => "the end of the log did not come in time",
-                    false => "the log has lost its beginning, and no snapshot is left: delete the stream PREFIX.log to start a new one",
+                    false => "the log has lost its beginning, and no snapshot is left: stop all handlers and \
+                              operators, then delete the stream PREFIX.log to start a new one",
                 };
                 shared.replica().forget();
                 return Err(Error::temporary(ErrorKind::Protocol, text));
@@ -283,20 +305,20 @@ async fn read_log(
 }
 
 /// Appends an entry; its outcome comes when it is read.
-async fn append(shared: &Shared, session: &Session, op: Op) -> Result<oneshot::Receiver<Outcome>> {
+async fn append(shared: &Arc<Shared>, session: &Session, op: Op) -> Result<Expected> {
     let entry = Entry::new(op);
-    let outcome = shared.replica().expect(entry.id);
+    let outcome = Expected::new(shared, entry.id);
     session.append(&codec::encode(&entry)?).await?;
     Ok(outcome)
 }
 
 /// Applies one entry.
-async fn read_entry(shared: &Shared, delivery: &Delivery) -> Result<()> {
+async fn read_entry(shared: &Shared, session: &Session, delivery: &Delivery) -> Result<()> {
     let entry = codec::decode::<Entry>(delivery);
     let offset = codec::offset(delivery);
     // At once: RabbitMQ closes a channel that acknowledges nothing for half an hour, and the log may be quiet for
     // longer.
-    acknowledge(delivery, false).await?;
+    session.acknowledge(delivery, false).await?;
     let (entry, offset) = match (entry, offset) {
         (Ok(entry), Some(offset)) => (entry, offset),
         (Err(newer @ Unreadable::Newer(_)), _) => {

@@ -16,6 +16,7 @@ use pushbutton_amqp::AmqpQueue;
 use pushbutton_core::{EventStore, Queue};
 use pushbutton_testbed::{Version, rabbitmq};
 use pushbutton_testkit::conformance::dead_letters::{self, QueueWithDeadLetters};
+use pushbutton_testkit::conformance::outbox::{self, QueueWithOutbox};
 use pushbutton_testkit::conformance::{event_store, queue};
 
 /// The holder's part is four fifths of it. The checks renew every quarter of that: what a busy machine needs for one
@@ -60,6 +61,12 @@ async fn dead_letter_suite(version: Version) {
     queues.delete().await;
 }
 
+async fn outbox_suite(version: Version) {
+    let queues = Queues::new(version, "outbox").await;
+    outbox::all(async |name: &str| queues.open(name).await as Arc<dyn QueueWithOutbox>).await;
+    queues.delete().await;
+}
+
 async fn event_store_suite(version: Version) {
     let queues = Queues::new(version, "events").await;
     event_store::all(async |name: &str| {
@@ -87,6 +94,16 @@ async fn the_dead_letters_on_rabbitmq_3_10_keep_their_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dead_letters_on_rabbitmq_4_keep_their_contract() {
     dead_letter_suite(Version::V4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_outbox_on_rabbitmq_3_10_keeps_its_contract() {
+    outbox_suite(Version::V3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_outbox_on_rabbitmq_4_keeps_its_contract() {
+    outbox_suite(Version::V4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

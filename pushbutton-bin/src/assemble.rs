@@ -34,7 +34,7 @@ const COMMENTS_FILE: &str = "comments.txt";
 /// Opens the embedded store. Creates its folder.
 pub(crate) async fn store(config: &Config) -> Result<Store> {
     create_state_folder(config)?;
-    Store::open(config.state.join(STORE_FILE)).await
+    Store::open_with(config.store.of_file(config.state.join(STORE_FILE))).await
 }
 
 fn create_state_folder(config: &Config) -> Result<()> {

@@ -98,9 +98,24 @@ impl OpenBuildset {
         self.ended.remove(job);
     }
 
+    /// Its identity and its jobs.
+    pub fn buildset(&self) -> &Buildset {
+        &self.buildset
+    }
+
+    /// The jobs that have ended, and how. For queues that keep copies which are to become equal.
+    pub fn ends(&self) -> impl Iterator<Item = (&JobName, &JobEnd)> {
+        self.ended.iter()
+    }
+
+    /// Whether this job has ended.
+    pub fn has_ended(&self, job: &JobName) -> bool {
+        self.ended.contains_key(job)
+    }
+
     /// Whether all its jobs have ended.
     pub fn is_complete(&self) -> bool {
-        self.buildset.jobs.iter().all(|job| self.ended.contains_key(job))
+        self.buildset.jobs.iter().all(|job| self.has_ended(job))
     }
 
     /// Its report. None when nothing is to be reported: no job has a result that concerns people on the review, or

@@ -9,7 +9,14 @@ use crate::job::Job;
 use crate::names::{RunId, StageName};
 use crate::run::{StageOutcome, TestCounts, seconds};
 use crate::setters::setters;
+use crate::text::cut;
 use crate::verdict::Verdict;
+
+/// How many bytes of a reason, or of a text of a stage, [`Report::bounded`] keeps.
+const MAX_REASON: usize = 2_000;
+
+/// How many bytes of one kind of texts [`Report::bounded`] keeps of all stages together.
+const MAX_STAGE_TEXTS: usize = 10_000;
 
 /// A step of a run, sent to every reporter in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -156,6 +163,35 @@ impl Report {
         }
     }
 
+    /// The same with texts cut so that they take at most some 50 KiB in all, for a queue with a limit: the reason, and
+    /// of each stage the details and the names of failed tests. A URL that is too long is left out.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        let shorten = |text: &mut Option<String>, most: usize| {
+            if let Some(text) = text {
+                text.truncate(cut(text, most).len());
+            }
+        };
+        let short_url = |url: &String| url.len() <= MAX_REASON;
+        self.log_url = self.log_url.filter(short_url);
+        shorten(&mut self.reason, MAX_REASON);
+        let each = (MAX_STAGE_TEXTS / self.stages.len().max(1)).min(MAX_REASON);
+        for StageResult { outcome, .. } in &mut self.stages {
+            shorten(&mut outcome.detail, each);
+            shorten(&mut outcome.lab_fault, each);
+            outcome.log_url = outcome.log_url.take().filter(|url| url.len() <= each);
+            let mut left = each;
+            outcome.failed_tests.retain(|test| {
+                // With its quotation marks.
+                let size = test.len() + 4;
+                let fits = size <= left;
+                left = left.saturating_sub(size);
+                fits
+            });
+        }
+        self
+    }
+
     /// Names of tests that failed, of all stages, the first few of each.
     pub fn failed_tests(&self) -> impl Iterator<Item = &str> {
         self.stages.iter().flat_map(|stage| stage.outcome.failed_tests.iter().map(String::as_str))
@@ -169,3 +205,34 @@ setters!(Report {
     log_url / with_log_url: Option<String>,
     reason / with_reason: Option<String>,
 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::StageStatus;
+    use crate::samples;
+
+    #[test]
+    fn a_result_of_any_size_is_bounded_and_an_ordinary_one_is_not_changed() {
+        let outcome = |text: &str, tests: usize| {
+            StageOutcome::new(StageStatus::Failed, Duration::ZERO)
+                .with_detail(Some(text.to_owned()))
+                .with_lab_fault(Some(text.to_owned()))
+                .with_log_url(Some(text.to_owned()))
+                .with_failed_tests(vec![text.to_owned(); tests])
+        };
+        let result = |text: &str, stages: usize, tests: usize| {
+            let stage = StageResult::new("run".parse().unwrap(), outcome(text, tests));
+            samples::success(&samples::job("tempest"))
+                .with_reason(Some(text.to_owned()))
+                .with_log_url(Some(text.to_owned()))
+                .with_stages(vec![stage; stages])
+        };
+        let ordinary = result("test_attach_volume", 4, 5);
+        assert_eq!(ordinary.clone().bounded(), ordinary);
+        for huge in [result(&"\u{1f980}".repeat(50_000), 5, 3), result("test", 60, 100_000)] {
+            let size = serde_json::to_vec(&huge.bounded()).unwrap().len();
+            assert!(size < 64 << 10, "{size}");
+        }
+    }
+}

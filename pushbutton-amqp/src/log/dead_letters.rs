@@ -2,18 +2,20 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use pushbutton_core::Job;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::ids::JobKey;
-use super::jobs::size;
+use super::jobs::json_size;
 
 /// How many dead letters are kept; beyond that the oldest are dropped.
 pub(crate) const MAX_LETTERS: usize = 1_000;
 /// How many bytes of text dead letters may hold in all.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
+/// How much older than a job a dead letter of the same id must be so that the job is a new one.
+const REPLACEABLE_AGE: SignedDuration = SignedDuration::from_hours(24);
 
 /// A dead letter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,8 +40,13 @@ impl Letter {
         }
     }
 
+    /// Whether this job is another one than that of the letter: its event is a day newer, and its identity repeats.
+    pub(super) fn is_replaced_by(&self, job: &Job) -> bool {
+        job.created.duration_since(self.at) > REPLACEABLE_AGE
+    }
+
     fn bytes(&self) -> usize {
-        self.why.len() + self.job.as_ref().map_or(0, size)
+        self.why.len() + self.job.as_ref().map_or(0, json_size)
     }
 }
 
@@ -75,6 +82,21 @@ impl DeadLetters {
 
     pub(super) fn has_job(&self, key: JobKey) -> bool {
         self.jobs.contains(&key)
+    }
+
+    /// Whether a letter stands for this job.
+    pub(super) fn blocks(&self, job: &Job) -> bool {
+        self.of_job(job).and_then(|at| self.kept.get(at)).is_some_and(|letter| !letter.is_replaced_by(job))
+    }
+
+    /// Drops the letter of this job.
+    pub(super) fn forget(&mut self, job: &Job) {
+        self.of_job(job).and_then(|at| self.remove(at));
+    }
+
+    fn of_job(&self, job: &Job) -> Option<usize> {
+        let is_its = |letter: &Letter| letter.job.as_ref().is_some_and(|it| it.id == job.id);
+        self.has_job(JobKey::of(&job.id)).then(|| self.kept.iter().position(is_its)).flatten()
     }
 
     /// Adds one, unless the same is there; the oldest are dropped to make room.

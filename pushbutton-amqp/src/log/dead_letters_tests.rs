@@ -1,4 +1,4 @@
-use pushbutton_core::samples::{AT, job_on};
+use pushbutton_core::samples::{AT, job_on, success};
 use pushbutton_core::{Job, JobId, RunId};
 
 use super::super::entry::{Entry, Op};
@@ -57,7 +57,7 @@ fn script(entries: impl IntoIterator<Item = (u64, Op)>) -> Script {
 }
 
 fn play(state: &mut State, script: &[(u64, u64, Op)]) -> Vec<Outcome> {
-    let entry = |id: &u64, op: &Op| Entry { id: EntryId((*id).into()), op: op.clone() };
+    let entry = |id: &u64, op: &Op| Entry::with_id(EntryId((*id).into()), op.clone());
     script.iter().map(|(place, id, op)| state.apply(*place, &entry(id, op), Arrival::now())).collect()
 }
 
@@ -87,6 +87,9 @@ fn written(state: &State) -> String {
     for job in written["jobs"].as_array_mut().unwrap() {
         job["version"].take();
     }
+    for report in written["outbox"]["due"].as_array_mut().unwrap() {
+        report["version"].take();
+    }
     written.to_string()
 }
 
@@ -97,7 +100,10 @@ fn a_requeued_job_is_as_new() {
     let Next::Claim(next) = state.jobs.next(Arrival::now().instant, |_| true) else {
         panic!("it can be claimed")
     };
-    assert_eq!((next.job, next.version, next.lost_leases), (job_on(1, "tempest"), version(10), 0));
+    let buildset = next.job.buildset.clone();
+    assert_ne!(buildset, job_on(1, "tempest").buildset, "what was reported is not changed");
+    let job = job_on(1, "tempest").with_buildset(buildset);
+    assert_eq!((next.job, next.version, next.lost_leases), (job, version(10), 0));
     assert_eq!((state.dead.len(), state.dead.bytes()), (0, 0));
     play_one(&mut state, 20, import(&job_on(1, "tempest")));
     assert_eq!(state.jobs.counts(Arrival::now().instant), (1, 0), "it is open, and not imported beside that");
@@ -157,7 +163,10 @@ fn a_late_copy_of_an_entry_changes_nothing() {
     };
     let mut back = begin();
     back.extend([(140, requeue(letter(second()))), (150, claim(140, &next))]);
-    back.push((160, Op::Complete { job: id(), run: next.clone() }));
+    back.push((
+        160,
+        Op::Complete { job: id(), run: next.clone(), result: Box::new(success(&job_on(1, "tempest"))) },
+    ));
     let mut gone = begin();
     gone.push((140, remove(letter(second()))));
     for script in [script(back), script(gone)] {
@@ -239,7 +248,7 @@ fn a_letter_that_was_dropped_for_newer_ones_can_no_longer_be_taken() {
 #[test]
 fn letters_count_their_bytes() {
     let job: Job = job_on(1, "tempest");
-    let bytes = size(&job) + "why".len();
+    let bytes = json_size(&job) + "why".len();
     let mut letters = DeadLetters::default();
     let has_job = |letters: &DeadLetters| letters.has_job(JobKey::of(&id()));
     assert!(letters.keep(Letter { job: Some(job), why: "why".into(), at: AT }));

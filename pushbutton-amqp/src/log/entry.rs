@@ -1,11 +1,12 @@
 //! Log entries.
 
 use jiff::Timestamp;
-use pushbutton_core::{InstallationId, Job, JobId, Position, RunId};
+use pushbutton_core::{BuildsetId, InstallationId, Job, JobId, Position, Report, RunId};
 use serde::{Deserialize, Serialize};
 
 use super::dead_letters::Letter;
 use super::ids::{EntryId, EventKey, Version};
+use super::outbox::Settlement;
 use super::snapshot::Snapshot;
 
 /// One entry. It may be in the log twice, when its writer could not know that the first try arrived. The second copy
@@ -18,12 +19,25 @@ use super::snapshot::Snapshot;
 pub(crate) struct Entry {
     /// By this its writer recognizes it.
     pub(crate) id: EntryId,
+    /// How often its writer had written it before. After the broker has lost the end of the log, another copy may come
+    /// to the same place, and what is before it is not the same.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub(crate) copy: u32,
     pub(crate) op: Op,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_first(copy: &u32) -> bool {
+    *copy == 0
 }
 
 impl Entry {
     pub(crate) fn new(op: Op) -> Self {
-        Self { id: EntryId::new(), op }
+        Self::with_id(EntryId::new(), op)
+    }
+
+    pub(super) fn with_id(id: EntryId, op: Op) -> Self {
+        Self { id, copy: 0, op }
     }
 }
 
@@ -33,7 +47,8 @@ impl Entry {
 pub(crate) enum Op {
     /// Nothing. A reader that sees its own barrier has read everything that was written before it.
     Barrier,
-    /// Moves messages from the inbox into the log. Jobs that the state knows, in whatever status, are skipped.
+    /// Moves messages from the inbox into the log. Jobs that the state knows, in whatever status, are skipped; a job
+    /// that a waiting one absorbs has ended.
     Import {
         #[serde(default)]
         jobs: Vec<Job>,
@@ -53,10 +68,12 @@ pub(crate) enum Op {
         job: JobId,
         run: RunId,
     },
-    /// Also accepted for a job that the state does not know.
+    /// Also accepted for a job that the state does not know, and again for the run that has completed it: then it
+    /// changes nothing.
     Complete {
         job: JobId,
         run: RunId,
+        result: Box<Report>,
     },
     /// Counts a failed attempt. The job can be claimed at `due`, and at the latest `after_ms` after this was read.
     Retry {
@@ -92,6 +109,28 @@ pub(crate) enum Op {
     RemoveLetter {
         letter: String,
         at: Timestamp,
+    },
+    /// Leases a report that is due to a delivery. Accepted if nothing happened to it since that version.
+    ClaimReport {
+        buildset: BuildsetId,
+        expected_version: Version,
+        delivery: RunId,
+        lease_ms: u64,
+    },
+    /// Accepted while this delivery has the report.
+    SettleReport {
+        buildset: BuildsetId,
+        delivery: RunId,
+        how: Settlement,
+    },
+    /// Makes an undelivered report due again. Accepted if the one of that time is still there, as is the next.
+    RetryUndelivered {
+        buildset: BuildsetId,
+        at: Option<Timestamp>,
+    },
+    DropUndelivered {
+        buildset: BuildsetId,
+        at: Option<Timestamp>,
     },
     /// Acquires or renews the leader's lease. Accepted if there is no leader, if the candidate is the leader, or if the
     /// leader has not renewed since `expected_version`: its lease ran out.

@@ -3,7 +3,7 @@ use pushbutton_core::samples;
 
 #[test]
 fn an_entry_with_fields_of_a_later_version_is_read() {
-    let entry = Entry::new(Op::Complete { job: samples::job("tempest").id, run: RunId::generate() });
+    let entry = Entry::new(Op::HandBack { job: samples::job("tempest").id, run: RunId::generate() });
     let mut written = serde_json::to_value(&entry).unwrap();
     written["op"]["result"] = "success".into();
     assert_eq!(serde_json::from_value::<Entry>(written).unwrap(), entry);

@@ -6,12 +6,13 @@ use super::dead_letters::Letter;
 use super::entry::Op;
 use super::state_machine::{Outcome, State};
 
-/// Above so many bytes of open jobs, further ones stay in the inbox: every participant has the open jobs in memory.
+/// Above so many bytes of open jobs and of reports that are due, further jobs stay in the inbox: every participant has
+/// them in memory, and a snapshot holds them.
 const MAX_OPEN_BYTES: usize = 4 << 20;
 
 /// Whether more jobs may be imported.
 pub(crate) fn has_room(state: &State) -> bool {
-    state.jobs.bytes() < MAX_OPEN_BYTES
+    state.jobs.bytes() + state.outbox.due_bytes() < MAX_OPEN_BYTES
 }
 
 /// Messages of the inbox on their way into the log.
@@ -24,15 +25,15 @@ impl ImportBatch {
     /// Reads messages: jobs, and dead letters of what is no job.
     pub(crate) fn new(
         state: Option<&State>,
-        messages: impl IntoIterator<Item = Result<Job, Letter>>,
+        messages: impl IntoIterator<Item = Result<Job, Box<Letter>>>,
     ) -> Self {
         let (mut jobs, mut unreadable) = (Vec::new(), Vec::new());
         for message in messages {
             match message {
                 // Published twice, or imported before a connection broke.
-                Ok(job) if state.is_some_and(|state| state.knows(&job.id)) => {}
+                Ok(job) if state.is_some_and(|state| state.skips(&job)) => {}
                 Ok(job) => jobs.push(job),
-                Err(letter) => unreadable.push(letter),
+                Err(letter) => unreadable.push(*letter),
             }
         }
         let is_empty = jobs.is_empty() && unreadable.is_empty();

@@ -1,10 +1,11 @@
 //! Jobs that wait, are leased, or were completed.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{Job, JobId, RunId};
+use pushbutton_core::{BuildsetId, DeadLetter, Job, JobId, RunId};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -28,6 +29,7 @@ pub(crate) struct JobRecord {
     pub(super) status: JobStatus,
 }
 
+/// Where a job is, or a report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub(crate) enum JobStatus {
@@ -43,7 +45,15 @@ impl JobStatus {
         Self::Waiting { due: Timestamp::UNIX_EPOCH, after_ms: 0 }
     }
 
-    fn available_at(&self, now: Arrival) -> Instant {
+    pub(super) fn is_held_by(&self, by: &RunId) -> bool {
+        matches!(self, Self::Leased { run, .. } if run == by)
+    }
+
+    pub(super) fn is_leased(&self) -> bool {
+        matches!(self, Self::Leased { .. })
+    }
+
+    pub(super) fn available_at(&self, now: Arrival) -> Instant {
         match self {
             Self::Leased { lease_ms, .. } => lease_end(*lease_ms, now),
             Self::Waiting { due, after_ms } => {
@@ -56,19 +66,15 @@ impl JobStatus {
 
 impl JobRecord {
     pub(super) fn is_held_by(&self, by: &RunId) -> bool {
-        matches!(&self.status, JobStatus::Leased { run, .. } if run == by)
-    }
-
-    fn is_leased(&self) -> bool {
-        matches!(self.status, JobStatus::Leased { .. })
+        self.status.is_held_by(by)
     }
 }
 
 /// What a claimer can do next.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Next {
+pub(crate) enum Next<T = Claimable> {
     /// Claim this one now.
-    Claim(Box<Claimable>),
+    Claim(Box<T>),
     /// Nothing can be claimed before then.
     At(Instant),
     /// Nothing can be claimed until the state changes.
@@ -89,7 +95,7 @@ impl Claimable {
     pub(crate) fn entry(&self, run: &RunId, term: LeaseTerm, max_lost_leases: u32, at: Timestamp) -> Op {
         let (job, expected_version) = (self.job.id.clone(), self.version);
         if self.lost_leases >= max_lost_leases {
-            let why = format!("its lease ran out {} times: operators may be dying of it", self.lost_leases);
+            let why = DeadLetter::lost_leases_reason(self.lost_leases);
             return Op::DeadLetter { job, expected_version, why, at };
         }
         Op::Claim { job, expected_version, run: run.clone(), lease_ms: term.ms() }
@@ -112,12 +118,14 @@ pub(crate) struct Jobs {
     places: HashMap<JobKey, u64>,
     next_place: u64,
     bytes: usize,
-    completed: HashSet<JobKey>,
+    /// With the run that completed them; none where it was somebody else's decision.
+    completed: HashMap<JobKey, Option<RunId>>,
     completed_order: VecDeque<JobKey>,
 }
 
-pub(super) fn size(job: &Job) -> usize {
-    serde_json::to_vec(job).map_or(0, |text| text.len())
+/// How many bytes something takes in the log.
+pub(super) fn json_size(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(0, |text| text.len())
 }
 
 impl Jobs {
@@ -136,17 +144,27 @@ impl Jobs {
     }
 
     /// Oldest first.
-    pub(super) fn completed(&self) -> impl Iterator<Item = JobKey> {
-        self.completed_order.iter().copied()
+    pub(super) fn completed(&self) -> impl Iterator<Item = (JobKey, Option<RunId>)> {
+        self.completed_order.iter().map(|key| (*key, self.completed.get(key).cloned().flatten()))
     }
 
     pub(super) fn is_completed(&self, key: JobKey) -> bool {
-        self.completed.contains(&key)
+        self.completed.contains_key(&key)
+    }
+
+    pub(super) fn is_completed_by(&self, key: JobKey, run: &RunId) -> bool {
+        self.completed.get(&key).is_some_and(|by| by.as_ref() == Some(run))
+    }
+
+    /// The buildset of a waiting job that stands for this one.
+    pub(super) fn absorber(&self, job: &Job) -> Option<BuildsetId> {
+        let stands = |record: &&JobRecord| !record.status.is_leased() && record.job.absorbs(job);
+        self.records().find(stands).map(|record| record.job.buildset.id.clone())
     }
 
     /// Adds a job behind all others.
     pub(super) fn insert(&mut self, record: JobRecord, now: Arrival) {
-        let (bytes, available_at) = (size(&record.job), record.status.available_at(now));
+        let (bytes, available_at) = (json_size(&record.job), record.status.available_at(now));
         self.bytes += bytes;
         self.places.insert(JobKey::of(&record.job.id), self.next_place);
         self.open.insert(self.next_place, OpenJob { record, available_at, bytes });
@@ -178,11 +196,12 @@ impl Jobs {
     }
 
     /// Remembers a job as completed; it is open no longer.
-    pub(super) fn complete(&mut self, key: JobKey) {
+    pub(super) fn complete(&mut self, key: JobKey, by: Option<RunId>) {
         if let Some(open) = self.places.remove(&key).and_then(|place| self.open.remove(&place)) {
             self.bytes -= open.bytes;
         }
-        if self.completed.insert(key) {
+        if let Entry::Vacant(new) = self.completed.entry(key) {
+            new.insert(by);
             self.completed_order.push_back(key);
         }
         if self.completed_order.len() > MAX_COMPLETED {
@@ -200,7 +219,7 @@ impl Jobs {
                 continue;
             }
             if *available_at <= now {
-                let lost_leases = record.lost_leases + u32::from(record.is_leased());
+                let lost_leases = record.lost_leases + u32::from(record.status.is_leased());
                 let (job, version) = (record.job.clone(), record.version);
                 return Next::Claim(Box::new(Claimable { job, version, lost_leases }));
             }

@@ -9,11 +9,25 @@ use tokio::time::Instant;
 pub(crate) struct LeaseTerm {
     /// How long all others wait, from when they read the last renewal.
     whole: Duration,
+    /// How long the holder may go on after a renewal: it stops while the others still wait, also if its clock is slower
+    /// than theirs.
+    held: Duration,
 }
 
 impl LeaseTerm {
-    pub(crate) fn new(whole: Duration) -> Self {
-        Self { whole }
+    /// The lease of a job. Operators stop a run with a margin of their own before it ends.
+    pub(crate) fn of_job(whole: Duration) -> Self {
+        Self { whole, held: whole * 49 / 50 }
+    }
+
+    /// The leader's lease. It is short, and nothing stops before its end.
+    pub(crate) fn of_leader(whole: Duration) -> Self {
+        Self { whole, held: whole * 4 / 5 }
+    }
+
+    /// The lease of a report.
+    pub(crate) fn of_report(whole: Duration) -> Self {
+        Self { whole, held: whole * 4 / 5 }
     }
 
     /// As entries have it: how long the others wait.
@@ -21,15 +35,19 @@ impl LeaseTerm {
         u64::try_from(self.whole.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// How long the holder may go on after a renewal: it stops while the others still wait, also if its clock is slower
-    /// than theirs.
+    /// How long the holder may go on after a renewal.
     pub(crate) fn held(self) -> Duration {
-        self.whole * 4 / 5
+        self.held
+    }
+
+    /// How much longer the others wait.
+    pub(crate) fn margin(self) -> Duration {
+        self.whole - self.held
     }
 
     /// The holder's lease, if the entry is accepted that it is about to write at this moment.
-    pub(crate) fn from_write(self, written: Instant) -> HeldLease {
-        HeldLease { term: self, end: written + self.held() }
+    pub(crate) fn written_at(self, written: Instant) -> HeldLease {
+        HeldLease { term: self, end: written + self.held }
     }
 }
 
@@ -51,15 +69,8 @@ impl HeldLease {
         now >= self.end
     }
 
-    /// Whether it must be renewed before a caller gets the claim. The caller counts the lease from then, and so ends
-    /// later than [`end`](Self::end) by the time since the write. The others wait a fifth of the lease longer than the
-    /// holder; at most half of that may be used up.
-    pub(crate) fn must_renew_first(&self, now: Instant) -> bool {
-        now + self.term.held() > self.end + (self.term.whole - self.term.held()) / 2
-    }
-
     /// The renewal was accepted that was about to be written at this moment. Renewals may end in another order.
     pub(crate) fn renewed(&mut self, written: Instant) {
-        self.end = self.end.max(written + self.term.held());
+        self.end = self.end.max(written + self.term.held);
     }
 }

@@ -17,6 +17,8 @@ mod control_messages;
 mod dead_letters;
 /// Jobs: waiting, leased, completed.
 mod jobs;
+/// Buildsets, and reports on their way to the handlers.
+mod outbox;
 /// What handlers have seen.
 mod seen_events;
 
@@ -43,5 +45,6 @@ pub(crate) use ids::{EntryId, EventKey};
 pub(crate) use import::ImportBatch;
 pub(crate) use jobs::{Claimable, Next};
 pub(crate) use lease::{HeldLease, LeaseTerm};
+pub(crate) use outbox::{Deliverable, Settlement};
 pub(crate) use replica::{Applied, Replica, Resume};
 pub(crate) use state_machine::{Arrival, Outcome};

@@ -44,8 +44,8 @@ pub(crate) struct Replica {
     state: Option<State>,
     /// Whether the log was read to its end since.
     complete: bool,
-    /// The last entry read.
-    last: Option<(u64, EntryId)>,
+    /// The last entry read, and which copy of it.
+    last: Option<(u64, EntryId, u32)>,
     /// Whether the next entry must be the last one again.
     verify: bool,
     buffer: VecDeque<(u64, Entry, usize)>,
@@ -68,7 +68,7 @@ impl Replica {
     /// Begins to read on a new connection.
     pub(crate) fn resume(&mut self) -> Resume {
         match self.last {
-            Some((offset, _)) if self.state.is_some() => {
+            Some((offset, ..)) if self.state.is_some() => {
                 self.verify = true;
                 Resume::At(offset)
             }
@@ -96,9 +96,9 @@ impl Replica {
 
     /// Takes the next entry of the log.
     pub(crate) fn read(&mut self, offset: u64, entry: Entry, size: usize, now: Arrival) -> Applied {
-        if let Some((last, id)) = self.last {
+        if let Some((last, id, copy)) = self.last {
             if std::mem::take(&mut self.verify) {
-                if (offset, entry.id) == (last, id) {
+                if (offset, entry.id, entry.copy) == (last, id, copy) {
                     return Applied::No;
                 }
                 if offset > last {
@@ -120,7 +120,7 @@ impl Replica {
         } else if offset == 0 {
             self.state = Some(State::default());
         }
-        self.last = Some((offset, entry.id));
+        self.last = Some((offset, entry.id, entry.copy));
         self.uncovered += size;
         self.uncovered_since.get_or_insert(now.instant);
         if let Op::Snapshot { as_of, state } = &entry.op {
@@ -160,9 +160,12 @@ impl Replica {
         let Some(state) = &mut self.state else { return };
         let outcome = state.apply(offset, entry, now);
         let writer = self.waiting.remove(&entry.id);
-        self.own_entry = writer.is_some();
+        // A restore of an earlier connection, for which nobody waits any more, says nothing of what was lost since.
+        self.own_entry = writer.as_ref().is_some_and(|writer| !writer.is_closed());
         if self.own_entry && matches!(entry.op, Op::Restore { .. }) {
+            // Both at once: if the broker loses this entry, too, the state is the one to restore.
             self.former = None;
+            self.complete = true;
         }
         if let Some(writer) = writer {
             // The writer may have stopped waiting.
@@ -182,6 +185,12 @@ impl Replica {
         self.waiting.remove(&id);
     }
 
+    /// How many wait for an outcome.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The log was read to its end.
     fn caught_up(&mut self) {
         self.complete = true;
@@ -193,7 +202,7 @@ impl Replica {
     }
 
     pub(crate) fn last_offset(&self) -> Option<u64> {
-        self.last.map(|(offset, _)| offset)
+        self.last.map(|(offset, ..)| offset)
     }
 
     /// Whether the log's first entry or a snapshot was read.
@@ -224,7 +233,7 @@ impl Replica {
     /// A snapshot, if it is due by size or by age. By size, the participant writes it whose entry crossed the
     /// threshold, so that one does and not all. By age, `jitter` makes one participant the first.
     pub(crate) fn due_snapshot(&mut self, jitter: Duration, now: Arrival) -> Option<Op> {
-        let (offset, _) = self.last?;
+        let (offset, ..) = self.last?;
         let by_size = self.own_entry && self.uncovered >= SNAPSHOT_BYTES.max(self.snapshot_size);
         let age = self.uncovered_since.map(|since| now.instant.saturating_duration_since(since));
         if !by_size && age.is_none_or(|age| age < SNAPSHOT_INTERVAL + jitter) {

@@ -191,3 +191,39 @@ fn what_was_lost_is_written_again_also_if_the_beginning_is_dropped_meanwhile() {
     };
     assert_eq!(lost.jobs.len(), 1);
 }
+
+/// Found by the simulation (seed 748): the broker lost the end of the log, and the writer of the last entry wrote it
+/// again, at the same place by chance. What is before it is not the same.
+#[test]
+fn a_second_copy_at_the_same_place_hides_no_loss() {
+    let entries: Vec<_> = (0..3).map(import).collect();
+    let mut replica = caught_up(&entries);
+    replica.resume();
+    let again = Entry { copy: 1, ..entries[2].clone() };
+    assert_eq!(read(&mut replica, 2, &again), Applied::Diverged);
+    for (offset, entry) in [&entries[0], &import(7), &again].into_iter().enumerate() {
+        read(&mut replica, offset as u64, entry);
+    }
+    let Some(Op::Restore { lost }) = replica.reached_end(Arrival::now()) else {
+        panic!("entry 1 is missing")
+    };
+    assert_eq!(lost.jobs.len(), 1);
+}
+
+/// Found by the simulation (seed 2949).
+#[test]
+fn a_restore_that_is_lost_as_soon_as_it_was_read_is_written_again() {
+    let entries: Vec<_> = (0..2).map(import).collect();
+    let mut replica = caught_up(&entries);
+    for _ in 0..2 {
+        replica.resume();
+        assert_eq!(read(&mut replica, 1, &import(7)), Applied::Diverged);
+        replica.resume();
+        read(&mut replica, 0, &entries[0]);
+        let Some(op) = replica.reached_end(Arrival::now()) else { panic!("an entry is missing") };
+        let restore = Entry::new(op);
+        let _outcome = replica.expect(restore.id);
+        // The connection breaks before anybody looks at the outcome.
+        read(&mut replica, 1, &restore);
+    }
+}

@@ -1,12 +1,13 @@
 //! The state in serialized form: what a snapshot holds, and what a restore adds.
 
-use pushbutton_core::{InstallationId, Position};
+use pushbutton_core::{InstallationId, Job, Position, RunId};
 use serde::{Deserialize, Serialize};
 
 use super::control_messages::MessageRecord;
 use super::dead_letters::Letter;
-use super::ids::{EventKey, JobKey};
+use super::ids::{EntryId, EventKey, JobKey, Version};
 use super::jobs::{JobRecord, JobStatus};
+use super::outbox::OutboxSnapshot;
 use super::state_machine::{Arrival, Leader, State};
 
 /// All that later entries are judged by. Lists are in order, oldest first.
@@ -14,8 +15,9 @@ use super::state_machine::{Arrival, Leader, State};
 #[serde(default)]
 pub(crate) struct Snapshot {
     pub(super) jobs: Vec<JobRecord>,
-    pub(super) completed: Vec<JobKey>,
+    pub(super) completed: Vec<(JobKey, Option<RunId>)>,
     pub(super) dead: Vec<Letter>,
+    pub(super) outbox: OutboxSnapshot,
     pub(super) leader: Option<Leader>,
     pub(super) seen: Vec<EventKey>,
     pub(super) position: Option<Position>,
@@ -38,6 +40,7 @@ impl State {
             jobs: self.jobs.records().cloned().collect(),
             completed: self.jobs.completed().collect(),
             dead: self.dead.iter().cloned().collect(),
+            outbox: self.outbox.snapshot(),
             leader: self.leader().map(|(leader, _)| leader.clone()),
             seen: self.events.keys().collect(),
             position: self.events.position().cloned(),
@@ -49,17 +52,22 @@ impl State {
     /// Reads it back. Leases count from now: their holders renewed them earlier.
     pub(crate) fn from_snapshot(snapshot: &Snapshot, now: Arrival) -> Self {
         let mut state = Self::default();
-        state.restore(snapshot, now);
+        // No buildset in it is complete, so no report gets this version.
+        state.restore(snapshot, (0, EntryId(0)), now);
         state
     }
 
     /// Adds what is not known. Of what is known only a job that waits changes, to the lease that it had.
-    pub(super) fn restore(&mut self, lost: &Snapshot, now: Arrival) {
-        for id in &lost.completed {
-            self.jobs.complete(*id);
+    pub(super) fn restore(&mut self, lost: &Snapshot, version: Version, now: Arrival) {
+        for (id, run) in &lost.completed {
+            self.jobs.complete(*id, run.clone());
         }
         for letter in &lost.dead {
-            if letter.job.as_ref().is_none_or(|job| !self.jobs.is_completed(JobKey::of(&job.id))) {
+            let stands = |job: &Job| {
+                let newer = self.jobs.get(&job.id).is_some_and(|it| letter.is_replaced_by(&it.job));
+                !newer && !self.jobs.is_completed(JobKey::of(&job.id))
+            };
+            if letter.job.as_ref().is_none_or(stands) {
                 if let Some(job) = &letter.job {
                     self.jobs.remove(&job.id);
                 }
@@ -80,6 +88,7 @@ impl State {
                 });
             }
         }
+        self.outbox.restore(&lost.outbox, version, now);
         if self.leader().is_none() {
             self.set_leader(lost.leader.clone(), now);
         }
@@ -106,8 +115,9 @@ impl State {
         };
         let lost = Snapshot {
             jobs: mine.jobs.into_iter().filter_map(job).collect(),
-            completed: mine.completed.into_iter().filter(|id| !other.jobs.is_completed(*id)).collect(),
+            completed: mine.completed.into_iter().filter(|(id, _)| !other.jobs.is_completed(*id)).collect(),
             dead: mine.dead.into_iter().filter(|letter| !other.dead.holds(letter)).collect(),
+            outbox: self.outbox.missing_in(&other.outbox),
             leader: mine.leader.filter(|_| other.leader().is_none()),
             seen: mine.seen.into_iter().filter(|key| !other.events.has_seen(*key)).collect(),
             position: mine.position.filter(|position| other.events.is_behind(position)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{InstallationId, Job, JobId, RunId};
+use pushbutton_core::{InstallationId, Job, JobEnd, JobId, RunId};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -12,6 +12,7 @@ use super::dead_letters::{DeadLetters, Letter};
 use super::entry::{Entry, Op};
 use super::ids::{EntryId, JobKey, Version};
 use super::jobs::{JobRecord, JobStatus, Jobs};
+use super::outbox::Outbox;
 use super::seen_events::SeenEvents;
 
 /// When an entry was read, on the reader's clocks: the monotonic one, and the calendar.
@@ -58,6 +59,7 @@ pub(crate) struct Leader {
 pub(crate) struct State {
     pub(crate) jobs: Jobs,
     pub(crate) dead: DeadLetters,
+    pub(crate) outbox: Outbox,
     pub(crate) events: SeenEvents,
     pub(crate) messages: ControlMessages,
     pub(crate) installation: Option<InstallationId>,
@@ -109,19 +111,26 @@ impl State {
             Op::HandBack { job, run } => {
                 self.change_held(job, run, version, now, |record| record.status = JobStatus::waiting())
             }
-            Op::Complete { job, run } => {
-                let known = self.knows(job);
-                let held = self.jobs.get(job).is_some_and(|record| record.is_held_by(run));
-                if held || !known {
-                    self.jobs.complete(JobKey::of(job));
+            Op::Complete { job: id, run, result } => {
+                let key = JobKey::of(id);
+                if self.jobs.is_completed_by(key, run) {
+                    return Outcome::Accepted;
                 }
-                (held || !known).into()
+                let record = self.jobs.get(id);
+                let may = record.map_or(!self.knows(id), |record| record.is_held_by(run));
+                if may {
+                    let job = record.map_or_else(|| result.job.clone(), |record| record.job.clone());
+                    self.jobs.complete(key, Some(run.clone()));
+                    self.outbox.end(&job, JobEnd::Finished { report: result.clone() }, version, now);
+                }
+                may.into()
             }
             Op::Reject { job, run, why, at } => {
-                self.dead_letter(job, why, *at, |record| record.is_held_by(run)).into()
+                self.dead_letter(job, why, *at, version, now, |record| record.is_held_by(run)).into()
             }
             Op::DeadLetter { job, expected_version, why, at } => {
-                self.dead_letter(job, why, *at, |record| record.version == *expected_version).into()
+                let unchanged = |record: &JobRecord| record.version == *expected_version;
+                self.dead_letter(job, why, *at, version, now, unchanged).into()
             }
             Op::Requeue { letter, at } => {
                 let taken = self.dead.take(letter, *at, |letter| letter.job.is_some());
@@ -129,16 +138,30 @@ impl State {
                 let requeued = job.is_some();
                 if let Some(mut job) = job {
                     job.failed_attempts = 0;
-                    self.import(&job, version, now);
+                    self.outbox.reopen(&mut job, entry.id);
+                    self.insert(job, version, now);
                 }
                 requeued.into()
             }
             Op::RemoveLetter { letter, at } => {
                 let taken = self.dead.take(letter, *at, |_| true);
                 if let Some(job) = taken.as_ref().and_then(|letter| letter.job.as_ref()) {
-                    self.jobs.complete(JobKey::of(&job.id));
+                    self.jobs.complete(JobKey::of(&job.id), None);
                 }
                 taken.is_some().into()
+            }
+            Op::ClaimReport { buildset, expected_version, delivery, lease_ms } => {
+                let status = JobStatus::Leased { run: delivery.clone(), lease_ms: *lease_ms };
+                self.outbox.claim(buildset, *expected_version, status, version, now).into()
+            }
+            Op::SettleReport { buildset, delivery, how } => {
+                self.outbox.settle(buildset, delivery, how, version, now).into()
+            }
+            Op::RetryUndelivered { buildset, at } => {
+                self.outbox.retry_undelivered(buildset, *at, version, now).into()
+            }
+            Op::DropUndelivered { buildset, at } => {
+                self.outbox.take_undelivered(buildset, *at).is_some().into()
             }
             Op::Lead { candidate, expected_version, lease_ms } => {
                 let may = self.leader().is_none_or(|(leader, _)| {
@@ -173,7 +196,7 @@ impl State {
                 first.into()
             }
             Op::Restore { lost } => {
-                self.restore(lost, now);
+                self.restore(lost, version, now);
                 Outcome::Accepted
             }
         }
@@ -183,6 +206,12 @@ impl State {
     pub(crate) fn knows(&self, id: &JobId) -> bool {
         let key = JobKey::of(id);
         self.jobs.get(id).is_some() || self.jobs.is_completed(key) || self.dead.has_job(key)
+    }
+
+    /// Whether this job need not be imported.
+    pub(crate) fn skips(&self, job: &Job) -> bool {
+        let key = JobKey::of(&job.id);
+        self.jobs.get(&job.id).is_some() || self.jobs.is_completed(key) || self.dead.blocks(job)
     }
 
     /// The leader, and when its lease ends.
@@ -198,10 +227,21 @@ impl State {
     }
 
     fn import(&mut self, job: &Job, version: Version, now: Arrival) {
-        if !self.knows(&job.id) {
-            let (job, status) = (job.clone(), JobStatus::waiting());
-            self.jobs.insert(JobRecord { job, version, lost_leases: 0, status }, now);
+        if self.skips(job) {
+            return;
         }
+        self.dead.forget(job);
+        match self.jobs.absorber(job) {
+            Some(by) => {
+                self.jobs.complete(JobKey::of(&job.id), None);
+                self.outbox.end(job, JobEnd::Absorbed { by }, version, now);
+            }
+            None => self.insert(job.clone(), version, now),
+        }
+    }
+
+    fn insert(&mut self, job: Job, version: Version, now: Arrival) {
+        self.jobs.insert(JobRecord { job, version, lost_leases: 0, status: JobStatus::waiting() }, now);
     }
 
     /// Changes a job if this run holds it.
@@ -228,14 +268,17 @@ impl State {
         id: &JobId,
         why: &str,
         at: Timestamp,
+        version: Version,
+        now: Arrival,
         may: impl FnOnce(&JobRecord) -> bool,
     ) -> bool {
-        let accepted = self.jobs.get(id).is_some_and(may);
-        if accepted {
-            let job = self.jobs.remove(id);
-            self.dead.keep(Letter { job, why: why.to_owned(), at });
+        if !self.jobs.get(id).is_some_and(may) {
+            return false;
         }
-        accepted
+        let Some(job) = self.jobs.remove(id) else { return false };
+        self.outbox.end(&job, JobEnd::Dead { why: why.to_owned() }, version, now);
+        self.dead.keep(Letter { job: Some(job), why: why.to_owned(), at });
+        true
     }
 }
 

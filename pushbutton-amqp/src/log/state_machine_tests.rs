@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
-use pushbutton_core::samples::{AT, job_on};
+use pushbutton_core::samples::{AT, job_on, success};
 use pushbutton_core::{InstallationId, Position, RunId};
 
 use super::*;
@@ -87,7 +87,9 @@ fn renew(job: &JobId, run: &RunId) -> Op {
 }
 
 fn complete(job: &JobId, run: &RunId) -> Op {
-    Op::Complete { job: job.clone(), run: run.clone() }
+    let mut done = job_on(1, "tempest");
+    done.id = job.clone();
+    Op::Complete { job: job.clone(), run: run.clone(), result: Box::new(success(&done)) }
 }
 
 fn hand_back(job: &JobId, run: &RunId) -> Op {
@@ -487,4 +489,37 @@ fn a_restored_lease_takes_no_job_from_another() {
     short.write(Op::Restore { lost: Box::new(lost) });
     assert_eq!(short.state.jobs.leased_runs(short.now.instant), [run]);
     assert_eq!(short.write(renew(&job, &lost_run)), Rejected);
+}
+
+/// Only the monotonic clock of the reader counts, whatever its calendar says.
+#[test]
+fn a_clock_step_ends_no_lease_and_keeps_none() {
+    for days in [-1, 1] {
+        let mut log = Log::new();
+        let (job, run) = log.claimed(1);
+        log.now.date += SignedDuration::from_hours(24 * days);
+        assert_eq!(log.write(renew(&job, &run)), Accepted);
+        log.pass(LEASE - Duration::from_secs(1));
+        assert_eq!(log.next(), None, "{days} days: the lease lasts");
+        assert_eq!(log.state.jobs.leased_runs(log.now.instant), [run]);
+        log.pass(Duration::from_secs(1));
+        assert_eq!(log.next().map(|(job, ..)| job), Some(job), "{days} days: it ends in time");
+    }
+}
+
+/// The log is the fence: who is late keeps the job, until another claim is in the log.
+#[test]
+fn a_late_renewal_is_accepted_until_another_claim() {
+    let mut log = Log::new();
+    let (job, run) = log.claimed(1);
+    log.pass(LEASE * 2);
+    let (_, stale, _) = log.next().unwrap();
+    assert_eq!(log.write(renew(&job, &run)), Accepted);
+    assert_eq!(log.claim(&job, stale).0, Rejected, "the claim came after the renewal");
+    log.pass(LEASE * 2);
+    let (_, version, _) = log.next().unwrap();
+    assert_eq!(log.claim(&job, version).0, Accepted);
+    for late in [renew(&job, &run), complete(&job, &run)] {
+        assert_eq!(log.write(late), Rejected);
+    }
 }

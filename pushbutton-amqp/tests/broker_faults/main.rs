@@ -9,6 +9,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod leases;
 mod long_run;
+mod outbox;
 mod restarts;
 mod slow;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_core::check::Check;
+use pushbutton_core::samples;
 use pushbutton_core::samples::job_on;
 use pushbutton_core::{ErrorKind, HumanDuration, JobFilter, Queue};
 use pushbutton_testbed::Version;
@@ -30,7 +31,7 @@ async fn killed_within_the_lease(version: Version) {
         for _ in 0..2 {
             let claim = common::claim(&other).await;
             seen.push(claim.job().change.number.0);
-            claim.complete(&samples::success(claim.job())).await.unwrap();
+            common::complete(claim.as_ref()).await;
         }
         common::nothing_for(&other, TWICE).await;
         seen
@@ -48,7 +49,7 @@ async fn killed_within_the_lease(version: Version) {
         [2, 3],
         "the jobs that were queued are there, in order, and the held one is not among them"
     );
-    held.complete(&samples::success(held.job())).await.unwrap();
+    common::complete(held.as_ref()).await;
     common::publish(&operator, &job_on(1, "tempest")).await;
     common::nothing_for(&other, TWICE).await;
 }
@@ -88,7 +89,7 @@ async fn away_beyond_the_lease(version: Version) {
         () = common::nothing_for(&operator, Duration::from_secs(6)) => {}
         error = common::hold(&*next) => panic!("the new holder was disturbed: {error:?}"),
     }
-    next.complete(&samples::success(next.job())).await.unwrap();
+    common::complete(next.as_ref()).await;
     common::nothing_for(&operator, TWICE).await;
 }
 

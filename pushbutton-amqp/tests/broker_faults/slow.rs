@@ -54,7 +54,7 @@ async fn a_frozen_broker_is_given_up_and_found_again() {
         error = common::hold(&*held) => panic!("the run was stopped: {error:?}"),
         () = common::soon(renewed(&*held)) => {}
     }
-    held.complete(&samples::success(held.job())).await.unwrap();
+    common::complete(held.as_ref()).await;
 }
 
 fn memory(broker: &Broker, limit: &[&str]) {
@@ -99,9 +99,9 @@ async fn a_broker_without_memory_is_waited_for() {
     let all = async {
         let claim = claiming.await.unwrap();
         assert_eq!(claim.job().change.number.0, 1);
-        claim.complete(&samples::success(claim.job())).await.unwrap();
+        common::complete(claim.as_ref()).await;
         renewed(&*held).await;
-        held.complete(&samples::success(held.job())).await.unwrap();
+        common::complete(held.as_ref()).await;
     };
     common::soon(async { tokio::join!(all, flood.count()) }).await;
     common::depth_until(&queue, |depth| depth.waiting >= JOBS && depth.leased == 0).await;

@@ -15,7 +15,8 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use pushbutton_amqp::{AmqpConfig, AmqpQueue};
-use pushbutton_core::{Claim, Error, HumanDuration, Job, JobFilter, Queue, QueueDepth};
+use pushbutton_core::samples;
+use pushbutton_core::{Claim, Delivery, Error, HumanDuration, Job, JobFilter, Queue, QueueDepth};
 use pushbutton_testbed::{Broker, Version};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -148,6 +149,16 @@ pub(crate) async fn hold(claim: &dyn Claim) -> Error {
 /// Claims what must be there by now.
 pub(crate) async fn claim(queue: &AmqpQueue) -> Box<dyn Claim> {
     soon(queue.claim(&JobFilter::any())).await.expect("waiting for a job ends in no error")
+}
+
+/// Completes a job as a success.
+pub(crate) async fn complete(claim: &dyn Claim) {
+    claim.complete(&samples::success(claim.job())).await.expect("the claim is held");
+}
+
+/// Takes the report that must be due by now.
+pub(crate) async fn delivery(queue: &AmqpQueue) -> Box<dyn Delivery> {
+    soon(queue.claim_report()).await.expect("waiting for a report ends in no error")
 }
 
 /// Publishes as a handler does: again, after an error that may pass.

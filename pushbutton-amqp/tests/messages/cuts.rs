@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pushbutton_amqp::AmqpQueue;
+use pushbutton_core::samples;
 use pushbutton_core::samples::job_on;
 use pushbutton_core::{DeadLetters, ErrorKind, JobFilter, Queue, QueueDepth};
 use pushbutton_testbed::{Version, rabbitmq};
@@ -32,6 +33,7 @@ async fn cut_connections_lose_and_double_nothing(version: Version) {
         for _ in 0..2 {
             working.spawn(Arc::clone(&shifts).work(Arc::clone(&operator)));
         }
+        working.spawn(Arc::clone(&shifts).deliver(operator));
         proxies.push(proxy);
     }
     // Moments that fall into every step of a claim.
@@ -68,6 +70,7 @@ async fn cut_connections_lose_and_double_nothing(version: Version) {
     common::soon(shifts.has_completed(jobs)).await;
     common::depth_until(&handler, |depth| depth == QueueDepth::default()).await;
     assert_eq!(shifts.completed.lock().unwrap().len() as u64, jobs + 1);
+    assert_eq!(*shifts.reported.lock().unwrap(), *shifts.completed.lock().unwrap());
     assert!(handler.list(1).await.unwrap().is_empty());
     tracing::info!("{jobs} jobs in {before} claims, {} connections cut", cuts());
     working.shutdown().await;
@@ -89,6 +92,7 @@ async fn cut_connections_to_rabbitmq_4_lose_and_double_nothing() {
 struct Shifts {
     running: Mutex<BTreeSet<u64>>,
     completed: Mutex<BTreeSet<u64>>,
+    reported: Mutex<BTreeSet<u64>>,
     claimed: AtomicU32,
 }
 
@@ -100,6 +104,20 @@ impl Shifts {
     async fn has_completed(&self, job: u64) {
         while !self.completed.lock().unwrap().contains(&job) {
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Delivers reports, as a handler does.
+    async fn deliver(self: Arc<Self>, queue: Arc<AmqpQueue>) {
+        loop {
+            let due = queue.claim_report().await.expect("waiting for a report ends in no error");
+            let job = due.report().change.number.0;
+            match due.done().await {
+                Ok(()) => {
+                    assert!(self.reported.lock().unwrap().insert(job), "job {job} was reported twice")
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error:?}"),
+            }
         }
     }
 
@@ -115,7 +133,11 @@ impl Shifts {
             if renewed.is_err_and(|error| error.kind() == ErrorKind::LeaseLost) {
                 continue;
             }
-            match claim.complete(&samples::success(claim.job())).await {
+            let mut completed = claim.complete(&samples::success(claim.job())).await;
+            while completed.as_ref().is_err_and(|error| error.is_temporary()) {
+                completed = claim.complete(&samples::success(claim.job())).await;
+            }
+            match completed {
                 Ok(()) => {
                     assert!(self.completed.lock().unwrap().insert(job), "job {job} was completed twice")
                 }

@@ -20,7 +20,7 @@ async fn a_log_that_was_lost_is_written_again() {
         for n in 0..5 {
             handler.publish(&job_on(n, "tempest")).await.unwrap();
         }
-        common::claim(&operator).await.complete().await.unwrap();
+        common::complete(common::claim(&operator).await.as_ref()).await;
         common::claim(&operator).await.reject("no such job").await.unwrap();
         let held = common::claim(&operator).await;
         let events = handler.event_store();
@@ -29,7 +29,7 @@ async fn a_log_that_was_lost_is_written_again() {
         events.commit(&Position::at(AT)).await.unwrap();
         let mut election = handler.leader_election();
         let mut leadership = election.lead().await.unwrap();
-        let known = QueueDepth::new(2, 1, 1);
+        let known = QueueDepth::new(2, 1, 1).with_reports(1u64);
         for queue in [&operator, &handler] {
             common::depth_until(queue, |depth| depth == known).await;
         }
@@ -58,10 +58,15 @@ async fn a_log_that_was_lost_is_written_again() {
         for n in 3..5 {
             let claim = late.claim(&JobFilter::any()).await.unwrap();
             assert_eq!(claim.job().change.number.0, n, "neither the held job nor a completed one");
-            claim.complete(&samples::success(claim.job())).await.unwrap();
+            common::complete(claim.as_ref()).await;
         }
-        held.complete(&samples::success(held.job())).await.unwrap();
-        common::depth_until(&late, |depth| depth == QueueDepth::new(0, 0, 1)).await;
+        common::complete(held.as_ref()).await;
+        common::depth_until(&late, |depth| depth == QueueDepth::new(0, 0, 1).with_reports(4u64)).await;
+        for n in [0, 3, 4, 2] {
+            let due = common::delivery(&late).await;
+            assert_eq!(due.report().change.number.0, n, "the result that was lost with the log comes first");
+            due.done().await.unwrap();
+        }
         common::delete(&url, [&config.prefix]).await;
     }
 }

@@ -47,10 +47,11 @@ async fn ten_thousand_jobs_wait(version: Version) {
     for n in 0..CLAIMED {
         let claim = common::claim(&operator).await;
         assert_eq!(claim.job().change.number.0, n, "jobs come in the order of publishing");
-        claim.complete(&samples::success(claim.job())).await.unwrap();
+        common::complete(claim.as_ref()).await;
+        common::delivery(&handler).await.done().await.unwrap();
     }
     let rate = CLAIMED as f64 / started.elapsed().as_secs_f64();
-    tracing::info!("{version:?}: {rate:.0} jobs/s claimed and completed, one after another");
+    tracing::info!("{version:?}: {rate:.0} jobs/s claimed, completed and reported, one after another");
     let rest = QueueDepth::new(JOBS - CLAIMED, 0, 0);
     common::depth_until(&handler, |depth| depth == rest).await;
     // The others move into the log in their turn.
@@ -60,7 +61,8 @@ async fn ten_thousand_jobs_wait(version: Version) {
         if n > most + 100 {
             break;
         }
-        claim.complete(&samples::success(claim.job())).await.unwrap();
+        common::complete(claim.as_ref()).await;
+        common::delivery(&handler).await.done().await.unwrap();
     }
     common::delete(&url, [&config.prefix]).await;
 }
@@ -84,7 +86,7 @@ async fn a_log_longer_than_the_broker_keeps_forgets_nothing() {
         for n in 0..4 {
             queue.publish(&job_on(n, "tempest")).await.unwrap();
         }
-        common::claim(&queue).await.complete().await.unwrap();
+        common::complete(common::claim(&queue).await.as_ref()).await;
         common::claim(&queue).await.reject("no such job").await.unwrap();
         let held = common::claim(&queue).await;
 
@@ -122,15 +124,20 @@ async fn a_log_longer_than_the_broker_keeps_forgets_nothing() {
         common::soon(async { while common::first_offset(&url, &log).await == 0 {} }).await;
 
         let later = common::connect(&config).await;
-        let known = QueueDepth::new(1, 1, 1);
+        let known = QueueDepth::new(1, 1, 1).with_reports(1u64);
         common::depth_until(&later, |depth| depth == known).await;
         common::depth_until(&queue, |depth| depth == known).await;
         later.publish(&job_on(0, "tempest")).await.unwrap();
         let next = common::claim(&later).await;
         assert_eq!(next.job().change.number.0, 3, "a completed job is not run again");
-        next.complete(&samples::success(next.job())).await.unwrap();
+        common::complete(next.as_ref()).await;
         common::nothing_for(&later, Duration::from_secs(1)).await;
-        held.complete(&samples::success(held.job())).await.unwrap();
+        common::complete(held.as_ref()).await;
+        for n in [0, 3, 2] {
+            let due = common::delivery(&later).await;
+            assert_eq!(due.report().change.number.0, n, "reports come in the order in which they were due");
+            due.done().await.unwrap();
+        }
         common::delete(&url, [&config.prefix]).await;
     }
 }

@@ -34,7 +34,7 @@ pub(crate) use self::error::{ConfigErrors, suggest};
 use self::node::{KeyPath, Value};
 use self::read::read;
 pub(crate) use self::sections::{
-    AlarmConfig, HandlerConfig, MailConfig, OperatorConfig, SweepConfig, WebConfig,
+    AlarmConfig, HandlerConfig, MailConfig, OperatorConfig, StoreSection, SweepConfig, WebConfig,
 };
 
 /// What `init` writes: every key with its explanation.
@@ -50,9 +50,10 @@ enum Required {
 }
 
 /// The sections in the order of the file that `init` writes, and whether each is required.
-const SECTIONS: [(&str, Required); 16] = [
+const SECTIONS: [(&str, Required); 17] = [
     ("owner", Required::Always),
     ("state", Required::Always),
+    ("store", Required::Never),
     ("gerrit", Required::WithGerrit),
     ("rabbitmq", Required::Never),
     ("cloud", Required::Never),
@@ -74,6 +75,7 @@ const SECTIONS: [(&str, Required); 16] = [
 pub(crate) struct Config {
     pub(crate) owner: OwnerName,
     pub(crate) state: PathBuf,
+    pub(crate) store: StoreSection,
     /// Always there for commands that [use Gerrit](crate::cli::Command::uses_gerrit).
     gerrit: Option<GerritConfig>,
     pub(crate) rabbitmq: Option<AmqpConfig>,
@@ -145,17 +147,17 @@ pub(crate) fn parse(
 
     let owner = owner(&mut document);
     let state = section(&mut document, "state");
+    let store: Option<StoreSection> = read(&mut document, &KeyPath::section("store"));
+    for error in store.iter().flat_map(|store| store.of_file("").problems()) {
+        cross_checks::error_of_part(&mut document, "store", &error);
+    }
     let gerrit: Option<GerritConfig> = section(&mut document, "gerrit");
     for error in gerrit.iter().flat_map(GerritConfig::problems) {
         cross_checks::error_of_part(&mut document, "gerrit", &error);
     }
     let rabbitmq: Option<AmqpConfig> = section(&mut document, "rabbitmq");
-    if let Some(Err(error)) = rabbitmq.as_ref().map(AmqpConfig::validate) {
-        // Its message begins with the key, as `rabbitmq.lease must be ...`.
-        let message = error.message();
-        let keyed = message.strip_prefix("rabbitmq.").and_then(|rest| rest.split_once(' '));
-        let keyed = keyed.map_or_else(|| message.to_owned(), |(key, problem)| format!("{key}: {problem}"));
-        cross_checks::error_of_part(&mut document, "rabbitmq", &keyed);
+    for error in rabbitmq.iter().flat_map(AmqpConfig::problems) {
+        cross_checks::error_of_part(&mut document, "rabbitmq", &error);
     }
     let ansible: Option<AnsibleConfig> = section(&mut document, "ansible");
     let logs = section(&mut document, "logs");
@@ -186,6 +188,7 @@ pub(crate) fn parse(
         Some(Config {
             owner: owner?,
             state: state?,
+            store: store?,
             gerrit,
             rabbitmq,
             nodes: nodes?,

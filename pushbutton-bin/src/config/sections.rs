@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 
 use pushbutton_core::{BreakerPolicy, HumanDuration};
+use pushbutton_store::StoreConfig;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -48,6 +50,38 @@ impl Default for OperatorConfig {
             retry_delay_cap: HumanDuration::secs(15 * 60),
             breaker: BreakerPolicy::default(),
         }
+    }
+}
+
+/// `store:`, how the file in the state folder is used. The defaults are those of the store.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StoreSection {
+    /// Of a claim, where the queue is in the store.
+    pub(crate) lease: HumanDuration,
+    /// The limit of lost leases, where the queue is in the store.
+    pub(crate) max_lost_leases: u32,
+    /// How long to wait for another process that writes.
+    pub(crate) lock_wait: HumanDuration,
+    /// How long runs stay in the history.
+    pub(crate) keep_runs: HumanDuration,
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        let StoreConfig { lease, max_lost_leases, lock_wait, keep_runs, .. } = StoreConfig::new("");
+        Self { lease, max_lost_leases, lock_wait, keep_runs }
+    }
+}
+
+impl StoreSection {
+    /// The configuration of the store in this file.
+    pub(crate) fn of_file(&self, file: impl Into<PathBuf>) -> StoreConfig {
+        StoreConfig::new(file)
+            .with_lease(self.lease.into())
+            .with_max_lost_leases(self.max_lost_leases)
+            .with_lock_wait(self.lock_wait.into())
+            .with_keep_runs(self.keep_runs.into())
     }
 }
 

@@ -146,6 +146,7 @@ fn the_default_file_names_every_key() {
         known_keys::<pushbutton_gerrit::BackfillConfig>(),
         known_keys::<pushbutton_gerrit::CommentConfig>(),
         known_keys::<AmqpConfig>(),
+        known_keys::<StoreSection>(),
         known_keys::<OpenStackConfig>(),
         known_keys::<pushbutton_openstack::NodeLabelConfig>(),
         known_keys::<StaticNodeConfig>(),
@@ -284,4 +285,21 @@ fn secrets_are_in_no_message_and_no_debug() {
     assert!(shown.contains("rabbitmq.prefix") && !shown.contains("hush"), "{shown}");
     let valid = DEFAULT.replace("# ---- RabbitMQ", "rabbitmq: {url: \"${AMQP_URL}\"}\n#");
     assert!(!format!("{:?}", place.parse(&valid).unwrap()).contains("hush"));
+}
+
+#[test]
+fn the_store_has_a_section_and_every_wrong_value_of_a_part_is_named_at_once() {
+    let text = |store: &str| DEFAULT.replace("# ---- Store:", &format!("store: {store}\n#"));
+    let place = Place::new();
+    assert_eq!(place.parse(DEFAULT).unwrap().store.of_file("x"), pushbutton_store::StoreConfig::new("x"));
+    let config =
+        place.parse(&text("{lease: 20m, keep_runs: 24h, lock_wait: 1s, max_lost_leases: 3}")).unwrap();
+    let store = config.store.of_file("x");
+    assert_eq!((store.lease, store.max_lost_leases), (pushbutton_core::HumanDuration::secs(1200), 3));
+    let errors = text("{lease: 0s, max_lost_leases: 0}")
+        .replace("# ---- RabbitMQ", "rabbitmq: {url: \"amqp://x\", prefix: \"a b\", lease: 0s}\n#");
+    let shown = place.parse(&errors).unwrap_err().to_string();
+    for key in ["store.lease", "store.max_lost_leases", "rabbitmq.prefix", "rabbitmq.lease"] {
+        assert!(shown.contains(key), "{key}: {shown}");
+    }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::super::state_machine::Arrival;
 
 /// The largest drift, in millionths. A clock on this planet drifts by less than 500; the margins are made for this.
-const MAX_DRIFT: i64 = 30_000;
+const MAX_DRIFT: i64 = 5_000;
 
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -33,7 +33,11 @@ impl Clock {
     /// Changes the speed, and sets the calendar: some seconds, or hours.
     pub(super) fn disturb(&mut self, now: Duration, rng: &mut fastrand::Rng) {
         (self.instant, self.since) = (self.at(now), now);
-        self.drift = rng.i64(-MAX_DRIFT..=MAX_DRIFT);
+        self.drift = match rng.u8(..4) {
+            0 => -MAX_DRIFT,
+            1 => MAX_DRIFT,
+            _ => rng.i64(-MAX_DRIFT..=MAX_DRIFT),
+        };
         let most = if rng.bool() { 5 } else { 20_000 };
         self.calendar = SignedDuration::from_secs(rng.i64(-most..=most));
     }

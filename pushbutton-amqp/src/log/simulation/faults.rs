@@ -22,7 +22,7 @@ impl FaultRates {
         Self {
             disconnect: rate(60),
             crash: rate(15),
-            pause: rate(20),
+            pause: rate(30),
             clock: rate(20),
             power_loss: rate(10),
             drop_beginning: rate(20),
@@ -30,11 +30,13 @@ impl FaultRates {
     }
 }
 
+type Fault = fn(&mut World);
+
 impl World {
     /// Perhaps something goes wrong.
     pub(super) fn disturb(&mut self) {
         let rates = self.rates;
-        let faults: [(u32, fn(&mut Self)); 6] = [
+        let faults: [(u32, Fault); 6] = [
             (rates.disconnect, Self::disconnect_one),
             (rates.crash, Self::crash),
             (rates.pause, Self::pause),
@@ -90,9 +92,16 @@ impl World {
         self.checks.forget_listener(index);
     }
 
-    /// A process, or its whole host, does nothing for some time: perhaps for longer than its leases.
+    /// A process, or its whole host, does nothing for some time: perhaps for longer than its leases. Rather one that
+    /// holds something.
     fn pause(&mut self) {
-        let index = self.one();
+        let mut index = self.one();
+        for other in 0..self.participants.len() {
+            let now = self.participants[other].clock.read(self.now).instant;
+            if self.rng.bool() && self.participants[other].acting(now).next().is_some() {
+                index = other;
+            }
+        }
         let time = LEASE * self.rng.u32(1..=20) / 8;
         self.log(|| format!("{index}: is frozen for {time:?}"));
         self.participants[index].paused_until = self.now + time;
@@ -107,8 +116,7 @@ impl World {
     /// The broker's host loses power, and the broker the end of its log. What a participant has read is known to one
     /// that goes on; all else would be lost for good.
     fn lose_power(&mut self) {
-        let complete =
-            (0..self.participants.len()).filter(|index| self.participants[*index].state().is_some());
+        let complete = (0..self.participants.len()).filter(|index| self.participants[*index].is_ready());
         let Some(keeper) = complete.max_by_key(|index| self.participants[*index].last_offset()) else {
             return;
         };
@@ -129,10 +137,19 @@ impl World {
         self.checks.lost(from, &lost, self.now, now);
     }
 
-    /// The broker drops what a snapshot makes superfluous that is on its disk.
+    /// The broker drops what a snapshot makes superfluous that is on its disk. One that comes back after that cannot
+    /// tell whether anything was lost before (README, "Failures").
     fn drop_beginning(&mut self) {
+        if self.keeper.is_some() {
+            return;
+        }
         let synced = self.broker.end() - self.broker.unsynced();
+        // Whoever knows what the broker has lost, and did not notice yet, finds the place where it stopped: else it
+        // takes the log for one that went on (README, "Failures").
+        let keeper = self.keeper.map(|keeper| &self.participants[keeper]);
+        let unaware = keeper.filter(|it| it.state().is_some()).and_then(|it| it.last_offset());
         let covered = self.snapshots.iter().filter(|(_, offset)| *offset < synced).map(|(as_of, _)| *as_of);
+        let covered = covered.filter(|as_of| unaware.is_none_or(|last| *as_of < last));
         if let Some(as_of) = covered.max() {
             self.log(|| format!("the broker drops all up to {as_of}"));
             self.broker.drop_before(as_of + 1);

@@ -1,12 +1,11 @@
 //! What must be true in every world. The log is judged by a reader of its own, which misses nothing and never stops.
-//!
-//! The place for the next ones is [`Invariants::check_end`]: each buildset is reported once to each reporter, or is
-//! listed as undelivered.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use pushbutton_core::{Job, JobId};
+use pushbutton_core::{BuildsetId, Job, JobId};
+use serde_json::Value;
 
 use super::super::entry::{Entry, Op};
 use super::super::ids::{EntryId, EventKey, JobKey};
@@ -33,6 +32,10 @@ pub(super) struct Invariants {
     pub(super) last_read: u64,
     confirmed: Vec<JobId>,
     ended: HashSet<JobId>,
+    /// Buildsets with a result, those whose report the reporters have, and those whose delivery has ended.
+    with_result: HashSet<BuildsetId>,
+    reported: HashSet<BuildsetId>,
+    delivered: HashSet<BuildsetId>,
     broadcasts: Vec<EntryId>,
     heard: HashMap<usize, Vec<String>>,
     recorded: HashMap<EventKey, u32>,
@@ -40,6 +43,7 @@ pub(super) struct Invariants {
     /// such a job may be held twice, and such an event be new twice (README, "Failures").
     lost_jobs: HashSet<JobId>,
     lost_events: HashSet<EventKey>,
+    lost_reports: HashSet<BuildsetId>,
     lost_messages: bool,
     lost_leader_until: Duration,
 }
@@ -64,7 +68,7 @@ impl Invariants {
         } else if rng.u8(..32) == 0 {
             self.resumed = Some(roundtrip(&self.reference, now));
         }
-        if offset % CHECKPOINT == 0 {
+        if offset.is_multiple_of(CHECKPOINT) {
             self.checkpoints.insert(offset, comparable(&self.reference, now));
         }
     }
@@ -81,7 +85,11 @@ impl Invariants {
         self.last_read = self.last_read.min(from - 1);
         for entry in lost {
             match &entry.op {
-                Op::Barrier | Op::Snapshot { .. } | Op::Requeue { .. } | Op::RemoveLetter { .. } => {}
+                Op::Barrier
+                | Op::Snapshot { .. }
+                | Op::Requeue { .. }
+                | Op::RemoveLetter { .. }
+                | Op::Installation { .. } => {}
                 Op::Import { jobs, .. } => self.lost_jobs.extend(jobs.iter().map(|job| job.id.clone())),
                 Op::Claim { job, .. }
                 | Op::Renew { job, .. }
@@ -92,12 +100,19 @@ impl Invariants {
                 | Op::DeadLetter { job, .. } => {
                     self.lost_jobs.insert(job.clone());
                 }
+                Op::ClaimReport { buildset, .. }
+                | Op::SettleReport { buildset, .. }
+                | Op::RetryUndelivered { buildset, .. }
+                | Op::DropUndelivered { buildset, .. } => {
+                    self.lost_reports.insert(buildset.clone());
+                }
                 Op::Lead { .. } | Op::StepDown { .. } => self.lost_leader_until = time + LEADER_LEASE * 2,
                 Op::Seen { events, .. } => self.lost_events.extend(events),
                 Op::Broadcast { .. } => self.lost_messages = true,
                 Op::Restore { lost } => {
                     self.lost_jobs.extend(lost.jobs.iter().map(|record| record.job.id.clone()));
                     self.lost_events.extend(&lost.seen);
+                    self.lost_reports.extend(lost.outbox.reports().cloned());
                     self.lost_messages |= !lost.messages.is_empty();
                     self.lost_leader_until = time + LEADER_LEASE * 2;
                 }
@@ -156,7 +171,27 @@ impl Invariants {
                     return Err(format!("{index} and {other} lead at the same time"));
                 }
             }
-            Event::JobEnded { job } => {
+            Event::Delivers { buildset, delivery } => {
+                let other = participants.iter().position(|it| {
+                    let acting = it.delivers(it.clock.read(now).instant);
+                    acting.is_some_and(|(report, by)| *report == buildset && *by != delivery)
+                });
+                if let Some(other) = other.filter(|_| !self.lost_reports.contains(&buildset)) {
+                    return Err(format!("{index} and {other} deliver report {buildset} at the same time"));
+                }
+                if self.delivered.contains(&buildset) && !self.lost_reports.contains(&buildset) {
+                    return Err(format!("report {buildset} is delivered again"));
+                }
+            }
+            Event::Reported { buildset } => {
+                // By contract a reporter reports once, whatever it is given.
+                self.reported.insert(buildset);
+            }
+            Event::Delivered { buildset } => {
+                self.delivered.insert(buildset);
+            }
+            Event::JobEnded { job, reported_in } => {
+                self.with_result.extend(reported_in);
                 if !self.ended.insert(job.clone()) && !self.lost_jobs.contains(&job) {
                     return Err(format!("job {job} ended twice"));
                 }
@@ -198,7 +233,7 @@ impl Invariants {
 
     /// Whether all jobs that the log knows have ended.
     pub(super) fn all_ended(&self) -> bool {
-        self.reference.jobs.records().next().is_none()
+        self.reference.jobs.records().next().is_none() && self.reference.outbox.due_len() == 0
     }
 
     /// The faults are over, and everybody has read everything.
@@ -223,6 +258,15 @@ impl Invariants {
             if !self.reference.jobs.is_completed(key) && !self.reference.dead.has_job(key) {
                 return Err(format!("job {job} was published and is lost"));
             }
+        }
+        for buildset in &self.with_result {
+            let is_listed = self.reference.outbox.find_undelivered(buildset).is_some();
+            if !self.reported.contains(buildset) && !is_listed {
+                return Err(format!("report {buildset} is lost"));
+            }
+        }
+        if self.reference.outbox.open_len() > 0 {
+            return Err("all jobs have ended, and a buildset waits for one".to_owned());
         }
         for message in &self.broadcasts {
             if !self.reference.messages.has(*message) {
@@ -256,9 +300,27 @@ fn same(wanted: &Snapshot, found: &Snapshot, who: impl Fn() -> String) -> Result
     if wanted == found {
         return Ok(());
     }
-    Err(format!("{} differs from the log:\nlog:   {}\nfound: {}", who(), text(wanted), text(found)))
+    let mut text = format!("{} differs from the log", who());
+    let [wanted, found] = [wanted, found].map(|snapshot| serde_json::to_value(snapshot).unwrap());
+    for (key, wanted) in wanted.as_object().unwrap() {
+        if *wanted != found[key] {
+            write!(
+                text,
+                "\n{key} of the log: {}\n{key} found:      {}",
+                shortened(wanted),
+                shortened(&found[key])
+            )
+            .unwrap();
+        }
+    }
+    Err(text)
 }
 
-fn text(snapshot: &Snapshot) -> String {
-    serde_json::to_string(snapshot).unwrap()
+/// Of jobs only their ids.
+fn shortened(value: &Value) -> Value {
+    let mut value = value.clone();
+    for record in value.as_array_mut().into_iter().flatten().filter(|record| record.get("job").is_some()) {
+        record["job"] = record["job"]["id"].take();
+    }
+    value
 }

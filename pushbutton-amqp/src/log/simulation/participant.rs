@@ -7,7 +7,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use pushbutton_core::{Job, JobId, RunId};
+use pushbutton_core::samples::success;
+use pushbutton_core::{BuildsetId, Job, JobId, Report, RunId};
 use tokio::sync::oneshot::Receiver;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::Instant;
@@ -19,6 +20,7 @@ use super::super::ids::{EntryId, EventKey};
 use super::super::import::{self, ImportBatch};
 use super::super::jobs::Next;
 use super::super::lease::{HeldLease, LeaseTerm};
+use super::super::outbox::Settlement;
 use super::super::replica::{Applied, Replica, Resume};
 use super::super::state_machine::{Arrival, Outcome, State};
 use super::broker::Broker;
@@ -62,9 +64,23 @@ pub(super) enum Event {
         job: JobId,
         run: RunId,
     },
-    /// An entry that ends a job was accepted.
+    /// An entry that ends a job was accepted; with the buildset where it has a result.
     JobEnded {
         job: JobId,
+        reported_in: Option<BuildsetId>,
+    },
+    /// A delivery began.
+    Delivers {
+        buildset: BuildsetId,
+        delivery: RunId,
+    },
+    /// Reporters have got a report, whatever is settled then.
+    Reported {
+        buildset: BuildsetId,
+    },
+    /// A delivery was settled: nobody may deliver the report again.
+    Delivered {
+        buildset: BuildsetId,
     },
     Leads,
     Broadcast {
@@ -93,16 +109,21 @@ enum Purpose {
         run: RunId,
         lease: HeldLease,
     },
-    RenewFirst {
-        written: Instant,
-        arriving: Arriving,
-    },
     Renew {
         run: RunId,
         written: Instant,
     },
     Settle {
         job: JobId,
+        ends: bool,
+        reported_in: Option<BuildsetId>,
+    },
+    ClaimReport {
+        buildset: BuildsetId,
+        delivery: RunId,
+    },
+    SettleReport {
+        buildset: BuildsetId,
         ends: bool,
     },
     DeadLetter {
@@ -143,6 +164,8 @@ pub(super) struct Connection {
     catching_up: Receiver<Outcome>,
     ready: bool,
     last_delivery: Instant,
+    /// When it was sent.
+    asked: Instant,
 }
 
 /// A claim on its way to its caller.
@@ -151,16 +174,24 @@ struct Arriving {
     job: Job,
     run: RunId,
     lease: HeldLease,
+    /// The claimer has sent it.
+    sent: bool,
+}
+
+/// A report that is being delivered.
+#[derive(Debug)]
+struct Delivering {
+    buildset: BuildsetId,
+    delivery: RunId,
+    until: Instant,
 }
 
 /// A claim that a caller has.
 #[derive(Debug)]
 struct Holding {
-    job: JobId,
+    job: Job,
     run: RunId,
     lease: HeldLease,
-    /// From when the caller counts the lease.
-    held_since: Instant,
     /// How much is left to do.
     work: u32,
     renewing: bool,
@@ -170,16 +201,27 @@ struct Holding {
 
 impl Holding {
     fn acts_until(&self) -> Instant {
-        self.held_since + lease().held()
+        self.lease.end()
     }
 }
 
 fn lease() -> LeaseTerm {
-    LeaseTerm::new(LEASE)
+    LeaseTerm::of_job(LEASE)
+}
+
+fn report_lease() -> LeaseTerm {
+    LeaseTerm::of_report(LEASE)
+}
+
+/// The same in each run of a seed.
+fn result(job: &Job, run: &RunId) -> Report {
+    let mut result = success(job);
+    result.run = run.clone();
+    result
 }
 
 fn leader_lease() -> LeaseTerm {
-    LeaseTerm::new(LEADER_LEASE)
+    LeaseTerm::of_leader(LEADER_LEASE)
 }
 
 #[derive(Debug)]
@@ -191,6 +233,7 @@ pub(super) struct Participant {
     commits: Vec<Commit>,
     arriving: Vec<Arriving>,
     holdings: Vec<Holding>,
+    delivering: Option<Delivering>,
     candidate: EntryId,
     leadership: Option<HeldLease>,
     listened: Listened,
@@ -207,6 +250,7 @@ impl Participant {
             commits: Vec::new(),
             arriving: Vec::new(),
             holdings: Vec::new(),
+            delivering: None,
             candidate: ids.entry(),
             leadership: None,
             listened: Listened::default(),
@@ -235,7 +279,13 @@ impl Participant {
     /// The runs that act at this moment, paused or not.
     pub(super) fn acting(&self, now: Instant) -> impl Iterator<Item = (&JobId, &RunId)> {
         let acting = self.holdings.iter().filter(move |it| !it.settling && now < it.acts_until());
-        acting.map(|holding| (&holding.job, &holding.run))
+        acting.map(|holding| (&holding.job.id, &holding.run))
+    }
+
+    /// The delivery that acts at this moment, paused or not.
+    pub(super) fn delivers(&self, now: Instant) -> Option<(&BuildsetId, &RunId)> {
+        let acting = self.delivering.as_ref().filter(|it| now < it.until);
+        acting.map(|it| (&it.buildset, &it.delivery))
     }
 
     pub(super) fn leads(&self, now: Instant) -> bool {
@@ -253,7 +303,7 @@ impl Participant {
             Resume::First => broker.first(),
             Resume::At(offset) => offset.clamp(broker.first(), broker.end()),
         };
-        let barrier = Entry { id: ids.entry(), op: Op::Barrier };
+        let barrier = Entry::with_id(ids.entry(), Op::Barrier);
         self.connection = Some(Connection {
             id: ids.connection(),
             next,
@@ -261,6 +311,7 @@ impl Participant {
             outgoing: VecDeque::from([barrier]),
             ready: false,
             last_delivery: now,
+            asked: now,
         });
     }
 
@@ -313,11 +364,16 @@ impl Participant {
             return;
         };
         if connection.catching_up.try_recv().is_err() {
+            if self.replica.has_beginning() && now.instant > connection.asked + TIMEOUT {
+                let barrier = Entry::with_id(ids.entry(), Op::Barrier);
+                (connection.catching_up, connection.asked) = (self.replica.expect(barrier.id), now.instant);
+                connection.outgoing.push_back(barrier);
+            }
             return;
         }
         match self.replica.reached_end(now) {
             Some(op) => {
-                let restore = Entry { id: ids.entry(), op };
+                let restore = Entry::with_id(ids.entry(), op);
                 connection.catching_up = self.replica.expect(restore.id);
                 connection.outgoing.push_back(restore);
             }
@@ -328,14 +384,14 @@ impl Participant {
     pub(super) fn write_due_snapshot(&mut self, now: Arrival, ids: &mut Ids) {
         let Some(connection) = &mut self.connection else { return };
         if let Some(op) = self.replica.due_snapshot(self.snapshot_jitter, now) {
-            connection.outgoing.push_back(Entry { id: ids.entry(), op });
+            connection.outgoing.push_back(Entry::with_id(ids.entry(), op));
         }
     }
 
     // ---- writing (`commit`)
 
     fn commit(&mut self, op: Op, until: Instant, purpose: Purpose, ids: &mut Ids) {
-        let entry = Entry { id: ids.entry(), op };
+        let entry = Entry::with_id(ids.entry(), op);
         let outcome = self.replica.expect(entry.id);
         self.commits.push(Commit { entry, outcome, until, sent_on: None, purpose });
     }
@@ -355,6 +411,7 @@ impl Participant {
                         && commit.sent_on != Some(connection.id)
                     {
                         connection.outgoing.push_back(commit.entry.clone());
+                        commit.entry.copy += 1;
                         commit.sent_on = Some(connection.id);
                     }
                     self.commits.push(commit);
@@ -381,38 +438,44 @@ impl Participant {
         let accepted = outcome == Some(&Outcome::Accepted);
         match commit.purpose {
             Purpose::Claim { job, run, lease: held } => match outcome {
-                Some(Outcome::Accepted) => self.arriving.push(Arriving { job, run, lease: held }),
+                Some(Outcome::Accepted) => {
+                    self.arriving.push(Arriving { job, run, lease: held, sent: false });
+                }
                 Some(_) => {}
                 None => self.hand_back(job.id, run, now, ids),
             },
-            Purpose::RenewFirst { written, mut arriving } if accepted => {
-                arriving.lease.renewed(written);
-                self.arriving.push(arriving);
-            }
-            Purpose::RenewFirst { arriving, .. } => {
-                self.hand_back(arriving.job.id, arriving.run, now, ids);
-            }
             Purpose::Renew { run, written } => {
                 let Some(holding) = self.holdings.iter_mut().find(|holding| holding.run == run) else {
                     return;
                 };
                 holding.renewing = false;
                 match outcome {
-                    Some(Outcome::Accepted) => {
-                        holding.lease.renewed(written);
-                        holding.held_since = written;
-                    }
+                    Some(Outcome::Accepted) => holding.lease.renewed(written),
                     // The lease is lost: the run stops at once.
                     Some(_) => self.holdings.retain(|holding| holding.run != run),
                     None => {}
                 }
             }
-            Purpose::Settle { job, ends } => {
+            Purpose::Settle { job, ends, reported_in } => {
                 if accepted && ends {
-                    events.push(Event::JobEnded { job });
+                    events.push(Event::JobEnded { job, reported_in });
                 }
             }
-            Purpose::DeadLetter { job } if accepted => events.push(Event::JobEnded { job }),
+            Purpose::DeadLetter { job } if accepted => {
+                events.push(Event::JobEnded { job, reported_in: None });
+            }
+            Purpose::ClaimReport { buildset, delivery } => match outcome {
+                Some(Outcome::Accepted) => {
+                    let until = now + report_lease().held() * 4 / 5;
+                    events.push(Event::Delivers { buildset: buildset.clone(), delivery: delivery.clone() });
+                    self.delivering = Some(Delivering { buildset, delivery, until });
+                }
+                Some(_) => {}
+                None => self.settle_report(buildset, delivery, Settlement::HandedBack, now, ids),
+            },
+            Purpose::SettleReport { buildset, ends } if accepted && ends => {
+                events.push(Event::Delivered { buildset });
+            }
             Purpose::Import(batch) => match outcome {
                 Some(_) if batch.may_acknowledge(outcome) => self.acknowledge(broker, events),
                 Some(_) => {}
@@ -446,9 +509,8 @@ impl Participant {
 
     pub(super) fn claim(&mut self, now: Arrival, ids: &mut Ids) {
         let held = self.holdings.len() + self.arriving.len();
-        let is_claiming = self.is_writing(|purpose| {
-            matches!(purpose, Purpose::Claim { .. } | Purpose::RenewFirst { .. } | Purpose::DeadLetter { .. })
-        });
+        let is_claiming =
+            self.is_writing(|purpose| matches!(purpose, Purpose::Claim { .. } | Purpose::DeadLetter { .. }));
         if held >= SLOTS || is_claiming || !self.is_ready() {
             return;
         }
@@ -456,7 +518,7 @@ impl Participant {
         let Next::Claim(claimable) = state.jobs.next(now.instant, |_| true) else { return };
         let run = ids.run();
         let entry = claimable.entry(&run, lease(), MAX_LOST_LEASES, now.date);
-        let held = lease().from_write(now.instant);
+        let held = lease().written_at(now.instant);
         let purpose = match entry {
             Op::DeadLetter { .. } => Purpose::DeadLetter { job: claimable.job.id },
             _ => Purpose::Claim { job: claimable.job, run, lease: held },
@@ -464,34 +526,34 @@ impl Participant {
         self.commit(entry, held.end(), purpose, ids);
     }
 
-    /// A claim reaches its caller; or the caller has stopped waiting.
+    /// A claim is sent to its caller (`Claimer::claim`), or reaches it (`AmqpQueue::claim`); or the caller has stopped
+    /// waiting.
     pub(super) fn arrive(&mut self, now: Instant, ids: &mut Ids, rng: &mut fastrand::Rng) -> Vec<Event> {
         if self.arriving.is_empty() {
             return Vec::new();
         }
-        let arriving = self.arriving.remove(0);
-        let Arriving { job, run, lease: held } = arriving.clone();
-        if rng.u8(..20) == 0 {
+        let mut arriving = self.arriving.remove(0);
+        let Arriving { job, run, lease: held, sent } = arriving.clone();
+        if !sent {
+            arriving.sent = true;
+            self.arriving.insert(0, arriving);
+            return Vec::new();
+        }
+        if held.has_ended(now) || rng.u8(..20) == 0 {
             self.hand_back(job.id, run, now, ids);
             return Vec::new();
         }
-        if held.must_renew_first(now) {
-            let renew = Op::Renew { job: job.id, run };
-            self.commit(renew, held.end(), Purpose::RenewFirst { written: now, arriving }, ids);
-            return Vec::new();
-        }
-        let (held_since, work) = (now, rng.u32(1..12));
-        let (job, renewing, settling) = (job.id, false, false);
+        let work = rng.u32(1..12);
+        let (renewing, settling) = (false, false);
         self.holdings.push(Holding {
             job: job.clone(),
             run: run.clone(),
             lease: held,
-            held_since,
             work,
             renewing,
             settling,
         });
-        vec![Event::Holds { job, run }]
+        vec![Event::Holds { job: job.id, run }]
     }
 
     fn hand_back(&mut self, job: JobId, run: RunId, now: Instant, ids: &mut Ids) {
@@ -503,13 +565,13 @@ impl Participant {
         self.holdings.retain(|holding| now.instant < holding.acts_until());
         let mut written = Vec::new();
         for holding in &mut self.holdings {
-            let (job, run) = (holding.job.clone(), holding.run.clone());
+            let (job, run) = (holding.job.id.clone(), holding.run.clone());
             holding.work = holding.work.saturating_sub(1);
             if holding.work == 0 {
                 holding.settling = true;
                 let after = Duration::from_secs(rng.u64(..60));
                 let op = match if calm { 0 } else { rng.u8(..20) } {
-                    0..=10 => Op::Complete { job, run },
+                    0..=10 => Op::Complete { job, run, result: Box::new(result(&holding.job, &holding.run)) },
                     11..=13 => {
                         let after_ms = u64::try_from(after.as_millis()).unwrap();
                         Op::Retry { job, run, due: now.date + after, after_ms }
@@ -520,10 +582,12 @@ impl Participant {
                     _ => continue,
                 };
                 let ends = matches!(op, Op::Complete { .. } | Op::Reject { .. });
+                let has_result = matches!(op, Op::Complete { .. });
+                let reported_in = has_result.then(|| holding.job.buildset.id.clone());
                 let until = holding.lease.end().max(now.instant + TIMEOUT);
-                written.push((op, until, Purpose::Settle { job: holding.job.clone(), ends }));
+                written.push((op, until, Purpose::Settle { job: holding.job.id.clone(), ends, reported_in }));
             } else if !holding.renewing
-                && now.instant >= holding.held_since + lease().held() / 3
+                && now.instant + lease().held() * 2 / 3 >= holding.lease.end()
                 && !holding.lease.has_ended(now.instant)
             {
                 holding.renewing = true;
@@ -538,6 +602,63 @@ impl Participant {
         }
     }
 
+    // ---- reports
+
+    /// Claims a report, or delivers the one that it has.
+    pub(super) fn deliver(
+        &mut self,
+        now: Arrival,
+        calm: bool,
+        ids: &mut Ids,
+        rng: &mut fastrand::Rng,
+    ) -> Vec<Event> {
+        if let Some(Delivering { buildset, delivery, until }) = self.delivering.take() {
+            // A try ends in time; one that is late is dropped, and the reporters may have the report or not.
+            if now.instant >= until {
+                return Vec::new();
+            }
+            let (delivered, after) = (Default::default(), Duration::from_secs(rng.u64(..60)));
+            let how = match if calm { 0 } else { rng.u8(..10) } {
+                0..=4 => Settlement::Done,
+                5..=6 => {
+                    let after_ms = u64::try_from(after.as_millis()).unwrap();
+                    Settlement::Retry { due: now.date + after, after_ms, delivered }
+                }
+                7 => Settlement::GaveUp { why: "refused".into(), at: now.date, delivered },
+                // Dropped without an end.
+                _ => return vec![Event::Reported { buildset }],
+            };
+            let reported = how == Settlement::Done;
+            self.settle_report(buildset.clone(), delivery, how, now.instant, ids);
+            return if reported { vec![Event::Reported { buildset }] } else { Vec::new() };
+        }
+        let is_claiming = self.is_writing(|purpose| matches!(purpose, Purpose::ClaimReport { .. }));
+        if is_claiming || !self.is_ready() {
+            return Vec::new();
+        }
+        let Some(state) = self.replica.state() else { return Vec::new() };
+        if let Next::Claim(deliverable) = state.outbox.next(now.instant) {
+            let (delivery, buildset) = (ids.run(), deliverable.report.id.clone());
+            let entry = deliverable.entry(&delivery, report_lease());
+            let until = now.instant + report_lease().margin();
+            self.commit(entry, until, Purpose::ClaimReport { buildset, delivery }, ids);
+        }
+        Vec::new()
+    }
+
+    fn settle_report(
+        &mut self,
+        buildset: BuildsetId,
+        delivery: RunId,
+        how: Settlement,
+        now: Instant,
+        ids: &mut Ids,
+    ) {
+        let ends = matches!(how, Settlement::Done | Settlement::GaveUp { .. });
+        let op = Op::SettleReport { buildset: buildset.clone(), delivery, how };
+        self.commit(op, now + report_lease().held(), Purpose::SettleReport { buildset, ends }, ids);
+    }
+
     // ---- leader election
 
     /// A candidate leads; a leader renews its lease, or steps down.
@@ -550,7 +671,7 @@ impl Participant {
             None => {
                 let next = candidate::next(self.candidate, self.replica.state(), leader_lease(), now);
                 if let Candidacy::Write(entry) = next {
-                    let held = leader_lease().from_write(now);
+                    let held = leader_lease().written_at(now);
                     self.commit(entry, held.end(), Purpose::Lead(held), ids);
                 }
             }

@@ -16,7 +16,7 @@ use super::invariants::{Invariants, Violation};
 use super::participant::{Event, Ids, Participant};
 
 /// How many steps with faults a world has.
-const STEPS: u32 = 500;
+const STEPS: u32 = 450;
 /// How many rounds without faults it may take until all has ended.
 const CALM_ROUNDS: u32 = 400;
 
@@ -128,8 +128,9 @@ impl World {
         }
         let events = match self.rng.u8(..100) {
             0..=19 => self.send(index),
-            20..=44 => return self.read(index),
-            45..=51 => self.connect(index),
+            20..=39 => return self.read(index),
+            40..=45 => return self.work(index),
+            46..=51 => self.connect(index),
             52..=59 => self.claim(index),
             60..=67 => self.act(index),
             68..=73 => self.lead(index),
@@ -140,6 +141,7 @@ impl World {
             89..=90 => self.record(index),
             91 => self.list_runs(index),
             92 => self.snapshot(index),
+            93..=95 => self.deliver(index),
             _ => self.arrive(index),
         };
         self.check(index, events)?;
@@ -219,6 +221,11 @@ impl World {
         Vec::new()
     }
 
+    fn deliver(&mut self, index: usize) -> Vec<Event> {
+        let now = self.clocks(index);
+        self.participants[index].deliver(now, self.is_calm, &mut self.ids, &mut self.rng)
+    }
+
     fn lead(&mut self, index: usize) -> Vec<Event> {
         let now = self.clocks(index).instant;
         let resigns = !self.is_calm && self.rng.u8(..30) == 0;
@@ -293,17 +300,7 @@ impl World {
                         self.publish_job(index, job);
                     }
                 }
-                self.connect(index);
-                self.send_and_read(index)?;
-                for task in [Self::import, Self::claim, Self::arrive, Self::lead] {
-                    let events = task(self, index);
-                    self.check(index, events)?;
-                }
-                self.act(index);
-                self.poll(index)?;
-                self.send_and_read(index)?;
-                let events = self.participants[index].listen();
-                self.check(index, events)?;
+                self.work(index)?;
             }
             let has_ended = self.checks.all_ended()
                 && self.broker.inbox_is_empty()
@@ -315,6 +312,25 @@ impl World {
             }
         }
         Err("not all jobs end".to_owned())
+    }
+
+    /// One participant does all that it can, without any delay.
+    fn work(&mut self, index: usize) -> Result<(), Violation> {
+        self.connect(index);
+        self.send_and_read(index)?;
+        for task in [Self::import, Self::claim, Self::lead, Self::act, Self::deliver] {
+            let events = task(self, index);
+            self.check(index, events)?;
+        }
+        self.poll(index)?;
+        self.send_and_read(index)?;
+        for _ in 0..4 {
+            let events = self.arrive(index);
+            self.check(index, events)?;
+        }
+        let events = self.participants[index].listen();
+        self.check(index, events)?;
+        self.poll(index)
     }
 
     fn send_and_read(&mut self, index: usize) -> Result<(), Violation> {

@@ -1,0 +1,399 @@
+use std::time::Duration;
+
+use pushbutton_core::Verdict;
+use pushbutton_core::samples::{AT, job_on, success};
+
+use super::super::entry::Entry;
+use super::super::snapshot::Snapshot;
+use super::super::state_machine::{Outcome, State};
+use super::*;
+use Outcome::{Accepted, Rejected};
+
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A log that is being written, with its reader's clock.
+struct Log {
+    state: State,
+    offset: u64,
+    now: Arrival,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self { state: State::default(), offset: 0, now: Arrival { instant: Instant::now(), date: AT } }
+    }
+
+    fn write(&mut self, op: Op) -> Outcome {
+        self.write_entry(&Entry::new(op))
+    }
+
+    fn write_entry(&mut self, entry: &Entry) -> Outcome {
+        let outcome = self.state.apply(self.offset, entry, self.now);
+        self.offset += 1;
+        outcome
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = Arrival { instant: self.now.instant + time, date: self.now.date + time };
+    }
+
+    fn import(&mut self, jobs: &[Job]) {
+        assert_eq!(self.write(Op::Import { jobs: jobs.to_vec(), unreadable: Vec::new() }), Accepted);
+    }
+
+    /// Claims the first job that waits.
+    fn claim(&mut self) -> (Job, RunId) {
+        let Next::Claim(next) = self.state.jobs.next(self.now.instant, |_| true) else {
+            panic!("none waits")
+        };
+        let run = RunId::generate();
+        let entry = next.entry(&run, LeaseTerm::of_job(LEASE), 5, self.now.date);
+        assert_eq!(self.write(entry), Accepted);
+        (next.job, run)
+    }
+
+    fn complete(&mut self, (job, run): &(Job, RunId)) -> Outcome {
+        self.write(completion(job, run))
+    }
+
+    fn reject(&mut self, (job, run): &(Job, RunId)) {
+        let at = self.now.date;
+        let op = Op::Reject { job: job.id.clone(), run: run.clone(), why: "no such flavor".into(), at };
+        assert_eq!(self.write(op), Accepted);
+    }
+
+    fn requeue(&mut self, job: &Job) -> Outcome {
+        let at = self.state.dead.find(job.id.as_str()).expect("there is a letter").at;
+        self.write(Op::Requeue { letter: job.id.to_string(), at })
+    }
+
+    /// Imports a job and completes it.
+    fn run(&mut self, job: &Job) {
+        self.import(std::slice::from_ref(job));
+        let claim = self.claim();
+        assert_eq!((&claim.0.id, self.complete(&claim)), (&job.id, Accepted));
+    }
+
+    fn deliverable(&self) -> Option<Deliverable> {
+        match self.state.outbox.next(self.now.instant) {
+            Next::Claim(deliverable) => Some(*deliverable),
+            _ => None,
+        }
+    }
+
+    /// Leases the first report that is due.
+    fn deliver(&mut self) -> (BuildsetReport, RunId) {
+        let next = self.deliverable().expect("a report is due");
+        let delivery = RunId::generate();
+        assert_eq!(self.write(next.entry(&delivery, LeaseTerm::of_report(LEASE))), Accepted);
+        (next.report, delivery)
+    }
+
+    fn settle(&mut self, (report, delivery): &(BuildsetReport, RunId), how: Settlement) -> Outcome {
+        self.write(Op::SettleReport { buildset: report.id.clone(), delivery: delivery.clone(), how })
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.state.snapshot(self.now)
+    }
+
+    /// What a reader knows that begins with a snapshot.
+    fn reread(&self) -> State {
+        let text = serde_json::to_string(&self.snapshot()).unwrap();
+        State::from_snapshot(&serde_json::from_str(&text).unwrap(), self.now)
+    }
+
+    /// The broker has lost what this log has and the other has not.
+    fn restore_in(&self, short: &mut Self) {
+        let lost = self.state.missing_in(&short.state, short.now).expect("something is missing");
+        assert_eq!(short.write(Op::Restore { lost: Box::new(lost) }), Accepted);
+        assert_eq!(self.state.missing_in(&short.state, short.now), None);
+    }
+}
+
+fn completion(job: &Job, run: &RunId) -> Op {
+    Op::Complete { job: job.id.clone(), run: run.clone(), result: Box::new(success(job)) }
+}
+
+fn set(change: u64, names: &[&str]) -> Vec<Job> {
+    let jobs: Vec<Job> = names.iter().map(|name| job_on(change, name)).collect();
+    let buildset = Buildset::of(&jobs[0].cause.event, jobs.iter().map(|job| job.name.clone()));
+    jobs.into_iter().map(|job| job.with_buildset(buildset.clone())).collect()
+}
+
+/// The same jobs of another event.
+fn again(jobs: &[Job]) -> Vec<Job> {
+    let buildset = jobs[0].buildset_alone("again").id;
+    let again = |job: &Job| {
+        let mut again = job.clone();
+        again.id = job_on(100 + job.change.number.0, job.name.as_str()).id;
+        again.buildset.id = buildset.clone();
+        again
+    };
+    jobs.iter().map(again).collect()
+}
+
+fn gave_up(at: Timestamp) -> Settlement {
+    Settlement::GaveUp { why: "refused".into(), at, delivered: BTreeSet::new() }
+}
+
+fn names(report: &BuildsetReport) -> Vec<&str> {
+    report.results.iter().map(|result| result.job.name.as_str()).collect()
+}
+
+#[test]
+fn the_last_result_makes_the_report_due_also_for_one_who_began_with_a_snapshot() {
+    let mut log = Log::new();
+    log.import(&set(1, &["tempest", "unit"]));
+    let (first, second) = (log.claim(), log.claim());
+    assert_eq!(log.complete(&second), Accepted);
+    assert_eq!(log.deliverable(), None);
+    log.state = log.reread();
+    let last = Entry::new(completion(&first.0, &first.1));
+    assert_eq!(log.write_entry(&last), Accepted);
+    let due = log.deliverable().unwrap();
+    assert_eq!(names(&due.report), ["tempest", "unit"]);
+    // A second copy, and the same claim again: accepted, and nothing changes.
+    let before = log.snapshot();
+    assert_eq!((log.write_entry(&last), log.complete(&first)), (Accepted, Accepted));
+    assert_eq!((log.snapshot(), log.reread().snapshot(log.now)), (before.clone(), before));
+    let stranger = (first.0, RunId::generate());
+    assert_eq!(log.complete(&stranger), Rejected);
+}
+
+#[test]
+fn a_lease_on_a_report_is_fenced_by_its_version() {
+    let mut log = Log::new();
+    log.run(&job_on(1, "tempest"));
+    let seen = log.deliverable().unwrap();
+    let first = log.deliver();
+    assert_eq!(log.write(seen.entry(&RunId::generate(), LeaseTerm::of_report(LEASE))), Rejected);
+    assert_eq!(log.deliverable(), None, "a lease holds");
+    log.pass(LEASE);
+    let second = log.deliver();
+    for late in [Settlement::Done, gave_up(AT), Settlement::HandedBack] {
+        assert_eq!(log.settle(&first, late), Rejected);
+    }
+    let retry =
+        Settlement::Retry { due: log.now.date + LEASE, after_ms: 60_000, delivered: ["mail".into()].into() };
+    assert_eq!((log.settle(&second, retry.clone()), log.settle(&second, retry)), (Accepted, Rejected));
+    assert_eq!(log.deliverable(), None, "it waits");
+    log.state = log.reread();
+    log.pass(LEASE);
+    let due = log.deliverable().unwrap();
+    assert_eq!((due.failed_attempts, due.delivered), (1, ["mail".to_owned()].into()));
+    let third = log.deliver();
+    assert_eq!(log.settle(&third, Settlement::Done), Accepted);
+    assert_eq!((log.state.outbox.due_len(), log.state.outbox.due_bytes()), (0, 0));
+}
+
+#[test]
+fn a_delivery_that_nobody_took_counts_for_nothing() {
+    let mut log = Log::new();
+    log.run(&job_on(1, "tempest"));
+    let unused = log.deliver();
+    assert_eq!(log.settle(&unused, Settlement::HandedBack), Accepted);
+    assert_eq!(log.deliverable().unwrap().failed_attempts, 0);
+}
+
+#[test]
+fn a_refused_report_is_kept_until_it_is_retried_or_dropped() {
+    let mut log = Log::new();
+    log.run(&job_on(1, "tempest"));
+    let held = log.deliver();
+    assert_eq!(log.settle(&held, gave_up(AT)), Accepted);
+    assert_eq!((log.deliverable(), log.reread().outbox.undelivered().len()), (None, 1));
+    let buildset = &held.0.id;
+    let retry = Entry::new(Op::RetryUndelivered { buildset: buildset.clone(), at: Some(AT) });
+    assert_eq!(log.write_entry(&retry), Accepted);
+    let again = log.deliver();
+    let later = AT + LEASE;
+    assert_eq!((&again.0, log.settle(&again, gave_up(later))), (&held.0, Accepted));
+    assert_eq!(log.write_entry(&retry), Rejected, "a late copy");
+    let dropped = Op::DropUndelivered { buildset: buildset.clone(), at: Some(later) };
+    assert_eq!((log.write(dropped.clone()), log.write(dropped)), (Accepted, Rejected));
+    assert_eq!(log.state.outbox.undelivered_bytes, 0);
+}
+
+#[test]
+fn a_waiting_job_absorbs_an_equal_one_and_a_claimed_one_does_not() {
+    let mut log = Log::new();
+    let (first, second) = (set(1, &["tempest"]), again(&set(1, &["tempest", "unit"])));
+    log.import(&first);
+    log.import(&second);
+    log.import(&second);
+    let claims = [log.claim(), log.claim()];
+    assert_eq!([&claims[0].0.id, &claims[1].0.id], [&first[0].id, &second[1].id]);
+    assert!(log.reread().knows(&second[0].id), "it counts as completed");
+    claims.iter().for_each(|claim| assert_eq!(log.complete(claim), Accepted));
+    for (names_of, missing) in [(["tempest"], 0), (["unit"], 1)] {
+        let due = log.deliver();
+        assert_eq!((names(&due.0), due.0.missing.len()), (names_of.to_vec(), missing));
+        log.settle(&due, Settlement::Done);
+    }
+    let third = set(2, &["tempest"]);
+    log.import(&third);
+    log.claim();
+    log.import(&again(&third));
+    assert_eq!(log.claim().0.id, again(&third)[0].id);
+}
+
+#[test]
+fn a_dead_letter_ends_its_job_until_it_is_requeued() {
+    let mut log = Log::new();
+    let jobs = set(1, &["tempest", "unit"]);
+    log.import(&jobs);
+    let (first, second) = (log.claim(), log.claim());
+    log.reject(&second);
+    assert_eq!(log.requeue(&second.0), Accepted);
+    assert_eq!(log.complete(&first), Accepted);
+    assert_eq!(log.deliverable(), None, "it is waited for again");
+    let second = log.claim();
+    log.reject(&second);
+    let due = log.deliver();
+    assert_eq!((names(&due.0), due.0.missing[0].why.as_str()), (vec!["tempest"], "no such flavor"));
+    log.settle(&due, Settlement::Done);
+    // The buildset was reported: the job makes a report of its own, with another identity.
+    assert_eq!(log.requeue(&second.0), Accepted);
+    let last = log.claim();
+    assert_eq!(log.complete(&last), Accepted);
+    let alone = log.deliver().0;
+    assert_eq!(names(&alone), ["unit"]);
+    assert_ne!(alone.id, due.0.id);
+}
+
+/// Core S1-2: an identity that repeats after a day belongs to a new event.
+#[test]
+fn a_dead_letter_that_is_older_than_a_day_is_replaced() {
+    let mut log = Log::new();
+    let job = job_on(1, "tempest");
+    log.import(std::slice::from_ref(&job));
+    let claim = log.claim();
+    log.reject(&claim);
+    let created = |hours: u64| {
+        let mut later = job.clone();
+        later.created = log.now.date + Duration::from_secs(hours * 3600);
+        later
+    };
+    let (soon, later) = (created(23), created(25));
+    log.import(&[soon]);
+    assert_eq!((log.state.dead.len(), log.state.jobs.counts(log.now.instant)), (1, (0, 0)));
+    log.import(&[later]);
+    assert_eq!((log.state.dead.len(), log.state.jobs.counts(log.now.instant)), (0, (1, 0)));
+    let claim = log.claim();
+    assert_eq!(log.complete(&claim), Accepted);
+    assert_eq!(names(&log.deliver().0), ["tempest"]);
+}
+
+// ---- bounds
+
+#[test]
+fn a_flood_of_results_is_bounded_and_all_are_reported() {
+    let mut log = Log::new();
+    let verbose = |job: &Job| {
+        let mut result = success(job);
+        let stage = pushbutton_core::StageOutcome::new(pushbutton_core::StageStatus::Passed, LEASE)
+            .with_detail("x".repeat(40_000));
+        result.stages = vec![pushbutton_core::StageResult::new("run".parse().unwrap(), stage)];
+        result
+    };
+    for n in 0..200 {
+        log.import(&[job_on(n, "tempest")]);
+        let (job, run) = log.claim();
+        let result = Box::new(verbose(&job));
+        assert_eq!(log.write(Op::Complete { job: job.id, run, result }), Accepted);
+    }
+    assert_eq!(log.state.outbox.due_len(), 200);
+    let bytes = log.state.outbox.due_bytes();
+    assert!((MAX_WHOLE_BYTES..MAX_WHOLE_BYTES + 500_000).contains(&bytes), "{bytes}");
+    assert_eq!(log.reread().snapshot(log.now), log.snapshot());
+    for _ in 0..200 {
+        let held = log.deliver();
+        log.settle(&held, gave_up(AT));
+    }
+    let outbox = &log.state.outbox;
+    assert!(outbox.undelivered_bytes <= MAX_UNDELIVERED_BYTES && outbox.due_bytes() == 0);
+    assert_eq!(outbox.undelivered().back().unwrap().report.change.number.0, 199, "the oldest are dropped");
+}
+
+#[test]
+fn a_buildset_with_a_job_that_never_comes_does_not_stay_for_ever() {
+    let mut log = Log::new();
+    for n in 0..=MAX_OPEN as u64 {
+        log.run(&set(n, &["tempest", "unit"])[0]);
+    }
+    assert_eq!(log.state.outbox.open_len(), MAX_OPEN);
+    let report = log.deliver().0;
+    assert_eq!((report.change.number.0, names(&report), report.missing.len()), (0, vec!["tempest"], 1));
+    assert_eq!(report.vote(), None);
+}
+
+// ---- what the broker loses
+
+/// A result must not be lost with an unsynced end of the log.
+#[test]
+fn results_that_the_broker_has_lost_are_restored() {
+    let (mut log, mut short) = (Log::new(), Log::new());
+    let (pair, single, refused) = (set(1, &["tempest", "unit"]), job_on(2, "tempest"), job_on(3, "tempest"));
+    let import = Entry::new(Op::Import { jobs: pair.clone(), unreadable: Vec::new() });
+    log.write_entry(&import);
+    short.write_entry(&import);
+    // From here on the broker loses everything.
+    let (first, second) = (log.claim(), log.claim());
+    assert_eq!(log.complete(&first), Accepted);
+    log.run(&refused);
+    let held = log.deliver();
+    log.settle(&held, gave_up(AT));
+    log.run(&single);
+    let delivering = log.deliver();
+    log.restore_in(&mut short);
+    assert_eq!(short.complete(&second), Accepted, "the run goes on");
+    let due = short.deliverable().unwrap();
+    assert_eq!(names(&due.report), ["tempest", "unit"]);
+    assert_eq!(short.settle(&delivering, Settlement::Done), Accepted, "its lease was restored");
+    assert_eq!(short.state.outbox.undelivered().len(), 1);
+    // Another participant that knew less restores nothing that has ended since.
+    let due = short.deliver();
+    assert_eq!(short.settle(&due, Settlement::Done), Accepted);
+    let before = short.snapshot();
+    let lost = log.state.missing_in(&State::default(), log.now).unwrap();
+    short.write(Op::Restore { lost: Box::new(lost) });
+    assert_eq!(short.snapshot(), before);
+}
+
+#[test]
+fn a_delivery_that_the_broker_has_lost_is_not_made_again() {
+    let (mut log, mut short) = (Log::new(), Log::new());
+    let job = job_on(1, "tempest");
+    let run = RunId::generate();
+    let import = Entry::new(Op::Import { jobs: vec![job.clone()], unreadable: Vec::new() });
+    let version = (0, import.id);
+    let claim =
+        Op::Claim { job: job.id.clone(), expected_version: version, run: run.clone(), lease_ms: 60_000 };
+    for entry in [import, Entry::new(claim), Entry::new(completion(&job, &run))] {
+        log.write_entry(&entry);
+        short.write_entry(&entry);
+    }
+    let held = log.deliver();
+    assert_eq!(log.settle(&held, Settlement::Done), Accepted);
+    assert!(short.deliverable().is_some());
+    log.restore_in(&mut short);
+    assert_eq!((short.deliverable(), short.state.outbox.due_len()), (None, 0));
+}
+
+/// The job was run again by somebody who did not know its lost result: one of the two results counts.
+#[test]
+fn a_restored_result_does_not_double_a_report() {
+    let (mut log, mut short) = (Log::new(), Log::new());
+    let import = Entry::new(Op::Import { jobs: vec![job_on(1, "tempest")], unreadable: Vec::new() });
+    log.write_entry(&import);
+    short.write_entry(&import);
+    let lost = log.claim();
+    assert_eq!(log.complete(&lost), Accepted);
+    let second = short.claim();
+    assert_eq!(short.complete(&second), Accepted);
+    let due = short.deliver();
+    assert_eq!(short.settle(&due, Settlement::Done), Accepted);
+    assert_eq!(log.state.missing_in(&short.state, short.now), None);
+    assert_eq!((short.deliverable(), due.0.results[0].verdict.clone()), (None, Verdict::Success));
+}
