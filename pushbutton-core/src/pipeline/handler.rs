@@ -193,7 +193,8 @@ impl Handler {
         let (notices, to_deliver) = mpsc::channel(NOTICES);
         let end_of_delivery = Shutdown::new();
         let ingest = async {
-            let stats = self.ingest(notices, shutdown).await;
+            // On the heap: a handler would be a large future.
+            let stats = Box::pin(self.ingest(notices, shutdown)).await;
             if stats.is_ok() && !shutdown.has_begun() {
                 tokio::select! { () = drained => {}, () = shutdown.begun() => {} }
             }

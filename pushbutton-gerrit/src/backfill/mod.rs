@@ -112,9 +112,9 @@ mod tests {
                 started.push(Instant::now());
                 Backfill::without_events()
             });
-            match tokio::time::timeout(Duration::from_millis(100), scheduler.next()).await {
-                Ok(BackfillItem::Ended) => drop(scheduler.ended().await),
-                Ok(_) | Err(_) => {}
+            let item = tokio::time::timeout(Duration::from_millis(100), scheduler.next()).await;
+            if let Ok(BackfillItem::Ended) = item {
+                scheduler.ended().await;
             }
         }
         assert_eq!(started[0], began, "the first one is not delayed");
