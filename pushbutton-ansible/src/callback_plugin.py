@@ -46,8 +46,9 @@ REASONS = (
 )
 # Lines that look like a reason, and only say that the reason is above.
 VAGUE = re.compile(
-    r"^error: (metadata-generation-failed|subprocess-exited-with-error|legacy-install-failure|command .* failed with exit)"
-    r"|^error: failed-wheel-build|^ERROR: ResolutionImpossible|^E: (Unable to fetch some archives|Sub-process \S+ returned an error code)"
+    r"^error: (metadata-generation-failed|subprocess-exited-with-error|legacy-install-failure|failed-wheel-build)"
+    r"|^error: command .* failed with exit|^ERROR: ResolutionImpossible"
+    r"|^E: (Unable to fetch some archives|Sub-process \S+ returned an error code)"
     r"|^fatal: (clone of|index-pack failed|fetch-pack: invalid)"
 )
 
@@ -146,6 +147,17 @@ class CallbackModule(CallbackBase):
         except OSError as error:
             self._abort(error)
 
+    def _followed(self, values):
+        """The end of the output of `pushbutton_command`, which its action plugin left in the stage's folder."""
+        token = values.get("output_token")
+        if not isinstance(token, str) or not re.match("^[0-9a-f]{32}$", token):
+            return ""
+        try:
+            with open(os.path.join(os.path.dirname(self._events.name), "output-" + token), "rb") as file:
+                return file.read(MAX_SEARCHED).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
     def _delegated(self, host, task):
         """The host that the task is delegated to. In a loop each item can have another: the first that was unreachable."""
         name = self._lost_items.get((host.get_name(), task._uuid)) or getattr(task, "delegate_to", None)
@@ -161,10 +173,11 @@ class CallbackModule(CallbackBase):
                     break
         fields = {"rc": values.get("rc")} if isinstance(values.get("rc"), int) else {}
         if status in ("failed", "unreachable"):
-            msg, stdout = values.get("msg", ""), values.get("stdout") or values.get("module_stdout")
+            msg, followed = values.get("msg", ""), self._followed(values)
+            stdout = followed or values.get("stdout") or values.get("module_stdout")
             stderr = values.get("stderr") or values.get("module_stderr")
             fields.update(
-                msg=text(msg), reason=text(reason(stderr, stdout)), output=output(stdout, stderr, msg),
+                msg=text(msg), reason=text(reason(stderr, stdout, bool(followed))), output=output(stdout, stderr, msg),
                 ignored=bool(ignored), rescued=rescued(task), delegated_to=self._delegated(host, task),
                 in_nodes=any(group.get_name() == GROUP for group in host.get_groups()),
             )

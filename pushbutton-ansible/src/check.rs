@@ -80,7 +80,9 @@ impl AnsibleExecutor {
     }
 
     async fn output(&self, arguments: &[&Path]) -> Result<(bool, String), String> {
+        let files = self.check_files().map_err(|error| error.to_string())?;
         let mut command = self.command();
+        command.envs(self.module_environment(&files));
         // The callback plugin exists only while a stage runs.
         command.env_remove("ANSIBLE_CALLBACKS_ENABLED").args(arguments);
         output(command).await

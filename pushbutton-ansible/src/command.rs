@@ -7,7 +7,7 @@ use pushbutton_core::Result;
 
 use crate::config::AnsibleConfig;
 use crate::error;
-use crate::workspace::{EVENTS, INVENTORY, PLUGINS, SECRETS, StageFiles, TEMPORARY, VARS};
+use crate::workspace::{ACTIONS, EVENTS, INVENTORY, LIBRARY, PLUGINS, SECRETS, StageFiles, TEMPORARY, VARS};
 
 /// No master connection is kept, because it would outlive the stage. A silent node is given up after a minute.
 /// Connecting is tried three times, in case sshd is just being restarted. Ansible's own `retries` would also repeat a
@@ -94,9 +94,33 @@ pub(crate) fn environment(
     environment
 }
 
-/// What one stage adds to the environment.
-pub(crate) fn stage_environment(files: &StageFiles) -> [(&'static str, OsString); 3] {
+/// Where Ansible looks for modules and action plugins by default. A variable of the environment replaces it.
+const DEFAULT_MODULES: &str = "~/.ansible/plugins/modules:/usr/share/ansible/plugins/modules";
+const DEFAULT_ACTIONS: &str = "~/.ansible/plugins/action:/usr/share/ansible/plugins/action";
+
+/// What a playbook needs to be parsed: the places of the module `pushbutton_command`. `inherited` is the environment
+/// that the configuration allows.
+pub(crate) fn module_environment(
+    files: &StageFiles,
+    inherited: impl Fn(&str) -> Option<OsString>,
+) -> [(&'static str, OsString); 2] {
+    let path = |name: &'static str, folder: &str, default: &str| {
+        let mut path = OsString::from(files.path(folder));
+        path.push(":");
+        path.push(inherited(name).unwrap_or_else(|| default.into()));
+        (name, path)
+    };
     [
+        path("ANSIBLE_LIBRARY", LIBRARY, DEFAULT_MODULES),
+        path("ANSIBLE_ACTION_PLUGINS", ACTIONS, DEFAULT_ACTIONS),
+    ]
+}
+
+/// What one stage adds to the environment. `sockets` is a folder with a short path.
+pub(crate) fn stage_environment(files: &StageFiles, sockets: &Path) -> [(&'static str, OsString); 5] {
+    [
+        ("PUSHBUTTON_LINE_MARK", files.mark().into()),
+        ("PUSHBUTTON_SOCKETS", sockets.into()),
         ("ANSIBLE_CALLBACK_PLUGINS", files.path(PLUGINS).into()),
         ("ANSIBLE_LOCAL_TEMP", files.path(TEMPORARY).into()),
         ("PUSHBUTTON_EVENTS", files.path(EVENTS).into()),

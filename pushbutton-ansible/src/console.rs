@@ -11,6 +11,7 @@ use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncWriteExt, BufWriter};
 
 use crate::error::local;
+use crate::live;
 use crate::redact::{MAX_SECRET, Redactor};
 
 /// The longest line in the console log, in bytes. The rest of a line is counted, not kept.
@@ -103,6 +104,8 @@ pub(crate) struct Console<'a> {
     path: PathBuf,
     redactor: &'a Redactor,
     reader: &'a LineSink,
+    /// What a line of a command on a node begins with.
+    mark: &'a str,
     room: u64,
     dropped: u64,
     write_failed: bool,
@@ -116,6 +119,7 @@ impl<'a> Console<'a> {
         room: u64,
         redactor: &'a Redactor,
         reader: &'a LineSink,
+        mark: &'a str,
     ) -> Result<Self> {
         let failed = |error| local(error, "cannot open the console log", path);
         // A stage on the local machine can replace the log by a link. `artifacts` removes such links after a stage;
@@ -130,6 +134,7 @@ impl<'a> Console<'a> {
             path: path.to_owned(),
             redactor,
             reader,
+            mark,
             room,
             dropped: 0,
             write_failed: false,
@@ -148,7 +153,7 @@ impl<'a> Console<'a> {
     /// Writes a line of pushbutton itself, to the console log only and whatever room is left.
     pub(crate) async fn note(&mut self, text: &str) {
         let text = one_line(text, self.redactor, MAX_NOTE);
-        self.append(&dated(&text)).await;
+        self.append(&dated(Timestamp::now(), &text)).await;
         self.flush().await;
     }
 
@@ -174,7 +179,14 @@ impl<'a> Console<'a> {
     }
 
     async fn output_line(&mut self, line: &[u8], lost: u64) {
-        let line = self.redactor.redact(&String::from_utf8_lossy(line));
+        let line = String::from_utf8_lossy(line);
+        let now = Timestamp::now();
+        let (time, line) = match live::parse_line(self.mark, &line) {
+            // A node's clock may be wrong: nothing was written later than now.
+            Some((written, host, text)) => (written.min(now), format!("{host} | {text}").into()),
+            None => (now, line),
+        };
+        let line = self.redactor.redact(&line);
         let mut text = sanitize(line.strip_suffix('\r').unwrap_or(&line));
         let lost = lost + text.len().saturating_sub(MAX_LINE) as u64;
         if lost > 0 {
@@ -185,7 +197,7 @@ impl<'a> Console<'a> {
         if let (Some(error), None) = (error, &self.ansible_error) {
             self.ansible_error = Some(short_line(error, MAX_ERROR));
         }
-        let dated = dated(&text);
+        let dated = dated(time, &text);
         self.reader.line(text);
         if self.room < dated.len() as u64 {
             // From the first line that does not fit, all are dropped: the log has no holes.
@@ -215,8 +227,8 @@ impl<'a> Console<'a> {
     }
 }
 
-fn dated(text: &str) -> String {
-    format!("{} | {text}\n", Timestamp::now().strftime("%Y-%m-%d %H:%M:%S%.3f"))
+fn dated(time: Timestamp, text: &str) -> String {
+    format!("{} | {text}\n", time.strftime("%Y-%m-%d %H:%M:%S%.3f"))
 }
 
 #[cfg(test)]
@@ -230,7 +242,7 @@ mod tests {
         let secrets: BTreeMap<_, _> = secrets.iter().map(|text| (text.to_string(), (*text).into())).collect();
         let (redactor, (sink, mut reader)) = (Redactor::new(&secrets).unwrap(), LineSink::bounded(100));
         let path = folder.path().join("console.log");
-        let mut console = Console::open(&path, room, &redactor, &sink).await.unwrap();
+        let mut console = Console::open(&path, room, &redactor, &sink, "m4rk").await.unwrap();
         for chunk in chunks {
             console.feed(chunk).await;
         }
@@ -251,6 +263,23 @@ mod tests {
             line.split_once(" | ").is_some_and(|(time, _)| time.len() == "2026-11-23 12:00:00.000".len())
         };
         assert!(log.lines().all(dated), "{log}");
+    }
+
+    #[tokio::test]
+    async fn a_line_of_a_command_on_a_node_has_the_time_at_which_it_was_written_there() {
+        let later = Timestamp::now().as_millisecond() + 3_600_000;
+        let lines = format!(
+            "m4rk 1764150000123 node oneword tw\u{1b}o\nm4rk {later} node three\nm4rx 1 node four\nm4rk x y z\n"
+        );
+        let (lines, log) = output(1000, &["oneword"], &[lines.as_bytes()]).await;
+        assert_eq!(lines, ["node | ******** tw␛o", "node | three", "m4rx 1 node four", "m4rk x y z"]);
+        let log: Vec<_> = log.lines().collect();
+        assert_eq!(log[0], "2025-11-26 09:40:00.123 | node | ******** tw␛o");
+        // The node's clock is an hour ahead.
+        assert!(
+            log[1] <= format!("{} |", Timestamp::now().strftime("%Y-%m-%d %H:%M:%S%.3f")).as_str(),
+            "{log:?}"
+        );
     }
 
     #[tokio::test]

@@ -119,6 +119,17 @@ impl AnsibleExecutor {
         command
     }
 
+    /// The variables of the environment by which a playbook finds pushbutton's own module.
+    pub(crate) fn module_environment(&self, files: &StageFiles) -> [(&'static str, std::ffi::OsString); 2] {
+        let allowed = |name: &str| self.config.env.iter().any(|known| known == name);
+        command::module_environment(files, |name| allowed(name).then(|| std::env::var_os(name)).flatten())
+    }
+
+    /// The files of a call that is no stage. They are removed on drop.
+    pub(crate) fn check_files(&self) -> Result<StageFiles> {
+        self.workspace.create_stage(&RunId::new("check")?, RunId::generate().as_str())
+    }
+
     async fn run(
         &self,
         stage: &Stage,
@@ -144,7 +155,8 @@ impl AnsibleExecutor {
         .await?;
 
         let room = self.config.console_limit_mib.saturating_mul(1 << 20);
-        let mut console = Console::open(&log_dir.join(CONSOLE_LOG), room, &self.redactor, lines).await?;
+        let path = log_dir.join(CONSOLE_LOG);
+        let mut console = Console::open(&path, room, &self.redactor, lines, files.mark()).await?;
         console.note(&console::header(stage, context)).await;
         let mut reachable = Vec::new();
         let termination = {
@@ -251,7 +263,8 @@ impl AnsibleExecutor {
         };
         let mut command = self.command();
         command.args(command::arguments(&self.config, files, playbook));
-        command.envs(command::stage_environment(files));
+        command.envs(command::stage_environment(files, self.workspace.sockets()));
+        command.envs(self.module_environment(files));
         let (mut processes, mut output) = ProcessTree::start(command, tag).map_err(failed)?;
         let stopped = {
             let mut stopping = std::pin::pin!(async {

@@ -11,6 +11,7 @@ mod check;
 mod command;
 mod extra_vars;
 mod inventory;
+mod live;
 mod workspace;
 
 mod orphans;

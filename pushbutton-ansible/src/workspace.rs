@@ -19,6 +19,7 @@ use pushbutton_core::{Node, Result, RunId};
 
 use crate::error::local;
 use crate::inventory;
+use crate::live;
 use crate::playbook_events::PLUGIN;
 
 /// Known hosts of a run are kept this long after its last stage: the next stage follows within seconds.
@@ -38,6 +39,8 @@ pub(crate) const SECRETS: &str = "secrets.yml";
 pub(crate) const EVENTS: &str = "events.jsonl";
 pub(crate) const PLUGINS: &str = "plugins";
 pub(crate) const TEMPORARY: &str = "tmp";
+pub(crate) const ACTIONS: &str = "action";
+pub(crate) const LIBRARY: &str = "library";
 
 /// One executor's folder. Dropping it removes the folder.
 #[derive(Debug)]
@@ -76,6 +79,11 @@ impl Workspace {
             workspace.remove_orphaned();
             return Ok(workspace);
         }
+    }
+
+    /// Where sockets of shared SSH connections are made: a socket's path must be short.
+    pub(crate) fn sockets(&self) -> &Path {
+        &self.path
     }
 
     /// Makes the folder of one stage. `id` is unique to the stage.
@@ -128,15 +136,23 @@ impl Drop for Workspace {
 pub(crate) struct StageFiles {
     folder: PathBuf,
     known_hosts: PathBuf,
+    mark: RunId,
 }
 
 impl StageFiles {
     fn create(run_dir: &Path, id: &str) -> Result<Self> {
-        let files = Self { folder: run_dir.join(id), known_hosts: run_dir.join("known_hosts") };
-        for folder in [&files.folder, &files.path(PLUGINS), &files.path(TEMPORARY)] {
-            create_private_dir(folder)
-                .map_err(|error| local(error, "cannot make the stage's folder", folder))?;
+        let files = Self {
+            folder: run_dir.join(id),
+            known_hosts: run_dir.join("known_hosts"),
+            mark: RunId::generate(),
+        };
+        for folder in [PLUGINS, ACTIONS, LIBRARY, TEMPORARY].map(|name| files.path(name)) {
+            create_private_dir(&folder)
+                .map_err(|error| local(error, "cannot make the stage's folder", &folder))?;
         }
+        write(&files.path(ACTIONS).join(live::FILE), live::ACTION)?;
+        write(&files.path(live::READER_FILE), live::READER)?;
+        write(&files.path(LIBRARY).join(live::FILE), live::MODULE)?;
         write(&files.path(PLUGINS).join("pushbutton.py"), PLUGIN)?;
         write(&files.path(EVENTS), "")?;
         Ok(files)
@@ -155,6 +171,11 @@ impl StageFiles {
             }
         }
         write(&self.known_hosts, &known)
+    }
+
+    /// A secret of the stage: what lines of commands on nodes begin with.
+    pub(crate) fn mark(&self) -> &str {
+        self.mark.as_str()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -135,13 +135,18 @@ pub(crate) fn operator(
     let orphans = Arc::clone(&executor);
     // Processes of a crashed operator are stopped in the background.
     tokio::spawn(async move { orphans.stop_orphans().await });
-    Ok(Operator::new(queue, provisioner, executor, config.jobs.clone(), config.logs.clone())
+    let operator = Operator::new(queue, provisioner, executor, config.jobs.clone(), config.logs.clone())
         .with_filter(job_filter(config))
         .with_journal(store.journal())
         .with_slots(work.slots.map_or(settings.slots, usize::from))
         .with_breaker(settings.breaker)
+        .with_no_room(settings.no_room)
         .with_retry_delays(settings.retry_delay.into(), settings.retry_delay_cap.into())
-        .with_shutdown_deadline(settings.shutdown_deadline.into()))
+        .with_shutdown_deadline(settings.shutdown_deadline.into());
+    Ok(match &config.alarm {
+        Some(alarm) => operator.with_alerter(MailAlerter::new(&alarm.mail)?),
+        None => operator,
+    })
 }
 
 /// Posts comments on the review, or writes them to a file.

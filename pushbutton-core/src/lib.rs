@@ -53,8 +53,8 @@ pub use names::{
 };
 pub use node::{Node, NodeRequest, OwnedResource, ResourceKind};
 pub use pipeline::{
-    BreakerPolicy, BreakerState, GuardedReporter, Handler, HandlerStats, Health, LogLocation, Operator,
-    OperatorStats, Pipeline, ReportGuard, Shutdown, SupersedePolicy, Sweeper,
+    BreakerPolicy, BreakerState, GuardedReporter, Handler, HandlerStats, Health, LogLocation, NoRoom,
+    NoRoomPolicy, Operator, OperatorStats, Pipeline, ReportGuard, Shutdown, SupersedePolicy, Sweeper,
 };
 pub use report::{Report, StageResult, Update, UpdateKind};
 pub use retry_when::RetryPatterns;

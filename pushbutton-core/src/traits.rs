@@ -313,7 +313,7 @@ pub trait Delivery: Send + Sync {
     /// Keeps the report as undelivered: it was refused for good.
     ///
     /// # Contract
-    /// - It is kept with the reason, and listed by [`UndeliveredReports::list`].
+    /// - It is kept with the reason, and listed by [`UndeliveredReports::list_undelivered`].
     async fn give_up(self: Box<Self>, why: &str, delivered: &BTreeSet<String>) -> Result<()>;
 }
 

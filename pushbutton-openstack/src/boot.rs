@@ -11,14 +11,19 @@ use crate::api_types::Resource;
 use crate::config::{AddressChoice, HostKeys, NetworkConfig, NodeLabelConfig};
 use crate::console;
 use crate::create::Shared;
-use crate::create_spec::{Attachments, CreateSpec, Ids, encode_user_data};
+use crate::create_spec::{Attachments, CreateSpec, Ids};
 use crate::endpoints::{FLOATING_IPS, SERVERS, VOLUMES};
 use crate::error::{is_no_room, is_transient};
+use crate::host_key::{self, GeneratedHostKey};
 use crate::lookup::{Kind, Lookup};
 use crate::ssh;
+use crate::user_data::BootData;
 
 /// How often the console is read for host keys, where first contact would do as well.
 const MAX_CONSOLE_READS: u32 = 3;
+/// How often a node's host key is looked at, where another than the one that was handed over would do as well. An SSH
+/// server that cloud-init restarts may show another key at first.
+const MAX_KEY_LOOKS: u32 = 3;
 /// Lines of a console that are read for host keys.
 const CONSOLE_LINES: u32 = 1000;
 /// How often a server's status is checked while it does not answer SSH yet.
@@ -29,6 +34,7 @@ pub(crate) struct Boot<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) lookup: &'a Lookup,
     pub(crate) label: &'a NodeLabelConfig,
+    pub(crate) data: &'a BootData,
     pub(crate) request: &'a NodeRequest,
     pub(crate) journal: &'a Arc<dyn Journal>,
     pub(crate) progress: &'a BootProgress,
@@ -84,9 +90,7 @@ impl Boot<'_> {
             address = ssh::first_that_answers(&addresses, self.label.ssh_port) => address,
             error = self.watch_server(&server) => return Err(error.with("address", addresses.join(", "))),
         };
-        self.progress.waits_for("the node's host keys on its console");
-        let host_keys = self.host_keys(&server).await?;
-        let source = if host_keys.is_empty() { "first contact" } else { "console" };
+        let (source, host_keys) = self.host_keys(&server, &address).await?;
         tracing::info!(run = %self.request.run, %server, %address, host_keys = source, "the node is ready");
         Ok(self.node(server, address, host_keys))
     }
@@ -196,8 +200,7 @@ impl Boot<'_> {
             None => None,
         };
         self.progress.waits_for("the server to be accepted");
-        let user_data = encode_user_data(label.user_data.as_ref()).await?;
-        let volume = volume.as_deref();
+        let (user_data, volume) = (self.data.encoded.as_ref(), volume.as_deref());
         self.create(CreateSpec::server(&shared.tags, request, label, ids, attachments, volume, user_data))
             .await
     }
@@ -282,11 +285,49 @@ impl Boot<'_> {
         poll(look).await
     }
 
-    async fn host_keys(&self, server: &str) -> Result<Vec<String>> {
+    /// The host keys to pin, and where they are from; none to pin those of the first contact.
+    async fn host_keys(&self, server: &str, address: &str) -> Result<(&'static str, Vec<String>)> {
         let source = self.label.host_keys;
-        if source == HostKeys::FirstContact {
-            return Ok(Vec::new());
+        if let Some(key) = &self.data.host_key {
+            self.progress.waits_for("the node to present the host key that was handed over in its user data");
+            if self.presents(key, server, address).await? {
+                return Ok(("generated", vec![key.public().to_owned()]));
+            }
+            tracing::warn!(
+                run = %self.request.run, server,
+                "the node does not present the host key that was handed over: is there cloud-init in its image? If so, \
+                 set `host_keys: generated`; if not, set `console` or `first-contact`"
+            );
         }
+        if source == HostKeys::FirstContact {
+            return Ok(("first contact", Vec::new()));
+        }
+        self.progress.waits_for("the node's host keys on its console");
+        let keys = self.console_keys(server).await?;
+        Ok((if keys.is_empty() { "first contact" } else { "console" }, keys))
+    }
+
+    /// Whether the node presents this key. With `generated` it waits until it does, without a time limit of its own.
+    async fn presents(&self, key: &GeneratedHostKey, server: &str, address: &str) -> Result<bool> {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
+        loop {
+            match host_key::presented(address, self.label.ssh_port).await {
+                Ok(Some(presented)) if presented == key.public() => return Ok(true),
+                Ok(_) if self.label.host_keys == HostKeys::Auto && backoff.tries() + 1 >= MAX_KEY_LOOKS => {
+                    return Ok(false);
+                }
+                Ok(presented) => tracing::debug!(server, ?presented, "not yet the generated host key"),
+                Err(error) => {
+                    self.is_active(server).await?;
+                    tracing::debug!(server, "{error}");
+                }
+            }
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+    }
+
+    async fn console_keys(&self, server: &str) -> Result<Vec<String>> {
+        let source = self.label.host_keys;
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
         loop {
             let output = self.shared.api.console(server, CONSOLE_LINES).await.unwrap_or_else(|error| {

@@ -10,10 +10,11 @@ use pushbutton_core::{Error, ErrorKind};
 use serde_json::Value;
 
 use crate::catalog::Service;
-use crate::config::NodeLabelConfig;
+use crate::config::{HostKeys, NodeLabelConfig};
 use crate::lookup::Kind;
 use crate::provisioner::OpenStackProvisioner;
 use crate::request::Request;
+use crate::user_data::host_key_problem;
 
 /// How long a check may take: less than the minute that [`Check`] allows.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(50);
@@ -115,6 +116,7 @@ impl OpenStackProvisioner {
             );
             found.push(Finding::warn(what, "set `key_name`"));
         }
+        found.extend(check_host_keys(label, config).await);
         let user_data = config.user_data.as_ref().and_then(|data| data.file.as_ref());
         for (field, path) in [("key_file", config.key_file.as_ref()), ("user_data.file", user_data)] {
             if let Some(path) = path {
@@ -181,6 +183,37 @@ fn quota_headroom(what: &str, limit: &Value, used: &Value) -> Option<Finding> {
         Finding::warn(format!("quota of {what}: {used} of {limit} in use: none is left"), remedy)
     } else {
         Finding::ok(format!("quota of {what}: {used} of {limit} in use"))
+    })
+}
+
+/// Whether a host key can be handed over, and what follows where it cannot.
+async fn check_host_keys(label: &str, config: &NodeLabelConfig) -> Option<Finding> {
+    let subject = format!("nodes.{label}.host_keys");
+    let problem = host_key_problem(config).await;
+    Some(match (config.host_keys, problem) {
+        (HostKeys::Generated, None) => {
+            Finding::ok(format!("{subject}: each node gets a host key of its own, and only that is accepted"))
+        }
+        (HostKeys::Generated, Some(why)) => {
+            let remedy = "change the user data, or set host_keys to console or first-contact";
+            Finding::fail(format!("{subject}: {why}"), remedy)
+        }
+        (HostKeys::Auto, None) => Finding::ok(format!(
+            "{subject}: a host key is handed over in the user data; an image without cloud-init shows its own, which \
+             is then read on the console or at first contact. If the image has cloud-init, `generated` accepts no other"
+        )),
+        (HostKeys::Auto, Some(why)) => {
+            let remedy =
+                "change the user data, or set host_keys to console if the image prints its keys there";
+            let what =
+                format!("{subject}: the network could forge a node's host key at first contact: {why}");
+            Finding::warn(what, remedy)
+        }
+        (HostKeys::FirstContact, _) => {
+            let what = format!("{subject}: the network could forge a node's host key at first contact");
+            Finding::warn(what, "set `generated` if the image has cloud-init")
+        }
+        (HostKeys::Console, _) => return None,
     })
 }
 

@@ -108,7 +108,7 @@ pub struct NodeLabelConfig {
     /// SSH's port. Default: 22.
     #[serde(default = "ssh_port")]
     pub ssh_port: u16,
-    /// Where the node's host keys are read. Default: `auto`.
+    /// Where the node's host keys are from. Default: `auto`.
     #[serde(default)]
     pub host_keys: HostKeys,
     /// More variables for the inventory, such as `ansible_python_interpreter`. Default: none.
@@ -183,14 +183,18 @@ pub struct FloatingIpConfig {
     pub network: String,
 }
 
-/// Where a node's SSH host keys are read.
+/// Where a node's SSH host keys are from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum HostKeys {
-    /// On the console, if cloud-init prints them there, else at first contact.
+    /// As `generated`, where cloud-init is in the image and nothing in the user data is against it. Else on the console,
+    /// if they are printed there; else at first contact.
     #[default]
     Auto,
+    /// One is generated for each node, handed over in its user data for cloud-init, and the only one that is accepted.
+    /// The boot fails if the node does not present it.
+    Generated,
     /// On the console. The boot fails if they are not printed there in time.
     Console,
     /// At first contact; the executor pins them for the run.

@@ -1,12 +1,13 @@
 //! What is created for a node, and the bodies of the requests that create it.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use pushbutton_core::{Error, ErrorKind, NodeRequest, Result, RunId};
+use std::fmt;
+
+use pushbutton_core::{NodeRequest, RunId};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use crate::cloud_config::CloudNetwork;
-use crate::config::{NetworkConfig, NodeLabelConfig, UserData, VolumeConfig};
+use crate::config::{NetworkConfig, NodeLabelConfig, VolumeConfig};
 use crate::endpoints::{Collection, FLOATING_IPS, PORTS, SERVERS, VOLUMES};
 use crate::ownership_tags::OwnershipTags;
 
@@ -33,13 +34,24 @@ pub(crate) struct Attachments {
 }
 
 /// A resource to create.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct CreateSpec {
     pub(crate) collection: Collection,
     pub(crate) run: RunId,
     pub(crate) name: String,
-    /// The whole body of the request.
+    /// The whole body of the request. With the user data it has a private key in it.
     pub(crate) body: Value,
+}
+
+impl fmt::Debug for CreateSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { collection, run, name, body: _ } = self;
+        f.debug_struct("CreateSpec")
+            .field("kind", &collection.kind)
+            .field("run", run)
+            .field("name", name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl CreateSpec {
@@ -55,7 +67,7 @@ impl CreateSpec {
         ids: &Ids,
         attachments: &Attachments,
         volume: Option<&str>,
-        user_data: Option<String>,
+        user_data: Option<&SecretString>,
     ) -> Self {
         let name = tags.name(request);
         let mut server = json!({
@@ -102,7 +114,7 @@ impl CreateSpec {
         let optional = [
             ("key_name", &label.key_name),
             ("availability_zone", &label.availability_zone),
-            ("user_data", &user_data),
+            ("user_data", &user_data.map(|data| data.expose_secret().to_owned())),
         ];
         for (key, value) in optional {
             if let Some(value) = value {
@@ -191,17 +203,4 @@ impl CreateSpec {
         let ip = json!({"floating_network_id": network, "port_id": port, "description": description});
         Self::new(FLOATING_IPS, request, tags.name(request), ip)
     }
-}
-
-/// Reads user data and encodes it as Nova requires.
-pub(crate) async fn encode_user_data(config: Option<&UserData>) -> Result<Option<String>> {
-    let bytes = match config {
-        Some(UserData { text: Some(text), .. }) => text.clone().into_bytes(),
-        Some(UserData { file: Some(path), .. }) => tokio::fs::read(path).await.map_err(|error| {
-            let message = format!("cannot read the user data {}: {error}", path.display());
-            Error::permanent(ErrorKind::Config, message).because(error)
-        })?,
-        _ => return Ok(None),
-    };
-    Ok(Some(STANDARD.encode(bytes)))
 }

@@ -15,6 +15,7 @@ mod create_spec;
 mod credentials;
 mod endpoints;
 mod error;
+mod host_key;
 mod identity;
 mod lookup;
 mod ownership_tags;
@@ -23,6 +24,7 @@ mod release;
 mod request;
 mod response;
 mod ssh;
+mod user_data;
 
 pub use config::{
     AddressChoice, FloatingIpConfig, HostKeys, NetworkConfig, NodeLabelConfig, OpenStackConfig, UserData,

@@ -24,6 +24,7 @@ use crate::endpoints::{FLOATING_IPS, PORTS, SERVERS, VOLUMES};
 use crate::lookup::Lookup;
 use crate::ownership_tags::OwnershipTags;
 use crate::release::Release;
+use crate::user_data::BootData;
 
 /// The longest owner name: with the ids of a run and a job it must fit into Neutron's descriptions of 255 characters.
 const MAX_OWNER: usize = 64;
@@ -114,7 +115,8 @@ impl Provisioner for OpenStackProvisioner {
         })?;
         let progress = BootProgress::default();
         let (shared, lookup) = (&self.shared, &self.lookup);
-        let boot = Boot { shared, lookup, label, request, journal, progress: &progress };
+        let data = BootData::of(label).await.map_err(within)?;
+        let boot = Boot { shared, lookup, label, data: &data, request, journal, progress: &progress };
         let result = timeout(request.deadline, boot.run()).await;
         drop(slot);
         let (waited_for, server) = progress.get();

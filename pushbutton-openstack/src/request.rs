@@ -1,6 +1,7 @@
 //! One request to a service, and what its failure means: whether it may be sent again, and whether the cloud may have
 //! carried it out.
 
+use std::fmt;
 use std::time::Duration;
 
 use pushbutton_core::Error;
@@ -16,7 +17,7 @@ use crate::response::message_of;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// One request.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) service: Service,
     pub(crate) method: Method,
@@ -25,6 +26,19 @@ pub(crate) struct Request {
     pub(crate) body: Option<Value>,
     /// The API microversion that it needs, with the service's type. Default: the service's lowest.
     pub(crate) microversion: Option<&'static str>,
+}
+
+impl fmt::Debug for Request {
+    /// Without the body, which may hold a private key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, method, path, query, body: _, microversion: _ } = self;
+        f.debug_struct("Request")
+            .field("service", service)
+            .field("method", method)
+            .field("path", path)
+            .field("query", query)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Request {

@@ -7,8 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pushbutton_core::check::{Check, Level};
-use pushbutton_core::memory::{MemoryJournal, MemoryQueue};
-use pushbutton_core::{ErrorKind, Journal, Provisioner, Queue, ResourceKind, RetryClass, Sweeper};
+use pushbutton_core::memory::{MemoryJournal, MemoryQueue, MemoryReporter};
+use pushbutton_core::{
+    BreakerState, CancellationToken, ErrorKind, Executor, JobSpec, Journal, LineSink, LogLocation,
+    NoRoomPolicy, Node, Operator, Provisioner, Queue, ResourceKind, Result, RetryClass, Shutdown, Stage,
+    StageContext, StageOutcome, StageStatus, Sweeper, Update, UpdateKind, Verdict, async_trait, samples,
+};
 use pushbutton_testbed::openstack;
 use serde_json::json;
 
@@ -311,16 +315,93 @@ async fn two_owners_share_a_project_and_see_only_their_own() {
     other.has_left_nothing(&cloud).await;
 }
 
+/// H5: a key on the console comes late in a boot, and at first contact the network can forge it.
+#[tokio::test(flavor = "multi_thread")]
+async fn h5_a_node_presents_the_host_key_that_was_handed_over_in_its_user_data() {
+    let cloud = openstack();
+    let key = cloud.keypair(&owner("handed"));
+    let script = "user_data: {text: \"#!/bin/sh\\nexit 0\\n\"}";
+    let config_text = "user_data: {text: \"#cloud-config\\nhostname: x\\n\"}, host_keys: generated";
+    for more in ["host_keys: generated", config_text, script] {
+        let label = format!(
+            "{TINY}, key_name: {}, metadata: {{testbed_guest: silent}}, floating_ip: {{network: public}}, {more}",
+            key.name
+        );
+        let lab = Lab::new(&cloud, "handed", &nodes(&label));
+        let request = request("lab", 120);
+        let node = lab.provision(&request).await.unwrap();
+        let [only] = &node.host_keys[..] else { panic!("{more}: {:?}", node.host_keys) };
+        assert!(only.starts_with("ssh-ed25519 AAAA"), "{more}: {only}");
+        // Only with that key, and the node has no other.
+        let known = known_hosts(&key, &node);
+        let login = ssh(&key, &node, &known).await;
+        assert_eq!(login, "in", "{more}");
+        lab.release(&request.run).await;
+        lab.has_left_nothing(&cloud).await;
+    }
+}
+
+/// The output of a command on the node, by OpenSSH's client.
+async fn ssh(
+    key: &pushbutton_testbed::Keypair<'_>,
+    node: &pushbutton_core::Node,
+    known: &std::path::Path,
+) -> String {
+    let output = tokio::process::Command::new("ssh")
+        .args([
+            "-F",
+            "none",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "StrictHostKeyChecking=yes",
+            "-o",
+            "ConnectTimeout=10",
+        ])
+        .arg("-o")
+        .arg(format!("UserKnownHostsFile={}", known.display()))
+        .arg("-i")
+        .arg(&key.private_key)
+        .arg(format!("root@{}", node.address))
+        .args(["echo", "in"])
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h5_an_image_without_cloud_init_shows_its_own_keys_and_generated_refuses_them() {
+    let cloud = openstack();
+    let label = |host_keys: &str| {
+        nodes(&format!("{TINY}, metadata: {{testbed_guest: plain}}, host_keys: {host_keys}"))
+    };
+    let lab = Lab::new(&cloud, "plain", &label("auto"));
+    let request = request("lab", 120);
+    let node = lab.provision(&request).await.unwrap();
+    assert_eq!(node.host_keys.len(), 2, "those on the console: {:?}", node.host_keys);
+    lab.release(&request.run).await;
+    lab.has_left_nothing(&cloud).await;
+
+    let lab = Lab::new(&cloud, "plain", &label("generated"));
+    let request = common::request("lab", 20);
+    let error = lab.provision(&request).await.unwrap_err();
+    let text = error.to_string();
+    assert!(error.kind() == ErrorKind::TimedOut && error.is_temporary(), "{error:?}");
+    assert!(text.contains("to present the host key that was handed over in its user data"), "{text}");
+    lab.release(&request.run).await;
+    lab.has_left_nothing(&cloud).await;
+}
+
 /// L4: a staging copy, or a laptop with the same file and an empty state folder.
 #[tokio::test(flavor = "multi_thread")]
 async fn l4_two_installations_with_the_same_owner_never_touch_each_others_resources() {
     let cloud = openstack();
     let name = owner("same");
-    let label = format!(
-        "{TINY}, boot_from_volume: {{size_gb: 1}}, data_volumes: [{{size_gb: 1}}], floating_ip: {{network: public}}, \
-         networks: [{{name: private, allowed_address_pairs: [10.99.0.0/24]}}]"
-    );
-    let of = || Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &nodes(&label)), &name);
+    let label = "image: tiny, flavor: m1.tiny, networks: [{name: private, allowed_address_pairs: [10.99.0.0/24]}], \
+                 boot_from_volume: {size_gb: 1}, data_volumes: [{size_gb: 1}], floating_ip: {network: public}";
+    let of = || Lab::of(config(&cloud.clouds_yaml, &cloud.cloud, &nodes(label)), &name);
     let (one, other) = (of(), of());
     assert_ne!(one.installation, other.installation);
     let (mine, theirs) = (request("lab", 120), request("lab", 120));
@@ -453,6 +534,82 @@ async fn a_full_quota_is_a_temporary_error_with_novas_message() {
         (servers.level, servers.what.as_str()),
         (Level::Warn, "quota of servers: 0 of 0 in use: none is left")
     );
+}
+
+/// V6: two slots and a quota of one. The second job waits for the first one's node to go, and no attempt is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn v6_a_job_beyond_the_quota_waits_uncounted_and_runs_when_there_is_room() {
+    let cloud = openstack();
+    let tenant = Tenant::new(&cloud, "quota-of-one");
+    tenant.admin(&["quota", "set", "--instances", "1", &tenant.name]);
+    let private = ["--action", "access_as_shared", "--type", "network", "-f", "value", "-c", "id", "private"];
+    let shared = [&["network", "rbac", "create", "--target-project", &tenant.name], &private[..]].concat();
+    let shared = tenant.admin(&shared);
+    let lab = tenant.lab(TINY);
+    let (queue, reporter) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryReporter::default()));
+    // The first run keeps its node until the second job has met the full quota.
+    let met = Arc::new(tokio::sync::Semaphore::new(0));
+    let executor = Arc::new(UntilTold(Arc::clone(&met)));
+    let spec = JobSpec::new("lab".parse().unwrap()).stage(Stage::new("test".parse().unwrap(), "test.yml"));
+    let jobs = [("tempest".parse().unwrap(), spec)];
+    let provisioner = Arc::new(lab.provisioner);
+    // The pause is longer than this test may take: the end of the first run ends it.
+    let policy = NoRoomPolicy::default()
+        .with_pause(Duration::from_secs(3600))
+        .with_pause_cap(Duration::from_secs(3600));
+    let operator =
+        Operator::new(Arc::clone(&queue), Arc::clone(&provisioner), executor, jobs, LogLocation::new("logs"))
+            .with_slots(2)
+            .with_no_room(policy)
+            .with_reporter(Arc::clone(&reporter));
+    let mut health = operator.health();
+    let shutdown = Shutdown::new();
+    let steps = async {
+        // One after the other: of two that ask Nova at the same moment, both may be refused.
+        queue.publish(&samples::job_on(0, "tempest")).await.unwrap();
+        let has_node = |update: &Update| matches!(update.kind, UpdateKind::NodeReady { .. });
+        while !reporter.updates().iter().any(has_node) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        queue.publish(&samples::job_on(1, "tempest")).await.unwrap();
+        let full = health.wait_for(|health| !health.no_room.is_empty()).await.unwrap().clone();
+        assert!(full.no_room[0].last.contains("Quota exceeded for instances"), "{full:?}");
+        assert_eq!(full.breaker, BreakerState::Closed);
+        health.wait_for(|health| health.running == 1).await.unwrap();
+        assert_eq!(queue.depth().await.unwrap().waiting, 1);
+        met.add_permits(2);
+        while reporter.reports().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        shutdown.begin();
+    };
+    let both = async { tokio::join!(operator.run(&shutdown), steps) };
+    let (ended, ()) = tokio::time::timeout(Duration::from_secs(180), both).await.unwrap();
+    ended.unwrap();
+    for report in reporter.reports() {
+        assert_eq!((&report.verdict, report.attempts), (&Verdict::Success, 1), "{report:#?}");
+    }
+    assert!(health.borrow().no_room.is_empty());
+    assert_eq!(provisioner.list_owned().await.unwrap(), []);
+    tenant.admin(&["network", "rbac", "delete", shared.trim()]);
+}
+
+/// Ends each stage when it is told to.
+struct UntilTold(Arc<tokio::sync::Semaphore>);
+
+#[async_trait]
+impl Executor for UntilTold {
+    async fn execute(
+        &self,
+        _: &Stage,
+        _: &[Node],
+        _: &StageContext,
+        _: &LineSink,
+        _: &CancellationToken,
+    ) -> Result<StageOutcome> {
+        self.0.acquire().await.unwrap().forget();
+        Ok(StageOutcome::new(StageStatus::Passed, Duration::ZERO))
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

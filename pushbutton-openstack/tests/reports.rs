@@ -264,9 +264,10 @@ async fn ports_with_options_and_data_volumes_are_created_tagged_and_released() {
         .map(|one| (one["boot_index"].as_i64().unwrap(), one["source_type"].as_str().unwrap()))
         .collect();
     assert_eq!(of_devices, [(0, "image"), (-1, "volume"), (-1, "volume")]);
-    let other = Lab::of(
+    let other = Lab::in_installation(
         config(&cloud.dir.path().join("clouds.yaml"), "fake", "nodes: {a: {image: i, flavor: f}}"),
         "acme",
+        lab.installation.clone(),
     );
     other.release(&request.run).await;
     assert!(cloud.world().ports.is_empty(), "by their tags alone");

@@ -38,7 +38,12 @@ for user in $users; do
   echo "$user ALL=(ALL) NOPASSWD:ALL" >"$root/etc/sudoers.d/90-$user"
 done
 rm -f "$root"/etc/ssh/ssh_host_*
-for kind in ed25519 ecdsa; do ssh-keygen -q -t $kind -N '' -C "root@$name" -f "$root/etc/ssh/ssh_host_${kind}_key"; done
+if [ -n "$(ls "$folder/host_keys" 2>/dev/null)" ]; then
+  # As cloud-init: with `ssh_keys` in the user data, no others are made.
+  cp -p "$folder"/host_keys/* "$root/etc/ssh/"
+else
+  for kind in ed25519 ecdsa; do ssh-keygen -q -t $kind -N '' -C "root@$name" -f "$root/etc/ssh/ssh_host_${kind}_key"; done
+fi
 if [ "$console" = keys ]; then
   # Word for word as cloud-init's write-ssh-key-fingerprints does it: the fingerprints by logger, the keys bare.
   stamp="<14>$(date '+%b %e %H:%M:%S') cloud-init:"
@@ -52,9 +57,8 @@ if [ "$console" = keys ]; then
   cat "$root"/etc/ssh/ssh_host_*_key.pub
   echo "-----END SSH HOST KEY KEYS-----"
 fi
-cat >"$root/etc/ssh/sshd_config.testbed" <<CONFIG
-HostKey /etc/ssh/ssh_host_ed25519_key
-HostKey /etc/ssh/ssh_host_ecdsa_key
+for key in "$root"/etc/ssh/ssh_host_*_key; do echo "HostKey ${key#"$root"}"; done >"$root/etc/ssh/sshd_config.testbed"
+cat >>"$root/etc/ssh/sshd_config.testbed" <<CONFIG
 AuthorizedKeysFile /etc/ssh/authorized_keys.testbed
 StrictModes no
 PermitRootLogin prohibit-password

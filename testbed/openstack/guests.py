@@ -11,12 +11,15 @@ security boundary.
 A server's metadata can ask for trouble, in `testbed_guest`:
   none         no guest at all: the addresses never answer
   silent       the console does not show the host keys
+  plain        an image without cloud-init: the user data is not read
   dies:N       the guest is killed N seconds after its boot: connections break, new ones are refused or get no answer
   unplugged:N  its network cable is pulled N seconds after its boot: silence, also in open connections
 
 Needs root, iproute2, openssh-server, overlayfs.
 """
 import argparse
+import base64
+import email
 import ipaddress
 import os
 import shutil
@@ -44,6 +47,24 @@ def behaviour(server):
     return word, float(seconds or 0)
 
 
+def host_keys(server):
+    """The `ssh_keys` of the user data: names such as ed25519_private, and keys. As in cloud-init, a MIME document has several
+    parts, a part of type text/plain is what its first line says, and of a key in two parts the first counts."""
+    import yaml
+    data = base64.b64decode(server.get("OS-EXT-SRV-ATTR:user_data") or "")
+    keys = {}
+    try:
+        message = email.message_from_string(data.decode())
+        parts = [message] if not message.keys() else [part for part in message.walk() if not part.is_multipart()]
+        for part in parts:
+            text = data.decode() if not message.keys() else part.get_payload(decode=True).decode()
+            if text.startswith("#cloud-config\n"):
+                keys = {**((yaml.safe_load(text) or {}).get("ssh_keys") or {}), **keys}
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        say(f"cannot read the user data of {server['id']}: {error}")
+    return keys
+
+
 class Guest:
     def __init__(self, options, server, nics, public_key):
         self.id, self.name = server["id"], server["name"]
@@ -56,6 +77,13 @@ class Guest:
         os.makedirs(self.folder + "/disk", exist_ok=True)
         with open(self.folder + "/authorized_keys", "w", encoding="utf-8") as file:
             file.write((public_key or "").strip() + "\n")
+        os.makedirs(self.folder + "/host_keys", exist_ok=True)
+        for name, key in (host_keys(server) if self.trouble != "plain" else {}).items():
+            kind, _, half = name.partition("_")
+            if kind in ("rsa", "ecdsa", "ed25519") and half in ("private", "public"):
+                path = f"{self.folder}/host_keys/ssh_host_{kind}_key{'.pub' if half == 'public' else ''}"
+                with open(path, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+                    file.write(key)
         run("ip", "netns", "add", self.namespace)
         run("ip", "-n", self.namespace, "link", "set", "lo", "up")
         for number, nic in enumerate(nics):

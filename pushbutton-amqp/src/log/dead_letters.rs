@@ -86,17 +86,19 @@ impl DeadLetters {
 
     /// Whether a letter stands for this job.
     pub(super) fn blocks(&self, job: &Job) -> bool {
-        self.of_job(job).and_then(|at| self.kept.get(at)).is_some_and(|letter| !letter.is_replaced_by(job))
+        self.of_job(JobKey::of(&job.id))
+            .and_then(|at| self.kept.get(at))
+            .is_some_and(|letter| !letter.is_replaced_by(job))
     }
 
     /// Drops the letter of this job.
-    pub(super) fn forget(&mut self, job: &Job) {
+    pub(super) fn forget(&mut self, job: JobKey) {
         self.of_job(job).and_then(|at| self.remove(at));
     }
 
-    fn of_job(&self, job: &Job) -> Option<usize> {
-        let is_its = |letter: &Letter| letter.job.as_ref().is_some_and(|it| it.id == job.id);
-        self.has_job(JobKey::of(&job.id)).then(|| self.kept.iter().position(is_its)).flatten()
+    fn of_job(&self, job: JobKey) -> Option<usize> {
+        let is_its = |letter: &Letter| letter.job.as_ref().is_some_and(|it| JobKey::of(&it.id) == job);
+        self.has_job(job).then(|| self.kept.iter().position(is_its)).flatten()
     }
 
     /// Adds one, unless the same is there; the oldest are dropped to make room.

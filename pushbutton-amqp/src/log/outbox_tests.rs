@@ -397,3 +397,22 @@ fn a_restored_result_does_not_double_a_report() {
     assert_eq!(log.state.missing_in(&short.state, short.now), None);
     assert_eq!((short.deliverable(), due.0.results[0].verdict.clone()), (None, Verdict::Success));
 }
+
+/// Found by the simulation, seed 3741: a job that has completed must not stay a dead letter, or readers that began with
+/// a snapshot differ from those that read every entry.
+#[test]
+fn a_restored_result_ends_the_dead_letter_of_its_job() {
+    let (mut log, mut short) = (Log::new(), Log::new());
+    let import = Entry::new(Op::Import { jobs: vec![job_on(1, "tempest")], unreadable: Vec::new() });
+    log.write_entry(&import);
+    short.write_entry(&import);
+    let lost = log.claim();
+    assert_eq!(log.complete(&lost), Accepted);
+    let second = short.claim();
+    short.reject(&second);
+    assert_eq!(short.state.dead.len(), 1);
+    log.restore_in(&mut short);
+    assert_eq!(short.state.dead.len(), 0, "its result counts");
+    let read_back = State::from_snapshot(&short.snapshot(), short.now);
+    assert_eq!(read_back.snapshot(short.now), short.snapshot());
+}

@@ -61,6 +61,8 @@ impl State {
     pub(super) fn restore(&mut self, lost: &Snapshot, version: Version, now: Arrival) {
         for (id, run) in &lost.completed {
             self.jobs.complete(*id, run.clone());
+            // It ended twice: with a result that the broker lost, and then as a dead letter. The result counts.
+            self.dead.forget(*id);
         }
         for letter in &lost.dead {
             let stands = |job: &Job| {

@@ -230,7 +230,7 @@ impl State {
         if self.skips(job) {
             return;
         }
-        self.dead.forget(job);
+        self.dead.forget(JobKey::of(&job.id));
         match self.jobs.absorber(job) {
             Some(by) => {
                 self.jobs.complete(JobKey::of(&job.id), None);

@@ -70,6 +70,8 @@ async fn cut_connections_lose_and_double_nothing(version: Version) {
     common::soon(shifts.has_completed(jobs)).await;
     common::depth_until(&handler, |depth| depth == QueueDepth::default()).await;
     assert_eq!(shifts.completed.lock().unwrap().len() as u64, jobs + 1);
+    // The answer to who delivered the last one may still be on its way.
+    common::soon(shifts.has_reported(jobs + 1)).await;
     assert_eq!(*shifts.reported.lock().unwrap(), *shifts.completed.lock().unwrap());
     assert!(handler.list(1).await.unwrap().is_empty());
     tracing::info!("{jobs} jobs in {before} claims, {} connections cut", cuts());
@@ -103,6 +105,12 @@ impl Shifts {
 
     async fn has_completed(&self, job: u64) {
         while !self.completed.lock().unwrap().contains(&job) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn has_reported(&self, count: u64) {
+        while (self.reported.lock().unwrap().len() as u64) < count {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

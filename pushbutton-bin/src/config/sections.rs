@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use pushbutton_core::{BreakerPolicy, HumanDuration};
+use pushbutton_core::{BreakerPolicy, HumanDuration, NoRoomPolicy};
 use pushbutton_store::StoreConfig;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -39,6 +39,8 @@ pub(crate) struct OperatorConfig {
     pub(crate) retry_delay_cap: HumanDuration,
     /// When to stop claiming jobs because no node can be created.
     pub(crate) breaker: BreakerPolicy,
+    /// What to do while the cloud has no room for a node.
+    pub(crate) no_room: NoRoomPolicy,
 }
 
 impl Default for OperatorConfig {
@@ -49,6 +51,7 @@ impl Default for OperatorConfig {
             retry_delay: HumanDuration::secs(60),
             retry_delay_cap: HumanDuration::secs(15 * 60),
             breaker: BreakerPolicy::default(),
+            no_room: NoRoomPolicy::default(),
         }
     }
 }

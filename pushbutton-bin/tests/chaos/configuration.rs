@@ -83,6 +83,7 @@ operator:
   retry_delay_cap: 5s
   shutdown_deadline: 5s
   breaker: {{failures: 5, pause: 3s, pause_cap: 10s}}
+  no_room: {{pause: 3s, pause_cap: 10s}}
 sweep: {{every: 15s, safety_age: 45s}}
 "#,
             owner = self.owner,

@@ -24,7 +24,9 @@ mod shutdown;
 
 pub use combined::Pipeline;
 pub use handler::{Handler, HandlerStats};
-pub use operator::{BreakerPolicy, BreakerState, Health, LogLocation, Operator, OperatorStats};
+pub use operator::{
+    BreakerPolicy, BreakerState, Health, LogLocation, NoRoom, NoRoomPolicy, Operator, OperatorStats,
+};
 pub use orphan_sweep::{Orphan, SweepReport, Sweeper};
 pub use report_guard::{GuardedReporter, Muted, ReportGuard};
 pub use shutdown::Shutdown;

@@ -54,6 +54,11 @@ impl Cloud {
     }
 }
 
+/// The error of a cloud whose nodes do not boot.
+pub(crate) fn broken() -> Error {
+    Error::temporary(ErrorKind::Remote, "the server went into ERROR")
+}
+
 /// The error of a full cloud.
 pub(crate) fn full() -> Error {
     Error::temporary(ErrorKind::Exhausted, "No valid host was found")

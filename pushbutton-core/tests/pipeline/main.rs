@@ -8,6 +8,7 @@ mod handler;
 mod lab;
 mod lease_fencing;
 mod limits;
+mod no_room;
 mod orphan_sweep;
 mod report_guard;
 mod rolling;

@@ -115,13 +115,13 @@ async fn a_lost_node_is_retried_and_a_later_success_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_never_boots_is_a_node_failure_after_all_attempts() {
-    let full = || Error::temporary(ErrorKind::Exhausted, "No valid host was found");
-    let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(full);
+    let broken = || Error::temporary(ErrorKind::Remote, "the server went into ERROR");
+    let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(broken);
     lab.run(&samples::job("tempest")).await;
     let report = lab.report();
     assert_eq!((&report.verdict, report.attempts, report.verdict.vote()), (&Verdict::NodeFailure, 3, None));
     assert_eq!(report.log_url, None, "nothing ran, so there are no logs");
-    assert!(report.reason.unwrap().contains("No valid host was found"));
+    assert!(report.reason.unwrap().contains("the server went into ERROR"));
     assert_eq!(lab.cloud.request_count(), 3);
     assert!(lab.stages().is_empty());
 }

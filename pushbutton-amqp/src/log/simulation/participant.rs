@@ -456,10 +456,8 @@ impl Participant {
                     None => {}
                 }
             }
-            Purpose::Settle { job, ends, reported_in } => {
-                if accepted && ends {
-                    events.push(Event::JobEnded { job, reported_in });
-                }
+            Purpose::Settle { job, ends, reported_in } if accepted && ends => {
+                events.push(Event::JobEnded { job, reported_in });
             }
             Purpose::DeadLetter { job } if accepted => {
                 events.push(Event::JobEnded { job, reported_in: None });

@@ -69,7 +69,7 @@ impl<'a> Attempt<'a> {
             format!("pushbutton-{}-{}-{}", self.job.name, self.job.change.number, self.job.patchset.number);
         let (label, deadline) = (self.spec.node.clone(), self.spec.boot_timeout);
         let request = NodeRequest::new(self.run.clone(), self.job.id.clone(), label, name, deadline);
-        let OperatorContext { provisioner, journal, breaker, clock, .. } = self.context;
+        let OperatorContext { provisioner, journal, breaker, no_room, clock, .. } = self.context;
         let limit = deadline.saturating_add(EXECUTOR_GRACE);
         let provisioned = tokio::select! {
             biased;
@@ -81,12 +81,19 @@ impl<'a> Attempt<'a> {
         match result {
             Ok(node) => {
                 breaker.node_up(clock.as_ref());
+                no_room.node_up(&self.run, &request.label, &self.job.id, clock.as_ref());
                 Ok(node)
             }
             Err(error) => {
                 let error = error.during("provisioner::provision").with("label", &request.label);
                 tracing::warn!(run = %self.run, "no node: {error}");
                 let outcome = AttemptOutcome::no_node(&error);
+                // It is not broken, and has its own gate.
+                if matches!(outcome, AttemptOutcome::NoRoom { .. }) {
+                    let (label, job, why) = (&request.label, &self.job.id, error.to_string());
+                    let counts = no_room.no_room(&self.run, label, job, &why, clock.as_ref());
+                    return Err(if counts { outcome.count_no_room() } else { outcome });
+                }
                 // A wrong setting of one job's node says nothing about other jobs. A cloud that refuses the login
                 // affects all.
                 let is_jobs_own = matches!(outcome, AttemptOutcome::Misconfigured { .. });

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::no_room::NoRoom;
 use crate::clock::Clock;
 use crate::duration::{HumanDuration, human};
 use crate::names::RunId;
@@ -179,6 +180,8 @@ pub struct Health {
     pub slots: usize,
     /// Whether it claims jobs.
     pub breaker: BreakerState,
+    /// The labels for which the cloud has no room: of their jobs it claims one at intervals.
+    pub no_room: Vec<NoRoom>,
 }
 
 /// Whether an operator claims jobs.
@@ -216,7 +219,7 @@ pub(super) struct CircuitBreaker {
 
 impl CircuitBreaker {
     pub(super) fn new(policy: BreakerPolicy) -> Self {
-        let health = Health { running: 0, slots: 1, breaker: BreakerState::Closed };
+        let health = Health { running: 0, slots: 1, breaker: BreakerState::Closed, no_room: Vec::new() };
         Self {
             machine: Mutex::new((Machine::new(policy), String::new())),
             health: watch::Sender::new(health),
@@ -238,6 +241,12 @@ impl CircuitBreaker {
 
     pub(super) fn set_running(&self, running: usize) {
         self.health.send_if_modified(|health| std::mem::replace(&mut health.running, running) != running);
+    }
+
+    /// Publishes for which labels there is no room.
+    pub(super) fn set_no_room(&self, labels: Vec<NoRoom>) {
+        self.health.send_modify(|health| health.no_room = labels);
+        self.changed.notify_one();
     }
 
     /// Whether a job may be claimed now.

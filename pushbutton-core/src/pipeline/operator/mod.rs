@@ -14,6 +14,7 @@ mod outcome;
 mod cancellations;
 mod circuit_breaker;
 mod lease_fencing;
+mod no_room;
 mod stop_signal;
 
 use std::collections::HashMap;
@@ -27,6 +28,8 @@ use self::cancellations::Cancellations;
 use self::circuit_breaker::CircuitBreaker;
 pub use self::circuit_breaker::{BreakerPolicy, BreakerState, Health};
 pub use self::log_location::LogLocation;
+use self::no_room::NoRoomGate;
+pub use self::no_room::{NoRoom, NoRoomPolicy};
 use self::operator_loop::OperatorLoop;
 pub use self::operator_loop::OperatorStats;
 use super::orphan_sweep::Sweeper;
@@ -38,7 +41,7 @@ use crate::job::JobFilter;
 use crate::memory::MemoryJournal;
 use crate::names::{JobName, NodeLabel};
 use crate::run::JobSpec;
-use crate::traits::{ChangeStatusLookup, Executor, Journal, Provisioner, Queue, Reporter};
+use crate::traits::{Alerter, ChangeStatusLookup, Executor, Journal, Provisioner, Queue, Reporter};
 
 /// The work half: claims jobs, runs each on a node of its own, and gives the result to the queue.
 pub struct Operator {
@@ -64,6 +67,8 @@ struct OperatorContext {
     change_status: Option<Arc<dyn ChangeStatusLookup>>,
     supersede: SupersedePolicy,
     breaker: Arc<CircuitBreaker>,
+    no_room: Arc<NoRoomGate>,
+    alerter: Option<Arc<dyn Alerter>>,
     retry_first: Duration,
     retry_cap: Duration,
 }
@@ -78,6 +83,7 @@ impl Operator {
         jobs: impl IntoIterator<Item = (JobName, JobSpec)>,
         logs: LogLocation,
     ) -> Self {
+        let breaker = Arc::new(CircuitBreaker::new(BreakerPolicy::default()));
         let context = OperatorContext {
             queue: Arc::new(queue),
             provisioner: Arc::new(provisioner),
@@ -90,7 +96,9 @@ impl Operator {
             cancellations: Arc::new(Cancellations::default()),
             change_status: None,
             supersede: SupersedePolicy::default(),
-            breaker: Arc::new(CircuitBreaker::new(BreakerPolicy::default())),
+            no_room: Arc::new(NoRoomGate::new(Arc::clone(&breaker))),
+            breaker,
+            alerter: None,
             retry_first: Duration::from_secs(60),
             retry_cap: Duration::from_secs(15 * 60),
         };
@@ -161,6 +169,20 @@ impl Operator {
     #[must_use]
     pub fn with_breaker(self, policy: BreakerPolicy) -> Self {
         self.context.breaker.set_policy(policy);
+        self
+    }
+
+    /// What to do while the cloud has no room for a node. Default: [`NoRoomPolicy::default`].
+    #[must_use]
+    pub fn with_no_room(self, policy: NoRoomPolicy) -> Self {
+        self.context.no_room.set_policy(policy);
+        self
+    }
+
+    /// Alerts the lab's people here when the cloud has had no room for long. Default: the log alone says so.
+    #[must_use]
+    pub fn with_alerter(mut self, alerter: impl Alerter + 'static) -> Self {
+        self.context.alerter = Some(Arc::new(alerter));
         self
     }
 

@@ -94,6 +94,12 @@ impl OperatorLoop {
             let listen = || control_listener::listen(queue.as_ref(), |message| cancellations.apply(message));
             restart_after_panic("control messages", listen).await;
         });
+        let context = Arc::clone(&self.context);
+        tasks.spawn(async move {
+            let OperatorContext { no_room, alerter, .. } = context.as_ref();
+            let alert = || async { match no_room.alert(alerter.as_deref()).await {} };
+            restart_after_panic("alerts", alert).await;
+        });
         if let Some(sweeper) = sweeper {
             let shutdown = shutdown.clone();
             tasks.spawn(async move { restart_after_panic("orphan sweep", || sweeper.run(&shutdown)).await });
@@ -105,13 +111,15 @@ impl OperatorLoop {
         let context = Arc::clone(&self.context);
         loop {
             context.breaker.set_running(self.runs.len());
+            let claimable = context.no_room.claimable(&self.filter, &context.jobs);
             // None: not before something has changed.
             let claim_at = match context.breaker.admission(context.clock.as_ref()) {
-                _ if self.runs.len() >= self.slots => None,
+                _ if self.runs.len() >= self.slots || claimable.filter.is_none() => None,
                 Admission::Allowed => Some(self.claim_after),
                 Admission::After(end) => Some(end.max(self.claim_after)),
                 Admission::WaitForProbe => None,
             };
+            let filter = claimable.filter.unwrap_or_default();
             let may_claim = claim_at.is_some_and(|at| at <= Instant::now());
             let next = tokio::select! {
                 biased;
@@ -119,7 +127,8 @@ impl OperatorLoop {
                 Some(ended) = self.runs.join_next(), if !self.runs.is_empty() => Next::RunEnded(ended),
                 () = context.breaker.changed() => Next::Reconsider,
                 () = sleep_until(claim_at), if !may_claim => Next::Reconsider,
-                claim = context.queue.claim(&self.filter), if may_claim => Next::Claimed(claim),
+                () = sleep_until(claimable.until) => Next::Reconsider,
+                claim = context.queue.claim(&filter), if may_claim => Next::Claimed(claim),
             };
             match next {
                 Next::End => return Ok(()),
@@ -127,10 +136,15 @@ impl OperatorLoop {
                 Next::RunEnded(ended) => self.count(ended),
                 Next::Claimed(Ok(claim)) => {
                     self.claim_backoff.reset();
-                    let guard = context.breaker.register(claim.run());
+                    let label = context.jobs.get(&claim.job().name).map(|spec| &spec.node);
+                    let clock = Arc::clone(&context.clock);
+                    let guards = (
+                        context.breaker.register(claim.run()),
+                        context.no_room.register(claim.run(), label, clock),
+                    );
                     self.runs.spawn(Arc::clone(&context).run_claim(
                         claim,
-                        guard,
+                        guards,
                         self.stop.clone(),
                         shutdown.clone(),
                     ));

@@ -13,6 +13,9 @@ pub(super) enum AttemptOutcome {
     Verdict(Verdict, Option<String>),
     /// The infrastructure failed: try again, or end with the verdict `last` when no attempt is left.
     Infrastructure { why: String, last: Verdict },
+    /// The cloud has no room: the job returns to the queue, uncounted. It waits there, because jobs of its label are not
+    /// claimed meanwhile.
+    NoRoom { why: String },
     /// The operator's own host is at fault, such as a missing program or a full disk, and nothing has run yet: the job
     /// returns to the queue, uncounted, for another operator.
     HostFault { why: String },
@@ -25,7 +28,18 @@ pub(super) enum AttemptOutcome {
 impl AttemptOutcome {
     /// No node could be had.
     pub(super) fn no_node(error: &Error) -> Self {
-        Self::of_error(error, Verdict::NodeFailure)
+        match Self::of_error(error, Verdict::NodeFailure) {
+            Self::Infrastructure { why, .. } if error.kind() == ErrorKind::Exhausted => Self::NoRoom { why },
+            outcome => outcome,
+        }
+    }
+
+    /// There has been no room for so long that the attempt counts.
+    pub(super) fn count_no_room(self) -> Self {
+        match self {
+            Self::NoRoom { why } => Self::Infrastructure { why, last: Verdict::NodeFailure },
+            other => other,
+        }
     }
 
     /// A stage could not be run at all.
@@ -220,15 +234,29 @@ mod tests {
     fn a_lab_that_is_not_set_up_gives_a_dead_letter_and_no_report() {
         let no_flavor = Error::permanent(ErrorKind::Config, "no flavor m1.huge");
         assert!(matches!(AttemptOutcome::no_node(&no_flavor), AttemptOutcome::Misconfigured { .. }));
-        let full = Error::temporary(ErrorKind::Exhausted, "no valid host");
+        let broken = Error::temporary(ErrorKind::Remote, "the server went into ERROR");
         assert!(matches!(
-            AttemptOutcome::no_node(&full),
+            AttemptOutcome::no_node(&broken),
             AttemptOutcome::Infrastructure { last: Verdict::NodeFailure, .. }
         ));
         assert!(matches!(
-            AttemptOutcome::no_node(&full.retried_out()),
+            AttemptOutcome::no_node(&broken.retried_out()),
             AttemptOutcome::Infrastructure { .. }
         ));
+    }
+
+    #[test]
+    fn v6_a_full_cloud_is_no_attempt_until_it_counts() {
+        let full = || Error::temporary(ErrorKind::Exhausted, "no valid host");
+        for error in [full(), full().retried_out()] {
+            let outcome = AttemptOutcome::no_node(&error);
+            assert_eq!(outcome, AttemptOutcome::NoRoom { why: "no valid host".into() });
+            assert_eq!(outcome.clone().exhaust_retries(3, 3), outcome, "also at the last attempt");
+            let counted = outcome.count_no_room().exhaust_retries(3, 3);
+            assert_eq!(counted, AttemptOutcome::Verdict(Verdict::NodeFailure, Some("no valid host".into())));
+        }
+        // What is full while a stage runs is not the cloud.
+        assert!(matches!(AttemptOutcome::no_stage(&full()), AttemptOutcome::Infrastructure { .. }));
     }
 
     #[test]

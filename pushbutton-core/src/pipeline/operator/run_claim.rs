@@ -10,6 +10,7 @@ use super::OperatorContext;
 use super::attempt::Attempt;
 use super::circuit_breaker::ProbeGuard;
 use super::lease_fencing::with_lease;
+use super::no_room::RoomGuard;
 use super::outcome::AttemptOutcome;
 use super::staleness::is_stale;
 use super::stop_signal::{StopReason, StopSignal};
@@ -45,7 +46,7 @@ impl OperatorContext {
     pub(super) async fn run_claim(
         self: Arc<Self>,
         claim: Box<dyn Claim>,
-        _probe: ProbeGuard,
+        _guards: (ProbeGuard, RoomGuard),
         operator_stop: StopSignal,
         shutdown: Shutdown,
     ) -> Ended {
@@ -143,6 +144,7 @@ impl OperatorContext {
             AttemptOutcome::Stopped(StopReason::Superseded) => (Verdict::Superseded, None),
             AttemptOutcome::Stopped(StopReason::Cancelled) => (Verdict::Cancelled, None),
             AttemptOutcome::Infrastructure { .. }
+            | AttemptOutcome::NoRoom { .. }
             | AttemptOutcome::HostFault { .. }
             | AttemptOutcome::Misconfigured { .. }
             | AttemptOutcome::Stopped(_) => return None,
@@ -214,6 +216,12 @@ impl OperatorContext {
                 );
                 let ended = ended(claim.retry(after, &why).await, Ended::Unfinished);
                 attempt.notify(UpdateKind::Retrying { why, after }).await;
+                ended
+            }
+            AttemptOutcome::NoRoom { why } => {
+                tracing::warn!(run = %attempt.run, "no room for a node, the job returns to the queue: {why}");
+                let ended = ended(claim.hand_back().await, Ended::Unfinished);
+                attempt.notify(UpdateKind::HandedBack { why }).await;
                 ended
             }
             AttemptOutcome::HostFault { why } => {
