@@ -11,14 +11,14 @@ use std::sync::Arc;
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_ansible::AnsibleExecutor;
 use pushbutton_core::{
-    DeadLetters, Error, ErrorKind, Operator, Provisioner, Queue, ReportGuard, Reporter, Result, StaticNodes,
-    Sweeper, Triggers,
+    DeadLetters, Error, ErrorKind, JobFilter, Operator, Provisioner, Queue, ReportGuard, Reporter, Result,
+    StaticNodes, Sweeper, Triggers, UndeliveredReports,
 };
 use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter};
 use pushbutton_openstack::OpenStackProvisioner;
 use pushbutton_store::Store;
 
-use crate::cli::Work;
+use crate::cli::{Comments, Work};
 use crate::config::{Config, Nodes};
 use crate::connect;
 use crate::mail::MailAlerter;
@@ -48,6 +48,7 @@ fn create_state_folder(config: &Config) -> Result<()> {
 pub(crate) struct QueueBackend {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) dead_letters: Arc<dyn DeadLetters>,
+    pub(crate) undelivered: Arc<dyn UndeliveredReports>,
     pub(crate) amqp: Option<Arc<AmqpQueue>>,
 }
 
@@ -56,10 +57,12 @@ impl QueueBackend {
     pub(crate) async fn new(config: &Config, store: &Store) -> Result<Self> {
         let Some(rabbitmq) = &config.rabbitmq else {
             let queue = Arc::new(store.queue());
-            return Ok(Self { queue: queue.clone(), dead_letters: queue, amqp: None });
+            let (dead_letters, undelivered) = (queue.clone(), queue.clone());
+            return Ok(Self { queue, dead_letters, undelivered, amqp: None });
         };
         let queue = Arc::new(AmqpQueue::connect(rabbitmq.clone()).await?);
-        Ok(Self { queue: queue.clone(), dead_letters: queue.clone(), amqp: Some(queue) })
+        let (dead_letters, undelivered) = (queue.clone(), queue.clone());
+        Ok(Self { queue: queue.clone(), dead_letters, undelivered, amqp: Some(queue) })
     }
 
     /// For a command that a person waits for: with the store, and connected.
@@ -80,12 +83,12 @@ impl QueueBackend {
 
 /// The Gerrit client; it connects at the first request.
 pub(crate) fn gerrit(config: &Config) -> Result<Arc<Gerrit>> {
-    Gerrit::new(config.gerrit.clone())
+    Gerrit::new(config.gerrit()?.clone())
 }
 
 /// The compiled triggers. Nothing that our own account does triggers a job.
 pub(crate) fn triggers(config: &Config) -> Result<Triggers> {
-    Triggers::compile(config.triggers.clone(), config.gerrit.own_names())
+    Triggers::compile(config.triggers.clone(), config.gerrit()?.own_names())
 }
 
 /// Where nodes come from. What it makes in a cloud belongs to the participants of this queue, which must be connected.
@@ -109,6 +112,16 @@ fn ansible(config: &Config) -> Result<AnsibleExecutor> {
     Ok(AnsibleExecutor::new(config.ansible.clone(), &config.state)?.with_checked_playbooks(playbooks))
 }
 
+/// The jobs that an operator with this configuration can run: those that it defines, on nodes that it has. The others
+/// wait for another operator.
+fn job_filter(config: &Config) -> JobFilter {
+    let names = JobFilter::names(config.jobs.keys().cloned());
+    match &config.nodes {
+        Nodes::Cloud(cloud) => names.with_labels(cloud.nodes.keys().cloned()),
+        Nodes::Machines(machines) => names.with_labels(machines.iter().map(|node| node.label.clone())),
+    }
+}
+
 /// The work half with what the configuration says of every operator. Reporters and the rest are added by its caller.
 pub(crate) fn operator(
     config: &Config,
@@ -123,6 +136,7 @@ pub(crate) fn operator(
     // Processes of a crashed operator are stopped in the background.
     tokio::spawn(async move { orphans.stop_orphans().await });
     let operator = Operator::new(queue, provisioner, executor, config.jobs.clone(), config.logs.clone())
+        .with_filter(job_filter(config))
         .with_journal(store.journal())
         .with_slots(work.slots.map_or(settings.slots, usize::from))
         .with_breaker(settings.breaker)
@@ -136,13 +150,13 @@ pub(crate) fn operator(
 }
 
 /// Posts comments on the review, or writes them to a file.
-pub(crate) fn review(config: &Config, work: Work, gerrit: &Arc<Gerrit>) -> Arc<dyn Reporter> {
-    if !work.dry_run {
+pub(crate) fn review(config: &Config, comments: Comments, gerrit: &Arc<Gerrit>) -> Arc<dyn Reporter> {
+    if !comments.dry_run {
         return Arc::new(GerritReporter::new(Arc::clone(gerrit)));
     }
     let file = config.state.join(COMMENTS_FILE);
     tracing::info!("dry run: comments are written to {}", file.display());
-    Arc::new(DryRunReporter::new(config.gerrit.clone(), file))
+    Arc::new(DryRunReporter::new(gerrit.config().clone(), file))
 }
 
 /// Deletes what crashes have left on the cloud.
@@ -161,7 +175,7 @@ pub(crate) fn sweeper(
 /// Mutes comments on reviews after too many failures, and alerts the lab's people then.
 pub(crate) fn report_guard(config: &Config) -> Result<Arc<ReportGuard>> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let guard = ReportGuard::new(format!("operator {}", host.trim())).with_limit(config.operator.mute_after);
+    let guard = ReportGuard::new(format!("handler {}", host.trim())).with_limit(config.handler.mute_after);
     Ok(Arc::new(match &config.alarm {
         Some(alarm) => guard.with_alerter(MailAlerter::new(&alarm.mail)?),
         None => guard,

@@ -96,17 +96,24 @@ pub(crate) enum Command {
         #[command(flatten)]
         work: Work,
         #[command(flatten)]
+        comments: Comments,
+        #[command(flatten)]
         start: Start,
     },
-    /// Run the ingest half: read events from Gerrit and put jobs on the queue.
+    /// Run the ingest half: read events from Gerrit, put jobs on the queue, and post comments with their results.
     ///
     /// Its operators share the RabbitMQ of `rabbitmq:`, or run on the same host with the same `state:` folder. With
     /// RabbitMQ a second handler is a standby: it takes over when the first one ends.
     Handler {
         #[command(flatten)]
+        comments: Comments,
+        #[command(flatten)]
         start: Start,
     },
-    /// Run the work half: claim jobs from the queue, run them, and post comments.
+    /// Run the work half: claim jobs from the queue and run them.
+    ///
+    /// It needs no account on Gerrit: it may run without the `gerrit:` and `triggers:` sections. It claims only jobs
+    /// that its configuration defines, on machines that it has.
     ///
     /// With RabbitMQ any number of operators may run, on any number of hosts. Without it they run on the handler's
     /// host, with the same
@@ -139,7 +146,7 @@ pub(crate) enum Command {
     },
     /// Enqueue a job for a patch set.
     #[command(after_long_help = "Examples:\n  pushbutton-bin enqueue 12345,2\n  \
-        pushbutton-bin enqueue 12345,2 --job cinder-tempest\n\nA job that is enqueued twice runs twice.")]
+        pushbutton-bin enqueue 12345,2 --job cinder-tempest\n\nA job that waits already is not queued a second time. One that runs or has ended is run again.")]
     Enqueue {
         /// Change number and patch set, as `12345,2`.
         #[arg(value_name = "CHANGE,PATCHSET", value_parser = target)]
@@ -167,7 +174,7 @@ pub(crate) enum Command {
     #[command(
         after_long_help = "Examples:\n  pushbutton-bin cancel 12345            all jobs of a change\n  \
         pushbutton-bin cancel 12345,2          all jobs of one patch set\n  \
-        pushbutton-bin cancel 15379720bc5e83505f8e0b21396d63c8    one job, by the id in the comment or the log"
+        pushbutton-bin cancel 15379720bc5e83505f8e0b21396d63c8    one job, by the id in the log"
     )]
     Cancel {
         /// Change number, as `12345`; one patch set of it, as `12345,2`; or a job id.
@@ -185,6 +192,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DeadCommand,
     },
+    /// List, retry or drop undelivered reports: results that could not be posted on the review.
+    ///
+    /// A report becomes undelivered when Gerrit has refused it for good, or when it was withheld because comments were
+    /// muted.
+    Reports {
+        #[command(subcommand)]
+        command: ReportsCommand,
+    },
     /// Delete orphans: cloud resources of this installation that belong to no current run.
     ///
     /// Operators do this themselves, every `sweep.every`. Resources younger than `sweep.safety_age` are kept.
@@ -193,7 +208,7 @@ pub(crate) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Stop comments on reviews, on every operator, until `unmute`. Jobs still run.
+    /// Stop comments on reviews, on every handler, until `unmute`. Jobs still run, and their reports are kept.
     Mute {
         /// The reason, for the other people of the lab.
         #[arg(long, value_name = "TEXT", default_value = "a person asked for it")]
@@ -201,12 +216,36 @@ pub(crate) enum Command {
     },
     /// Allow comments on reviews again, after `mute` or after too many failures in a row.
     Unmute,
-    /// Show the queue, the dead letters and the latest runs.
+    /// Show the queue, the dead letters, the undelivered reports and the latest runs.
     Status {
-        /// The number of runs and dead letters to show.
+        /// The number of runs, dead letters and undelivered reports to show.
         #[arg(long, value_name = "N", default_value_t = 10)]
         last: usize,
     },
+}
+
+impl Command {
+    /// Whether it uses Gerrit, and so needs the sections `gerrit` and `triggers`. The other commands work on hosts that
+    /// have no key of the account.
+    pub(crate) fn uses_gerrit(&self) -> bool {
+        match self {
+            Self::Run { .. }
+            | Self::Handler { .. }
+            | Self::Check
+            | Self::Init { .. }
+            | Self::Replay { .. }
+            | Self::Enqueue { .. }
+            | Self::Rerun { .. } => true,
+            Self::Operator { .. }
+            | Self::Cancel { .. }
+            | Self::Dead { .. }
+            | Self::Reports { .. }
+            | Self::Sweep { .. }
+            | Self::Mute { .. }
+            | Self::Unmute
+            | Self::Status { .. } => false,
+        }
+    }
 }
 
 /// A command about dead letters.
@@ -219,19 +258,37 @@ pub(crate) enum DeadCommand {
         last: usize,
     },
     /// Put their jobs back on the queue, with all their attempts.
-    Requeue(Letters),
+    Requeue(Selection),
     /// Delete them; their jobs will not run.
-    Drop(Letters),
+    Drop(Selection),
 }
 
-/// Which dead letters.
+/// A command about undelivered reports.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReportsCommand {
+    /// List undelivered reports, the oldest first.
+    List {
+        /// The number of reports to show.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: usize,
+        /// One JSON object per line, with everything that is known.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Deliver them again.
+    Retry(Selection),
+    /// Delete them; nothing is posted.
+    Drop(Selection),
+}
+
+/// Which dead letters, or which reports.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub(crate) struct Letters {
-    /// Their ids, as `dead list` shows them.
+pub(crate) struct Selection {
+    /// Their ids, as `list` shows them.
     #[arg(value_name = "ID")]
     pub(crate) ids: Vec<String>,
-    /// All dead letters.
+    /// All of them.
     #[arg(long)]
     pub(crate) all: bool,
 }
@@ -259,6 +316,11 @@ pub(crate) struct Work {
     /// The number of jobs that run at once. Overrides `operator.slots`.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) slots: Option<u16>,
+}
+
+/// Options of the commands that post comments.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Comments {
     /// Append comments to `comments.txt` in the state folder instead of posting them.
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -1,18 +1,15 @@
 //! `dead`: jobs that nobody will run, and what a person decides about them.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use pushbutton_core::{DeadLetter, DeadLetters};
 
 use crate::assemble::QueueBackend;
-use crate::cli::{DeadCommand, Letters};
+use crate::cli::{DeadCommand, Selection};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::print::{count, print, sanitize};
-
-/// How many are read at once for `--all`.
-const BATCH: usize = 1000;
+use crate::selection;
 
 /// Lists dead letters, requeues them, or drops them.
 pub(crate) async fn run(config: &Config, command: DeadCommand) -> anyhow::Result<Exit> {
@@ -36,42 +33,17 @@ enum Action {
     Drop,
 }
 
-/// Applies the action to each letter. A letter that is not there or fails is printed, and changes the exit code.
-async fn each(letters: &dyn DeadLetters, which: Letters, action: Action) -> anyhow::Result<Exit> {
-    let (mut done, mut exit) = (0_u64, Exit::Ok);
-    let (mut batch, mut tried) = (which.ids, HashSet::new());
-    loop {
-        if which.all {
-            // A letter that failed, or that is back already, is not tried again.
-            let listed = letters.list(tried.len() + BATCH).await?.into_iter().map(|letter| letter.id);
-            batch = listed.filter(|id| !tried.contains(id)).collect();
-        }
-        for id in &batch {
-            let result = match action {
-                Action::Requeue => letters.requeue(id).await,
-                Action::Drop => letters.remove(id).await,
-            };
-            match result {
-                Ok(true) => done += 1,
-                // Somebody else was faster.
-                Ok(false) if which.all => {}
-                Ok(false) => {
-                    let id = sanitize(id);
-                    print(format!("{id}: no such dead letter; `pushbutton-bin dead list` shows them"));
-                    exit = Exit::NotFound;
-                }
-                Err(error) if !error.is_temporary() => {
-                    print(format!("{}: {error}", sanitize(id)));
-                    exit = Exit::Unexpected;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if !which.all || batch.is_empty() {
-            break;
-        }
-        tried.extend(batch.drain(..));
-    }
+async fn each(letters: &dyn DeadLetters, which: Selection, action: Action) -> anyhow::Result<Exit> {
+    let missing = "no such dead letter; `pushbutton-bin dead list` shows them";
+    let list = async |limit| {
+        let listed = letters.list(limit).await?.into_iter();
+        Ok(listed.map(|letter| letter.id).collect())
+    };
+    let act = async |id: &str| match action {
+        Action::Requeue => letters.requeue(id).await,
+        Action::Drop => letters.remove(id).await,
+    };
+    let (done, exit) = selection::each(which, missing, list, act).await?;
     let verb = match action {
         Action::Requeue => "put back on the queue",
         Action::Drop => "dropped",
@@ -118,8 +90,8 @@ mod tests {
         (queue, id)
     }
 
-    fn these(ids: &[&str]) -> Letters {
-        Letters { ids: ids.iter().map(ToString::to_string).collect(), all: false }
+    fn these(ids: &[&str]) -> Selection {
+        Selection { ids: ids.iter().map(ToString::to_string).collect(), all: false }
     }
 
     #[tokio::test]
@@ -140,9 +112,9 @@ mod tests {
 
     #[tokio::test]
     async fn all_is_every_letter_however_many_there_are() {
-        for (action, waiting) in [(Action::Drop, 0), (Action::Requeue, BATCH as u64 + 1)] {
-            let (queue, _) = with_dead_letters(BATCH as u64 + 1).await;
-            let all = Letters { ids: Vec::new(), all: true };
+        for (action, waiting) in [(Action::Drop, 0), (Action::Requeue, selection::BATCH as u64 + 1)] {
+            let (queue, _) = with_dead_letters(selection::BATCH as u64 + 1).await;
+            let all = Selection { ids: Vec::new(), all: true };
             assert_eq!(each(&queue, all, action).await.unwrap(), Exit::Ok);
             let depth = queue.depth().await.unwrap();
             assert_eq!((depth.dead, depth.waiting), (0, waiting));

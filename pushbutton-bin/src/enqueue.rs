@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use pushbutton_core::{
-    Cause, ChangeNumber, ChangeStatus, Error, ErrorKind, EventId, Job, JobName, PatchsetNumber, Queue as _,
-    RunId, Triggers,
+    Buildset, Cause, ChangeNumber, ChangeStatus, Error, ErrorKind, EventId, InstallationId, Job, JobName,
+    PatchsetNumber, Queue as _, RunId, Triggers,
 };
 use pushbutton_gerrit::ChangeState;
 
@@ -36,8 +36,8 @@ pub(crate) async fn run(
         tracing::warn!("change {change} is closed: perhaps nobody needs the result");
     }
     let (_store, backend) = QueueBackend::open(config).await?;
-    for name in names {
-        let job = manual_job(&state, patchset, name)?;
+    let installation = backend.queue.installation().await?;
+    for job in manual_jobs(config, &state, patchset, names, &installation)? {
         backend.queue.publish(&job).await?;
         print(format!("queued {} for {}: {}", job.name, job.target(), sanitize(&job.change.subject)));
     }
@@ -65,16 +65,31 @@ fn jobs_for(config: &Config, state: &ChangeState) -> Result<Vec<JobName>, Error>
     Ok(names)
 }
 
-fn manual_job(state: &ChangeState, number: Option<PatchsetNumber>, name: JobName) -> Result<Job, Error> {
+/// The jobs of these names, which are reported together.
+fn manual_jobs(
+    config: &Config,
+    state: &ChangeState,
+    number: Option<PatchsetNumber>,
+    names: Vec<JobName>,
+    installation: &InstallationId,
+) -> Result<Vec<Job>, Error> {
     let change = state.change.number;
     let newest = state.current().map_or(PatchsetNumber(0), |patchset| patchset.number);
     let number = number.unwrap_or(newest);
-    let patchset = state.patchset(number).cloned().ok_or_else(|| {
+    let patchset = state.patchset(number).ok_or_else(|| {
         let message = format!("change {change} has no patch set {number}; its newest is {newest}");
         Error::permanent(ErrorKind::NotFound, message)
     })?;
-    // Each call is a new event: a person who enqueues a job twice wants two runs.
+    // Each call is a new event: a job that has ended runs again.
     let event = EventId::manual(change, number, RunId::generate().as_str());
+    let buildset = Buildset::of(&event, names.iter().cloned()).in_installation(installation.as_str());
     let cause = Cause::new(event, Cause::MANUAL, "enqueue").with_by(std::env::var("USER").ok());
-    Ok(Job::for_patchset(name, state.change.clone(), patchset, cause, Timestamp::now()))
+    let now = Timestamp::now();
+    let job = |name: JobName| {
+        let label = config.jobs.get(&name).map(|job| job.node.clone());
+        Job::for_patchset(name, state.change.clone(), patchset.clone(), cause.clone(), now)
+            .with_label(label)
+            .with_buildset(buildset.clone())
+    };
+    Ok(names.into_iter().map(job).collect())
 }

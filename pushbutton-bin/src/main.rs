@@ -26,7 +26,9 @@ mod log_url_check;
 mod mute;
 mod recorded;
 mod replay;
+mod reports;
 mod run;
+mod selection;
 mod status;
 mod sweep;
 
@@ -58,11 +60,11 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
     if let Command::Init { path } = &cli.command {
         return init::run(path);
     }
-    let config = config::load(&global.config)?;
+    let config = config::load(&global.config, cli.command.uses_gerrit())?;
     match cli.command {
         Command::Run { recorded: Some(file), work, .. } => recorded::run(&config, global, work, &file).await,
-        Command::Run { work, start, .. } => run::both(&config, global, work, start).await,
-        Command::Handler { start } => run::handler(&config, global, start).await,
+        Command::Run { work, comments, start, .. } => run::both(&config, global, work, comments, start).await,
+        Command::Handler { comments, start } => run::handler(&config, global, comments, start).await,
         Command::Operator { work, start } => run::operator(&config, global, work, start).await,
         Command::Check => check::run(&config, global).await,
         Command::Replay { file, verdict } => replay::run(&config, &file, verdict).await,
@@ -74,6 +76,7 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::Cancel { target, job } => cancel::run(&config, target, job).await,
         Command::Dead { command } => dead_letters::run(&config, command).await,
+        Command::Reports { command } => reports::run(&config, command).await,
         Command::Sweep { dry_run } => sweep::run(&config, dry_run).await,
         Command::Mute { why } => mute::mute(&config, why).await,
         Command::Unmute => mute::unmute(&config).await,

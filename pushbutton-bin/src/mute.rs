@@ -1,4 +1,4 @@
-//! `mute` and `unmute`: comments on reviews, on every operator.
+//! `mute` and `unmute`: comments on reviews, on every handler.
 
 use jiff::Timestamp;
 use pushbutton_core::ControlMessage;
@@ -11,13 +11,13 @@ use crate::print::print;
 /// Stops comments on reviews.
 pub(crate) async fn mute(config: &Config, why: String) -> anyhow::Result<Exit> {
     broadcast(config, &ControlMessage::Muted { by: user(), why, at: Timestamp::now() }).await?;
-    print("muted: jobs still run, but no comment is posted until `pushbutton-bin unmute`");
+    print("muted: jobs still run, but no comment is posted until `pushbutton-bin unmute`; reports are kept");
     Ok(Exit::Ok)
 }
 
 /// Allows comments on reviews again.
 pub(crate) async fn unmute(config: &Config) -> anyhow::Result<Exit> {
     broadcast(config, &ControlMessage::Unmuted { by: user(), at: Timestamp::now() }).await?;
-    print("unmuted: runs that end from now on are reported; `rerun` the changes that were not");
+    print("unmuted: results are posted again; `pushbutton-bin reports list` shows those that were withheld");
     Ok(Exit::Ok)
 }

@@ -1,11 +1,12 @@
 //! `run --recorded`: runs the jobs of a recorded stream, posts nothing, and prints a summary.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use pushbutton_core::{
-    Handler, HumanDuration, Pipeline, Queue, Report, Reporter, Result, RunId, Update, UpdateKind, Verdict,
+    BuildsetReport, Handler, HumanDuration, Pipeline, Queue, Report, Reporter, Result, RunId, Update,
+    UpdateKind, Verdict,
 };
 use pushbutton_gerrit::{EventFilter, GerritConfig, RecordedStream, preview};
 use pushbutton_store::Store;
@@ -33,7 +34,8 @@ pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Pat
     let reports = Arc::new(Reports::default());
     let handler = Handler::new(source, triggers, Arc::clone(&queue))
         .with_event_store(own.events())
-        .with_reporter(Progress::new(global));
+        .with_reporter(Progress::new(global))
+        .with_reporter(Arc::clone(&reports));
     // Also with a journal and an installation id of its own: the sweep of a live CI does not take its nodes.
     let provisioner = assemble::provisioner(config, &queue).await?;
     let operator = assemble::operator(config, work, queue, provisioner, &own)?
@@ -41,11 +43,14 @@ pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Pat
         .with_reporter(store.history())
         .with_reporter(Arc::clone(&reports));
     let (handled, worked) = Pipeline::new(handler, operator)?.run(&shutdown).await?;
-    let reports = reports.all();
+    let Kept { runs: reports, buildsets } = reports.take();
     let (events, jobs) = (count(handled.events, "event"), count(handled.jobs, "job"));
     print(format!("\n{events}, {jobs}, {} finished", count(worked.finished, "run")));
     for report in &reports {
         print(format!("\n{}", summary(config, report).trim_end()));
+    }
+    for report in &buildsets {
+        print(format!("\n{}", comment(config.gerrit()?, report).trim_end()));
     }
     let failed = |report: &Report| report.verdict.is_reported() && report.verdict != Verdict::Success;
     Ok(if shutdown.is_forced() {
@@ -79,13 +84,23 @@ impl Drop for Scratch {
     }
 }
 
-/// Keeps the report of each run.
+/// Keeps the report of each run, and what is posted about each buildset.
 #[derive(Default)]
-struct Reports(Mutex<Vec<Report>>);
+struct Reports(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    runs: Vec<Report>,
+    buildsets: Vec<BuildsetReport>,
+}
 
 impl Reports {
-    fn all(&self) -> Vec<Report> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Kept {
+        std::mem::take(&mut self.kept())
     }
 }
 
@@ -93,10 +108,18 @@ impl Reports {
 impl Reporter for Reports {
     async fn report(&self, update: &Update) -> Result<()> {
         if let UpdateKind::Finished { report } = &update.kind {
-            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if !all.iter().any(|known| known.run == report.run) {
-                all.push(report.as_ref().clone());
+            let runs = &mut self.kept().runs;
+            if !runs.iter().any(|known| known.run == report.run) {
+                runs.push(report.as_ref().clone());
             }
+        }
+        Ok(())
+    }
+
+    async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
+        let buildsets = &mut self.kept().buildsets;
+        if !buildsets.iter().any(|known| known.id == report.id) {
+            buildsets.push(report.clone());
         }
         Ok(())
     }
@@ -106,7 +129,7 @@ impl Reporter for Reports {
     }
 }
 
-/// Change, verdict, time, tests, logs and comment.
+/// Change, verdict, time, tests and logs.
 fn summary(config: &Config, report: &Report) -> String {
     let folder = config.logs.of(&report.run, &report.job).dir;
     let tests = report.tests.map_or("none counted".to_owned(), |tests| {
@@ -123,16 +146,14 @@ fn summary(config: &Config, report: &Report) -> String {
         folder.display(),
         Url::from_file_path(&folder).map(String::from).unwrap_or_default(),
     );
-    if report.verdict.is_reported() {
-        text.push_str(&comment(&config.gerrit, report));
-    } else {
+    if !report.verdict.is_reported() {
         text.push_str("comment   none: this verdict is not reported\n");
     }
     text
 }
 
 /// The comment exactly as Gerrit would get it, each line behind a bar.
-pub(crate) fn comment(gerrit: &GerritConfig, report: &Report) -> String {
+pub(crate) fn comment(gerrit: &GerritConfig, report: &BuildsetReport) -> String {
     let preview = preview(gerrit, report);
     let (heading, message) = preview.split_once('\n').unwrap_or((preview.as_str(), ""));
     let mut text = format!("comment   {}\n", heading.trim_start_matches("=== "));

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use pushbutton_core::pipeline::control_message_of;
 use pushbutton_core::{
-    ControlMessage, Decision, Event, EventSource as _, Job, JobSpec, OnFailure, PlannedJob, Report, Result,
-    RunId, RunWhen, StageName, StageOutcome, StageResult, StageStatus, Verdict,
+    Buildset, BuildsetReport, ControlMessage, Decision, Event, EventSource as _, Job, JobSpec, OnFailure,
+    PlannedJob, Report, Result, RunId, RunWhen, StageName, StageOutcome, StageResult, StageStatus, Verdict,
 };
 use pushbutton_gerrit::{EventFilter, RecordedStream};
 
@@ -49,12 +49,17 @@ pub(crate) async fn run(config: &Config, file: &Path, verdict: VerdictName) -> a
                 }
             }
             Decision::Run(planned) => {
+                let id = Buildset::of(&event.id, planned.iter().map(|job| job.name.clone())).id;
+                let mut reports = Vec::new();
                 for PlannedJob { name, trigger, .. } in planned {
                     jobs += 1;
                     print(format!("   RUN   {name}, by trigger {}", sanitize(&trigger)));
                     let job = Job::new(name, &event, trigger, event.position.at);
                     let spec = config.jobs.get(&job.name);
-                    print(indent(&comment(&config.gerrit, &report(config, job, spec, verdict)?)));
+                    reports.push(report(config, job, spec, verdict)?);
+                }
+                if let Some(report) = BuildsetReport::new(id, reports) {
+                    print(indent(&comment(config.gerrit()?, &report)));
                 }
             }
             _ => {}

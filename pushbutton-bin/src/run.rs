@@ -2,15 +2,25 @@
 
 use pushbutton_core::Pipeline;
 
-use crate::cli::{Global, Start, Work};
+use crate::cli::{Comments, Global, Start, Work};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::runtime::{Runtime, log_handler, log_operator};
+use crate::runtime::{Runtime, Upstream, log_handler, log_operator};
 
 /// Both halves.
-pub(crate) async fn both(config: &Config, global: &Global, work: Work, start: Start) -> anyhow::Result<Exit> {
-    let Some(runtime) = Runtime::start(config, global, start).await? else { return Ok(Exit::Ok) };
-    let pipeline = Pipeline::new(runtime.handler()?, runtime.operator(work).await?)?;
+pub(crate) async fn both(
+    config: &Config,
+    global: &Global,
+    work: Work,
+    comments: Comments,
+    start: Start,
+) -> anyhow::Result<Exit> {
+    let upstream = Upstream::new(config)?;
+    let Some(runtime) = Runtime::start(config, global, Some(&upstream), start).await? else {
+        return Ok(Exit::Ok);
+    };
+    let operator = runtime.operator(work).await?.with_change_status(upstream.gerrit());
+    let pipeline = Pipeline::new(runtime.handler(&upstream, comments)?, operator)?;
     let (handler, operator) = pipeline.run(&runtime.shutdown).await?;
     log_handler(handler);
     log_operator(operator);
@@ -18,21 +28,29 @@ pub(crate) async fn both(config: &Config, global: &Global, work: Work, start: St
 }
 
 /// The ingest half.
-pub(crate) async fn handler(config: &Config, global: &Global, start: Start) -> anyhow::Result<Exit> {
-    let Some(runtime) = Runtime::start(config, global, start).await? else { return Ok(Exit::Ok) };
+pub(crate) async fn handler(
+    config: &Config,
+    global: &Global,
+    comments: Comments,
+    start: Start,
+) -> anyhow::Result<Exit> {
+    let upstream = Upstream::new(config)?;
+    let Some(runtime) = Runtime::start(config, global, Some(&upstream), start).await? else {
+        return Ok(Exit::Ok);
+    };
     runtime.log_where_jobs_wait();
-    log_handler(runtime.handler()?.run(&runtime.shutdown).await?);
+    log_handler(runtime.handler(&upstream, comments)?.run(&runtime.shutdown).await?);
     Ok(runtime.end().await)
 }
 
-/// The work half.
+/// The work half. It uses no Gerrit: which changes are superseded or closed it learns from control messages.
 pub(crate) async fn operator(
     config: &Config,
     global: &Global,
     work: Work,
     start: Start,
 ) -> anyhow::Result<Exit> {
-    let Some(runtime) = Runtime::start(config, global, start).await? else { return Ok(Exit::Ok) };
+    let Some(runtime) = Runtime::start(config, global, None, start).await? else { return Ok(Exit::Ok) };
     runtime.log_where_jobs_wait();
     let operator = runtime.operator(work).await?;
     tracing::info!("waiting for jobs, {} at once", operator.health().borrow().slots);

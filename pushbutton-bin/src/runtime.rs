@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use pushbutton_core::{GuardedReporter, Handler, HandlerStats, Operator, OperatorStats, Result, Shutdown};
+use pushbutton_core::{
+    GuardedReporter, Handler, HandlerStats, Operator, OperatorStats, ReportGuard, Result, Shutdown,
+};
 use pushbutton_gerrit::Gerrit;
 use pushbutton_store::Store;
 
 use crate::assemble::QueueBackend;
-use crate::cli::{Global, Start, Work};
+use crate::cli::{Comments, Global, Start, Work};
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::mail::MailAlerter;
 use crate::progress::Progress;
 use crate::{assemble, connect, signals, web};
 
@@ -20,7 +23,24 @@ pub(crate) struct Runtime<'c> {
     pub(crate) shutdown: Shutdown,
     store: Store,
     backend: QueueBackend,
+}
+
+/// What only a process with a handler has: the account on Gerrit, and the guard of its reports.
+pub(crate) struct Upstream {
     gerrit: Arc<Gerrit>,
+    report_guard: Arc<ReportGuard>,
+}
+
+impl Upstream {
+    /// Connects nowhere.
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        Ok(Self { gerrit: assemble::gerrit(config)?, report_guard: assemble::report_guard(config)? })
+    }
+
+    /// The client.
+    pub(crate) fn gerrit(&self) -> Arc<Gerrit> {
+        Arc::clone(&self.gerrit)
+    }
 }
 
 impl<'c> Runtime<'c> {
@@ -28,52 +48,64 @@ impl<'c> Runtime<'c> {
     pub(crate) async fn start(
         config: &'c Config,
         global: &'c Global,
+        upstream: Option<&Upstream>,
         start: Start,
     ) -> anyhow::Result<Option<Self>> {
         let shutdown = signals::shutdown()?;
         let store = assemble::store(config).await?;
         let backend = QueueBackend::new(config, &store).await?;
-        let gerrit = assemble::gerrit(config)?;
         let wait = start.wait.into();
         let connected = async {
             connect::wait_for_queue(config, &backend.queue, wait).await?;
-            connect::wait_for_gerrit(&gerrit, wait).await
+            match upstream {
+                Some(upstream) => connect::wait_for_gerrit(&upstream.gerrit, wait).await,
+                None => Ok(()),
+            }
         };
         tokio::select! {
             connected = connected => connected?,
             () = shutdown.begun() => return Ok(None),
         }
-        let runtime = Self { config, global, shutdown, store, backend, gerrit };
-        web::serve(config, &runtime.backend, runtime.store.history(), &runtime.shutdown).await?;
+        let runtime = Self { config, global, shutdown, store, backend };
+        let muted = upstream.map(|upstream| upstream.report_guard.watch());
+        web::serve(config, &runtime.backend, runtime.store.history(), muted, &runtime.shutdown).await?;
         Ok(Some(runtime))
     }
 
-    /// The ingest half.
-    pub(crate) fn handler(&self) -> Result<Handler> {
-        let triggers = assemble::triggers(self.config)?;
-        let (source, event_store) = assemble::source(&self.backend, &self.store, &self.gerrit, &triggers);
-        Ok(Handler::new(source, triggers, Arc::clone(&self.backend.queue))
+    /// The ingest half. It reports to the terminal and the review.
+    pub(crate) fn handler(&self, upstream: &Upstream, comments: Comments) -> Result<Handler> {
+        let config = self.config;
+        let triggers = assemble::triggers(config)?;
+        let (source, event_store) = assemble::source(&self.backend, &self.store, &upstream.gerrit, &triggers);
+        let review = assemble::review(config, comments, &upstream.gerrit);
+        let handler = Handler::new(source, triggers, Arc::clone(&self.backend.queue))
             .with_event_store(event_store)
-            .with_supersede(self.config.supersede)
-            .with_reporter(Progress::new(self.global)))
+            .with_labels(config.jobs.iter().map(|(name, job)| (name.clone(), job.node.clone())))
+            .with_supersede(config.supersede)
+            .with_reporter(Progress::new(self.global))
+            .with_reporter(GuardedReporter::new(review, Arc::clone(&upstream.report_guard)))
+            .with_report_guard(Arc::clone(&upstream.report_guard));
+        let handler = match config.handler.max_builds_per_change_per_day {
+            Some(limit) => handler.with_build_limit(limit),
+            None => handler,
+        };
+        Ok(match &config.alarm {
+            Some(alarm) => handler.with_alerter(MailAlerter::new(&alarm.mail)?),
+            None => handler,
+        })
     }
 
-    /// The work half. It reports to the terminal, the history and the review.
+    /// The work half. It reports to the terminal and the history.
     pub(crate) async fn operator(&self, work: Work) -> Result<Operator> {
         let (config, queue) = (self.config, &self.backend.queue);
         let provisioner = assemble::provisioner(config, queue).await?;
         let sweeper = assemble::sweeper(config, Arc::clone(&provisioner), Arc::clone(queue), &self.store);
-        let guard = assemble::report_guard(config)?;
-        let review = assemble::review(config, work, &self.gerrit);
         let operator = assemble::operator(config, work, Arc::clone(queue), provisioner, &self.store)?;
         Ok(operator
             .with_sweeper(sweeper)
             .with_supersede(config.supersede)
-            .with_change_status(Arc::clone(&self.gerrit))
             .with_reporter(Progress::new(self.global))
-            .with_reporter(self.store.history())
-            .with_reporter(GuardedReporter::new(review, Arc::clone(&guard)))
-            .with_report_guard(guard))
+            .with_reporter(self.store.history()))
     }
 
     /// Without RabbitMQ the two halves can only be processes on the same host.

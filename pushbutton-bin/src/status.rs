@@ -1,35 +1,77 @@
-//! `status`: the queue, the dead letters, the latest runs.
+//! `status`: the queue, the dead letters, the undelivered reports, the latest runs.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use jiff::Timestamp;
+use pushbutton_core::pipeline::Muted;
 use pushbutton_core::{
-    DeadLetter, DeadLetters as _, HumanDuration, Queue as _, QueueDepth, RunHistory as _, RunRecord,
+    DeadLetter, DeadLetters as _, HumanDuration, Queue, QueueDepth, ReportGuard, RunHistory as _, RunRecord,
+    UndeliveredReport, UndeliveredReports as _,
 };
 
 use crate::assemble::QueueBackend;
 use crate::config::Config;
-use crate::dead_letters;
 use crate::exit::Exit;
 use crate::print::{print, sanitize};
+use crate::{dead_letters, reports};
+
+/// How long to wait for the next control message: all of the last day are there at once.
+const NEXT_MESSAGE: Duration = Duration::from_millis(500);
+
+/// What is shown.
+#[derive(Default)]
+struct Status {
+    depth: QueueDepth,
+    muted: Option<Muted>,
+    dead: Vec<DeadLetter>,
+    undelivered: Vec<UndeliveredReport>,
+    runs: Vec<RunRecord>,
+}
 
 /// Prints all of it on one page.
 pub(crate) async fn run(config: &Config, last: usize) -> anyhow::Result<Exit> {
     let (store, backend) = QueueBackend::open(config).await?;
-    let (depth, dead) = (backend.queue.depth().await?, backend.dead_letters.list(last).await?);
+    let status = Status {
+        depth: backend.queue.depth().await?,
+        muted: muted(&backend.queue).await?,
+        dead: backend.dead_letters.list(last).await?,
+        undelivered: backend.undelivered.list_undelivered(last).await?,
+        runs: store.history().recent(last).await?,
+    };
     backend.close().await;
-    let runs = store.history().recent(last).await?;
-    print(page(depth, &dead, &runs, Timestamp::now()).trim_end());
+    print(page(&status, Timestamp::now()).trim_end());
     Ok(Exit::Ok)
 }
 
-fn page(depth: QueueDepth, dead: &[DeadLetter], runs: &[RunRecord], now: Timestamp) -> String {
+/// Why comments are muted, by the control messages of the last day: a handler that has muted them repeats its message.
+async fn muted(queue: &dyn Queue) -> pushbutton_core::Result<Option<Muted>> {
+    let guard = ReportGuard::new("status");
+    let mut messages = queue.control_messages().await?;
+    while let Ok(Some(message)) = tokio::time::timeout(NEXT_MESSAGE, messages.next()).await {
+        guard.observe(&message?);
+    }
+    Ok(guard.muted())
+}
+
+fn page(status: &Status, now: Timestamp) -> String {
+    let Status { depth, muted, dead, undelivered, runs } = status;
     let mut page = String::new();
-    let QueueDepth { waiting, leased, dead: dead_count, .. } = depth;
+    let QueueDepth { waiting, leased, dead: dead_count, reports: due, undelivered: refused, .. } = depth;
     // Writing to a String cannot fail.
     let _ = writeln!(page, "queue: {waiting} waiting, {leased} leased, {dead_count} dead");
+    let _ = writeln!(page, "reports: {due} due, {refused} undelivered");
+    if let Some(Muted { by, why, since, .. }) = muted {
+        let (by, why, since) = (sanitize(by), sanitize(why), since.strftime("%F %T"));
+        let _ = writeln!(page, "muted by {by} since {since} UTC, until `pushbutton-bin unmute`: {why}");
+    }
     if !dead.is_empty() {
         let _ = writeln!(page, "\ndead letters, oldest first:\n{}", dead_letters::page(dead).trim_end());
+    }
+    if !undelivered.is_empty() {
+        let listed = reports::page(undelivered);
+        let _ = writeln!(page, "\nundelivered reports, oldest first:\n{}", listed.trim_end());
     }
     if runs.is_empty() {
         let _ = writeln!(page, "\nno runs on this host yet");
@@ -67,32 +109,59 @@ fn page(depth: QueueDepth, dead: &[DeadLetter], runs: &[RunRecord], now: Timesta
 
 #[cfg(test)]
 mod tests {
+    use pushbutton_core::memory::MemoryQueue;
     use pushbutton_core::samples;
-    use pushbutton_core::{RunId, RunState, TestCounts, Verdict};
+    use pushbutton_core::{BuildsetReport, ControlMessage, RunId, RunState, TestCounts, Verdict};
 
     use super::*;
 
     #[test]
     fn an_empty_installation_says_so() {
         assert_eq!(
-            page(QueueDepth::default(), &[], &[], samples::AT),
-            "queue: 0 waiting, 0 leased, 0 dead\n\nno runs on this host yet\n"
+            page(&Status::default(), samples::AT),
+            "queue: 0 waiting, 0 leased, 0 dead\nreports: 0 due, 0 undelivered\n\nno runs on this host yet\n"
         );
     }
 
     #[test]
-    fn runs_and_dead_letters_are_listed() {
+    fn runs_dead_letters_and_undelivered_reports_are_listed() {
         let run = RunRecord::new(RunId::new("r1").unwrap(), samples::job("tempest"), 1, samples::AT)
             .with_state(RunState::Completed)
             .with_ended(samples::AT + std::time::Duration::from_secs(65))
             .with_verdict(Verdict::Success)
             .with_tests(TestCounts::new(3, 0, 1));
         let dead = DeadLetter::new("x", "no\x07 job");
-        let page = page(QueueDepth::new(1, 0, 1), &[dead], &[run], samples::AT);
+        let job = samples::job("unit");
+        let report = BuildsetReport::new(job.buildset.id.clone(), vec![samples::success(&job)]).unwrap();
+        let status = Status {
+            depth: QueueDepth::new(1, 0, 1).with_reports(2_u64).with_undelivered(3_u64),
+            muted: None,
+            dead: vec![dead],
+            undelivered: vec![UndeliveredReport::new(report, "gerrit: no")],
+            runs: vec![run],
+        };
+        let page = page(&status, samples::AT);
+        assert!(
+            page.contains("reports: 2 due, 3 undelivered") && page.contains("unit SUCCESS\n    gerrit: no"),
+            "{page}"
+        );
         assert!(
             page.contains("12345,2") && page.contains("SUCCESS") && page.contains("1m 05s  3/0/1"),
             "{page}"
         );
         assert!(page.contains("(unreadable)\n    no\u{fffd} job"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn a_mute_is_shown_until_it_ends() {
+        let queue = MemoryQueue::default();
+        let (by, at) = ("handler host-3".to_owned(), Timestamp::now());
+        queue.broadcast(&ControlMessage::Muted { by, why: "ten in a row".into(), at }).await.unwrap();
+        let status = Status { muted: muted(&queue).await.unwrap(), ..Status::default() };
+        let page = page(&status, samples::AT);
+        assert!(page.contains("muted by handler host-3 since ") && page.contains("ten in a row"), "{page}");
+        let at = at + Duration::from_secs(1);
+        queue.broadcast(&ControlMessage::Unmuted { by: "bob".into(), at }).await.unwrap();
+        assert_eq!(muted(&queue).await.unwrap(), None);
     }
 }

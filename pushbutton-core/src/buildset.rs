@@ -146,7 +146,7 @@ pub struct BuildsetReport {
     pub change: Change,
     /// The patch set.
     pub patchset: Patchset,
-    /// The results of its jobs, ordered by name. At least one.
+    /// The results of its jobs, ordered by name. None in a notice that its jobs were not started.
     pub results: Vec<Report>,
     /// Jobs that have no result of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -181,6 +181,16 @@ impl BuildsetReport {
         let job = &results.first()?.job;
         let (change, patchset) = (job.change.clone(), job.patchset.clone());
         Some(Self { id, change, patchset, results, missing: Vec::new() })
+    }
+
+    /// A notice that none of these jobs was started, and why.
+    pub fn without_results(
+        id: BuildsetId,
+        change: Change,
+        patchset: Patchset,
+        missing: Vec<MissingJob>,
+    ) -> Self {
+        Self { id, change, patchset, results: Vec::new(), missing }
     }
 
     /// The vote it may cast. A failure of the patch in one job is a vote against; a vote for needs a success of every

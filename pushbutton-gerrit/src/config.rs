@@ -133,6 +133,9 @@ pub struct BackfillConfig {
     /// How often to query while nothing seems to be missing. This also detects a stream that is open but sends
     /// nothing. Default: 5m.
     pub every: HumanDuration,
+    /// How long there is no query after the last one has ended, whatever events come: some need a query before they can be
+    /// judged, and wait for it. At most `every`. Default: 10s.
+    pub pause: HumanDuration,
     /// How far out of order events may come: the saved position stays this far behind. Default: 60s.
     pub overlap: HumanDuration,
     /// Changes per page of the reply. Default: 100.
@@ -173,7 +176,13 @@ impl Default for BackoffConfig {
 
 impl Default for BackfillConfig {
     fn default() -> Self {
-        Self { every: HumanDuration::secs(300), overlap: HumanDuration::secs(60), page: 100, query: None }
+        Self {
+            every: HumanDuration::secs(300),
+            pause: HumanDuration::secs(10),
+            overlap: HumanDuration::secs(60),
+            page: 100,
+            query: None,
+        }
     }
 }
 
@@ -294,7 +303,7 @@ pushbutton_core::__setters!(BackoffConfig {
     first / with_first: HumanDuration, cap / with_cap: HumanDuration, healthy / with_healthy: HumanDuration,
 });
 pushbutton_core::__setters!(BackfillConfig {
-    every / with_every: HumanDuration, overlap / with_overlap: HumanDuration, page / with_page: u32,
+    every / with_every: HumanDuration, pause / with_pause: HumanDuration, overlap / with_overlap: HumanDuration, page / with_page: u32,
     query / with_query: Option<String>,
 });
 

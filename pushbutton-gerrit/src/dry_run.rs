@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use pushbutton_core::{Error, ErrorKind, Report, Reporter, Result, Update};
+use pushbutton_core::{BuildsetReport, Error, ErrorKind, Reporter, Result};
 
 use crate::config::GerritConfig;
 use crate::message::dedup_footer;
-use crate::reporter::{report_to_post, review_of};
+use crate::reporter::review_of;
 
 /// Appends each comment to a file, exactly as Gerrit would get it, after a line with the change and the vote.
 ///
-/// Like [`GerritReporter`](crate::GerritReporter) it reports each job once, also after a restart: it looks for the
-/// job's footer in the file.
+/// Like [`GerritReporter`](crate::GerritReporter) it reports each buildset once, also after a restart: it
+/// looks for the buildset's footer in the file.
 #[derive(Debug)]
 pub struct DryRunReporter {
     config: GerritConfig,
@@ -33,12 +33,12 @@ impl DryRunReporter {
         &self.file
     }
 
-    fn write(&self, report: &Report) -> std::io::Result<()> {
+    fn write(&self, report: &BuildsetReport) -> std::io::Result<()> {
         let _guard = self.write_lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut file = std::fs::OpenOptions::new().create(true).read(true).append(true).open(&self.file)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
-        let footer = dedup_footer(&report.job.id);
+        let footer = dedup_footer(&report.id);
         if String::from_utf8_lossy(&text).lines().any(|line| line == footer) {
             return Ok(());
         }
@@ -48,23 +48,17 @@ impl DryRunReporter {
 }
 
 /// What would be posted for a report: a line with the change, the vote and the tag, then the exact comment.
-pub fn preview(config: &GerritConfig, report: &Report) -> String {
+pub fn preview(config: &GerritConfig, report: &BuildsetReport) -> String {
     let review = review_of(config, report);
     let votes: Vec<String> = review.labels.iter().map(|(label, value)| format!("{label}{value:+}")).collect();
     let vote = if votes.is_empty() { "no vote".to_owned() } else { votes.join(" ") };
     let tag = review.tag.unwrap_or_default();
-    format!(
-        "=== {} on {}: {vote}, tag {tag}\n{}\n",
-        report.job.target(),
-        report.job.change.project,
-        review.message
-    )
+    format!("=== {} on {}: {vote}, tag {tag}\n{}\n", report.target(), report.change.project, review.message)
 }
 
 #[async_trait]
 impl Reporter for DryRunReporter {
-    async fn report(&self, update: &Update) -> Result<()> {
-        let Some(report) = report_to_post(update) else { return Ok(()) };
+    async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
         self.write(report).map_err(|error| {
             Error::temporary(ErrorKind::Local, "the comment cannot be written to the file")
                 .during("gerrit::dry_run")

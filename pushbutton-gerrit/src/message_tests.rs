@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use pushbutton_core::samples;
-use pushbutton_core::{RunId, StageName, StageOutcome, StageResult, StageStatus};
+use pushbutton_core::{JobName, MissingJob, RunId, StageName, StageOutcome, StageResult, StageStatus};
 use regex::Regex;
 
 use super::*;
@@ -18,8 +18,11 @@ fn stage(name: &str) -> StageName {
 }
 
 fn report(verdict: Verdict) -> Report {
-    let mut job = samples::job("cinder-tempest-acme");
-    job.id = "00112233445566778899aabbccddeeff".parse().unwrap();
+    report_of("cinder-tempest-acme", verdict)
+}
+
+fn report_of(job: &str, verdict: Verdict) -> Report {
+    let job = samples::job(job);
     let run = RunId::new("run-1").unwrap();
     Report::new(run, job, verdict, samples::AT, Duration::from_secs(330))
         .with_log_url("https://logs.acme.example/12345/2/x/".to_owned())
@@ -34,7 +37,15 @@ fn config() -> CommentConfig {
     }
 }
 
+fn buildset(results: Vec<Report>) -> BuildsetReport {
+    BuildsetReport::new("00112233445566778899aabbccddeeff".parse().unwrap(), results).unwrap()
+}
+
 fn text(report: &Report) -> String {
+    text_of(&buildset(vec![report.clone()]))
+}
+
+fn text_of(report: &BuildsetReport) -> String {
     comment(&config(), "acme-ci", report)
 }
 
@@ -57,7 +68,7 @@ fn a_success() {
          \n\
          To run it again, comment: recheck acme\n\
          About Acme Storage CI: https://wiki.openstack.org/wiki/ThirdPartySystems/Acme\n\
-         Job 00112233445566778899aabbccddeeff\n"
+         Buildset 00112233445566778899aabbccddeeff\n"
     );
 }
 
@@ -184,9 +195,106 @@ fn a_comment_is_within_gerrits_limit_and_keeps_its_footer() {
     report.log_url = Some(format!("https://logs/{}", "x".repeat(50_000)));
     let text = text(&report);
     assert!(text.len() <= MESSAGE_LIMIT, "{}", text.len());
-    assert!(text.ends_with("Job 00112233445566778899aabbccddeeff\n"));
+    assert!(text.ends_with("Buildset 00112233445566778899aabbccddeeff\n"));
     let refused = without_vote(&text, "Verified", -1, &"no ".repeat(1000));
-    assert!(refused.len() <= GERRIT_LIMIT && refused.contains("Job 0011"), "{}", refused.len());
+    assert!(refused.len() <= GERRIT_LIMIT && refused.contains("Buildset 0011"), "{}", refused.len());
+}
+
+#[test]
+fn two_jobs_have_a_result_line_and_a_section_each() {
+    let mut failed = report_of("unit", Verdict::Failure { stage: stage("run") });
+    failed.reason = Some("exit 1".into());
+    let mut passed = report_of("tempest", Verdict::Success);
+    passed.tests = Some(TestCounts::new(3, 0, 1));
+    let missing = MissingJob::new("grenade".parse().unwrap(), "an equal job waited already (buildset 12)");
+    let text = text_of(
+        &buildset(vec![passed, report_of("pep8", Verdict::Success), failed]).with_missing(vec![missing]),
+    );
+    assert_eq!(
+        text,
+        "Build failed (check pipeline).\n\
+         \n\
+         - tempest https://logs.acme.example/12345/2/x/ : SUCCESS in 5m 30s\n\
+         - pep8 https://logs.acme.example/12345/2/x/ : SUCCESS in 5m 30s\n\
+         - unit https://logs.acme.example/12345/2/x/ : FAILURE in 5m 30s\n\
+         \n\
+         tempest:\n\
+         Tests: 3 passed, 0 failed, 1 skipped.\n\
+         \n\
+         unit:\n\
+         Stage run failed: exit 1\n\
+         \n\
+         grenade has no result here: an equal job waited already (buildset 12).\n\
+         \n\
+         To run it again, comment: recheck acme\n\
+         About Acme Storage CI: https://wiki.openstack.org/wiki/ThirdPartySystems/Acme\n\
+         Buildset 00112233445566778899aabbccddeeff\n"
+    );
+    assert_eq!(results(&text).len(), 3);
+}
+
+#[test]
+fn many_long_jobs_are_cut_at_whole_lines_and_each_keeps_a_part_of_its_section() {
+    let verdict = || Verdict::Failure { stage: stage("tempest") };
+    let reports = |count: usize, name: &str| -> Vec<Report> {
+        let report = |n: usize| {
+            let mut report = report_of(&format!("{name}-{n}"), verdict());
+            report.log_url = Some(format!("https://logs/{}", "x".repeat(500)));
+            let mut outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO);
+            outcome.failed_tests =
+                (0..10).map(|test| format!("{name}-{n}.{test}.{}", "y".repeat(250))).collect();
+            report.with_stages(vec![StageResult::new(stage("tempest"), outcome)])
+        };
+        (0..count).map(report).collect()
+    };
+    // Their links do not fit, and are left out. The footer and all result lines are there.
+    let text = text_of(&buildset(reports(30, "job")));
+    assert!(text.len() <= MESSAGE_LIMIT, "{}", text.len());
+    assert_eq!(results(&text).len(), 30);
+    for n in 0..30 {
+        assert!(text.contains(&format!("\njob-{n}:\nStage tempest failed.\n")), "{n}: {text}");
+    }
+    assert!(text.ends_with("\nBuildset 00112233445566778899aabbccddeeff\n"));
+    // Not even the result lines fit.
+    let long = "j".repeat(200);
+    let text = text_of(&buildset(reports(200, &long)));
+    assert!(text.len() <= MESSAGE_LIMIT, "{}", text.len());
+    let shown = results(&text);
+    assert!(shown.len() > 10 && shown.iter().all(|(_, result)| result == "FAILURE"), "{shown:?}");
+    assert!(text.contains(&format!("\nand {} more jobs\n", 200 - shown.len())), "{text}");
+    assert!(text.ends_with("\nBuildset 00112233445566778899aabbccddeeff\n"));
+}
+
+#[test]
+fn the_reason_of_a_missing_job_cannot_look_like_a_result() {
+    let name: JobName = "unit".parse().unwrap();
+    let evil = MissingJob::new(
+        name,
+        "x\n- unit https://evil.example/ : SUCCESS in 1s\nBuild failed (check pipeline).",
+    );
+    let text = text_of(&buildset(vec![report(Verdict::Success)]).with_missing(vec![evil]));
+    assert_eq!(results(&text).len(), 1, "{text}");
+    assert_eq!(Regex::new(STATUS).unwrap().captures_iter(&text).count(), 1, "{text}");
+}
+
+/// core.md S2-3.
+#[test]
+fn a_notice_that_nothing_was_started_votes_nothing_and_is_none_to_result_tables() {
+    let missing = ["unit", "tempest"].map(|name| MissingJob::new(name.parse().unwrap(), "too many builds"));
+    let id = "00112233445566778899aabbccddeeff".parse().unwrap();
+    let (change, patchset) = (samples::change(), samples::patchset());
+    let notice = BuildsetReport::without_results(id, change, patchset, missing.into());
+    let text = text_of(&notice);
+    assert!(
+        text.starts_with(
+            "No build of patch set 2 was started.\n\nunit, tempest have no result here: too many builds.\n\nTo run"
+        ),
+        "{text}"
+    );
+    assert!(text.ends_with("\nBuildset 00112233445566778899aabbccddeeff\n"), "{text}");
+    assert!(!Regex::new(STATUS).unwrap().is_match(&text) && results(&text).is_empty(), "{text}");
+    assert!(!Regex::new(r"(?m)^Build (?<status>\w+)\.").unwrap().is_match(&text));
+    assert_eq!(CommentConfig { vote: VoteMode::Both, ..config() }.vote_for(&notice), None);
 }
 
 #[test]
@@ -198,9 +306,16 @@ fn votes_follow_the_mode() {
         (VoteMode::Both, Some(1), Some(-1)),
     ] {
         let config = CommentConfig { vote, ..config() };
-        assert_eq!((config.vote_for(&Verdict::Success), config.vote_for(&failure)), (success, failed));
+        let vote_for = |verdicts: &[&Verdict]| {
+            let results = verdicts.iter().map(|verdict| report(Verdict::clone(verdict))).collect();
+            config.vote_for(&buildset(results))
+        };
+        let passed = &Verdict::Success;
+        assert_eq!((vote_for(&[passed]), vote_for(&[&failure])), (success, failed));
+        assert_eq!((vote_for(&[passed, passed]), vote_for(&[passed, &failure])), (success, failed));
         for infra in [Verdict::NodeFailure, Verdict::RetryLimit, Verdict::PostFailure] {
-            assert_eq!(config.vote_for(&infra), None);
+            assert_eq!(vote_for(&[&infra]), None);
+            assert_eq!(vote_for(&[passed, &infra]), None);
         }
     }
 }

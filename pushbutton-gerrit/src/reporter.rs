@@ -1,12 +1,12 @@
-//! [`Reporter`] on Gerrit: one comment for each job, when its run has a verdict.
+//! [`Reporter`] on Gerrit: one comment for each buildset.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use jiff::SignedDuration;
-use pushbutton_core::{Account, Error, JobId, Report, Reporter, Result, Update, UpdateKind};
+use jiff::{SignedDuration, Timestamp};
+use pushbutton_core::{Account, BuildsetId, BuildsetReport, Error, Reporter, Result};
 
 use crate::client::Gerrit;
 use crate::client::review::{Posted, REVIEW, Review, Target};
@@ -20,35 +20,40 @@ const LOST_ANSWER_DELAY: Duration = Duration::from_secs(5);
 /// How long a refusal with an unknown text is retried by default: longer than Gerrit needs to restart.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// How far Gerrit's clock may be behind ours. Only messages since the job was made can be about it: an older one with
-/// the same job id is of an earlier run, by an installation that has lost its state, or another one of this account.
-/// Gerrit's own time of the event is no better bound: the position of an event stays behind every gap in the stream.
+/// How far Gerrit's clock may be behind ours. Only messages since the first job was made can be about a buildset: an
+/// older one with the same id is of an earlier run, by an installation that has lost its state. Gerrit's own time of the event is no better bound: the position of an event stays behind every gap in the stream.
 const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_mins(10);
 
-/// Comments on the change when a run is finished, if people there need its verdict. Ignores all other updates.
+/// Failed posts that are remembered. One that is forgotten is only a little less safe: its next try does not wait for a
+/// lost answer, and its refusals are counted from then on.
+const MAX_FAILED: usize = 1000;
+
+/// Comments on the change when all jobs of a buildset have ended.
 ///
-/// Before it posts, it looks for the job's [footer](crate::message::dedup_footer) in the account's messages on the
-/// change since the job was made. So a job gets one comment, also if an update is repeated, or an operator dies between
-/// posting and completing the job. After a post whose answer was lost, it first waits until Gerrit must have carried it
-/// out.
+/// Before it posts, it looks for the buildset's [footer](crate::message::dedup_footer) in the account's messages on the
+/// change since the first of its jobs was made. So a buildset gets one comment, also if its report is delivered again,
+/// or a handler dies between posting and settling the delivery. After a post whose answer was lost, it first waits
+/// until Gerrit must have carried it out.
 ///
 /// Where Gerrit refuses the vote, the comment is posted without it. A refusal with an unknown text is retried for 15
 /// minutes, then once without the vote, and is then permanent.
 ///
 /// # Cancel safety
-/// A dropped call may have posted the comment. The next call for the same job finds it.
+/// A dropped call may have posted the comment. The next call for the same buildset finds it.
 #[derive(Debug)]
 pub struct GerritReporter {
     gerrit: Arc<Gerrit>,
     refusal_limit: Duration,
-    failed: Mutex<HashMap<JobId, FailedPost>>,
+    failed: Mutex<HashMap<BuildsetId, FailedPost>>,
 }
 
-/// The last try to post the report of a job failed.
-#[derive(Debug, Default)]
+/// The last try to deliver a report failed, or has not ended.
+#[derive(Debug)]
 struct FailedPost {
     /// Since when Gerrit refuses it with an unknown text. None: it was another error, and the post may have arrived.
     refused_since: Option<Instant>,
+    /// When the last try was made.
+    tried: Instant,
 }
 
 impl GerritReporter {
@@ -64,13 +69,25 @@ impl GerritReporter {
         self
     }
 
-    fn failed(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, FailedPost>> {
+    fn failed(&self) -> std::sync::MutexGuard<'_, HashMap<BuildsetId, FailedPost>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes what is remembered of a report's last try.
+    fn remember(&self, buildset: &BuildsetId, change: impl FnOnce(&mut FailedPost)) {
+        let (mut failed, now) = (self.failed(), Instant::now());
+        if failed.len() >= MAX_FAILED && !failed.contains_key(buildset) {
+            let oldest = failed.iter().min_by_key(|(_, post)| post.tried).map(|(id, _)| id.clone());
+            oldest.map(|id| failed.remove(&id));
+        }
+        let post = failed.entry(buildset.clone()).or_insert(FailedPost { refused_since: None, tried: now });
+        post.tried = now;
+        change(post);
+    }
+
     /// Waits until Gerrit answers, and then until it must have carried out the earlier post.
-    async fn wait_for_lost_post(&self, job: &JobId) -> Result<()> {
-        let is_unconfirmed = self.failed().get(job).is_some_and(|post| post.refused_since.is_none());
+    async fn wait_for_lost_post(&self, buildset: &BuildsetId) -> Result<()> {
+        let is_unconfirmed = self.failed().get(buildset).is_some_and(|post| post.refused_since.is_none());
         if is_unconfirmed {
             self.gerrit.version().await?;
             tokio::time::sleep(LOST_ANSWER_DELAY).await;
@@ -78,52 +95,52 @@ impl GerritReporter {
         Ok(())
     }
 
-    async fn has_reported(&self, report: &Report) -> Result<bool> {
-        let footer = dedup_footer(&report.job.id);
+    async fn has_reported(&self, report: &BuildsetReport) -> Result<bool> {
+        let footer = dedup_footer(&report.id);
         let user = &self.gerrit.config().user;
         // Only in messages of the login that posts: anybody can type the footer.
         let matches =
             |author: &Account, text: &str| author.is(user) && text.lines().any(|line| line == footer);
-        let since = report.job.created.checked_sub(CLOCK_DIFFERENCE).unwrap_or(report.job.created);
-        self.gerrit.has_message(report.job.change.number, since, matches).await
+        let created = report.results.iter().map(|result| result.job.created).min();
+        let created = created.unwrap_or(Timestamp::UNIX_EPOCH);
+        let since = created.checked_sub(CLOCK_DIFFERENCE).unwrap_or(created);
+        self.gerrit.has_message(report.change.number, since, matches).await
     }
 
     /// Posts the report unless the change has it already: then the result is none.
-    async fn try_report(&self, report: &Report, target: &Target, review: &Review) -> Result<Option<Posted>> {
-        self.wait_for_lost_post(&report.job.id).await?;
+    async fn try_deliver(
+        &self,
+        report: &BuildsetReport,
+        target: &Target,
+        review: &Review,
+    ) -> Result<Option<Posted>> {
+        self.wait_for_lost_post(&report.id).await?;
         if self.has_reported(report).await? {
             return Ok(None);
         }
+        // The call may be dropped before the answer comes.
+        self.remember(&report.id, |_| {});
         self.gerrit.review(target, review).await.map(Some)
     }
 
     /// Remembers that a try failed. Returns true if Gerrit has refused it for so long that it is not tried again.
-    fn is_refused_for_good(&self, job: &JobId, error: &Error) -> bool {
-        let mut failed = self.failed();
-        let post = failed.entry(job.clone()).or_default();
-        if !is_unknown_refusal(error) {
-            post.refused_since = None;
-            return false;
-        }
-        post.refused_since.get_or_insert_with(Instant::now).elapsed() >= self.refusal_limit
-    }
-}
-
-/// The report in this update, if people on the change need it.
-pub(crate) fn report_to_post(update: &Update) -> Option<&Report> {
-    match &update.kind {
-        UpdateKind::Finished { report } if report.verdict.is_reported() => Some(report),
-        _ => None,
+    fn is_refused_for_good(&self, buildset: &BuildsetId, error: &Error) -> bool {
+        let mut refused_since = None;
+        self.remember(buildset, |post| {
+            let since = is_unknown_refusal(error).then(|| post.refused_since.unwrap_or_else(Instant::now));
+            (post.refused_since, refused_since) = (since, since);
+        });
+        refused_since.is_some_and(|since| since.elapsed() >= self.refusal_limit)
     }
 }
 
 /// The review for a report: the comment, the tag, and the vote that the vote mode allows.
-pub(crate) fn review_of(gerrit: &crate::GerritConfig, report: &Report) -> Review {
+pub(crate) fn review_of(gerrit: &crate::GerritConfig, report: &BuildsetReport) -> Review {
     let config = &gerrit.comment;
     let review = Review::new(comment(config, &gerrit.user, report))
         .with_tag(config.tag_for(&gerrit.user))
         .with_notify(config.notify);
-    match config.vote_for(&report.verdict) {
+    match config.vote_for(report) {
         Some(value) => review.with_vote(&config.label, value),
         None => review,
     }
@@ -131,15 +148,14 @@ pub(crate) fn review_of(gerrit: &crate::GerritConfig, report: &Report) -> Review
 
 #[async_trait]
 impl Reporter for GerritReporter {
-    async fn report(&self, update: &Update) -> Result<()> {
-        let Some(report) = report_to_post(update) else { return Ok(()) };
-        let target = report.job.target();
-        let context = |error: Error| error.during("gerrit::report").with("change", &target);
+    async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
+        let target = report.target();
+        let context = |error: Error| error.during("gerrit::deliver").with("change", &target);
         let review = review_of(self.gerrit.config(), report);
-        let on = Target::Patchset(report.job.change.number, report.job.patchset.number);
-        let mut result = self.try_report(report, &on, &review).await;
+        let on = Target::Patchset(report.change.number, report.patchset.number);
+        let mut result = self.try_deliver(report, &on, &review).await;
         if let Err(error) = &result {
-            if self.is_refused_for_good(&report.job.id, error) {
+            if self.is_refused_for_good(&report.id, error) {
                 let is_vote_the_trouble = !review.labels.is_empty() && error.context(REVIEW).is_some();
                 result = match is_vote_the_trouble {
                     true => self.gerrit.review_without_vote(&on, &review, error).await.map(Some),
@@ -149,17 +165,16 @@ impl Reporter for GerritReporter {
             }
         }
         if !result.as_ref().is_err_and(Error::is_temporary) {
-            self.failed().remove(&report.job.id);
+            self.failed().remove(&report.id);
         }
+        let results = report.summary();
         match result.map_err(context)? {
             None => {
-                tracing::info!(change = %target, job = %report.job.id, "the change already has the comment")
+                tracing::info!(change = %target, buildset = %report.id, "the change already has the comment")
             }
-            Some(Posted::Complete) => {
-                tracing::info!(change = %target, verdict = %report.verdict, "commented")
-            }
+            Some(Posted::Complete) => tracing::info!(change = %target, results, "commented"),
             Some(Posted::WithoutVote(why)) => {
-                tracing::warn!(change = %target, verdict = %report.verdict, "commented without a vote: {why}")
+                tracing::warn!(change = %target, results, "commented without a vote: {why}")
             }
         }
         Ok(())

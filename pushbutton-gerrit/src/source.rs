@@ -23,8 +23,9 @@ use crate::stream::{EventStream, StreamItem};
 ///
 /// # Backfill
 /// After each connection, when the server says that it dropped events, when a line of the stream may be several comments
-/// that the server joined, and every few minutes, a query asks for the changes that were updated since the last time at which nothing was missing. Until it is complete, events
-/// have the position from before the gap, so that a restart asks again.
+/// that the server joined, and every few minutes, a query asks for the changes that were updated since the last time at
+/// which nothing was missing. Until it is complete, events have the position from before the gap, so that a restart asks
+/// again. After each query there is a pause, whatever events come.
 ///
 /// # Cancel safety
 /// A dropped `next` or `commit` loses no event: what was received stays in this value.
@@ -78,7 +79,7 @@ impl GerritSource {
         self.running = Some(Running {
             stream: EventStream::start(Arc::clone(&self.gerrit), self.filter.clone()),
             is_connected: false,
-            backfill: BackfillScheduler::new(settings.every.0),
+            backfill: BackfillScheduler::new(settings.every.0, settings.pause.0),
             position: PositionTracker::new(&position, settings.overlap.0),
         });
         Ok(())
@@ -162,10 +163,8 @@ impl GerritSource {
 
     fn start_backfill(&mut self) {
         let Some(Running { backfill, position, .. }) = &mut self.running else { return };
-        if !backfill.is_running() {
-            self.dedup.begin_backfill();
-        }
         backfill.request(|| {
+            self.dedup.begin_backfill();
             tracing::debug!(since = %position.horizon(), "starting a backfill");
             Backfill::start(&self.gerrit, &self.filter, position)
         });

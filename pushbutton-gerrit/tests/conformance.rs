@@ -195,7 +195,7 @@ impl report::Harness for DryRun {
 
     async fn report_count(&self, job: &Job) -> usize {
         let text = std::fs::read_to_string(self.folder.path().join("comments")).unwrap_or_default();
-        text.matches(&pushbutton_gerrit::message::dedup_footer(&job.id)).count()
+        text.matches(&pushbutton_gerrit::message::dedup_footer(&job.buildset.id)).count()
     }
 
     fn survives_restart(&self) -> bool {

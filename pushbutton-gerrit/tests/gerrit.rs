@@ -4,24 +4,28 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use pushbutton_core::check::{Check, Level};
-use pushbutton_core::memory::MemoryEventStore;
+use pushbutton_core::memory::{
+    MemoryEventStore, MemoryExecutor, MemoryProvisioner, MemoryQueue, MemorySource,
+};
 use pushbutton_core::samples;
 use pushbutton_core::{
-    Approval, ChangeNumber, Decision, ErrorKind, EventKind, EventMatch, EventSource, EventStore,
-    HumanDuration, JobName, PatchsetNumber, ProjectName, Reporter, RetryClass, Revision, RunId, StageName,
-    Trigger, Triggers, Verdict,
+    Approval, Buildset, BuildsetReport, ChangeNumber, Decision, ErrorKind, EventKind, EventMatch,
+    EventSource, EventStore, Handler, HumanDuration, JobName, JobSpec, LogLocation, Operator, PatchsetNumber,
+    Pipeline, Position, ProjectName, Report, Reporter, RetryClass, Revision, RunId, Shutdown, Stage,
+    StageName, Trigger, Triggers, Verdict,
 };
 use pushbutton_gerrit::{
     EventFilter, Gerrit, GerritConfig, GerritReporter, GerritSource, HostKeyPolicy, JumpConfig, Posted,
     Review, Target, VoteMode,
 };
 use pushbutton_testbed::{Change, Sshd, SshdOptions};
-use pushbutton_testkit::conformance::report::finished;
+use pushbutton_testkit::conformance::report::{finished, report};
 use serde_json::json;
 
 use common::{Proxy, all_within, config, filter, next_where, text, unique};
@@ -206,8 +210,8 @@ async fn a_verdict_is_commented_and_votes_as_the_mode_says() {
             .map(|message| message.text)
             .collect::<Vec<_>>()
     };
-    // These are not reported.
-    for verdict in [Verdict::Superseded, Verdict::Cancelled, Verdict::Skipped] {
+    // Steps of a run are not reported, nor is its end by itself.
+    for verdict in [Verdict::Superseded, Verdict::Cancelled, Verdict::Skipped, Verdict::Success] {
         reporter.report(&finished(&job, &RunId::generate(), verdict)).await.unwrap();
     }
     assert!(said().is_empty());
@@ -216,10 +220,10 @@ async fn a_verdict_is_commented_and_votes_as_the_mode_says() {
         "bob",
         change.number,
         1,
-        &format!("x\n{}", pushbutton_gerrit::message::dedup_footer(&job.id)),
+        &format!("x\n{}", pushbutton_gerrit::message::dedup_footer(&job.buildset.id)),
     );
     let failure = Verdict::Failure { stage: StageName::new("tempest").unwrap() };
-    reporter.report(&finished(&job, &RunId::generate(), failure)).await.unwrap();
+    reporter.deliver(&report(&job, &RunId::generate(), failure)).await.unwrap();
     let texts = said();
     assert_eq!(texts.len(), 1, "{texts:?}");
     assert!(
@@ -241,23 +245,96 @@ async fn neither_an_older_comment_nor_a_stranger_with_our_name_suppresses_a_verd
     job.change.number = ChangeNumber(change.number);
     job.patchset.number = PatchsetNumber(1);
     job.created = Timestamp::now();
-    let footer = pushbutton_gerrit::message::dedup_footer(&job.id);
+    let footer = pushbutton_gerrit::message::dedup_footer(&job.buildset.id);
     let name = server.rest("alice", "GET", "/accounts/self/name", None);
     server.rest("alice", "PUT", "/accounts/self/name", Some(&json!({"name": "acme-ci"})));
     server.comment("alice", change.number, 1, &format!("looks fine\n\n{footer}"));
     let ours = || server.messages(change.number).iter().filter(|message| message.author == "acme-ci").count();
-    let report = async |created| {
+    let deliver = async |created| {
         let mut job = job.clone();
         job.created = created;
-        reporter.report(&finished(&job, &RunId::generate(), Verdict::Success)).await.unwrap();
+        reporter.deliver(&report(&job, &RunId::generate(), Verdict::Success)).await.unwrap();
         ours()
     };
-    let counts = [report(job.created).await, report(job.created).await];
+    let counts = [deliver(job.created).await, deliver(job.created).await];
     server.rest("alice", "PUT", "/accounts/self/name", Some(&json!({"name": name})));
-    assert_eq!(counts, [1, 1], "one comment for each job");
+    assert_eq!(counts, [1, 1], "one comment for each buildset");
     // Another run of the same id, an hour later; Gerrit's clock may be some minutes behind ours.
-    assert_eq!(report(job.created + SignedDuration::from_mins(5)).await, 1);
-    assert_eq!(report(job.created + SignedDuration::from_hours(1)).await, 2);
+    assert_eq!(deliver(job.created + SignedDuration::from_mins(5)).await, 1);
+    assert_eq!(deliver(job.created + SignedDuration::from_hours(1)).await, 2);
+}
+
+/// Issue 10, part 1. The comment is found again from the time of the first job on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_jobs_of_one_event_make_one_comment_with_two_lines_and_one_vote() {
+    let (server, change) = change();
+    let mut config = config(&server);
+    config.comment.vote = VoteMode::Both;
+    let created = Timestamp::now();
+    let result = |name: &str, verdict: Verdict, created: Timestamp| {
+        let mut job = samples::job(name);
+        job.change.number = ChangeNumber(change.number);
+        job.patchset.number = PatchsetNumber(1);
+        job.created = created;
+        Report::new(RunId::generate(), job, verdict, created, Duration::from_secs(90))
+    };
+    let failure = Verdict::Failure { stage: StageName::new("tempest").unwrap() };
+    // One of them was made much later: a dead letter that was put back.
+    let later = created + SignedDuration::from_hours(2);
+    let results = vec![result("tempest", Verdict::Success, created), result("unit", failure, later)];
+    let event = samples::comment("bob", "recheck").id;
+    let id = Buildset::of(&event, results.iter().map(|result| result.job.name.clone())).id;
+    let report = BuildsetReport::new(id, results).unwrap();
+    for _ in 0..2 {
+        let reporter = GerritReporter::new(Gerrit::new(config.clone()).unwrap());
+        reporter.deliver(&report).await.unwrap();
+    }
+    let messages = server.messages(change.number);
+    let ours: Vec<_> = messages.iter().filter(|message| message.author == "acme-ci").collect();
+    assert_eq!(ours.len(), 1, "{messages:?}");
+    let head = "Patch Set 1: Verified-1\n\nBuild failed (check pipeline).\n\n\
+                - tempest tempest : SUCCESS in 1m 30s\n- unit unit : FAILURE in 1m 30s\n\nunit:\nStage tempest failed.\n";
+    assert!(ours[0].text.starts_with(head), "{}", ours[0].text);
+    let votes: Vec<i32> = server.votes(change.number).iter().map(|vote| vote.value).collect();
+    assert_eq!(votes, [-1]);
+}
+
+/// core.md S1-2, variant: production and staging of one account see the same event.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_installations_under_one_account_comment_each() {
+    let (server, change) = change();
+    let event = {
+        let mut event = samples::comment("bob", "recheck");
+        event.change.number = ChangeNumber(change.number);
+        event.patchset.number = PatchsetNumber(1);
+        event.position = Position::at(Timestamp::now());
+        event
+    };
+    for _ in 0..2 {
+        let on = EventMatch::Comment { pattern: r"^recheck\b".into(), from: vec![] };
+        let trigger = Trigger::new("recheck", on, [JobName::new("tempest").unwrap()]);
+        let triggers = Triggers::compile(vec![trigger], vec![]).unwrap();
+        let queue = MemoryQueue::default();
+        let handler = Handler::new(MemorySource::of(vec![event.clone()]), triggers, queue.clone())
+            .with_reporter(GerritReporter::new(Gerrit::new(config(&server)).unwrap()));
+        let spec =
+            JobSpec::new("devstack".parse().unwrap()).stage(Stage::new("run".parse().unwrap(), "run.yml"));
+        let operator = Operator::new(
+            queue,
+            MemoryProvisioner::default(),
+            MemoryExecutor::default(),
+            [("tempest".parse().unwrap(), spec)],
+            LogLocation::new("logs"),
+        );
+        Pipeline::new(handler, operator).unwrap().run(&Shutdown::new()).await.unwrap();
+    }
+    let messages = server.messages(change.number);
+    let footers: HashSet<&str> = messages
+        .iter()
+        .filter(|message| message.author == "acme-ci")
+        .filter_map(|message| message.text.lines().find(|line| line.starts_with("Buildset ")))
+        .collect();
+    assert_eq!(footers.len(), 2, "{messages:?}");
 }
 
 /// core.md S1-3, reports.md 2: such a review was retried without end, and held a slot.

@@ -9,7 +9,7 @@ use pushbutton_core::samples;
 use pushbutton_core::{Reporter, RunId, Verdict};
 use pushbutton_gerrit::{Gerrit, GerritReporter};
 use pushbutton_testbed::{Sshd, SshdOptions};
-use pushbutton_testkit::conformance::report::finished;
+use pushbutton_testkit::conformance::report::report;
 
 use common::sshd_config;
 
@@ -43,12 +43,12 @@ async fn a_first_post_after_which(happens: &str) {
     let reporter = GerritReporter::new(Gerrit::new(config).unwrap());
     let mut job = samples::job("tempest");
     job.created = jiff::Timestamp::now();
-    let update = finished(&job, &RunId::generate(), Verdict::Success);
+    let report = report(&job, &RunId::generate(), Verdict::Success);
 
-    let error = reporter.report(&update).await.unwrap_err();
+    let error = reporter.deliver(&report).await.unwrap_err();
     assert!(error.is_temporary(), "{error}");
-    reporter.report(&update).await.unwrap();
-    reporter.report(&update).await.unwrap();
+    reporter.deliver(&report).await.unwrap();
+    reporter.deliver(&report).await.unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "after: {happens}");
 }
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pushbutton_core::samples;
-use pushbutton_core::{Reporter, RetryClass, RunId, Update, Verdict};
+use pushbutton_core::{BuildsetReport, Reporter, RetryClass, RunId, Verdict};
 use pushbutton_gerrit::{Gerrit, GerritReporter, VoteMode};
 use pushbutton_testbed::{Sshd, SshdOptions};
-use pushbutton_testkit::conformance::report::finished;
+use pushbutton_testkit::conformance::report;
 
 use common::sshd_config;
 
@@ -32,10 +32,10 @@ case "$SSH_ORIGINAL_COMMAND" in
 esac
 "#;
 
-fn update() -> Update {
+fn report() -> BuildsetReport {
     let mut job = samples::job("tempest");
     job.created = Timestamp::now();
-    finished(&job, &RunId::generate(), Verdict::Success)
+    report::report(&job, &RunId::generate(), Verdict::Success)
 }
 
 fn server(refused: &str, folder: &tempfile::TempDir) -> (Sshd, GerritReporter) {
@@ -57,11 +57,11 @@ fn reviews(folder: &tempfile::TempDir) -> Vec<String> {
 async fn an_unknown_refusal_is_retried_for_a_while_and_then_ends() {
     let folder = tempfile::tempdir().unwrap();
     let (_server, reporter) = server("*", &folder);
-    let update = update();
-    let error = reporter.report(&update).await.unwrap_err();
+    let report = report();
+    let error = reporter.deliver(&report).await.unwrap_err();
     assert!(error.is_temporary(), "{error}");
     let reporter = reporter.with_refusal_limit(Duration::ZERO);
-    let error = reporter.report(&update).await.unwrap_err();
+    let error = reporter.deliver(&report).await.unwrap_err();
     assert_eq!(error.retry_class(), RetryClass::RetriedOut, "{error}");
     assert!(error.to_string().contains("words that nobody knows"), "{error}");
     let votes: Vec<bool> = reviews(&folder).iter().map(|review| review.contains("labels")).collect();
@@ -73,7 +73,7 @@ async fn an_unknown_refusal_of_a_vote_costs_the_vote_and_not_the_comment() {
     let folder = tempfile::tempdir().unwrap();
     let (_server, reporter) = server("*labels*", &folder);
     let reporter = reporter.with_refusal_limit(Duration::ZERO);
-    reporter.report(&update()).await.unwrap();
+    reporter.deliver(&report()).await.unwrap();
     let last = reviews(&folder).pop().unwrap();
     assert!(
         last.contains("would have been Verified+1") && last.contains("words that nobody knows"),

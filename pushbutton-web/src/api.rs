@@ -45,6 +45,8 @@ pub(crate) async fn queue(State(state): State<WebState>, Query(limit): Query<Lim
             "waiting": depth.waiting,
             "leased": depth.leased,
             "dead": depth.dead,
+            "reports": depth.reports,
+            "undelivered": depth.undelivered,
             "dead_letters": dead_letters,
         }))
         .into_response(),

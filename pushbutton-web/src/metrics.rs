@@ -18,6 +18,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// The answers of the parts; none from a part that did not answer.
 struct Sample {
     depth: Option<QueueDepth>,
+    /// Known only where a handler runs.
+    muted: Option<bool>,
     verdicts: Option<Vec<(String, u64)>>,
     last_success: Option<Option<Timestamp>>,
 }
@@ -28,7 +30,11 @@ pub(crate) async fn metrics(State(state): State<WebState>) -> Response {
         answer("history", state.history().verdicts()),
         answer("history", state.history().last_success()),
     );
-    ([(CONTENT_TYPE, OPEN_METRICS)], render(Sample { depth, verdicts, last_success })).into_response()
+    (
+        [(CONTENT_TYPE, OPEN_METRICS)],
+        render(Sample { depth, muted: state.is_muted(), verdicts, last_success }),
+    )
+        .into_response()
 }
 
 /// All values are read at the time of the request, so each request has a registry of its own.
@@ -43,6 +49,15 @@ fn render(sample: Sample) -> String {
         let jobs = [("dead", depth.dead), ("leased", depth.leased), ("waiting", depth.waiting)];
         let jobs = jobs.map(|(state, count)| (state.to_owned(), count)).into();
         gauges(&mut registry, "queue_jobs", "Jobs on the queue, by where they are", "place", jobs);
+        let reports = [("due", depth.reports), ("undelivered", depth.undelivered)];
+        let reports = reports.map(|(state, count)| (state.to_owned(), count)).into();
+        let help = "Reports for reviews, by where they are";
+        gauges(&mut registry, "queue_reports", help, "place", reports);
+    }
+    if let Some(muted) = sample.muted {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(muted.into());
+        registry.register("muted", "Whether comments on reviews are muted", gauge);
     }
     if let Some(verdicts) = sample.verdicts {
         // Not a counter: old runs are deleted.
@@ -84,7 +99,8 @@ mod tests {
     #[test]
     fn the_whole_text() {
         let sample = Sample {
-            depth: Some(QueueDepth::new(3, 2, 1)),
+            depth: Some(QueueDepth::new(3, 2, 1).with_reports(5_u64).with_undelivered(4_u64)),
+            muted: Some(true),
             verdicts: Some(vec![("FAILURE".into(), 4), ("odd\"\\\n".into(), 5)]),
             last_success: Some(Some(Timestamp::constant(1_795_435_200, 0))),
         };
@@ -102,6 +118,13 @@ mod tests {
             r#"pushbutton_queue_jobs{place="dead"} 1"#,
             r#"pushbutton_queue_jobs{place="leased"} 2"#,
             r#"pushbutton_queue_jobs{place="waiting"} 3"#,
+            "# HELP pushbutton_queue_reports Reports for reviews, by where they are.",
+            "# TYPE pushbutton_queue_reports gauge",
+            r#"pushbutton_queue_reports{place="due"} 5"#,
+            r#"pushbutton_queue_reports{place="undelivered"} 4"#,
+            "# HELP pushbutton_muted Whether comments on reviews are muted.",
+            "# TYPE pushbutton_muted gauge",
+            "pushbutton_muted 1",
             "# HELP pushbutton_runs Finished runs that the history knows, by verdict.",
             "# TYPE pushbutton_runs gauge",
             r#"pushbutton_runs{verdict="FAILURE"} 4"#,
@@ -118,9 +141,14 @@ mod tests {
 
     #[test]
     fn a_part_that_does_not_answer_is_down_and_has_no_other_metrics() {
-        let text = render(Sample { depth: None, verdicts: None, last_success: None });
+        let text = render(Sample { depth: None, muted: None, verdicts: None, last_success: None });
         assert!(text.contains("pushbutton_part_up{part=\"queue\"} 0\n"), "{text}");
-        assert!(!text.contains("pushbutton_queue_jobs") && !text.contains("pushbutton_runs"), "{text}");
+        assert!(
+            !text.contains("pushbutton_queue")
+                && !text.contains("pushbutton_muted")
+                && !text.contains("pushbutton_runs"),
+            "{text}"
+        );
         assert!(text.ends_with("# EOF\n"));
     }
 }

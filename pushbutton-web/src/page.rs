@@ -25,13 +25,16 @@ pub(crate) async fn index(State(state): State<WebState>) -> Html<String> {
     let body = html! {
         ul.summary {
             @match depth {
-                Some(QueueDepth { waiting, leased, dead, .. }) => {
+                Some(QueueDepth { waiting, leased, dead, reports, undelivered, .. }) => {
                     li { b { (waiting) } " waiting" }
                     li { b { (leased) } " running" }
                     li { b { (dead) } " dead letters" }
+                    li { b { (reports) } " reports due" }
+                    li { b { (undelivered) } " undelivered reports" }
                 }
                 None => li { "The queue does not answer" },
             }
+            @if state.is_muted() == Some(true) { li { b { "Comments on reviews are muted" } } }
             li { "Last success: " (last_success_text(last_success)) }
             @if state.logs().is_some() { li { a href={ (state.base_path()) "/logs/" } { "Logs" } } }
         }

@@ -3,7 +3,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pushbutton_core::pipeline::Muted;
 use pushbutton_core::{DeadLetter, DeadLetters, Queue, QueueDepth, Result, RunHistory};
+use tokio::sync::watch;
 
 /// How long to wait for a part: long enough for a busy disk, short enough for a person who waits for the page.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,6 +19,7 @@ struct Inner {
     queue: Arc<dyn Queue>,
     history: Arc<dyn RunHistory>,
     dead_letters: Option<Arc<dyn DeadLetters>>,
+    muted: Option<watch::Receiver<Option<Muted>>>,
     logs: Option<PathBuf>,
     base_path: String,
     title: String,
@@ -29,6 +32,7 @@ impl WebState {
             queue: Arc::new(queue),
             history: Arc::new(history),
             dead_letters: None,
+            muted: None,
             logs: None,
             base_path: String::new(),
             title: "pushbutton".into(),
@@ -39,6 +43,14 @@ impl WebState {
     #[must_use]
     pub fn with_dead_letters(mut self, dead_letters: impl DeadLetters + 'static) -> Self {
         Arc::make_mut(&mut self.0).dead_letters = Some(Arc::new(dead_letters));
+        self
+    }
+
+    /// Shows whether comments on reviews are muted
+    /// ([`ReportGuard::watch`](pushbutton_core::ReportGuard::watch)). Default: it is not known.
+    #[must_use]
+    pub fn with_muted(mut self, muted: watch::Receiver<Option<Muted>>) -> Self {
+        Arc::make_mut(&mut self.0).muted = Some(muted);
         self
     }
 
@@ -82,6 +94,11 @@ impl WebState {
 
     pub(crate) fn history(&self) -> &dyn RunHistory {
         &*self.0.history
+    }
+
+    /// Whether comments on reviews are muted, where it is known.
+    pub(crate) fn is_muted(&self) -> Option<bool> {
+        self.0.muted.as_ref().map(|muted| muted.borrow().is_some())
     }
 
     pub(crate) async fn depth(&self) -> Option<QueueDepth> {

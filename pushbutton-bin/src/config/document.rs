@@ -20,12 +20,19 @@ pub(crate) type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
 pub(crate) struct Document {
     pub(crate) root: Node,
     file: PathBuf,
+    /// A section that is read, but not used: files that it names need not be there.
+    unused: Option<&'static str>,
     errors: Vec<ConfigError>,
 }
 
 impl Document {
     /// Parses a text. A text that is not YAML, or not a mapping, has that one error.
-    pub(crate) fn read(text: &str, file: &Path, env: Env<'_>) -> Result<Self, ConfigErrors> {
+    pub(crate) fn read(
+        text: &str,
+        file: &Path,
+        unused: Option<&'static str>,
+        env: Env<'_>,
+    ) -> Result<Self, ConfigErrors> {
         let fatal = |line: usize, problem: String, fix: &str| ConfigErrors {
             file: file.to_owned(),
             list: vec![ConfigError { line, key: String::new(), problem, fix: fix.into() }],
@@ -47,11 +54,15 @@ impl Document {
             return Err(fatal(1, "the file is not a mapping of keys to values".into(), fix));
         }
         let root = Node { line: 1, value: Value::Null };
-        let mut document = Self { root, file: file.to_owned(), errors: Vec::new() };
+        let mut document = Self { root, file: file.to_owned(), unused, errors: Vec::new() };
         let folder = file.parent().unwrap_or(Path::new(""));
         document.root = document.convert(yaml, Some(&lines), 1, &mut KeyPath::default(), folder, env);
         document.resolve_paths(folder, env);
         Ok(document)
+    }
+
+    fn is_unused(&self, at: &KeyPath) -> bool {
+        matches!((at.0.first(), self.unused), (Some(Step::Key(key)), Some(unused)) if key == unused)
     }
 
     /// Adds an error.
@@ -109,6 +120,7 @@ impl Document {
             Yaml::String(text) => match interpolate::fill(&text, folder, env) {
                 Ok(None) => Value::Text(text),
                 Ok(Some(filled)) => Value::Filled { text: filled.text, whole: filled.whole },
+                Err(_) if self.is_unused(at) && text.contains("${file:") => Value::Text(text),
                 Err((problem, fix)) => {
                     self.error_on(line, at, problem, fix);
                     Value::Text(text)
@@ -169,6 +181,9 @@ impl Document {
                 }
                 let path = paths::absolute(text, folder, env);
                 node.value = Value::Text(path.display().to_string());
+                if self.is_unused(&at) {
+                    continue;
+                }
                 if let Some((problem, fix)) = check.problem(&path) {
                     self.error(&at, problem, fix);
                 }

@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use pushbutton_amqp::AmqpConfig;
 use pushbutton_ansible::AnsibleConfig;
 use pushbutton_core::{
-    JobName, JobSpec, LogLocation, OwnerName, StaticNodeConfig, StaticNodes, SupersedePolicy, Trigger,
+    Error, ErrorKind, JobName, JobSpec, LogLocation, OwnerName, StaticNodeConfig, StaticNodes,
+    SupersedePolicy, Trigger,
 };
 use pushbutton_gerrit::GerritConfig;
 use pushbutton_openstack::OpenStackConfig;
@@ -33,30 +34,40 @@ pub(crate) use self::error::{ConfigErrors, suggest};
 use self::node::{KeyPath, Value};
 use self::read::read;
 pub(crate) use self::sections::{
-    AlarmConfig, MailConfig, OperatorConfig, StoreSection, SweepConfig, WebConfig,
+    AlarmConfig, HandlerConfig, MailConfig, OperatorConfig, StoreSection, SweepConfig, WebConfig,
 };
 
 /// What `init` writes: every key with its explanation.
 pub(crate) const DEFAULT: &str = include_str!("default.yml");
 
+/// Whether a section must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Required {
+    Always,
+    /// For commands that use Gerrit.
+    WithGerrit,
+    Never,
+}
+
 /// The sections in the order of the file that `init` writes, and whether each is required.
-const SECTIONS: [(&str, bool); 16] = [
-    ("owner", true),
-    ("state", true),
-    ("store", false),
-    ("gerrit", true),
-    ("rabbitmq", false),
-    ("cloud", false),
-    ("machines", false),
-    ("ansible", true),
-    ("logs", true),
-    ("operator", false),
-    ("supersede", false),
-    ("sweep", false),
-    ("alarm", false),
-    ("web", false),
-    ("triggers", true),
-    ("jobs", true),
+const SECTIONS: [(&str, Required); 17] = [
+    ("owner", Required::Always),
+    ("state", Required::Always),
+    ("store", Required::Never),
+    ("gerrit", Required::WithGerrit),
+    ("rabbitmq", Required::Never),
+    ("cloud", Required::Never),
+    ("machines", Required::Never),
+    ("ansible", Required::Always),
+    ("logs", Required::Always),
+    ("handler", Required::Never),
+    ("operator", Required::Never),
+    ("supersede", Required::Never),
+    ("sweep", Required::Never),
+    ("alarm", Required::Never),
+    ("web", Required::Never),
+    ("triggers", Required::WithGerrit),
+    ("jobs", Required::Always),
 ];
 
 /// A configuration without errors.
@@ -65,11 +76,13 @@ pub(crate) struct Config {
     pub(crate) owner: OwnerName,
     pub(crate) state: PathBuf,
     pub(crate) store: StoreSection,
-    pub(crate) gerrit: GerritConfig,
+    /// Always there for commands that [use Gerrit](crate::cli::Command::uses_gerrit).
+    gerrit: Option<GerritConfig>,
     pub(crate) rabbitmq: Option<AmqpConfig>,
     pub(crate) nodes: Nodes,
     pub(crate) ansible: AnsibleConfig,
     pub(crate) logs: LogLocation,
+    pub(crate) handler: HandlerConfig,
     pub(crate) operator: OperatorConfig,
     pub(crate) supersede: SupersedePolicy,
     pub(crate) sweep: SweepConfig,
@@ -77,6 +90,17 @@ pub(crate) struct Config {
     pub(crate) web: Option<WebConfig>,
     pub(crate) triggers: Vec<Trigger>,
     pub(crate) jobs: BTreeMap<JobName, JobSpec>,
+}
+
+impl Config {
+    /// How to reach Gerrit.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a command that does not use Gerrit.
+    pub(crate) fn gerrit(&self) -> Result<&GerritConfig, Error> {
+        let missing = || Error::permanent(ErrorKind::Config, "the section `gerrit` is missing");
+        self.gerrit.as_ref().ok_or_else(missing)
+    }
 }
 
 /// Where nodes come from.
@@ -88,8 +112,9 @@ pub(crate) enum Nodes {
     Machines(Vec<StaticNodeConfig>),
 }
 
-/// Reads a file, with the environment of the process.
-pub(crate) fn load(file: &Path) -> Result<Config, ConfigErrors> {
+/// Reads a file, with the environment of the process. A command that does not use Gerrit needs neither its section nor
+/// the files that it names.
+pub(crate) fn load(file: &Path, uses_gerrit: bool) -> Result<Config, ConfigErrors> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         let fix = format!(
             "name another file with --config, or write one with `pushbutton-bin init {}`",
@@ -99,7 +124,7 @@ pub(crate) fn load(file: &Path) -> Result<Config, ConfigErrors> {
     })?;
     // Paths in the file are relative to it, not to the working directory.
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    parse(&text, &file, &|name| std::env::var(name).ok())
+    parse(&text, &file, uses_gerrit, &|name| std::env::var(name).ok())
 }
 
 fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
@@ -110,9 +135,15 @@ fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
 }
 
 /// Reads a text that is, or would be, the content of `file`.
-pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, ConfigErrors> {
-    let mut document = Document::read(text, file, env)?;
-    check_sections(&mut document);
+pub(crate) fn parse(
+    text: &str,
+    file: &Path,
+    uses_gerrit: bool,
+    env: Env<'_>,
+) -> Result<Config, ConfigErrors> {
+    let unused = if uses_gerrit { None } else { Some("gerrit") };
+    let mut document = Document::read(text, file, unused, env)?;
+    check_sections(&mut document, uses_gerrit);
 
     let owner = owner(&mut document);
     let state = section(&mut document, "state");
@@ -130,6 +161,7 @@ pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, Con
     }
     let ansible: Option<AnsibleConfig> = section(&mut document, "ansible");
     let logs = section(&mut document, "logs");
+    let handler = read(&mut document, &KeyPath::section("handler"));
     let operator: Option<OperatorConfig> = read(&mut document, &KeyPath::section("operator"));
     if operator.as_ref().is_some_and(|operator| operator.slots == 0) {
         let slots = KeyPath::section("operator").key("slots");
@@ -157,11 +189,12 @@ pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, Con
             owner: owner?,
             state: state?,
             store: store?,
-            gerrit: gerrit?,
+            gerrit,
             rabbitmq,
             nodes: nodes?,
             ansible: ansible?,
             logs: logs?,
+            handler: handler?,
             operator: operator?,
             supersede: supersede?,
             sweep: sweep?,
@@ -177,7 +210,7 @@ pub(crate) fn parse(text: &str, file: &Path, env: Env<'_>) -> Result<Config, Con
 }
 
 /// Reports unknown and missing sections.
-fn check_sections(document: &mut Document) {
+fn check_sections(document: &mut Document, uses_gerrit: bool) {
     let present: BTreeSet<String> = document.root.keys().map(str::to_owned).collect();
     let is_known = |key: &str| SECTIONS.iter().any(|(name, _)| *name == key);
     // Keys that begin with `x-` are reserved for YAML anchors, as in compose files.
@@ -185,7 +218,14 @@ fn check_sections(document: &mut Document) {
         let fix = suggest(key, SECTIONS.iter().map(|(name, _)| *name));
         document.error(&KeyPath::section(key), "unknown section", fix);
     }
-    for (name, _) in SECTIONS.iter().filter(|(name, required)| *required && !present.contains(*name)) {
+    let is_required = |required: Required| match required {
+        Required::Always => true,
+        Required::WithGerrit => uses_gerrit,
+        Required::Never => false,
+    };
+    for (name, _) in
+        SECTIONS.iter().filter(|(name, required)| is_required(*required) && !present.contains(*name))
+    {
         let fix = if *name == "owner" { OWNER_FIX } else { "`pushbutton-bin init` writes an example of it" };
         document.error(&KeyPath::section(name), "this section is missing", fix);
     }

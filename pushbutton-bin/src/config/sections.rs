@@ -1,12 +1,29 @@
 //! The sections that belong to the command itself. All others are types of the parts and of core.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use pushbutton_core::{BreakerPolicy, HumanDuration, NoRoomPolicy};
 use pushbutton_store::StoreConfig;
 use secrecy::SecretString;
 use serde::Deserialize;
+
+/// `handler:`, how jobs are queued and their results reported.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HandlerConfig {
+    /// After this many failed changes in a row comments stop until a person unmutes them; 0 for never. Default: 10.
+    pub(crate) mute_after: u32,
+    /// How many builds of one change may be started within 24 hours. Default: any number.
+    pub(crate) max_builds_per_change_per_day: Option<NonZeroU32>,
+}
+
+impl Default for HandlerConfig {
+    fn default() -> Self {
+        Self { mute_after: 10, max_builds_per_change_per_day: None }
+    }
+}
 
 /// `operator:`, how jobs are run.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,8 +41,6 @@ pub(crate) struct OperatorConfig {
     pub(crate) breaker: BreakerPolicy,
     /// What to do while the cloud has no room for a node.
     pub(crate) no_room: NoRoomPolicy,
-    /// After this many failed changes in a row comments stop until a person unmutes them; 0 for never. Default: 10.
-    pub(crate) mute_after: u32,
 }
 
 impl Default for OperatorConfig {
@@ -37,7 +52,6 @@ impl Default for OperatorConfig {
             retry_delay_cap: HumanDuration::secs(15 * 60),
             breaker: BreakerPolicy::default(),
             no_room: NoRoomPolicy::default(),
-            mute_after: 10,
         }
     }
 }

@@ -30,13 +30,17 @@ impl Place {
     }
 
     fn parse(&self, text: &str) -> Result<Config, ConfigErrors> {
+        self.parse_for(true, text)
+    }
+
+    fn parse_for(&self, uses_gerrit: bool, text: &str) -> Result<Config, ConfigErrors> {
         let env = |name: &str| match name {
             "GERRIT_KEY" => Some("key".to_owned()),
             "PUSHBUTTON_OWNER" => Some("acme-ci".to_owned()),
             "AMQP_URL" => Some("amqp://guest:hush@127.0.0.1".to_owned()),
             _ => None,
         };
-        parse(text, &self.path("pushbutton.yml"), &env)
+        parse(text, &self.path("pushbutton.yml"), uses_gerrit, &env)
     }
 
     /// The errors of a text, without the file's name.
@@ -54,6 +58,32 @@ fn the_default_file_is_valid() {
     assert_eq!(config.state, place.path("state"), "paths are relative to the file");
     assert_eq!((config.triggers.len(), config.jobs.len(), config.operator.slots), (2, 1, 1));
     assert!(matches!(config.nodes, Nodes::Cloud(_)) && config.rabbitmq.is_none());
+}
+
+/// Issue 10, part 1: an operator needs no account.
+#[test]
+fn a_command_without_gerrit_needs_neither_its_section_nor_its_files() {
+    let place = Place::new();
+    fs::remove_file(place.path("key")).unwrap();
+    let with_passphrase = DEFAULT.replace("\n  # passphrase: ${file", "\n  passphrase: ${file");
+    assert!(with_passphrase.contains("\n  passphrase: ${file"));
+    let errors = place.errors(&with_passphrase);
+    assert!(errors.len() == 2 && errors.iter().all(|error| error.contains(": gerrit.")), "{errors:?}");
+    let config = place.parse_for(false, &with_passphrase).unwrap();
+    assert!(config.gerrit().is_ok());
+
+    let section = |name: &str| format!("\n{name}:\n");
+    let renamed = DEFAULT.replace(&section("gerrit"), &section("x-gerrit"));
+    let without = renamed.replace(&section("triggers"), &section("x-triggers"));
+    let errors = place.errors(&without);
+    assert!(errors.iter().all(|error| error.contains("this section is missing")), "{errors:?}");
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    let config = place.parse_for(false, &without).unwrap();
+    assert!(config.gerrit().is_err() && config.triggers.is_empty() && !config.jobs.is_empty());
+
+    // What is wrong in the section itself is an error for every command.
+    let typo = DEFAULT.replace("  # port: 29418", "  prot: 29418");
+    assert!(place.parse_for(false, &typo).unwrap_err().to_string().contains("gerrit.prot: unknown key"));
 }
 
 /// L4: with a default, two labs that share a project have the same owner.
@@ -122,6 +152,7 @@ fn the_default_file_names_every_key() {
         known_keys::<StaticNodeConfig>(),
         known_keys::<AnsibleConfig>(),
         known_keys::<LogLocation>(),
+        known_keys::<HandlerConfig>(),
         known_keys::<OperatorConfig>(),
         known_keys::<WebConfig>(),
         known_keys::<Trigger>(),

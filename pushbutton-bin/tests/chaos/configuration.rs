@@ -76,6 +76,7 @@ ansible:
 logs:
   dir: {logs}
   url: http://127.0.0.1:8000
+handler: {{mute_after: 0}}
 operator:
   slots: 2
   retry_delay: 1s
@@ -83,7 +84,6 @@ operator:
   shutdown_deadline: 5s
   breaker: {{failures: 5, pause: 3s, pause_cap: 10s}}
   no_room: {{pause: 3s, pause_cap: 10s}}
-  mute_after: 0
 sweep: {{every: 15s, safety_age: 45s}}
 "#,
             owner = self.owner,

@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
-use pushbutton_testbed::{Gerrit, gerrit};
+use pushbutton_testbed::{Gerrit, gerrit, until};
 
-use crate::lab::{Lab, Running};
+use crate::lab::{Lab, Running, command, ended};
 
 pub(crate) fn lab(gerrit: &Gerrit, user: &str) -> Lab {
     Lab::with_gerrit(&format!(
@@ -60,7 +61,8 @@ fn a_job_is_enqueued_for_a_change_that_gerrit_knows() {
     let said = lab.run(&["enqueue", &target]).with(0).out;
     assert!(said.contains(&format!("queued wait for {target}")), "{said}");
     lab.run(&["enqueue", &target, "--job", "wait"]).with(0);
-    assert!(lab.run(&["status"]).with(0).out.contains("2 waiting"));
+    // The first one waits, and stands for the second.
+    assert!(lab.run(&["status"]).with(0).out.contains("1 waiting"));
 
     let missing = lab.run(&["enqueue", &format!("{},99", change.number)]).with(6);
     assert!(missing.err.contains("its newest is 1"), "{}", missing.err);
@@ -69,31 +71,91 @@ fn a_job_is_enqueued_for_a_change_that_gerrit_knows() {
     assert!(unknown.err.contains("did you mean \"wait\"?"), "{}", unknown.err);
 }
 
+/// Issue 10, part 1: only the handler has an account on Gerrit.
 #[test]
-fn an_operator_runs_what_another_process_queued_in_the_same_folder() {
+fn an_operator_without_an_account_runs_what_was_queued_in_the_same_folder_and_the_handler_reports_it() {
     let gerrit = gerrit();
     let lab = lab(&gerrit, "acme-ci").with_ansible();
+    let config = lab.config();
+    lab.write("handler.yml", &config);
+    let with_handler_config = |arguments: &[&str]| {
+        let mut with_config = command();
+        with_config.arg("--config").arg(lab.path("handler.yml")).args(arguments);
+        with_config
+    };
     // A port that was free a moment ago.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    lab.configure(&(lab.config() + &format!("web: {{listen: \"127.0.0.1:{port}\"}}\n")));
+    let without = |config: &str, name: &str, next: &str| {
+        let (start, end) = (config.find(name).unwrap(), config.find(next).unwrap());
+        format!("{}{}", &config[..start], &config[end..])
+    };
+    let operator_config =
+        without(&without(&config, "gerrit:\n", "machines:\n"), "triggers:\n", "jobs:\n  wait");
+    lab.configure(&(operator_config + &format!("web: {{listen: \"127.0.0.1:{port}\"}}\n")));
     let change = gerrit.push_change("acme/sandbox", "master", &[("shared.txt", "one folder, two processes")]);
     let target = format!("{},1", change.number);
-    let mut operator = Running::start(&mut lab.command(&["operator", "--dry-run"]));
-    lab.run(&["enqueue", &target, "--job", "wait"]).with(0);
+    let mut operator = Running::start(&mut lab.command(&["operator"]));
+    ended(&mut with_handler_config(&["enqueue", &target, "--job", "wait"])).with(0);
     operator.says("SUCCESS in");
+    let missing = lab.run(&["handler"]).with(2);
+    assert!(missing.err.contains("gerrit: this section is missing"), "{}", missing.err);
 
     let page = get(port, "/");
     assert!(page.starts_with("HTTP/1.1 200") && page.contains(&change.number.to_string()), "{page}");
     operator.signal("-TERM");
     let (status, said) = operator.ends();
     assert_eq!(status.code(), Some(0), "{said}");
-    let comments = std::fs::read_to_string(lab.path("state/comments.txt")).unwrap();
+    let status = lab.run(&["status"]).with(0).out;
+    assert!(
+        status.contains("0 waiting, 0 leased") && status.contains("reports: 1 due, 0 undelivered"),
+        "{status}"
+    );
+    assert!(!lab.path("state/comments.txt").exists(), "an operator reports nothing");
+
+    let handler = Running::start(&mut with_handler_config(&["handler", "--dry-run"]));
+    let comments = until("the report is delivered", Duration::from_secs(300), || {
+        std::fs::read_to_string(lab.path("state/comments.txt")).ok()
+    });
     assert!(comments.contains("Build succeeded (check pipeline)."), "{comments}");
+    handler.signal("-TERM");
+    let (status, said) = handler.ends();
+    assert_eq!(status.code(), Some(0), "{said}");
     assert!(
         gerrit.messages(change.number).iter().all(|message| message.author != "acme-ci"),
         "nothing is posted"
     );
-    assert!(lab.run(&["status"]).with(0).out.contains("0 waiting, 0 leased"));
+    assert!(lab.run(&["status"]).with(0).out.contains("reports: 0 due, 0 undelivered"));
+}
+
+/// Issue 10, part 1.
+#[test]
+fn the_jobs_of_one_command_make_one_comment() {
+    let gerrit = gerrit();
+    let lab = lab(&gerrit, "acme-ci").with_ansible();
+    let config = lab
+        .config()
+        .replace("acme/*", "acme/**")
+        .replace("      - wait\njobs:", "      - wait\n      - more\njobs:");
+    let job = config[config.find("  wait:\n").unwrap()..].replace("  wait:\n", "  more:\n");
+    lab.configure(&(config + &job));
+    let change = gerrit.push_change("acme/sandbox", "master", &[("two.txt", "two jobs")]);
+    let mut both = Running::start(&mut lab.command(&["run"]));
+    lab.run(&["rerun", &change.number.to_string()]).with(0);
+    let ours = || {
+        let messages = gerrit.messages(change.number).into_iter();
+        messages.filter(|message| message.author == "acme-ci").map(|message| message.text).collect::<Vec<_>>()
+    };
+    both.says("SUCCESS in");
+    both.says("SUCCESS in");
+    let comments =
+        until("the comment", Duration::from_secs(300), || Some(ours()).filter(|ours| !ours.is_empty()));
+    both.signal("-TERM");
+    assert_eq!(both.ends().0.code(), Some(0));
+    assert_eq!(comments, ours(), "one comment");
+    assert_eq!(comments.len(), 1, "{comments:#?}");
+    for line in ["- more https://", "- wait https://"] {
+        assert_eq!(comments[0].lines().filter(|found| found.starts_with(line)).count(), 1, "{comments:#?}");
+    }
 }
 
 fn get(port: u16, path: &str) -> String {

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pushbutton_core::{DeadLetters as _, JobFilter, Queue as _, samples};
+use pushbutton_core::{DeadLetters as _, JobFilter, NodeLabel, Queue as _, samples};
 use pushbutton_store::Store;
 use pushbutton_testbed::{Change, Gerrit, ansible_bin, gerrit, until};
 
@@ -54,7 +54,7 @@ fn a_running_job_is_cancelled_and_nothing_is_posted() {
     let lab = lab_with_a_job_of(&gerrit, 3600);
     let change = gerrit.push_change("acme/sandbox", "master", &[("cancel.txt", "never mind")]);
     let number = change.number.to_string();
-    let mut operator = Running::start(&mut lab.command(&["operator"]));
+    let mut operator = Running::start(&mut lab.command(&["run"]));
     // Without a patch set: the newest.
     let said = lab.run(&["rerun", &number]).with(0).out;
     assert!(said.contains(&format!("queued wait for {number},1")), "{said}");
@@ -83,13 +83,13 @@ fn a_lab_that_fails_too_often_is_muted_and_mails_its_people_until_one_unmutes() 
         "alarm:\n  mail: {{server: \"smtp://127.0.0.1:{}\", from: ci@lab.test, to: [ops@lab.test]}}\n",
         mail.port
     );
-    let config = lab.config().replace("operator:\n", "operator:\n  mute_after: 1\n");
+    let config = lab.config().replace("operator:\n", "handler: {mute_after: 1}\noperator:\n");
     lab.configure(&(config.replace("seconds: 0", "seconds: not-a-time") + &alarm));
     let change =
         |name| gerrit.push_change("acme/sandbox", "master", &[(name, "fails, like all others here")]);
     let (first, second) = (change("first.txt"), change("second.txt"));
 
-    let mut operator = Running::start(&mut lab.command(&["operator"]));
+    let mut operator = Running::start(&mut lab.command(&["run"]));
     lab.run(&["rerun", &first.number.to_string()]).with(0);
     operator.says("FAILURE in");
     let text = until("a mail", MINUTES, || {
@@ -98,22 +98,60 @@ fn a_lab_that_fails_too_often_is_muted_and_mails_its_people_until_one_unmutes() 
     });
     assert!(text.contains("To: ops@lab.test") && text.contains("has muted its reports"), "{text}");
     assert_eq!(our_comments(&gerrit, &first), 1, "the one that showed it was still reported");
+    let status = lab.run(&["status"]).with(0).out;
+    assert!(status.contains("muted by handler ") && status.contains("0 undelivered"), "{status}");
 
     lab.run(&["rerun", &second.number.to_string()]).with(0);
     operator.says("FAILURE in");
+    let listed = until("the report is kept", MINUTES, || {
+        let listed = lab.run(&["reports", "list"]).with(0).out;
+        listed.contains("wait FAILURE in stage wait").then_some(listed)
+    });
+    assert!(listed.contains("gerrit: reports are muted by handler "), "{listed}");
     operator.signal("-TERM");
     assert_eq!(operator.ends().0.code(), Some(0));
     assert_eq!(our_comments(&gerrit, &second), 0, "withheld");
+    let json = lab.run(&["reports", "list", "--json"]).with(0).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let id = json["report"]["id"].as_str().unwrap().to_owned();
+    assert!(listed.starts_with(&id), "{listed}");
 
     // A person fixes the lab and unmutes it; an operator that starts later knows both.
     lab.configure(&lab.config().replace("seconds: not-a-time", "seconds: 0"));
     lab.run(&["unmute"]).with(0);
-    let mut operator = Running::start(&mut lab.command(&["operator"]));
+    let mut operator = Running::start(&mut lab.command(&["run"]));
     lab.run(&["rerun", &second.number.to_string()]).with(0);
     operator.says("SUCCESS in");
     until("the comment", MINUTES, || (our_comments(&gerrit, &second) == 1).then_some(()));
+
+    // What was withheld is delivered when a person wants it.
+    assert_eq!(lab.run(&["reports", "retry", &id]).with(0).out, "1 report will be delivered again\n");
+    until("the withheld comment", MINUTES, || (our_comments(&gerrit, &second) == 2).then_some(()));
+    lab.run(&["reports", "drop", &id]).with(6);
+    assert_eq!(lab.run(&["reports", "drop", "--all"]).with(0).out, "0 reports dropped\n");
     operator.signal("-TERM");
     assert_eq!(operator.ends().0.code(), Some(0));
+}
+
+/// core.md S2-8, backends.md V7: operators with other jobs and nodes may share the queue.
+#[test]
+fn a_job_or_a_node_of_another_operator_waits_and_is_no_dead_letter() {
+    let lab = Lab::new().with_ansible();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        std::fs::create_dir_all(lab.path("state")).unwrap();
+        let queue = Store::open(lab.path("state/pushbutton.db")).await.unwrap().queue();
+        let elsewhere = NodeLabel::new("elsewhere").unwrap();
+        queue.publish(&samples::job_on(1, "unknown-here")).await.unwrap();
+        queue.publish(&samples::job_on(2, "wait").with_label(elsewhere)).await.unwrap();
+        queue.publish(&samples::job_on(3, "wait")).await.unwrap();
+    });
+    let mut operator = Running::start(&mut lab.command(&["operator"]));
+    operator.says("3,2/wait SUCCESS in");
+    operator.signal("-TERM");
+    let (status, said) = operator.ends();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let status = lab.run(&["status"]).with(0).out;
+    assert!(status.starts_with("queue: 2 waiting, 0 leased, 0 dead\nreports: 1 due"), "{status}");
 }
 
 /// A real mail server that writes what it receives to a file; ended on drop.

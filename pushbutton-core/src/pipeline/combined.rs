@@ -86,13 +86,14 @@ impl Pipeline {
         let (queue, run_ended) = (handler.queue(), operator.run_ended());
         // The operator must go on after a finite source has ended, so its shutdown is another one.
         let operator_shutdown = Shutdown::new();
+        // Both on the heap: together they would be a large future.
         let ingest = async {
-            let result = handler.run_until(shutdown, drained(queue.as_ref(), &run_ended)).await;
+            let result = Box::pin(handler.run_until(shutdown, drained(queue.as_ref(), &run_ended))).await;
             operator_shutdown.begin();
             result
         };
         let work = async {
-            let result = operator.run(&operator_shutdown).await;
+            let result = Box::pin(operator.run(&operator_shutdown)).await;
             // Without its operator the handler must end too.
             if result.is_err() {
                 shutdown.begin();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -31,6 +32,9 @@ const LONGEST_DELAY: Duration = Duration::from_secs(10 * 60);
 /// Tries of one report: with the longest delay between them, about a week.
 const TRIES: u32 = 1000;
 
+/// Tries of a notice, which is only in memory: about two hours.
+const NOTICE_TRIES: u32 = 20;
+
 /// How long a shutdown waits for reports that are being delivered. Their leases then run out, and they are delivered
 /// again.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,16 +59,26 @@ struct Answers {
     failed: Vec<String>,
     /// Answers for good.
     refused: Vec<String>,
+    /// The names of those that gave them.
+    refused_by: BTreeSet<String>,
 }
 
 impl ReportDelivery {
-    /// Delivers until a shutdown is requested.
+    /// Delivers until a shutdown is requested: the reports of the queue, and notices of the intake.
     ///
     /// # Errors
     /// Permanent errors of the queue.
-    pub(super) async fn run(self, shutdown: &Shutdown) -> Result<()> {
+    pub(super) async fn run(
+        self,
+        mut notices: mpsc::Receiver<BuildsetReport>,
+        shutdown: &Shutdown,
+    ) -> Result<()> {
         let delivery = Arc::new(self);
-        let mut deliveries = JoinSet::new();
+        let (mut deliveries, mut notifications) = (JoinSet::new(), JoinSet::new());
+        let spawn_notice = |notifications: &mut JoinSet<()>, notice| {
+            let (delivery, shutdown) = (Arc::clone(&delivery), shutdown.clone());
+            notifications.spawn(async move { delivery.deliver_notice(&notice, &shutdown).await });
+        };
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
         let mut claim_after = Instant::now();
         loop {
@@ -76,6 +90,10 @@ impl ReportDelivery {
                 biased;
                 () = shutdown.begun() => break,
                 Some(_) = deliveries.join_next(), if !deliveries.is_empty() => {}
+                Some(_) = notifications.join_next(), if !notifications.is_empty() => {}
+                Some(notice) = notices.recv(), if notifications.len() < AT_ONCE => {
+                    spawn_notice(&mut notifications, notice);
+                }
                 claimed = claim, if deliveries.len() < AT_ONCE => match claimed {
                     Ok(report) => {
                         backoff.reset();
@@ -90,7 +108,13 @@ impl ReportDelivery {
                 },
             }
         }
-        let rest = async { while deliveries.join_next().await.is_some() {} };
+        while let Ok(notice) = notices.try_recv() {
+            spawn_notice(&mut notifications, notice);
+        }
+        let rest = async {
+            while deliveries.join_next().await.is_some() {}
+            while notifications.join_next().await.is_some() {}
+        };
         tokio::select! {
             () = rest => {}
             () = shutdown.forced() => {}
@@ -132,6 +156,27 @@ impl ReportDelivery {
         }
     }
 
+    /// Tries for a while. A shutdown ends it after the present try.
+    async fn deliver_notice(&self, notice: &BuildsetReport, shutdown: &Shutdown) {
+        let mut delivered = BTreeSet::new();
+        for attempt in 1..=NOTICE_TRIES {
+            let answers = self.call_reporters(notice, &delivered, CALL_TIMEOUT).await;
+            for refusal in &answers.refused {
+                tracing::warn!(target = %notice.target(), "a notice was refused: {refusal}");
+            }
+            delivered = answers.delivered;
+            delivered.extend(answers.refused_by);
+            if answers.failed.is_empty() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(delay_after(FIRST_DELAY, LONGEST_DELAY, attempt)) => {}
+                () = shutdown.begun() => break,
+            }
+        }
+        tracing::warn!(target = %notice.target(), "a notice was not delivered");
+    }
+
     async fn call_reporters(
         &self,
         report: &BuildsetReport,
@@ -141,14 +186,22 @@ impl ReportDelivery {
         let waiting = self.reporters.iter().filter(|reporter| !delivered.contains(reporter.name()));
         let calls =
             waiting.map(async |reporter| (reporter.name(), call(reporter.as_ref(), report, limit).await));
-        let mut answers = Answers { delivered: delivered.clone(), failed: Vec::new(), refused: Vec::new() };
+        let mut answers = Answers {
+            delivered: delivered.clone(),
+            failed: Vec::new(),
+            refused: Vec::new(),
+            refused_by: BTreeSet::new(),
+        };
         for (name, answer) in join_all(calls).await {
             match answer {
                 Ok(()) => {
                     answers.delivered.insert(name.to_owned());
                 }
                 Err(error) if error.is_temporary() => answers.failed.push(format!("{name}: {error}")),
-                Err(error) => answers.refused.push(format!("{name}: {error}")),
+                Err(error) => {
+                    answers.refused.push(format!("{name}: {error}"));
+                    answers.refused_by.insert(name.to_owned());
+                }
             }
         }
         answers

@@ -4,29 +4,32 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::build_limit::{Admission, BuildLimit};
 use super::delivery::ReportDelivery;
 use super::notify::notify;
 use super::panics::restart_after_panic;
 use super::report_guard::ReportGuard;
 use super::shutdown::Shutdown;
 use super::supersede::{SupersedePolicy, control_message_of};
-use crate::buildset::Buildset;
+use crate::buildset::{Buildset, BuildsetReport, MissingJob};
 use crate::clock::{Clock, SystemClock};
 use crate::control::ControlMessage;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventKind, Position};
 use crate::job::Job;
 use crate::memory::MemoryEventStore;
-use crate::names::{JobName, NodeLabel};
+use crate::names::{InstallationId, JobName, NodeLabel};
 use crate::report::{Update, UpdateKind};
 use crate::retry::{Backoff, RetryPolicy};
 use crate::traits::{Alerter, EventSource, EventStore, Queue, Reporter};
@@ -39,6 +42,9 @@ const WINDOW: usize = 64;
 /// The shortest time between two commits of the position: a commit costs a write, and events after it are recorded
 /// one by one anyway.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Notices that may wait to be delivered. More are dropped: they are not worth more memory.
+const NOTICES: usize = 100;
 
 /// Gives the source's events to the triggers, publishes the jobs that they call for, and delivers the reports of
 /// complete buildsets to the reporters.
@@ -53,6 +59,7 @@ pub struct Handler {
     supersede: SupersedePolicy,
     report_guard: Option<Arc<ReportGuard>>,
     alerter: Option<Arc<dyn Alerter>>,
+    build_limit: Option<NonZeroU32>,
 }
 
 /// What a handler did.
@@ -81,6 +88,7 @@ impl Handler {
             supersede: SupersedePolicy::default(),
             report_guard: None,
             alerter: None,
+            build_limit: None,
         }
     }
 
@@ -135,6 +143,16 @@ impl Handler {
         self
     }
 
+    /// Starts at most so many builds of one change within 24 hours; a build is all jobs that one event calls for. When
+    /// there are more, the reporters get one report without results that says so. Default: any number.
+    ///
+    /// They are counted in this process, since its start: an event store cannot tell what an event called for.
+    #[must_use]
+    pub fn with_build_limit(mut self, builds: NonZeroU32) -> Self {
+        self.build_limit = Some(builds);
+        self
+    }
+
     pub(super) fn queue(&self) -> Arc<dyn Queue> {
         Arc::clone(&self.queue)
     }
@@ -172,9 +190,11 @@ impl Handler {
             alerter: self.alerter.clone(),
             clock: Arc::clone(&self.clock),
         };
+        let (notices, to_deliver) = mpsc::channel(NOTICES);
         let end_of_delivery = Shutdown::new();
         let ingest = async {
-            let stats = self.ingest(shutdown).await;
+            // On the heap: a handler would be a large future.
+            let stats = Box::pin(self.ingest(notices, shutdown)).await;
             if stats.is_ok() && !shutdown.has_begun() {
                 tokio::select! { () = drained => {}, () = shutdown.begun() => {} }
             }
@@ -193,7 +213,7 @@ impl Handler {
             std::future::pending::<std::convert::Infallible>().await
         };
         let work = async {
-            let (stats, ()) = tokio::try_join!(ingest, delivery.run(&end_of_delivery))?;
+            let (stats, ()) = tokio::try_join!(ingest, delivery.run(to_deliver, &end_of_delivery))?;
             if let Some(guard) = &report_guard {
                 tokio::select! { () = guard.settled() => {}, () = shutdown.forced() => {} }
             }
@@ -206,9 +226,39 @@ impl Handler {
         }
     }
 
-    async fn ingest(self, shutdown: &Shutdown) -> Result<HandlerStats> {
-        let Self { mut source, triggers, queue, event_store, reporters, labels, clock, supersede, .. } = self;
-        let ingest = Arc::new(IngestContext { queue, event_store, reporters, labels, clock });
+    async fn ingest(
+        self,
+        notices: mpsc::Sender<BuildsetReport>,
+        shutdown: &Shutdown,
+    ) -> Result<HandlerStats> {
+        let Self {
+            mut source,
+            triggers,
+            queue,
+            event_store,
+            reporters,
+            labels,
+            clock,
+            supersede,
+            build_limit,
+            ..
+        } = self;
+        // It goes into the identity of buildsets. A source must not move on before it is known.
+        let installation = tokio::select! {
+            id = RetryPolicy::UNTIL_SUCCESS.run("queue::installation", || queue.installation()) => id?,
+            () = shutdown.begun() => return Ok(HandlerStats::default()),
+        };
+        let build_limit = build_limit.map(|limit| Mutex::new(BuildLimit::new(limit)));
+        let ingest = Arc::new(IngestContext {
+            queue,
+            event_store,
+            reporters,
+            labels,
+            clock,
+            installation,
+            build_limit,
+            notices,
+        });
         let mut in_flight = InFlight::default();
         let mut source_backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         let mut read_after = Instant::now();
@@ -286,6 +336,9 @@ struct IngestContext {
     reporters: Vec<Arc<dyn Reporter>>,
     labels: HashMap<JobName, NodeLabel>,
     clock: Arc<dyn Clock>,
+    installation: InstallationId,
+    build_limit: Option<Mutex<BuildLimit>>,
+    notices: mpsc::Sender<BuildsetReport>,
 }
 
 /// An event that was processed: everything that it called for is durable.
@@ -314,7 +367,9 @@ impl IngestContext {
         if let Some(message) = &message {
             retry.run("queue::broadcast", || self.queue.broadcast(message)).await?;
         }
-        let buildset = Buildset::of(&event.id, jobs.iter().map(|job| job.name.clone()));
+        let buildset = Buildset::of(&event.id, jobs.iter().map(|job| job.name.clone()))
+            .in_installation(self.installation.as_str());
+        let jobs = if self.may_start(&event, &buildset, now) { jobs } else { Vec::new() };
         for PlannedJob { name, trigger } in jobs {
             let label = self.labels.get(&name).cloned();
             let job = Job::new(name, &event, trigger, now).with_label(label).with_buildset(buildset.clone());
@@ -325,6 +380,36 @@ impl IngestContext {
         }
         retry.run("event_store::record", || self.event_store.record(&event.id)).await?;
         Ok(processed)
+    }
+}
+
+impl IngestContext {
+    /// Whether the build limit admits these jobs. If not, people are told once.
+    fn may_start(&self, event: &Event, buildset: &Buildset, now: Timestamp) -> bool {
+        let Some(limit) = self.build_limit.as_ref().filter(|_| !buildset.jobs.is_empty()) else {
+            return true;
+        };
+        let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
+        let Admission::TooMany { until, is_first } = limit.admit(event.change.number, now) else {
+            return true;
+        };
+        let why = format!(
+            "this CI starts at most {} builds of one change within 24 hours, and the next one after {} UTC",
+            limit.limit(),
+            until.strftime("%F %H:%M"),
+        );
+        let change = event.change.number;
+        tracing::warn!(%change, by = event.kind.actor().map(ToString::to_string), "not run: {why}");
+        if is_first {
+            let missing =
+                buildset.jobs.iter().map(|name| MissingJob::new(name.clone(), why.clone())).collect();
+            let (change, patchset) = (event.change.clone(), event.patchset.clone());
+            let notice = BuildsetReport::without_results(buildset.id.clone(), change, patchset, missing);
+            if self.notices.try_send(notice).is_err() {
+                tracing::warn!("too many notices wait already: nobody is told");
+            }
+        }
+        false
     }
 }
 

@@ -5,6 +5,7 @@
 //! machines of its own, and an operator needs no account on the review. [`Pipeline`] runs both.
 
 // The review half: events in, reports out.
+mod build_limit;
 mod delivery;
 mod handler;
 mod report_guard;

@@ -264,7 +264,7 @@ struct Counting(Mutex<BTreeMap<u64, u32>>, AtomicU32);
 impl Reporter for Counting {
     async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        if self.1.fetch_add(1, Ordering::Relaxed) % 3 != 0 {
+        if !self.1.fetch_add(1, Ordering::Relaxed).is_multiple_of(3) {
             return Err(away());
         }
         *self.0.lock().unwrap().entry(report.change.number.0).or_default() += 1;

@@ -164,3 +164,52 @@ async fn a_recheck_that_starts_no_job_is_recorded_so_that_the_next_one_is_counte
         "an event that can never start a job need not be recorded"
     );
 }
+
+/// core.md S2-3: anybody can comment `recheck`.
+#[tokio::test(start_paused = true)]
+async fn builds_of_a_change_are_limited_and_one_notice_says_so() {
+    let (queue, store) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryEventStore::default()));
+    let reporter = Arc::new(MemoryReporter::default());
+    let recheck = |n: u64, patchset: u32| {
+        let mut event = event(n, "bob", "recheck");
+        event.patchset.number = PatchsetNumber(patchset);
+        let author = event.kind.actor().unwrap();
+        event.id = EventId::comment(event.change.number, event.patchset.number, author, "recheck", 1);
+        event
+    };
+    let events: Vec<Event> = (1..=5).map(|patchset| recheck(1, patchset)).chain([recheck(2, 1)]).collect();
+    let stats = Handler::new(MemorySource::of(events.clone()), triggers(), queue.clone())
+        .with_event_store(store.clone())
+        .with_clock(FixedClock::at(samples::AT))
+        .with_reporter(reporter.clone())
+        .with_build_limit(2.try_into().unwrap())
+        .run(&Shutdown::new())
+        .await
+        .unwrap();
+    assert_eq!((stats.events, stats.jobs), (6, 3), "two of the first change, one of the second");
+    let notices = reporter.delivered();
+    assert_eq!(notices.len(), 1, "{notices:#?}");
+    assert_eq!((notices[0].target().as_str(), notices[0].vote()), ("1,3", None));
+    assert_eq!(notices[0].summary(), "tempest without a result");
+    assert!(
+        notices[0].missing[0].why.contains("at most 2 builds of one change within 24 hours"),
+        "{notices:#?}"
+    );
+    // What was refused is handled: it does not come again when there is room.
+    for event in &events {
+        assert!(store.has_seen(&event.id).await.unwrap());
+    }
+}
+
+/// core.md S1-2, variant: production and staging of one account must not take each other's comments for their own.
+#[tokio::test]
+async fn the_buildsets_of_two_installations_that_see_the_same_event_differ() {
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let (queue, store) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryEventStore::default()));
+        handle(vec![event(1, "bob", "recheck")], &queue, &store).await;
+        let claim = queue.claim(&pushbutton_core::JobFilter::any()).await.unwrap();
+        ids.push(claim.job().buildset.id.clone());
+    }
+    assert_ne!(ids[0], ids[1]);
+}

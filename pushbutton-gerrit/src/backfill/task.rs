@@ -48,6 +48,14 @@ impl Backfill {
         Self { events, task: tokio::spawn(task.run()), verified: position.newest(), began: Timestamp::now() }
     }
 
+    /// One that finds nothing.
+    #[cfg(test)]
+    pub(super) fn without_events() -> Self {
+        let (_, events) = mpsc::channel(1);
+        let task = tokio::spawn(async { Ok(None) });
+        Self { events, task, verified: Timestamp::UNIX_EPOCH, began: Timestamp::UNIX_EPOCH }
+    }
+
     /// How it ended: with the newest time of Gerrit's clock that it saw. Cancel-safe; to be called once.
     pub(super) async fn result(&mut self) -> Result<Option<Timestamp>> {
         (&mut self.task).await.unwrap_or_else(|error| {
