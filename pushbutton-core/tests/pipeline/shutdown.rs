@@ -73,3 +73,16 @@ async fn no_job_is_claimed_after_the_shutdown_has_begun() {
     .await;
     assert_eq!(lab.queue.depth().await.unwrap(), handed_back().with_reports(1u64));
 }
+
+// core.md S2-7: systemd's default sends TERM to ansible-playbook together with the operator.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_processes_end_with_the_operator_is_handed_back_uncounted() {
+    let lab = Lab::new(|stage, _| match stage {
+        "tempest" => FakeStage::ends(StageStatus::Unreachable).after(2 * MINUTE),
+        _ => FakeStage::ends(StageStatus::Passed),
+    });
+    after_a_minute(&lab, 10 * MINUTE, async || lab.shutdown.begin()).await;
+    assert_eq!(lab.queue.depth().await.unwrap(), handed_back());
+    let again = lab.queue.claim(&pushbutton_core::JobFilter::any()).await.unwrap();
+    assert_eq!(again.job().failed_attempts, 0, "the shutdown is no failure of the infrastructure");
+}

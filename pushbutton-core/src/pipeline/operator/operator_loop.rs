@@ -128,7 +128,12 @@ impl OperatorLoop {
                 Next::Claimed(Ok(claim)) => {
                     self.claim_backoff.reset();
                     let guard = context.breaker.register(claim.run());
-                    self.runs.spawn(Arc::clone(&context).run_claim(claim, guard, self.stop.clone()));
+                    self.runs.spawn(Arc::clone(&context).run_claim(
+                        claim,
+                        guard,
+                        self.stop.clone(),
+                        shutdown.clone(),
+                    ));
                 }
                 Next::Claimed(Err(error)) => self.claim_failed(error)?,
             }

@@ -53,6 +53,11 @@ impl AttemptOutcome {
         }
     }
 
+    /// Whether the attempt failed because of the infrastructure, and another one may follow.
+    pub(super) fn is_infrastructure(&self) -> bool {
+        matches!(self, Self::Infrastructure { .. })
+    }
+
     /// Turns an infrastructure failure of the last attempt into a verdict.
     pub(super) fn exhaust_retries(self, attempt: u32, attempts: u32) -> Self {
         match self {

@@ -16,6 +16,7 @@ use super::stop_signal::{StopReason, StopSignal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::RunId;
 use crate::pipeline::panics::catch_panic;
+use crate::pipeline::shutdown::Shutdown;
 use crate::report::{Report, UpdateKind};
 use crate::retry::{RetryPolicy, delay_after};
 use crate::run::TestCounts;
@@ -46,6 +47,7 @@ impl OperatorContext {
         claim: Box<dyn Claim>,
         _probe: ProbeGuard,
         operator_stop: StopSignal,
+        shutdown: Shutdown,
     ) -> Ended {
         let job = claim.job().clone();
         let Some(spec) = self.jobs.get(&job.name).cloned() else {
@@ -63,6 +65,11 @@ impl OperatorContext {
             };
             let outcome = match stop.reason() {
                 Some(reason) if reason.is_urgent() => AttemptOutcome::Stopped(reason),
+                // A service manager may end the processes of a stage together with this one: that is no failure of
+                // the infrastructure.
+                _ if shutdown.has_begun() && outcome.is_infrastructure() => {
+                    AttemptOutcome::Stopped(StopReason::HandBack)
+                }
                 _ => outcome.exhaust_retries(attempt.number, attempt.spec.attempts),
             };
             let result = match self.result_of(&attempt, &outcome, started, began.elapsed()) {
