@@ -14,7 +14,7 @@ install_ansible() { # ansible-playbook, ansible-lint, and what makes subunit str
   echo "$wanted" >"$ANSIBLE_VENV/installed"
 }
 install_tools() {
-  debian shellcheck docker-compose openssh-server openssh-client git rsync curl
+  debian shellcheck systemd docker-compose openssh-server openssh-client git rsync curl
   cargo_tool cargo-deny "$CARGO_DENY_VERSION"
 }
 install_fuzz() { # for `make fuzz` only; a nightly compiler must be there

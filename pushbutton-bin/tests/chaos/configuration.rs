@@ -2,10 +2,19 @@
 
 use std::path::Path;
 
-/// The names of the jobs. Each change gets each of them at most once, so that a comment answers exactly one trigger.
-pub(crate) const JOBS: [&str; 4] = ["acme-attach", "acme-detach", "acme-resize", "acme-migrate"];
+/// What can be asked for, and the jobs that each calls for: two, which are reported together. Each change gets each of
+/// them at most once, so that a comment answers exactly one trigger.
+pub(crate) const EVENTS: [(&str, [&str; 2]); 2] =
+    [("attach", ["acme-attach", "acme-detach"]), ("resize", ["acme-migrate", "acme-resize"])];
 /// The job whose node boots from a volume.
 const ON_VOLUME: &str = "acme-resize";
+/// The lease of a job, in seconds.
+pub(crate) const LEASE: u64 = 20;
+
+/// The label of the node of a job.
+pub(crate) fn node(job: &str) -> &'static str {
+    if job == ON_VOLUME { "volume" } else { "plain" }
+}
 
 /// What the configuration of a process depends on.
 pub(crate) struct Configuration<'a> {
@@ -14,8 +23,8 @@ pub(crate) struct Configuration<'a> {
     /// The process's own folder.
     pub(crate) folder: &'a Path,
     pub(crate) logs: &'a Path,
-    pub(crate) gerrit_port: u16,
-    pub(crate) gerrit_key: &'a Path,
+    /// Port and key, for a handler. Operators have no account on Gerrit.
+    pub(crate) gerrit: Option<(u16, &'a Path)>,
     pub(crate) broker_url: &'a str,
     pub(crate) clouds: &'a Path,
     pub(crate) cloud: &'a str,
@@ -24,14 +33,10 @@ pub(crate) struct Configuration<'a> {
 }
 
 impl Configuration<'_> {
-    /// As YAML. The numbers of attempts and lost leases are practically unlimited: faults must not end a job.
-    pub(crate) fn text(&self) -> String {
-        let playbooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chaos/playbooks");
-        let mut text = format!(
-            r#"
-owner: {owner}
-state: {folder}/state
-gerrit:
+    fn gerrit_section(&self) -> String {
+        let Some((gerrit_port, gerrit_key)) = self.gerrit else { return String::new() };
+        format!(
+            r#"gerrit:
   host: 127.0.0.1
   port: {gerrit_port}
   user: acme-ci
@@ -42,16 +47,16 @@ gerrit:
   backoff: {{first: 500ms, cap: 5s, healthy: 20s}}
   backfill: {{every: 20s}}
   comment: {{vote: both}}
-rabbitmq:
-  url: {broker_url}
-  prefix: {owner}
-  lease: 20s
-  leader_lease: 20s
-  timeout: 7s
-  heartbeat: 4s
-  max_lost_leases: 1000
-cloud:
-  clouds_file: {clouds}
+"#,
+            gerrit_key = gerrit_key.display(),
+            folder = self.folder.display(),
+        )
+    }
+
+    /// The cloud's section, indented by two.
+    pub(crate) fn cloud_section(&self) -> String {
+        format!(
+            r#"  clouds_file: {clouds}
   cloud: {cloud}
   connect_timeout: 5s
   request_timeout: 20s
@@ -69,8 +74,32 @@ cloud:
     volume:
       <<: *node
       boot_from_volume: {{size_gb: 1}}
-ansible:
-  ansible_playbook: {ansible}/ansible-playbook
+"#,
+            owner = self.owner,
+            clouds = self.clouds.display(),
+            cloud = self.cloud,
+            node_key = self.node_key.display(),
+        )
+    }
+
+    /// As YAML. The numbers of attempts and lost leases are practically unlimited: faults must not end a job.
+    pub(crate) fn text(&self) -> String {
+        let playbooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chaos/playbooks");
+        let mut text = format!(
+            r#"
+owner: {owner}
+state: {folder}/state
+{gerrit}rabbitmq:
+  url: {broker_url}
+  prefix: {owner}
+  lease: {lease}s
+  leader_lease: 20s
+  timeout: 7s
+  heartbeat: 4s
+  max_lost_leases: 1000
+cloud:
+{cloud_section}ansible:
+  ansible_playbook: {ansible}
   playbooks: {playbooks}
   kill_grace: 2s
 logs:
@@ -87,27 +116,26 @@ operator:
 sweep: {{every: 15s, safety_age: 45s}}
 "#,
             owner = self.owner,
+            lease = LEASE,
+            cloud_section = self.cloud_section(),
             folder = self.folder.display(),
-            gerrit_port = self.gerrit_port,
-            gerrit_key = self.gerrit_key.display(),
+            gerrit = self.gerrit_section(),
             broker_url = self.broker_url,
-            clouds = self.clouds.display(),
-            cloud = self.cloud,
-            node_key = self.node_key.display(),
             ansible = self.ansible.display(),
             playbooks = playbooks.display(),
             logs = self.logs.display(),
         );
         text += "triggers:\n";
-        for job in JOBS {
+        for (event, jobs) in EVENTS {
             text += &format!(
-                "  - {{name: {job}, on: {{comment: {{pattern: '^run-{job}\\b'}}}}, projects: [{}], jobs: [{job}]}}\n",
-                self.project
+                "  - {{name: {event}, on: {{comment: {{pattern: '^run-{event}\\b'}}}}, projects: [{}], jobs: [{}]}}\n",
+                self.project,
+                jobs.join(", ")
             );
         }
         text += "jobs:\n";
-        for job in JOBS {
-            let node = if job == ON_VOLUME { "volume" } else { "plain" };
+        for job in EVENTS.iter().flat_map(|(_, jobs)| jobs) {
+            let node = node(job);
             text += &format!(
                 "  {job}:\n    node: {node}\n    attempts: 1000\n    boot_timeout: 90s\n    timeout: 5m\n    stages:\n      \
                  - {{name: test, playbook: test.yml, timeout: 3m}}\n      - {{name: logs, playbook: logs.yml, run: always, timeout: 3m}}\n"

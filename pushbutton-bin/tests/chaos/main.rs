@@ -1,6 +1,7 @@
 //! Real servers are killed, frozen, restarted and disconnected at random under a handler and two operators, while
-//! comments trigger jobs. At the end each trigger has exactly one comment, and the cloud is empty: by Gerrit's own
-//! records and by the cloud's own lists.
+//! comments trigger jobs, two each. Gerrit refuses comments for a while, and is away for longer than a run; operators
+//! lose their `ansible-playbook`; the executor of a third operator panics. At the end each trigger has exactly one
+//! comment with the results of both jobs, and the cloud is empty: by Gerrit's own records and by the cloud's own lists.
 //!
 //! `CHAOS_JOBS` (30), `CHAOS_SEED` (random, shown) and `CHAOS_RABBITMQ` (4, or 3) vary the run. `make chaos` is the
 //! long one.
@@ -8,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a lab that does not work fails the test")]
 
 mod configuration;
+mod embedded;
 mod leaks;
 mod processes;
 mod records;
@@ -26,6 +28,7 @@ use std::time::{Duration, Instant};
 use pushbutton_testbed::{Change, NovaService, Version, ansible_bin, until};
 use tempfile::TempDir;
 
+use crate::processes::command;
 use crate::records::{Count, Records};
 use crate::rng::Rng;
 use crate::run_log::{EndOnDrop, RunLog};
@@ -39,7 +42,8 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(480);
 
 /// The parameters of a run.
 struct Plan {
-    jobs: usize,
+    /// Each calls for two jobs.
+    events: usize,
     seed: u64,
     version: Version,
     faults: Vec<PlannedFault>,
@@ -52,7 +56,7 @@ impl Plan {
             let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
             Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
         };
-        let jobs = number("CHAOS_JOBS").unwrap_or(30) as usize;
+        let events = (number("CHAOS_JOBS").unwrap_or(30) as usize).div_ceil(2);
         let seed = number("CHAOS_SEED")
             .unwrap_or_else(|| u64::from(jiff::Timestamp::now().subsec_nanosecond().unsigned_abs()));
         let version = match number("CHAOS_RABBITMQ") {
@@ -61,9 +65,9 @@ impl Plan {
             Some(other) => panic!("CHAOS_RABBITMQ={other} is neither 3 nor 4"),
         };
         let mut rng = Rng::new(seed);
-        let faults = schedule::schedule(&mut rng.fork(), jobs);
-        let triggers = triggers::plan(&mut rng.fork(), jobs, schedule::window(&faults));
-        Self { jobs, seed, version, faults, triggers }
+        let faults = schedule::schedule(&mut rng.fork(), 2 * events);
+        let triggers = triggers::plan(&mut rng.fork(), events, schedule::window(&faults));
+        Self { events, seed, version, faults, triggers }
     }
 }
 
@@ -73,9 +77,10 @@ fn nothing_is_lost_nothing_doubled_nothing_leaked() {
     let mut folder = TempDir::with_prefix("pushbutton-chaos-").unwrap();
     folder.disable_cleanup(true);
     let log = RunLog::start(folder.path());
-    let Plan { jobs, seed, version, .. } = plan;
+    let Plan { events, seed, version, .. } = plan;
     log.print(&format!(
-        "CHAOS_SEED={seed} CHAOS_JOBS={jobs} CHAOS_RABBITMQ={}; logs in {}",
+        "CHAOS_SEED={seed} CHAOS_JOBS={} CHAOS_RABBITMQ={}; logs in {}",
+        2 * events,
         if version == Version::V3 { 3 } else { 4 },
         folder.path().display()
     ));
@@ -85,18 +90,19 @@ fn nothing_is_lost_nothing_doubled_nothing_leaked() {
     let keypair = servers.cloud.keypair(OWNER);
     let site =
         Site { servers: &servers, proxies: &proxies, keypair: &keypair, folder: folder.path(), ansible };
-    let changes = servers.push(triggers::changes_for(jobs));
+    let changes = servers.push(triggers::changes_for(events));
     assert!(leaks::left(&servers.cloud).is_empty(), "a new cloud is empty");
 
     let (count, left) = run(&plan, &site, &changes, folder.path().into());
     let leaked = left.len();
     let Count { triggered, commented, lost, doubled } = count;
     log.print_result(&format!(
-        "triggered {triggered}, commented {commented}, lost {lost}, doubled {doubled}, leaked {leaked}"
+        "jobs {}, triggered {triggered}, commented {commented}, lost {lost}, doubled {doubled}, leaked {leaked}",
+        2 * events
     ));
     assert_eq!(
         (triggered, commented, lost, doubled, leaked),
-        (jobs, jobs, 0, 0, 0),
+        (events, events, 0, 0, 0),
         "logs are in {}",
         folder.path().display()
     );
@@ -106,9 +112,11 @@ fn nothing_is_lost_nothing_doubled_nothing_leaked() {
 /// The run itself. Returns its counts, and what is left on the cloud.
 fn run(plan: &Plan, site: &Site<'_>, changes: &[Change], folder: PathBuf) -> (Count, Vec<String>) {
     let (servers, proxies) = (site.servers, site.proxies);
+    site.write_clouds();
     let mut handler = site.start(Target::Handler, "handler", "handler");
     let mut first = site.start(Target::Operator1, "operator-1", "operator");
     let mut second = site.start(Target::Operator2, "operator-2", "operator");
+    let embedded = site.start_embedded();
     let logs = [handler.log(), first.log(), second.log()];
     until("the handler reads the event stream", STALL_TIMEOUT, || {
         std::fs::read_to_string(&logs[0]).unwrap().contains("the event stream runs").then_some(())
@@ -165,8 +173,9 @@ fn run(plan: &Plan, site: &Site<'_>, changes: &[Change], folder: PathBuf) -> (Co
         let gerrit = || servers.gerrit.read().unwrap();
         settle(log, "comments missing", || {
             check();
+            retry_undelivered(site, log);
             let answers = records::answers(&gerrit(), changes).unwrap();
-            (plan.jobs.saturating_sub(answers), answers)
+            (plan.events.saturating_sub(answers), answers)
         });
         settle(log, "things left on the cloud", || {
             check();
@@ -178,6 +187,7 @@ fn run(plan: &Plan, site: &Site<'_>, changes: &[Change], folder: PathBuf) -> (Co
     for process in [&mut handler, &mut first, &mut second] {
         process.end();
     }
+    let (embedded, panics) = embedded.end();
     let records = Records::read(&servers.gerrit.read().unwrap(), changes).unwrap();
     let left = leaks::left(&servers.cloud);
     for thing in &left {
@@ -193,11 +203,22 @@ fn run(plan: &Plan, site: &Site<'_>, changes: &[Change], folder: PathBuf) -> (Co
         [&handler, &first, &second].iter().map(|process| process.unexpected_ends.len()).sum();
     log.print(&report::faults(&plan.faults));
     log.print(&report::work(&logs));
+    log.print(&format!("embedded operator: {embedded:?}; stages that panicked: {panics}"));
     log.print(&format!("processes that ended by themselves and were restarted: {restarts}"));
     log.print(&report::results(&records));
     log.print(&report::waits(&records));
     assert_eq!(records.negative_votes, 0, "an infrastructure failure never gets a negative vote");
     (records.count(), left)
+}
+
+/// Does what a person does who was alerted that Gerrit refused reports.
+fn retry_undelivered(site: &Site<'_>, log: &RunLog) {
+    let retried = command(&site.folder.join("handler")).args(["reports", "retry", "--all"]).output().unwrap();
+    let output = String::from_utf8_lossy(&retried.stdout);
+    assert!(retried.status.success(), "{output}{}", String::from_utf8_lossy(&retried.stderr));
+    if !output.trim().is_empty() {
+        log.print(&format!("reports retry --all: {}", output.trim()));
+    }
 }
 
 /// Waits until nothing is missing. Gives up when there is no progress for [`STALL_TIMEOUT`]. `look` returns how much is

@@ -67,6 +67,18 @@ impl Process {
         }
     }
 
+    /// Removes the link to `ansible-playbook`, as a broken upgrade does.
+    pub(crate) fn hide_ansible(&self) {
+        let link = ansible_link(&self.folder);
+        std::fs::rename(&link, link.with_extension("away")).unwrap();
+    }
+
+    /// Puts it back.
+    pub(crate) fn restore_ansible(&self) {
+        let link = ansible_link(&self.folder);
+        std::fs::rename(link.with_extension("away"), link).unwrap();
+    }
+
     /// Sends it a signal, if it runs.
     pub(crate) fn signal(&self, signal: &str) {
         if let Some(child) = &self.child {
@@ -110,6 +122,11 @@ impl Drop for Process {
             let _ = child.wait();
         }
     }
+}
+
+/// The `ansible-playbook` of the process with this folder.
+pub(crate) fn ansible_link(folder: &Path) -> PathBuf {
+    folder.join("ansible-playbook")
 }
 
 /// `pushbutton-bin` with the configuration of this folder.

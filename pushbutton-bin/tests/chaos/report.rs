@@ -47,8 +47,8 @@ pub(crate) fn waits(records: &Records) -> String {
 /// The results in our comments.
 pub(crate) fn results(records: &Records) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for answer in records.answers.values().flatten() {
-        *counts.entry(&answer.result).or_default() += 1;
+    for result in records.answers.values().flatten().flat_map(|answer| &answer.results) {
+        *counts.entry(result).or_default() += 1;
     }
     let words: Vec<String> = counts.iter().map(|(result, count)| format!("{count} {result}")).collect();
     format!("results: {}; negative votes: {}", words.join(", "), records.negative_votes)
@@ -56,12 +56,14 @@ pub(crate) fn results(records: &Records) -> String {
 
 /// Counts of log messages. Only for the reader: nothing is decided by them.
 pub(crate) fn work(logs: &[PathBuf]) -> String {
-    const MESSAGES: [(&str, &str); 7] = [
+    const MESSAGES: [(&str, &str); 9] = [
         ("runs", "claimed"),
         ("retried", "the infrastructure failed, another attempt follows"),
         ("leases lost", "the lease is lost"),
         ("leases not renewed in time", "the lease could not be renewed in time"),
         ("pauses of claiming", "no job is claimed for"),
+        ("handed back by a broken host", "this host cannot run jobs"),
+        ("deliveries retried", "not delivered, it will be tried again"),
         ("reported before", "the change already has the comment"),
         ("orphans released", "released an orphan"),
     ];

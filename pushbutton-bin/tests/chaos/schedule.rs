@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::configuration::LEASE;
 use crate::rng::Rng;
 
 /// The average time between two faults.
@@ -37,6 +38,13 @@ pub(crate) enum FaultKind {
     Cut,
     /// All connections stay open, and for a while no byte passes.
     Silence,
+    /// The same, for 80 % of a lease.
+    Outage,
+    /// kill -9; a start after more time than a run takes.
+    Away,
+    /// It works, but refuses what is asked of it: the project on Gerrit is read-only, the operator's host has no
+    /// `ansible-playbook`.
+    Impair,
 }
 
 /// One fault.
@@ -64,11 +72,13 @@ impl Target {
 
     /// The kinds that apply: Nova's inner services have no connection to us that could be cut.
     fn faults(self) -> &'static [FaultKind] {
+        use FaultKind::{Away, Cut, Freeze, Impair, Kill, Outage, Restart, Silence};
         match self {
-            Self::NovaConductor | Self::NovaCompute => {
-                &[FaultKind::Kill, FaultKind::Freeze, FaultKind::Restart]
-            }
-            _ => &FaultKind::ALL,
+            Self::NovaConductor | Self::NovaCompute => &[Kill, Freeze, Restart],
+            Self::NovaApi | Self::Handler => &[Kill, Freeze, Restart, Cut, Silence],
+            Self::Broker => &[Kill, Freeze, Restart, Cut, Silence, Outage],
+            Self::Operator1 | Self::Operator2 => &[Kill, Freeze, Restart, Cut, Silence, Impair],
+            Self::Gerrit => &[Kill, Freeze, Restart, Cut, Silence, Away, Impair],
         }
     }
 
@@ -84,7 +94,16 @@ impl Target {
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 5] = [Self::Kill, Self::Freeze, Self::Restart, Self::Cut, Self::Silence];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Kill,
+        Self::Freeze,
+        Self::Restart,
+        Self::Cut,
+        Self::Silence,
+        Self::Outage,
+        Self::Away,
+        Self::Impair,
+    ];
 }
 
 /// Each kind of fault of each target once, in random order, so that none is missing; then random ones, up to the number
@@ -103,6 +122,9 @@ pub(crate) fn schedule(rng: &mut Rng, jobs: usize) -> Vec<PlannedFault> {
         let lasts = match kind {
             FaultKind::Restart | FaultKind::Cut => Duration::ZERO,
             FaultKind::Kill => rng.between(Duration::from_millis(200), Duration::from_secs(6)),
+            FaultKind::Outage => Duration::from_secs(LEASE) * 4 / 5,
+            FaultKind::Away => rng.between(Duration::from_secs(60), Duration::from_secs(75)),
+            FaultKind::Impair => rng.between(Duration::from_secs(5), Duration::from_secs(20)),
             FaultKind::Freeze | FaultKind::Silence => {
                 rng.between(Duration::from_secs(1), Duration::from_secs(target.longest_silence()))
             }
@@ -141,6 +163,9 @@ impl fmt::Display for FaultKind {
             Self::Restart => "restart",
             Self::Cut => "cut",
             Self::Silence => "silence",
+            Self::Outage => "outage",
+            Self::Away => "away",
+            Self::Impair => "impair",
         })
     }
 }

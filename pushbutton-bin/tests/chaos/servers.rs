@@ -9,12 +9,16 @@ use pushbutton_testkit::faults::Proxy;
 use tokio::runtime::Runtime;
 
 use crate::configuration::Configuration;
-use crate::processes::{Process, command};
+use crate::embedded::EmbeddedOperator;
+use crate::processes::{Process, ansible_link, command};
 use crate::schedule::Target;
 
 /// The owner of everything that the run creates.
 pub(crate) const OWNER: &str = "chaos";
-const PROJECT: &str = "openstack/acme-driver";
+pub(crate) const PROJECT: &str = "openstack/acme-driver";
+
+/// In the folder of the run.
+pub(crate) const CLOUDS: &str = "clouds.yaml";
 
 pub(crate) struct Servers {
     pub(crate) gerrit: RwLock<Gerrit>,
@@ -101,6 +105,9 @@ impl Site<'_> {
         let known_hosts = std::fs::read_to_string(&gerrit.known_hosts).unwrap();
         let known_hosts = known_hosts.replace(&format!("]:{}", gerrit.ssh_port), &format!("]:{gerrit_port}"));
         std::fs::write(folder.join("known_hosts"), known_hosts).unwrap();
+        let ansible = ansible_link(&folder);
+        std::os::unix::fs::symlink(self.ansible.join("ansible-playbook"), &ansible).unwrap();
+        let key = gerrit.key("acme-ci");
         let broker = self.servers.broker.lock().unwrap();
         let broker_url =
             broker.url.replace(&format!(":{}/", broker.port), &format!(":{}/", port(&self.proxies.broker)));
@@ -109,13 +116,12 @@ impl Site<'_> {
             project: PROJECT,
             folder: &folder,
             logs: &self.folder.join("logs"),
-            gerrit_port,
-            gerrit_key: &gerrit.key("acme-ci"),
+            gerrit: (target == Target::Handler).then_some((gerrit_port, &key)),
             broker_url: &broker_url,
-            clouds: &self.clouds(),
+            clouds: &self.folder.join(CLOUDS),
             cloud: &self.servers.cloud.cloud,
             node_key: &self.keypair.private_key,
-            ansible: &self.ansible,
+            ansible: &ansible,
         }
         .text();
         std::fs::write(folder.join("pushbutton.yml"), text).unwrap();
@@ -126,9 +132,25 @@ impl Site<'_> {
         Process::start(name, half, &folder)
     }
 
-    /// The cloud's own clouds.yaml, with the proxy as Nova's address.
-    fn clouds(&self) -> PathBuf {
-        let file = self.folder.join("clouds.yaml");
+    /// Starts the operator inside of the test. Its connections go through no proxy.
+    pub(crate) fn start_embedded(&self) -> EmbeddedOperator {
+        EmbeddedOperator::start(&Configuration {
+            owner: OWNER,
+            project: PROJECT,
+            folder: self.folder,
+            logs: &self.folder.join("logs"),
+            gerrit: None,
+            broker_url: &self.servers.broker.lock().unwrap().url,
+            clouds: &self.folder.join(CLOUDS),
+            cloud: &self.servers.cloud.cloud,
+            node_key: &self.keypair.private_key,
+            ansible: &self.ansible,
+        })
+    }
+
+    /// Writes the cloud's own clouds.yaml, with the proxy as Nova's address.
+    pub(crate) fn write_clouds(&self) {
+        let file = self.folder.join(CLOUDS);
         let cloud = &self.servers.cloud;
         let endpoint = cloud.endpoint("compute");
         let (_, path) = endpoint.split_once("//").unwrap().1.split_once('/').unwrap();
@@ -138,6 +160,5 @@ impl Site<'_> {
         );
         let text = std::fs::read_to_string(&cloud.clouds_yaml).unwrap();
         std::fs::write(&file, text.replace("    region_name", &line)).unwrap();
-        file
     }
 }

@@ -8,6 +8,7 @@ use pushbutton_testkit::faults::Proxy;
 use crate::processes::Process;
 use crate::run_log::RunLog;
 use crate::schedule::{FaultKind, PlannedFault};
+use crate::servers::PROJECT;
 
 /// Something that can fail.
 pub(crate) trait FaultTarget {
@@ -19,6 +20,11 @@ pub(crate) trait FaultTarget {
     fn thaw(&mut self);
     /// A graceful shutdown and a start.
     fn restart(&mut self);
+    /// From now on it refuses what is asked of it, until [`repair`](Self::repair).
+    fn impair(&mut self) {
+        unreachable!("the schedule impairs only what can be impaired");
+    }
+    fn repair(&mut self) {}
     /// Called at short intervals.
     fn supervise(&mut self) {}
 }
@@ -31,7 +37,7 @@ pub(crate) fn inject(
     log: &RunLog,
 ) {
     match fault.kind {
-        FaultKind::Kill => {
+        FaultKind::Kill | FaultKind::Away => {
             target.kill();
             log.wait(fault.lasts);
             target.start();
@@ -43,7 +49,12 @@ pub(crate) fn inject(
         }
         FaultKind::Restart => target.restart(),
         FaultKind::Cut => proxies.iter().for_each(|proxy| proxy.reset()),
-        FaultKind::Silence => {
+        FaultKind::Impair => {
+            target.impair();
+            log.wait(fault.lasts);
+            target.repair();
+        }
+        FaultKind::Silence | FaultKind::Outage => {
             proxies.iter().for_each(|proxy| proxy.freeze());
             log.wait(fault.lasts);
             proxies.iter().for_each(|proxy| proxy.pass());
@@ -67,6 +78,12 @@ impl FaultTarget for &mut Process {
     fn restart(&mut self) {
         self.end();
         self.run();
+    }
+    fn impair(&mut self) {
+        self.hide_ansible();
+    }
+    fn repair(&mut self) {
+        self.restore_ansible();
     }
     fn supervise(&mut self) {
         Process::supervise(self);
@@ -107,6 +124,18 @@ impl FaultTarget for &RwLock<Gerrit> {
     fn restart(&mut self) {
         self.write().unwrap().restart();
     }
+    /// Nobody can comment: neither we nor those whose comments trigger jobs.
+    fn impair(&mut self) {
+        set_state(&self.read().unwrap(), "READ_ONLY");
+    }
+    fn repair(&mut self) {
+        set_state(&self.read().unwrap(), "ACTIVE");
+    }
+}
+
+fn set_state(gerrit: &Gerrit, state: &str) {
+    let path = format!("/projects/{}/config", PROJECT.replace('/', "%2F"));
+    gerrit.rest("admin", "PUT", &path, Some(&serde_json::json!({"state": state})));
 }
 
 impl FaultTarget for (&OpenStack, NovaService) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pushbutton_testbed::{Change, Gerrit};
 use serde_json::json;
 
-use crate::configuration::JOBS;
+use crate::configuration::EVENTS;
 use crate::records;
 use crate::rng::Rng;
 use crate::run_log::RunLog;
@@ -14,36 +14,36 @@ use crate::run_log::RunLog;
 /// The delay after a comment that Gerrit refused.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// One comment that triggers one job.
+/// One comment that triggers two jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trigger {
     at: Duration,
     /// Which of the changes.
     change: usize,
-    job: &'static str,
+    event: &'static str,
     by: &'static str,
     /// Typed in the web page: then a query shows it as `(1 comment)`, and its text elsewhere, without a time.
     in_web_ui: bool,
 }
 
-/// The number of changes that this number of jobs needs.
-pub(crate) fn changes_for(jobs: usize) -> usize {
-    jobs.div_ceil(JOBS.len())
+/// The number of changes that this number of triggers needs.
+pub(crate) fn changes_for(triggers: usize) -> usize {
+    triggers.div_ceil(EVENTS.len())
 }
 
-/// Comments within the window, each for another pair of change and job.
-pub(crate) fn plan(rng: &mut Rng, jobs: usize, window: Duration) -> Vec<Trigger> {
+/// Comments within the window, each for another pair of change and event.
+pub(crate) fn plan(rng: &mut Rng, count: usize, window: Duration) -> Vec<Trigger> {
     let mut pairs: Vec<_> =
-        (0..changes_for(jobs)).flat_map(|change| JOBS.iter().map(move |job| (change, *job))).collect();
+        (0..changes_for(count)).flat_map(|change| EVENTS.map(|(event, _)| (change, event))).collect();
     rng.shuffle(&mut pairs);
-    let mut trigger = |(change, job)| Trigger {
+    let mut trigger = |(change, event)| Trigger {
         at: rng.between(Duration::from_secs(2), window),
         change,
-        job,
+        event,
         by: rng.pick(&["alice", "bob"]),
         in_web_ui: rng.below(2) == 0,
     };
-    let mut triggers: Vec<Trigger> = pairs.into_iter().take(jobs).map(&mut trigger).collect();
+    let mut triggers: Vec<Trigger> = pairs.into_iter().take(count).map(&mut trigger).collect();
     triggers.sort_by_key(|trigger| trigger.at);
     triggers
 }
@@ -53,7 +53,7 @@ pub(crate) fn comment(gerrit: &RwLock<Gerrit>, changes: &[Change], triggers: &[T
     for trigger in triggers {
         log.wait_until(trigger.at, || {});
         let change = &changes[trigger.change];
-        let text = format!("run-{} please", trigger.job);
+        let text = format!("run-{} please", trigger.event);
         let body = if trigger.in_web_ui {
             json!({"comments": {"/PATCHSET_LEVEL": [{"message": text, "unresolved": false}]}})
         } else {
@@ -67,7 +67,7 @@ pub(crate) fn comment(gerrit: &RwLock<Gerrit>, changes: &[Change], triggers: &[T
             let gerrit = gerrit.read().unwrap();
             // Gerrit may have accepted it all the same: posted twice, it would be two triggers.
             posted = match records::triggers_on(&gerrit, change) {
-                Ok(found) => found.contains_key(trigger.job) || post(&gerrit),
+                Ok(found) => found.contains_key(trigger.event) || post(&gerrit),
                 Err(_) => false,
             };
         }

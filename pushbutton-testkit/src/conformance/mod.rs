@@ -10,3 +10,4 @@ pub mod provision;
 pub mod queue;
 pub mod report;
 pub mod source;
+pub mod time_bounded;
