@@ -125,7 +125,11 @@ pub(crate) enum Command {
         start: Start,
     },
     /// Try every connection, and say what to fix. Changes nothing.
-    Check,
+    Check {
+        /// Only what `operator` needs: nothing of Gerrit.
+        #[arg(long)]
+        operator: bool,
+    },
     /// Write a configuration with every key explained.
     Init {
         /// The file to write. An existing file is never overwritten.
@@ -231,12 +235,13 @@ impl Command {
         match self {
             Self::Run { .. }
             | Self::Handler { .. }
-            | Self::Check
+            | Self::Check { operator: false }
             | Self::Init { .. }
             | Self::Replay { .. }
             | Self::Enqueue { .. }
             | Self::Rerun { .. } => true,
             Self::Operator { .. }
+            | Self::Check { operator: true }
             | Self::Cancel { .. }
             | Self::Dead { .. }
             | Self::Reports { .. }

@@ -66,7 +66,7 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Run { work, comments, start, .. } => run::both(&config, global, work, comments, start).await,
         Command::Handler { comments, start } => run::handler(&config, global, comments, start).await,
         Command::Operator { work, start } => run::operator(&config, global, work, start).await,
-        Command::Check => check::run(&config, global).await,
+        Command::Check { operator } => check::run(&config, global, operator).await,
         Command::Replay { file, verdict } => replay::run(&config, &file, verdict).await,
         Command::Enqueue { target: (change, patchset), job } => {
             enqueue::run(&config, change, Some(patchset), job).await

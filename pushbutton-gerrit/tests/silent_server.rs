@@ -1,6 +1,6 @@
 //! What the crate does with a Gerrit that accepts connections and never answers.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
 use std::io::Write as _;
 

@@ -7,8 +7,8 @@ use super::{STORE_FILE, store};
 use crate::config::{Config, Nodes};
 use crate::log_url_check::LogUrlCheck;
 
-/// Every part with its check, in the order in which people should fix them.
-pub(crate) fn all(config: &Config) -> Vec<(&'static str, Box<dyn Check + '_>)> {
+/// Every part with its check, in the order in which people should fix them; only those of an operator if `operator`.
+pub(crate) fn all(config: &Config, operator: bool) -> Vec<(&'static str, Box<dyn Check + '_>)> {
     let queue: Box<dyn Check> = match &config.rabbitmq {
         Some(rabbitmq) => Box::new(rabbitmq.clone()),
         None => {
@@ -24,14 +24,17 @@ pub(crate) fn all(config: &Config) -> Vec<(&'static str, Box<dyn Check + '_>)> {
             part(OpenStackProvisioner::new(cloud, owner, InstallationId::generate()), "fix `cloud`")
         }
     };
-    vec![
-        ("state", Box::new(StateCheck(config))),
-        ("gerrit", part(super::gerrit(config), "fix `gerrit`")),
+    let mut checks: Vec<(&'static str, Box<dyn Check + '_>)> = vec![("state", Box::new(StateCheck(config)))];
+    if !operator {
+        checks.push(("gerrit", part(super::gerrit(config), "fix `gerrit`")));
+    }
+    checks.extend([
         ("queue", queue),
         ("nodes", nodes),
         ("ansible", part(super::ansible(config), "fix `ansible`")),
         ("logs", Box::new(LogUrlCheck(&config.logs))),
-    ]
+    ]);
+    checks
 }
 
 /// A part's check; a part that cannot be made is itself a finding.

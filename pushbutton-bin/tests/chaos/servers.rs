@@ -125,7 +125,12 @@ impl Site<'_> {
         }
         .text();
         std::fs::write(folder.join("pushbutton.yml"), text).unwrap();
-        let checked = command(&folder).arg("check").output().unwrap();
+        let mut check = command(&folder);
+        check.arg("check");
+        if target != Target::Handler {
+            check.arg("--operator");
+        }
+        let checked = check.output().unwrap();
         let output =
             String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
         assert!(checked.status.success(), "pushbutton-bin check, for the {name}:\n{output}");
