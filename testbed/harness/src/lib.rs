@@ -16,7 +16,7 @@ mod until;
 
 pub use broker::{Broker, Version, rabbitmq};
 pub use gerrit::{Change, Gerrit, Message, Vote, gerrit};
-pub use instance::ansible_bin;
+pub use instance::{ansible_bin, stock_image};
 pub use openstack::{FloatingIp, Keypair, NovaService, OpenStack, Port, Server, Volume, openstack};
 pub use sshd::{Sshd, SshdOptions};
 pub use until::until;

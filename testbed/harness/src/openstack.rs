@@ -15,7 +15,7 @@ use crate::curl;
 use crate::instance::Instance;
 use crate::process::run;
 
-/// The running OpenStack, seen as user and project `demo`: image `tiny`; flavors `m1.tiny`, `m1.small`, `m1.huge` (fits nowhere);
+/// The running OpenStack, seen as user and project `demo`: images `tiny` and `debian-12` (see [`stock_image`](crate::stock_image)); flavors `m1.tiny`, `m1.small`, `m1.huge` (fits nowhere);
 /// networks `private` and `public` (external). Its servers are real to SSH: testbed/README.md.
 #[derive(Debug)]
 pub struct OpenStack {
