@@ -27,6 +27,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import relay
@@ -135,7 +136,10 @@ class Guest:
         self.kill()
         run("ip", "netns", "del", self.namespace, check=False)  # takes the veth pair with it
         remove_cgroups(self.namespace)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        # Its files can be many, and their removal slow: the other guests do not wait for it.
+        gone = self.folder + ".gone"
+        os.rename(self.folder, gone)
+        threading.Thread(target=shutil.rmtree, args=(gone, True)).start()
         say(f"gone {self.name} {self.id}")
 
 

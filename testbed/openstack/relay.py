@@ -1,6 +1,7 @@
 """The ways out of a guest that has no route: an HTTP proxy and a DNS relay, both on one address of the host, for one range of guests.
 
-The proxy keeps Debian packages, whose URL names their version, in a folder: a second guest gets them from there.
+The proxy keeps Debian packages, whose URL names their version, in a folder: a second guest gets them from there. /wheels/ is a folder of
+Python packages, as a site's own mirror.
 """
 import hashlib
 import http.server
@@ -29,6 +30,9 @@ class Proxy(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
+        if self.path.startswith("/"):
+            self.serve()
+            return
         kept = self.kept()
         if kept and os.path.exists(kept):
             with open(kept, "rb") as package:
@@ -59,6 +63,25 @@ class Proxy(http.server.BaseHTTPRequestHandler):
                 shutil.copyfileobj(reply, self.wfile)
 
     do_HEAD = do_POST = do_PUT = do_GET
+
+    def serve(self):
+        """A Python package from the folder beside, or the list of them, as for pip's --find-links."""
+        folder = os.path.join(os.path.dirname(self.server.folder), "wheels")
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        name = urllib.parse.unquote(self.path.removeprefix("/wheels/"))
+        if name in names:
+            with open(os.path.join(folder, name), "rb") as wheel:
+                self.send_response(200)
+                self.send_header("Content-Length", str(os.fstat(wheel.fileno()).st_size))
+                self.end_headers()
+                shutil.copyfileobj(wheel, self.wfile)
+        elif self.path == "/wheels/":
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write("".join(f'<a href="{urllib.parse.quote(name)}">{name}</a>\n' for name in names).encode())
+        else:
+            self.send_error(404)
 
     def kept(self):
         """Where the package of this URL is kept."""

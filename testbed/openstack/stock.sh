@@ -8,6 +8,7 @@ STOCK_TREE=$CACHE/stock/debian-12-$(fingerprint "$HERE/openstack/stock.sh")
 install_stock() {
   debian systemd-container debootstrap openssh-server iproute2
   [ -e "$STOCK_TREE/etc/debian_version" ] || stock_make
+  install_wheels
 }
 stock_make() {
   local mirror making log=$CACHE/stock/making.log

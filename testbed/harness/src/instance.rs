@@ -111,6 +111,13 @@ pub fn stock_image() -> &'static str {
     "debian-12"
 }
 
+/// A folder of Python packages for tests on a stock Debian, which its guests see at `http://HOST_ADDRESS:3128/wheels/`; with
+/// `upper-constraints.txt`.
+pub fn stock_wheels() -> PathBuf {
+    run(script().args(["install", "stock"]), "");
+    facts(&run(script().args(["env", "stock"]), ""))["STOCK_WHEELS"].clone().into()
+}
+
 fn script() -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../testbed"))
 }

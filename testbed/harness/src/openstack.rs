@@ -1,6 +1,7 @@
 //! OpenStack: what is on the cloud, asked of it directly, and key pairs for tests.
 
 mod nova;
+mod servers;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -126,6 +127,11 @@ impl OpenStack {
             session: OnceLock::new(),
             instance,
         }
+    }
+
+    /// The address of this machine as its guests see it: the first of the fixed range.
+    pub fn host_address(&self) -> String {
+        self.instance.fact("OPENSTACK_FIXED_RANGE").replace(".0/24", ".1")
     }
 
     /// Where a service (`compute`, `network`, ...) is, as the catalogue says.
