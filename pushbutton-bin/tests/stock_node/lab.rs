@@ -214,6 +214,8 @@ fn fill_in(
         ("      key_name: pushbutton", format!("      key_name: {name}")),
         ("      # key_file: ~/.ssh/id_ed25519", format!("      key_file: {key}")),
         ("      # networks: [private]", "      networks: [private]".to_owned()),
+        // The node refuses logins for its first half minute.
+        ("      # metadata: {team: storage}", "      metadata: {testbed_guest: \"nologin:30\"}".to_owned()),
         ("  playbooks: ./playbooks", format!("  playbooks: {}", playbooks.display())),
         ("  # ansible_playbook: ansible-playbook", format!("  ansible_playbook: {}", ansible.display())),
         ("  # url: https://logs.example.org", "  url: http://logs.example.org".to_owned()),
