@@ -179,7 +179,12 @@ async fn each_run_is_published_in_a_folder_of_its_own() {
 #[tokio::test]
 async fn all_shipped_playbooks_parse() {
     let names = [
+        "add_nic",
+        "clean_array",
+        "install_two_nodes",
         "prepare_node",
+        "prepare_two_nodes",
+        "verify_devstack",
         "install_devstack",
         "run_tempest",
         "gather_logs",

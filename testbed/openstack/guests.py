@@ -8,14 +8,18 @@ overlay, fresh host keys (shown on the server's console as cloud-init does), and
 root and debian. A server that is deleted, shut off or in ERROR loses its guest. It is a stand-in for a machine, not a
 security boundary.
 
+A server whose image has the property `testbed_tree` is a stock Debian instead: its own tree with its own systemd and cloud-init, which
+reads the config drive that Nova wrote (stock-boot.sh). Its packages come through relay.py, which starts with the first such server.
+
 A server's metadata can ask for trouble, in `testbed_guest`:
   none         no guest at all: the addresses never answer
   silent       the console does not show the host keys
   plain        an image without cloud-init: the user data is not read
   dies:N       the guest is killed N seconds after its boot: connections break, new ones are refused or get no answer
   unplugged:N  its network cable is pulled N seconds after its boot: silence, also in open connections
+  nologin:N    pam_nologin refuses unprivileged logins N seconds longer than the boot takes (stock Debian only)
 
-Needs root, iproute2, openssh-server, overlayfs.
+Needs root, iproute2, openssh-server, overlayfs; systemd-nspawn for a stock Debian.
 """
 import argparse
 import base64
@@ -26,9 +30,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
-BOOT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "guest-boot.sh")
+import relay
+
+HERE = os.path.dirname(os.path.realpath(__file__))
 USERS = "root debian"
 INTERVAL = 0.7  # seconds between two polls
 
@@ -65,8 +72,20 @@ def host_keys(server):
     return keys
 
 
+def remove_cgroups(name):
+    """Those that stock-boot.sh and a guest's systemd have made. The kernel removes only an empty group, and empties it in its own time."""
+    for top in ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
+        for folder, _, _ in os.walk(os.path.join(top, name), topdown=False):
+            for _ in range(50):
+                try:
+                    os.rmdir(folder)
+                    break
+                except OSError:
+                    time.sleep(0.02)
+
+
 class Guest:
-    def __init__(self, options, server, nics, public_key):
+    def __init__(self, options, server, nics, public_key, stock):
         self.id, self.name = server["id"], server["name"]
         self.namespace = f"{options.bridge}-{self.id[:8]}"
         self.link = f"v{self.id[:8]}"
@@ -88,14 +107,25 @@ class Guest:
         run("ip", "-n", self.namespace, "link", "set", "lo", "up")
         for number, nic in enumerate(nics):
             self.plug(options, number, *nic)
-        hostname = "".join(c if c.isalnum() or c == "-" else "-" for c in self.name)[:60].strip("-") or "guest"
         with open(self.folder + "/console.log", "ab") as console:
             self.process = subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{self.namespace}", "unshare", "-m", "-u", "-i", "-p", "--fork", "--kill-child=KILL",
-                 "sh", BOOT, self.folder, hostname, USERS, "mute" if self.trouble == "silent" else "keys"],
-                stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"})
-        say(f"boot {self.name} {self.id} {','.join(nic[1] for nic in nics)}")
+                self.boot_stock(options, nics) if stock else self.boot(), stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+                start_new_session=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"})
+        say(f"boot {self.name} {self.id} {','.join(nic[1] for nic in nics)}{' stock' if stock else ''}")
+
+    def boot(self):
+        hostname = "".join(c if c.isalnum() or c == "-" else "-" for c in self.name)[:60].strip("-") or "guest"
+        return ["nsenter", f"--net=/run/netns/{self.namespace}", "unshare", "-m", "-u", "-i", "-p", "--fork", "--kill-child=KILL",
+                "sh", f"{HERE}/guest-boot.sh", self.folder, hostname, USERS, self.console]
+
+    def boot_stock(self, options, nics):
+        # nspawn makes the other namespaces. Told to enter that of the network by itself, it would mount the host's /sys/class/net.
+        return ["nsenter", f"--net=/run/netns/{self.namespace}", "unshare", "-m", "-p", "--fork", "--kill-child=KILL", "--mount-proc",
+                "sh", f"{HERE}/stock-boot.sh", self.folder, options.stock, self.namespace, nics[0][2], self.console, str(int(self.seconds)) if self.trouble == "nologin" else "0"]
+
+    @property
+    def console(self):
+        return "mute" if self.trouble == "silent" else "keys"
 
     def plug(self, options, number, mac, address, gateway):
         inside = f"eth{number}"
@@ -133,14 +163,18 @@ class Guest:
     def destroy(self):
         self.kill()
         run("ip", "netns", "del", self.namespace, check=False)  # takes the veth pair with it
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_cgroups(self.namespace)
+        # Its files can be many, and their removal slow: the other guests do not wait for it.
+        gone = self.folder + ".gone"
+        os.rename(self.folder, gone)
+        threading.Thread(target=shutil.rmtree, args=(gone, True)).start()
         say(f"gone {self.name} {self.id}")
 
 
 class Watcher:
     def __init__(self, options, cloud):
         self.options, self.cloud = options, cloud
-        self.guests, self.subnets, self.broken = {}, {}, set()
+        self.guests, self.subnets, self.images, self.broken, self.relays = {}, {}, {}, set(), False
 
     def get(self, service, path, **more):
         reply = service.get(path, **more)
@@ -164,6 +198,22 @@ class Watcher:
         path = f"/os-keypairs/{server['key_name']}?user_id={server['user_id']}"
         return self.get(self.cloud.compute, path, microversion="2.10")["keypair"]["public_key"]
 
+    def stock(self, server):
+        """Is it to be a stock Debian? Then there are ways out for it."""
+        image = (server["image"] or {}).get("id")
+        if image and image not in self.images:
+            self.images[image] = self.get(self.cloud.image, f"/images/{image}")
+        if not self.images.get(image, {}).get("testbed_tree"):
+            return False
+        if not os.path.isdir(self.options.stock):
+            raise FileNotFoundError(f"{self.options.stock}: testbed install stock")
+        if not self.relays:
+            self.relays = True
+            network = ipaddress.ip_network(self.options.guests)
+            for problem in relay.start(str(network[1]), network, self.options.packages):
+                say(f"a relay does not start: {problem}")
+        return True
+
     def poll(self):
         reply = self.get(self.cloud.compute, "/servers/detail?all_tenants=1", microversion="2.26")
         servers = {server["id"]: server for server in reply["servers"]}
@@ -173,7 +223,7 @@ class Watcher:
         self.broken &= active
         for key in active - set(self.guests) - self.broken:
             try:
-                self.guests[key] = Guest(self.options, servers[key], self.nics(servers[key]), self.public_key(servers[key]))
+                self.guests[key] = Guest(self.options, servers[key], self.nics(servers[key]), self.public_key(servers[key]), self.stock(servers[key]))
             except Exception as error:  # one server's fault is not the others'
                 self.broken.add(key)
                 say(f"cannot boot {key}: {error} {getattr(error, 'stderr', '')}")
@@ -198,12 +248,16 @@ def main():
     parser.add_argument("--folder", required=True, help="one folder per guest is made here")
     parser.add_argument("--bridge", required=True)
     parser.add_argument("--route", required=True, help="CIDR that a guest reaches by its gateway: the floating range")
+    parser.add_argument("--guests", required=True, help="CIDR of the guests; its first address is the host's")
+    parser.add_argument("--stock", required=True, help="the tree of a stock Debian")
+    parser.add_argument("--packages", required=True, help="Debian packages that stock guests have fetched are kept here")
     options = parser.parse_args()
     import openstack
     watcher = Watcher(options, openstack.connect(cloud=options.cloud))
     for line in run("ip", "netns", "list").stdout.splitlines():  # left over from a killed watcher
         if line.startswith(options.bridge + "-"):
             run("ip", "netns", "del", line.split()[0], check=False)
+            remove_cgroups(line.split()[0])
     os.makedirs(options.folder, exist_ok=True)
     stop = []
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # A real OpenStack 2025.1: Keystone, Placement, Glance, Neutron, Nova (fake driver) and Cinder (files), on MariaDB and RabbitMQ of their own.
-# Nova's servers are network namespaces with a real sshd: guests.py. Its state is made afresh at every start, from a seeded template. Knobs:
+# Nova's servers are network namespaces with a real sshd, or a stock Debian (stock.sh): guests.py. Its state is made afresh at every start,
+# from a seeded template. Knobs:
 #   TESTBED_OPENSTACK_FIXED, TESTBED_OPENSTACK_FLOATING   the first two numbers of the addresses (10.99, 10.98)
 OPENSTACK_VENV=$CACHE/openstack/venv
 # Named after what makes it (guests.py has no part in that).
@@ -79,7 +80,8 @@ up_openstack() {
   openstack_configure
   openstack_warm_start
   spawn "$D/pid/guests.pid" "$D/log/guests.out" env OS_CLIENT_CONFIG_FILE="$D/clouds.yaml" "$BIN/python" "$HERE/openstack/guests.py" \
-    --cloud testbed-admin --folder "$D/guests" --bridge "$BRIDGE" --route "$OPENSTACK_FLOATING.0/24"
+    --cloud testbed-admin --folder "$D/guests" --bridge "$BRIDGE" --route "$OPENSTACK_FLOATING.0/24" \
+    --guests "$OPENSTACK_FIXED.0/24" --stock "$STOCK_TREE" --packages "$CACHE/stock/packages"
   cat >"$D/env" <<ENV
 OS_CLIENT_CONFIG_FILE=$D/clouds.yaml
 OS_CLOUD=testbed

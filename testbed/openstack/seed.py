@@ -50,6 +50,9 @@ def resources(cloud):
     demo = cloud.identity.find_project("demo")
     cloud.image.create_image(name="tiny", disk_format="raw", container_format="bare", visibility="public",
                              data=b"\0" * (1 << 20), validate_checksum=False)
+    # What guests.py boots for it is a tree that `testbed install stock` has made.
+    cloud.image.create_image(name="debian-12", disk_format="raw", container_format="bare", visibility="public", data=b"\0" * (1 << 20),
+                             validate_checksum=False, img_config_drive="mandatory", os_distro="debian", testbed_tree="debian-12")
     cloud.compute.create_flavor(name="m1.tiny", ram=64, vcpus=1, disk=1)
     cloud.compute.create_flavor(name="m1.small", ram=512, vcpus=1, disk=1)
     cloud.compute.create_flavor(name="m1.huge", ram=64 << 20, vcpus=4, disk=1)  # 64 TiB of memory: fits on no host

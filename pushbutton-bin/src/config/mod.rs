@@ -8,6 +8,7 @@ mod lines;
 mod node;
 mod paths;
 mod read;
+mod role_variables;
 mod sections;
 
 mod cross_checks;
@@ -181,6 +182,7 @@ pub(crate) fn parse(
     let triggers = triggers(&mut document);
     cross_checks::triggers(&mut document, &triggers);
     cross_checks::jobs(&mut document, &jobs, labels.as_ref());
+    role_variables::check(&mut document, &jobs);
 
     document.finish()?;
     let triggers = triggers.into_iter().map(|(_, trigger)| trigger).collect();

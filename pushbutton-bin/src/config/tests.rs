@@ -17,6 +17,7 @@ impl Place {
             "clouds.yaml",
             "playbooks/prepare_node.yml",
             "playbooks/install_devstack.yml",
+            "playbooks/verify_devstack.yml",
             "playbooks/run_tempest.yml",
             "playbooks/gather_logs.yml",
         ] {

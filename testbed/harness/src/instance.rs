@@ -105,6 +105,19 @@ pub fn ansible_bin() -> PathBuf {
     facts(&run(script().args(["env", "ansible"]), ""))["ANSIBLE_BIN"].clone().into()
 }
 
+/// The name of the image whose servers are a stock Debian 12, which is made if this machine does not have it yet (a minute or more).
+pub fn stock_image() -> &'static str {
+    run(script().args(["install", "stock"]), "");
+    "debian-12"
+}
+
+/// A folder of Python packages for tests on a stock Debian, which its guests see at `http://HOST_ADDRESS:3128/wheels/`; with
+/// `upper-constraints.txt`.
+pub fn stock_wheels() -> PathBuf {
+    run(script().args(["install", "stock"]), "");
+    facts(&run(script().args(["env", "stock"]), ""))["STOCK_WHEELS"].clone().into()
+}
+
 fn script() -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../testbed"))
 }

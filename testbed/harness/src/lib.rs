@@ -8,6 +8,7 @@
 mod broker;
 mod curl;
 mod gerrit;
+mod git_server;
 mod instance;
 mod openstack;
 mod process;
@@ -16,7 +17,8 @@ mod until;
 
 pub use broker::{Broker, Version, rabbitmq};
 pub use gerrit::{Change, Gerrit, Message, Vote, gerrit};
-pub use instance::ansible_bin;
+pub use git_server::GitServer;
+pub use instance::{ansible_bin, stock_image, stock_wheels};
 pub use openstack::{FloatingIp, Keypair, NovaService, OpenStack, Port, Server, Volume, openstack};
 pub use sshd::{Sshd, SshdOptions};
 pub use until::until;

@@ -1,6 +1,7 @@
 //! OpenStack: what is on the cloud, asked of it directly, and key pairs for tests.
 
 mod nova;
+mod servers;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use crate::curl;
 use crate::instance::Instance;
 use crate::process::run;
 
-/// The running OpenStack, seen as user and project `demo`: image `tiny`; flavors `m1.tiny`, `m1.small`, `m1.huge` (fits nowhere);
+/// The running OpenStack, seen as user and project `demo`: images `tiny` and `debian-12` (see [`stock_image`](crate::stock_image)); flavors `m1.tiny`, `m1.small`, `m1.huge` (fits nowhere);
 /// networks `private` and `public` (external). Its servers are real to SSH: testbed/README.md.
 #[derive(Debug)]
 pub struct OpenStack {
@@ -126,6 +127,11 @@ impl OpenStack {
             session: OnceLock::new(),
             instance,
         }
+    }
+
+    /// The address of this machine as its guests see it: the first of the fixed range.
+    pub fn host_address(&self) -> String {
+        self.instance.fact("OPENSTACK_FIXED_RANGE").replace(".0/24", ".1")
     }
 
     /// Where a service (`compute`, `network`, ...) is, as the catalogue says.

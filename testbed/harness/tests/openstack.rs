@@ -1,37 +1,18 @@
 //! The OpenStack boots servers that can be logged in to, and shows their host keys on the console.
 
-#![expect(clippy::expect_used, reason = "test helpers")]
-
 use std::process::Command;
 use std::time::Duration;
 
-use pushbutton_testbed::{OpenStack, Server, openstack, until};
+use pushbutton_testbed::{Server, openstack, stock_image, until};
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(180);
-
-/// Boots a server with this metadata and waits until it is ACTIVE.
-fn boot(cloud: &OpenStack, name: &str, key: &str, metadata: serde_json::Value) -> Server {
-    let first = |service: &str, path: &str, list: &str| {
-        cloud.request("GET", service, path, None)[list][0]["id"].as_str().expect("an id").to_owned()
-    };
-    let body = json!({"server": {
-        "name": name, "key_name": key, "metadata": metadata,
-        "imageRef": first("image", "/v2/images?name=tiny", "images"),
-        "flavorRef": cloud.command(&["flavor", "show", "m1.tiny", "-f", "value", "-c", "id"]).trim(),
-        "networks": [{"uuid": first("network", "/v2.0/networks?name=private", "networks")}],
-    }});
-    cloud.request("POST", "compute", "/servers", Some(&body));
-    until("the server is active", LIMIT, || {
-        cloud.list_servers().into_iter().find(|server| server.name == name && server.status == "ACTIVE")
-    })
-}
 
 #[test]
 fn a_server_shows_its_host_keys_and_admits_its_key_pair() {
     let cloud = openstack();
     let keypair = cloud.keypair("harness-key");
-    let server = boot(&cloud, "harness-good", &keypair.name, json!({}));
+    let server = cloud.boot("tiny", "harness-good", &keypair, &json!({"metadata": {}}));
     let address = server.addresses.first().expect("an address");
     let console = until("the console shows host keys", LIMIT, || {
         Some(cloud.console(&server.id)).filter(|console| console.contains("END SSH HOST KEY KEYS"))
@@ -65,16 +46,18 @@ fn a_server_shows_its_host_keys_and_admits_its_key_pair() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.starts_with("0\nharness-good\n"), "{said}");
     assert_eq!(said.lines().count(), 5, "git, rsync and python3 are there: {said}");
-    remove(&cloud, &server);
+    cloud.delete(&server);
 }
 
 #[test]
 fn metadata_asks_for_trouble() {
     let cloud = openstack();
     let keypair = cloud.keypair("harness-key-none");
-    let none = boot(&cloud, "harness-none", &keypair.name, json!({"testbed_guest": "none"}));
-    let dies = boot(&cloud, "harness-dies", &keypair.name, json!({"testbed_guest": "dies:8"}));
-    let silent = boot(&cloud, "harness-silent", &keypair.name, json!({"testbed_guest": "silent"}));
+    let none = cloud.boot("tiny", "harness-none", &keypair, &json!({"metadata": {"testbed_guest": "none"}}));
+    let dies =
+        cloud.boot("tiny", "harness-dies", &keypair, &json!({"metadata": {"testbed_guest": "dies:8"}}));
+    let silent =
+        cloud.boot("tiny", "harness-silent", &keypair, &json!({"metadata": {"testbed_guest": "silent"}}));
     let connects = |server: &Server| {
         let address = format!("{}:22", server.addresses.first().expect("an address"));
         std::net::TcpStream::connect_timeout(
@@ -98,17 +81,57 @@ fn metadata_asks_for_trouble() {
     let bridge = words.nth(1).unwrap_or_else(|| panic!("no device in: {route}"));
     let kind = std::fs::read_to_string(format!("/sys/class/net/{bridge}/addr_assign_type"));
     assert_eq!(kind.expect("a bridge").trim(), "3", "{bridge} has an address that was set (NET_ADDR_SET)");
-    remove(&cloud, &silent);
-    remove(&cloud, &none);
-    remove(&cloud, &dies);
+    cloud.delete(&silent);
+    cloud.delete(&none);
+    cloud.delete(&dies);
 }
 
-fn remove(cloud: &OpenStack, server: &Server) {
-    cloud.request("DELETE", "compute", &format!("/servers/{}", server.id), None);
-    until("the server is gone", LIMIT, || {
-        cloud.list_servers().iter().all(|other| other.id != server.id).then_some(())
+#[test]
+fn a_stock_debian_boots_as_on_a_cloud() {
+    let cloud = openstack();
+    let image = stock_image();
+    let keypair = cloud.keypair("harness-key-stock");
+    // "#cloud-config\nwrite_files: [{path: /etc/from-user-data, content: seen}]\n"
+    let user_data =
+        "I2Nsb3VkLWNvbmZpZwp3cml0ZV9maWxlczogW3twYXRoOiAvZXRjL2Zyb20tdXNlci1kYXRhLCBjb250ZW50OiBzZWVufV0K";
+    let more = json!({"metadata": {"testbed_guest": "nologin:8"}, "user_data": user_data});
+    let server = cloud.boot(image, "harness-stock", &keypair, &more);
+    let refused = until("sshd answers before logins work", LIMIT, || {
+        let tried = server.ssh(&keypair, "true");
+        let refused = String::from_utf8_lossy(&tried.stderr).contains("System is booting up");
+        (tried.status.success() || refused).then_some(refused)
     });
-    until("its port is gone", LIMIT, || {
-        cloud.list_ports().iter().all(|port| port.server != server.id).then_some(())
+    assert!(refused, "pam_nologin lets nobody in while the system boots");
+    until("a login", LIMIT, || server.ssh(&keypair, "true").status.success().then_some(()));
+    let said = |command: &str| {
+        let output = server.ssh(&keypair, command);
+        String::from_utf8([output.stdout, output.stderr].concat()).expect("text")
+    };
+    let state = said(
+        "cloud-init status --wait >/dev/null; hostname; cat /etc/from-user-data; echo; sudo -n id -u; id -un; \
+         for program in git setfacl rsync iptables; do command -v $program; done; ps -p 1 -o comm=; \
+         sudo apt-get -qq update && apt-get -s -qq install git | grep -c ^Inst; echo end",
+    );
+    // SSH says first that it has not known the host key.
+    let lines: Vec<&str> =
+        state.lines().filter(|line| !line.starts_with("Warning: Permanently added")).collect();
+    assert_eq!(lines[..5], ["harness-stock", "seen", "0", "debian", "systemd"], "{state}");
+    let packages: u32 = lines[5].parse().unwrap_or_else(|error| panic!("{error}: {state}"));
+    assert!(packages > 1, "apt finds git and what it needs: {state}");
+    let console = until("the console shows host keys", LIMIT, || {
+        Some(cloud.console(&server.id)).filter(|console| console.contains("END SSH HOST KEY KEYS"))
+    });
+    let key = said("cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub");
+    let key = key.split_whitespace().next().expect("a key");
+    assert!(key.starts_with("AAAA") && console.contains(key), "{key} on the console: {console}");
+    cloud.delete(&server);
+    let namespace = |name: &str| {
+        std::fs::read_dir(name).is_ok_and(|folder| {
+            folder.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(&server.id[..8]))
+        })
+    };
+    until("no namespace and no cgroup is left", LIMIT, || {
+        let folders = ["/run/netns", "/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];
+        (!folders.iter().any(|folder| namespace(folder))).then_some(())
     });
 }
