@@ -26,7 +26,9 @@ impl EmbeddedOperator {
             configuration.broker_url
         );
         let broker: AmqpConfig = serde_yaml::from_str(&broker).unwrap();
-        let cloud: OpenStackConfig = serde_yaml::from_str(&configuration.cloud_section()).unwrap();
+        let mut cloud: serde_yaml::Value = serde_yaml::from_str(&configuration.cloud_section()).unwrap();
+        cloud.apply_merge().unwrap();
+        let cloud: OpenStackConfig = serde_yaml::from_value(cloud).unwrap();
         let logs = LogLocation::new(configuration.logs).with_url("http://127.0.0.1:8000".to_owned());
         let shutdown = Shutdown::new();
         let requested = shutdown.clone();
