@@ -37,6 +37,10 @@ pub struct AnsibleConfig {
     /// How much of one stage's output the console log keeps, in MiB; what follows is counted, not kept. Default: 512.
     #[serde(default = "default_console_limit")]
     pub console_limit_mib: u64,
+    /// The largest file that a stage's processes may write on this host, in MiB; 0 for no limit. A node can send an
+    /// archive of any size. Default: 8192.
+    #[serde(default = "default_file_limit")]
+    pub file_limit_mib: u64,
     /// Patterns of `hosts:` that may match no host, written as in the play, such as a group that only some jobs have. A
     /// play with any other pattern that matches no host is an error of the configuration. Default: none.
     #[serde(default)]
@@ -60,6 +64,7 @@ impl AnsibleConfig {
             env: Vec::new(),
             kill_grace: default_kill_grace(),
             console_limit_mib: default_console_limit(),
+            file_limit_mib: default_file_limit(),
             allow_no_hosts: Vec::new(),
             secrets: BTreeMap::new(),
         }
@@ -76,6 +81,7 @@ pushbutton_core::__setters!(AnsibleConfig {
     env / with_env: Vec<String>,
     kill_grace / with_kill_grace: HumanDuration,
     console_limit_mib / with_console_limit_mib: u64,
+    file_limit_mib / with_file_limit_mib: u64,
     allow_no_hosts / with_allow_no_hosts: Vec<String>,
     secrets / with_secrets: BTreeMap<String, SecretString>,
 });
@@ -94,6 +100,10 @@ fn default_kill_grace() -> HumanDuration {
 
 fn default_console_limit() -> u64 {
     512
+}
+
+fn default_file_limit() -> u64 {
+    8192
 }
 
 #[cfg(test)]

@@ -265,7 +265,9 @@ impl AnsibleExecutor {
         command.args(command::arguments(&self.config, files, playbook));
         command.envs(command::stage_environment(files, self.workspace.sockets()));
         command.envs(self.module_environment(files));
-        let (mut processes, mut output) = ProcessTree::start(command, tag).map_err(failed)?;
+        let file_limit =
+            Some(self.config.file_limit_mib).filter(|mib| *mib > 0).map(|mib| mib.saturating_mul(1 << 20));
+        let (mut processes, mut output) = ProcessTree::start(command, tag, file_limit).map_err(failed)?;
         let stopped = {
             let mut stopping = std::pin::pin!(async {
                 let stopped = tokio::select! {

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process_group, pidfd_open, prlimit};
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
@@ -25,7 +25,12 @@ pub(crate) struct ProcessTree {
 
 impl ProcessTree {
     /// Starts the command. Its stdout and stderr come through one pipe, so that their order is kept.
-    pub(crate) fn start(command: std::process::Command, tag: &str) -> io::Result<(Self, pipe::Receiver)> {
+    /// None of its processes can write a file of more than `file_limit` bytes.
+    pub(crate) fn start(
+        command: std::process::Command,
+        tag: &str,
+        file_limit: Option<u64>,
+    ) -> io::Result<(Self, pipe::Receiver)> {
         let (output, input) = io::pipe()?;
         let mut command = Command::from(command);
         command.env(TAG_VARIABLE, tag).process_group(0);
@@ -37,6 +42,10 @@ impl ProcessTree {
         let group = pid.ok_or_else(|| io::Error::other("the process has no pid"))?;
         // Made before anything else can fail: dropping it kills the processes.
         let members = Members { group, tag: tag.to_owned(), reaped: false };
+        if file_limit.is_some() {
+            // It cannot have written anything yet: its interpreter takes longer to start than this.
+            prlimit(Some(group), Resource::Fsize, Rlimit { current: file_limit, maximum: file_limit })?;
+        }
         let leader_pidfd = watch(pidfd_open(group, PidfdFlags::empty())?)?;
         let output = pipe::Receiver::from_owned_fd(output.into())?;
         Ok((Self { leader, leader_pidfd, members }, output))
@@ -115,7 +124,7 @@ mod tests {
     fn shell(script: &str, tag: &str) -> (ProcessTree, pipe::Receiver) {
         let mut command = std::process::Command::new("/bin/sh");
         command.args(["-c", script]);
-        ProcessTree::start(command, tag).unwrap()
+        ProcessTree::start(command, tag, None).unwrap()
     }
 
     async fn read_until(output: &mut pipe::Receiver, word: &str) -> String {

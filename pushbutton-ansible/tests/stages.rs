@@ -38,6 +38,16 @@ async fn a_hostile_subject_stays_text_and_the_operators_own_variables_are_expand
     common::wait_for_line(&mut lines, "subject {{ 1+1 }}").await;
 }
 
+/// A node that sends an archive without end must not fill the operator's disk.
+#[tokio::test]
+async fn no_process_of_a_stage_writes_a_larger_file_than_allowed() {
+    let run = TestRun::new(config().with_file_limit_mib(2u64));
+    let outcome = run.playbook("writes_a_large_file.yml", &local_node()).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Failed, "{outcome:?}");
+    let size = std::fs::metadata(run.context.log_dir.join("large")).unwrap().len();
+    assert_eq!(size, 2 << 20);
+}
+
 #[tokio::test]
 async fn secrets_are_redacted_everywhere_and_the_environment_is_clean() {
     let secret = "tr\"icky\\Secret";

@@ -183,7 +183,9 @@ fn ssh_settings(config: &GerritConfig, host_key_types: Option<Vec<Algorithm>>) -
         keepalive_max: keepalive.count.max(1) as usize,
         // For what keepalive does not cover: a stalled handshake, and a write into a full socket.
         inactivity_timeout: interval.map(|interval| {
-            (interval * (keepalive.count + 2)).max(config.deadlines.connect.0 + config.deadlines.auth.0)
+            interval
+                .saturating_mul(keepalive.count.saturating_add(2))
+                .max(config.deadlines.connect.0 + config.deadlines.auth.0)
         }),
         nodelay: true,
         ..client::Config::default()
