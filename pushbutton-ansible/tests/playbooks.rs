@@ -93,7 +93,7 @@ async fn the_demo_job_fails_with_a_bad_patch_on_a_node_behind_ssh() {
     assert_eq!(outcome.failed_tests, ["tests.test_sums.Sums.test_one"]);
     assert_eq!(
         outcome.detail.unwrap(),
-        r#"task "run-unit-tests : Run the tests" on node: exit 1: 1 of 3 tests failed"#
+        r#"task "run-unit-tests : Run the tests" on node: exit 1: failed test: tests.test_sums.Sums.test_one"#
     );
     assert_eq!(
         run.playbook("demo/gather.yml", &nodes).await.unwrap().status,

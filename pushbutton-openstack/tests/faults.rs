@@ -325,7 +325,9 @@ async fn the_catalogues_url_is_used_whatever_novas_version_document_says() {
         cloud.world().version_document = document;
         let lab = lab(&cloud);
         let findings = lab.provisioner.check().await;
-        assert!(findings.iter().all(|one| one.level == Level::Ok), "{document:?}: {findings:?}");
+        // This cloud has no nodes that could present a generated host key.
+        let mut about_the_cloud = findings.iter().filter(|one| !one.what.contains("host_keys"));
+        assert!(about_the_cloud.all(|one| one.level == Level::Ok), "{document:?}: {findings:?}");
         let request = request("lab", 30);
         lab.provision(&request).await.unwrap();
         lab.release(&request.run).await;

@@ -60,7 +60,7 @@ impl Lab {
 
     /// The run has ended, was the only one, and has passed.
     async fn assert_undisturbed(self, other: &AmqpQueue) {
-        common::depth_until(other, |depth| depth == QueueDepth::default()).await;
+        common::depth_until(other, |depth| depth == QueueDepth::default().with_reports(1u64)).await;
         self.shutdown.begin();
         common::soon(self.running).await.unwrap();
         let updates = self.reporter.updates();

@@ -307,6 +307,7 @@ logs:
   url: http://127.0.0.1:8000
 operator:
   retry_delay: 1s
+  no_room: {{pause: 1s, pause_cap: 2s, count_after: 5s}}
   shutdown_deadline: 1s
 triggers:
   - name: recheck

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pushbutton_core::LineSink;
-use pushbutton_core::memory::{FakeStage, MemoryExecutor, MemoryQueue};
+use pushbutton_core::memory::{FakeStage, MemoryEventStore, MemoryExecutor, MemoryQueue};
 use pushbutton_core::{
-    DeadLetters, Executor, JobSpec, Node, OnFailure, Provisioner, Queue, Result, RunId, RunWhen, Shutdown,
-    Stage, StageContext, StageOutcome, StageStatus, Sweeper, Verdict,
+    DeadLetters, EventStore, Executor, JobSpec, Node, OnFailure, Provisioner, Queue, Result, RunId, RunWhen,
+    Shutdown, Stage, StageContext, StageOutcome, StageStatus, Sweeper, Verdict,
 };
 use pushbutton_testkit::faults::FaultPlan;
 use tokio::time::{sleep, timeout};
@@ -32,6 +32,7 @@ pub(crate) struct Lab {
     pub(crate) cloud: Arc<Cloud>,
     pub(crate) executor: Arc<CheckedExecutor>,
     pub(crate) review: Arc<Review>,
+    pub(crate) event_store: Arc<MemoryEventStore>,
     /// The plan of the handler, and of each operator.
     pub(crate) plans: [FaultPlan; 3],
     /// Begins when every job has ended.
@@ -67,10 +68,12 @@ impl Lab {
         Self {
             seed,
             upstream: Arc::new(Upstream::new(Rng::new(seed, 1))),
-            queue: Arc::new(MemoryQueue::with_lease(LEASE)),
+            // Faults must not end a job.
+            queue: Arc::new(MemoryQueue::with_lease(LEASE).with_max_lost_leases(1000)),
             executor: Arc::new(CheckedExecutor::new(Rng::new(seed, 3), Arc::clone(&cloud))),
             cloud,
             review: Arc::default(),
+            event_store: Arc::default(),
             plans: [0, 1, 2].map(|n| processes::fault_plan(seed.wrapping_mul(3).wrapping_add(n))),
             done: Shutdown::new(),
             errors: Mutex::default(),
@@ -100,19 +103,26 @@ impl Lab {
         );
     }
 
-    /// Waits until every job has a report, and no job waits or runs.
+    /// Waits until every event was handled, every job has a report or is superseded, and no job waits or runs.
     async fn until_all_is_reported(&self) {
         loop {
             let depth = self.queue.depth().await.unwrap();
-            let reported = (1..=JOBS).all(|n| {
-                let job = Upstream::job_of(n);
-                !self.review.comments_on(&job).is_empty() || self.review.unreported_of(&job).is_some()
-            });
-            if reported && depth.waiting + depth.leased == 0 {
+            let reported = (1..=JOBS)
+                .all(|n| is_superseded(n) || !self.review.comments_on(&Upstream::job_of(n)).is_empty());
+            if reported && !depth.is_busy() && self.all_events_are_handled().await {
                 return;
             }
             sleep(LEASE).await;
         }
+    }
+
+    async fn all_events_are_handled(&self) -> bool {
+        for event in self.upstream.events().into_iter().filter(|event| event.kind.name() == "comment-added") {
+            if !self.event_store.has_seen(&event.id).await.unwrap() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Checks what must hold.
@@ -122,9 +132,8 @@ impl Lab {
         let (mut superseded, mut infrastructure) = (0, 0);
         for n in 1..=JOBS {
             let job = Upstream::job_of(n);
-            let (comments, unreported) = (self.review.comments_on(&job), self.review.unreported_of(&job));
-            match (&comments[..], unreported) {
-                ([verdict], _) => match verdict {
+            match &self.review.comments_on(&job)[..] {
+                [verdict] => match verdict {
                     Verdict::Success if !fails(n) => {}
                     Verdict::Failure { stage } if fails(n) && stage.as_str() == "tempest" => {}
                     // Failures of the lab, such as a stage that hangs: none of these carries a vote.
@@ -134,9 +143,9 @@ impl Lab {
                     | Verdict::TimedOut { .. } => infrastructure += 1,
                     other => self.error(format!("change {n} has the false verdict {other:?}")),
                 },
-                ([], Some(Verdict::Superseded)) if is_superseded(n) => superseded += 1,
-                ([], verdict) => self.error(format!("change {n} has no comment: {verdict:?}")),
-                (many, _) => self.error(format!("change {n} has {} comments: {many:?}", many.len())),
+                [] if is_superseded(n) => superseded += 1,
+                [] => self.error(format!("change {n} has no comment")),
+                many => self.error(format!("change {n} has {} comments: {many:?}", many.len())),
             }
         }
         let mut errors = self.errors.lock().unwrap().clone();

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pushbutton_core::memory::MemoryEventStore;
 use pushbutton_core::{
     BreakerPolicy, EventStore, Executor, Handler, LogLocation, Operator, Provisioner, Queue, Reporter,
     Result, Shutdown, Sweeper,
@@ -47,6 +46,10 @@ const HANDLER: &[Method] = &[
     Method::Publish,
     Method::Record,
     Method::CommitSource,
+    Method::ClaimReport,
+    Method::Deliver,
+    Method::Done,
+    Method::RetryDelivery,
 ];
 
 /// The calls of an operator to its parts.
@@ -55,7 +58,6 @@ const OPERATOR: &[Method] = &[
     Method::Renew,
     Method::Provision,
     Method::Execute,
-    Method::Report,
     Method::Release,
     Method::Complete,
     Method::Retry,
@@ -129,7 +131,8 @@ impl Process<'_> {
 
     /// Makes a peer unreachable for a while: shorter or longer than a lease.
     async fn outage(&mut self) {
-        let parts: [&[&str]; 3] = [&["queue", "claim", "control_messages"], &["provisioner"], &["reporter"]];
+        let parts: [&[&str]; 3] =
+            [&["queue", "claim", "control_messages", "delivery"], &["provisioner"], &["reporter"]];
         let parts = parts[self.rng.below(3) as usize];
         let longest = if self.rng.percent(50) { 30 * SECOND } else { 10 * MINUTE };
         let length = self.rng.between(SECOND, longest);
@@ -145,12 +148,13 @@ impl Process<'_> {
 }
 
 pub(crate) async fn handler(lab: &Lab) {
-    let store = Arc::new(MemoryEventStore::default());
+    let store = Arc::clone(&lab.event_store);
     let start = move |plan: &FaultPlan, shutdown: Shutdown| {
         let queue: Arc<dyn Queue> = Arc::new(FaultyQueue::new(lab.queue.clone(), plan));
         let store: Arc<dyn EventStore> = Arc::new(FaultyEventStore::new(store.clone(), plan));
         let source = FaultySource::new(lab.upstream.stream(), plan);
-        let handler = Handler::new(source, triggers(), queue).with_event_store(store);
+        let review: Arc<dyn Reporter> = Arc::new(Faulty::new(lab.review.clone(), plan));
+        let handler = Handler::new(source, triggers(), queue).with_event_store(store).with_reporter(review);
         tokio::spawn(async move { handler.run(&shutdown).await.map(|_| ()) })
     };
     let process = Process {
@@ -168,7 +172,6 @@ pub(crate) async fn operator(lab: &Lab, n: usize) {
         let queue: Arc<dyn Queue> = Arc::new(FaultyQueue::new(lab.queue.clone(), plan));
         let cloud: Arc<dyn Provisioner> = Arc::new(FaultyProvisioner::new(lab.cloud.clone(), plan));
         let executor: Arc<dyn Executor> = Arc::new(Faulty::new(lab.executor.clone(), plan));
-        let review: Arc<dyn Reporter> = Arc::new(Faulty::new(lab.review.clone(), plan));
         let logs = LogLocation::new("logs");
         let sweeper = Sweeper::new(cloud.clone(), queue.clone())
             // Without a safety age only the leases protect nodes that are in use.
@@ -176,7 +179,6 @@ pub(crate) async fn operator(lab: &Lab, n: usize) {
             .with_interval(10 * MINUTE);
         let operator = Operator::new(queue, cloud, executor, [(job_name(), spec())], logs)
             .with_slots(4)
-            .with_reporter(review)
             .with_retry_delays(10 * SECOND, MINUTE)
             .with_breaker(BreakerPolicy::default().with_pause(MINUTE).with_pause_cap(5 * MINUTE))
             .with_shutdown_deadline(DEADLINE)

@@ -6,25 +6,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pushbutton_core::{JobId, Reporter, Result, Update, UpdateKind, Verdict};
+use pushbutton_core::{BuildsetId, BuildsetReport, JobId, Reporter, Result, Verdict};
 
 /// How long a query takes, and how long a comment takes to arrive.
 const ROUND_TRIP: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub(crate) struct Review {
-    comments: Arc<Mutex<BTreeMap<JobId, Vec<Verdict>>>>,
-    /// Verdicts that are not reported upstream.
-    unreported: Mutex<BTreeMap<JobId, Verdict>>,
+    comments: Arc<Mutex<BTreeMap<BuildsetId, Vec<BuildsetReport>>>>,
 }
 
 impl Review {
     pub(crate) fn comments_on(&self, job: &JobId) -> Vec<Verdict> {
-        self.comments.lock().unwrap().get(job).cloned().unwrap_or_default()
-    }
-
-    pub(crate) fn unreported_of(&self, job: &JobId) -> Option<Verdict> {
-        self.unreported.lock().unwrap().get(job).cloned()
+        let comments = self.comments.lock().unwrap();
+        let results = comments.values().flatten().flat_map(|report| &report.results);
+        results.filter(|result| result.job.id == *job).map(|result| result.verdict.clone()).collect()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -34,21 +30,15 @@ impl Review {
 
 #[async_trait]
 impl Reporter for Review {
-    async fn report(&self, update: &Update) -> Result<()> {
-        let UpdateKind::Finished { report } = &update.kind else { return Ok(()) };
-        let (job, verdict) = (report.job.id.clone(), report.verdict.clone());
-        if !verdict.is_reported() {
-            self.unreported.lock().unwrap().insert(job, verdict);
-            return Ok(());
-        }
+    async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
         tokio::time::sleep(ROUND_TRIP).await;
-        if self.comments.lock().unwrap().contains_key(&job) {
+        if self.comments.lock().unwrap().contains_key(&report.id) {
             return Ok(());
         }
-        let comments = Arc::clone(&self.comments);
+        let (comments, report) = (Arc::clone(&self.comments), report.clone());
         let posted = tokio::spawn(async move {
             tokio::time::sleep(ROUND_TRIP).await;
-            comments.lock().unwrap().entry(job).or_default().push(verdict);
+            comments.lock().unwrap().entry(report.id.clone()).or_default().push(report);
         });
         posted.await.unwrap();
         Ok(())
