@@ -142,7 +142,9 @@ impl AnsibleExecutor {
         let playbook = command::resolve_playbook(&self.playbooks, &stage.playbook)?;
         stage.retry_when.iter().try_for_each(|pattern| RetryPatterns::check_pattern(pattern))?;
         let log_dir = &context.log_dir;
-        std::fs::create_dir_all(log_dir)
+        // Often on a network file system, which may hang.
+        tokio::fs::create_dir_all(log_dir)
+            .await
             .map_err(|error| local(error, "cannot make the log folder", log_dir))?;
         let id = RunId::generate();
         // Declared before the processes: when this future is dropped, the processes are killed first.

@@ -54,10 +54,12 @@ pub(crate) fn signal(matches: impl Fn(&str) -> bool, signal: Signal) -> usize {
     found.len()
 }
 
-/// Waits until [`find`] finds no process. Cancel-safe.
-pub(crate) async fn wait_until_gone(matches: impl Fn(&str) -> bool) {
+/// Waits until [`find`] finds no process. It looks on a thread that may block: the environment of a process whose disk
+/// hangs cannot be read meanwhile. Cancel-safe.
+pub(crate) async fn wait_until_gone(matches: impl Fn(&str) -> bool + Clone + Send + 'static) {
     loop {
-        let left = find(&matches);
+        let matches = matches.clone();
+        let left = tokio::task::spawn_blocking(move || find(matches)).await.unwrap_or_default();
         if left.is_empty() {
             return;
         }

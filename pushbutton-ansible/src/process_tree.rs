@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process_group, pidfd_open, prlimit};
@@ -41,7 +42,7 @@ impl ProcessTree {
         let pid = leader.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         let group = pid.ok_or_else(|| io::Error::other("the process has no pid"))?;
         // Made before anything else can fail: dropping it kills the processes.
-        let members = Members { group, tag: tag.to_owned(), reaped: false };
+        let members = Members { target: Target { group, tag: tag.into() }, reaped: false };
         if file_limit.is_some() {
             // It cannot have written anything yet: its interpreter takes longer to start than this.
             prlimit(Some(group), Resource::Fsize, Rlimit { current: file_limit, maximum: file_limit })?;
@@ -59,17 +60,24 @@ impl ProcessTree {
 
     /// Sends TERM to all processes, and KILL to those left after the grace time. Returns when none is left.
     pub(crate) async fn stop(&self, grace: Duration) {
-        self.members.signal(Signal::TERM);
+        self.on_worker(|target| target.signal(Signal::TERM)).await;
         if tokio::time::timeout(grace, self.all_ended()).await.is_err() {
-            self.members.signal(Signal::KILL);
+            self.on_worker(|target| target.signal(Signal::KILL)).await;
             let _ = tokio::time::timeout(KILL_TIMEOUT, self.all_ended()).await;
         }
-        self.members.kill();
+        self.on_worker(Target::kill).await;
+    }
+
+    /// Reading the environment of a process whose disk hangs takes as long as that: not on a thread that renews leases.
+    async fn on_worker(&self, work: impl FnOnce(&Target) + Send + 'static) {
+        let target = self.members.target.clone();
+        let _ = tokio::task::spawn_blocking(move || work(&target)).await;
     }
 
     async fn all_ended(&self) {
         self.leader_ended().await;
-        process_tag::wait_until_gone(|tag| tag == self.members.tag).await;
+        let own = Arc::clone(&self.members.target.tag);
+        process_tag::wait_until_gone(move |tag| *tag == *own).await;
     }
 
     /// The command's exit status, after [`Self::stop`].
@@ -81,23 +89,29 @@ impl ProcessTree {
 }
 
 /// The processes of the group, and those that left it.
-struct Members {
+#[derive(Clone)]
+struct Target {
     group: Pid,
-    tag: String,
+    tag: Arc<str>,
+}
+
+/// Kills them when it is dropped.
+struct Members {
+    target: Target,
     reaped: bool,
 }
 
-impl Members {
+impl Target {
     fn signal(&self, signal: Signal) {
         let _ = kill_process_group(self.group, signal);
-        process_tag::signal(|tag| tag == self.tag, signal);
+        process_tag::signal(|tag| *tag == *self.tag, signal);
     }
 
     /// Kills until no process is found: one may be started while the list is read.
     fn kill(&self) {
         for _ in 0..100 {
             self.signal(Signal::KILL);
-            if process_tag::find(|tag| tag == self.tag).is_empty() {
+            if process_tag::find(|tag| *tag == *self.tag).is_empty() {
                 return;
             }
             std::thread::yield_now();
@@ -109,7 +123,7 @@ impl Drop for Members {
     fn drop(&mut self) {
         // After reaping no process is left, and the kernel may have reused the group's number.
         if !self.reaped {
-            self.kill();
+            self.target.kill();
         }
     }
 }

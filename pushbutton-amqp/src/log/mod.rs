@@ -37,6 +37,8 @@ mod snapshot;
 /// All of it together, in worlds where things go wrong.
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod test_log;
 
 pub(crate) use control_messages::Listened;
 pub(crate) use dead_letters::Letter;

@@ -4,45 +4,20 @@ use pushbutton_core::Verdict;
 use pushbutton_core::samples::{AT, job_on, success};
 
 use super::super::entry::Entry;
-use super::super::snapshot::Snapshot;
 use super::super::state_machine::{Outcome, State};
+use super::super::test_log::Log;
 use super::*;
 use Outcome::{Accepted, Rejected};
 
 const LEASE: Duration = Duration::from_secs(60);
 
-/// A log that is being written, with its reader's clock.
-struct Log {
-    state: State,
-    offset: u64,
-    now: Arrival,
-}
-
 impl Log {
-    fn new() -> Self {
-        Self { state: State::default(), offset: 0, now: Arrival { instant: Instant::now(), date: AT } }
-    }
-
-    fn write(&mut self, op: Op) -> Outcome {
-        self.write_entry(&Entry::new(op))
-    }
-
-    fn write_entry(&mut self, entry: &Entry) -> Outcome {
-        let outcome = self.state.apply(self.offset, entry, self.now);
-        self.offset += 1;
-        outcome
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now = Arrival { instant: self.now.instant + time, date: self.now.date + time };
-    }
-
-    fn import(&mut self, jobs: &[Job]) {
+    fn import_all(&mut self, jobs: &[Job]) {
         assert_eq!(self.write(Op::Import { jobs: jobs.to_vec(), unreadable: Vec::new() }), Accepted);
     }
 
     /// Claims the first job that waits.
-    fn claim(&mut self) -> (Job, RunId) {
+    fn claim_first(&mut self) -> (Job, RunId) {
         let Next::Claim(next) = self.state.jobs.next(self.now.instant, |_| true) else {
             panic!("none waits")
         };
@@ -69,8 +44,8 @@ impl Log {
 
     /// Imports a job and completes it.
     fn run(&mut self, job: &Job) {
-        self.import(std::slice::from_ref(job));
-        let claim = self.claim();
+        self.import_all(std::slice::from_ref(job));
+        let claim = self.claim_first();
         assert_eq!((&claim.0.id, self.complete(&claim)), (&job.id, Accepted));
     }
 
@@ -91,16 +66,6 @@ impl Log {
 
     fn settle(&mut self, (report, delivery): &(BuildsetReport, RunId), how: Settlement) -> Outcome {
         self.write(Op::SettleReport { buildset: report.id.clone(), delivery: delivery.clone(), how })
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        self.state.snapshot(self.now)
-    }
-
-    /// What a reader knows that begins with a snapshot.
-    fn reread(&self) -> State {
-        let text = serde_json::to_string(&self.snapshot()).unwrap();
-        State::from_snapshot(&serde_json::from_str(&text).unwrap(), self.now)
     }
 
     /// The broker has lost what this log has and the other has not.
@@ -144,8 +109,8 @@ fn names(report: &BuildsetReport) -> Vec<&str> {
 #[test]
 fn the_last_result_makes_the_report_due_also_for_one_who_began_with_a_snapshot() {
     let mut log = Log::new();
-    log.import(&set(1, &["tempest", "unit"]));
-    let (first, second) = (log.claim(), log.claim());
+    log.import_all(&set(1, &["tempest", "unit"]));
+    let (first, second) = (log.claim_first(), log.claim_first());
     assert_eq!(log.complete(&second), Accepted);
     assert_eq!(log.deliverable(), None);
     log.state = log.reread();
@@ -219,10 +184,10 @@ fn a_refused_report_is_kept_until_it_is_retried_or_dropped() {
 fn a_waiting_job_absorbs_an_equal_one_and_a_claimed_one_does_not() {
     let mut log = Log::new();
     let (first, second) = (set(1, &["tempest"]), again(&set(1, &["tempest", "unit"])));
-    log.import(&first);
-    log.import(&second);
-    log.import(&second);
-    let claims = [log.claim(), log.claim()];
+    log.import_all(&first);
+    log.import_all(&second);
+    log.import_all(&second);
+    let claims = [log.claim_first(), log.claim_first()];
     assert_eq!([&claims[0].0.id, &claims[1].0.id], [&first[0].id, &second[1].id]);
     assert!(log.reread().knows(&second[0].id), "it counts as completed");
     claims.iter().for_each(|claim| assert_eq!(log.complete(claim), Accepted));
@@ -232,30 +197,30 @@ fn a_waiting_job_absorbs_an_equal_one_and_a_claimed_one_does_not() {
         log.settle(&due, Settlement::Done);
     }
     let third = set(2, &["tempest"]);
-    log.import(&third);
-    log.claim();
-    log.import(&again(&third));
-    assert_eq!(log.claim().0.id, again(&third)[0].id);
+    log.import_all(&third);
+    log.claim_first();
+    log.import_all(&again(&third));
+    assert_eq!(log.claim_first().0.id, again(&third)[0].id);
 }
 
 #[test]
 fn a_dead_letter_ends_its_job_until_it_is_requeued() {
     let mut log = Log::new();
     let jobs = set(1, &["tempest", "unit"]);
-    log.import(&jobs);
-    let (first, second) = (log.claim(), log.claim());
+    log.import_all(&jobs);
+    let (first, second) = (log.claim_first(), log.claim_first());
     log.reject(&second);
     assert_eq!(log.requeue(&second.0), Accepted);
     assert_eq!(log.complete(&first), Accepted);
     assert_eq!(log.deliverable(), None, "it is waited for again");
-    let second = log.claim();
+    let second = log.claim_first();
     log.reject(&second);
     let due = log.deliver();
     assert_eq!((names(&due.0), due.0.missing[0].why.as_str()), (vec!["tempest"], "no such flavor"));
     log.settle(&due, Settlement::Done);
     // The buildset was reported: the job makes a report of its own, with another identity.
     assert_eq!(log.requeue(&second.0), Accepted);
-    let last = log.claim();
+    let last = log.claim_first();
     assert_eq!(log.complete(&last), Accepted);
     let alone = log.deliver().0;
     assert_eq!(names(&alone), ["unit"]);
@@ -267,8 +232,8 @@ fn a_dead_letter_ends_its_job_until_it_is_requeued() {
 fn a_dead_letter_that_is_older_than_a_day_is_replaced() {
     let mut log = Log::new();
     let job = job_on(1, "tempest");
-    log.import(std::slice::from_ref(&job));
-    let claim = log.claim();
+    log.import_all(std::slice::from_ref(&job));
+    let claim = log.claim_first();
     log.reject(&claim);
     let created = |hours: u64| {
         let mut later = job.clone();
@@ -276,11 +241,11 @@ fn a_dead_letter_that_is_older_than_a_day_is_replaced() {
         later
     };
     let (soon, later) = (created(23), created(25));
-    log.import(&[soon]);
+    log.import_all(&[soon]);
     assert_eq!((log.state.dead.len(), log.state.jobs.counts(log.now.instant)), (1, (0, 0)));
-    log.import(&[later]);
+    log.import_all(&[later]);
     assert_eq!((log.state.dead.len(), log.state.jobs.counts(log.now.instant)), (0, (1, 0)));
-    let claim = log.claim();
+    let claim = log.claim_first();
     assert_eq!(log.complete(&claim), Accepted);
     assert_eq!(names(&log.deliver().0), ["tempest"]);
 }
@@ -298,8 +263,8 @@ fn a_flood_of_results_is_bounded_and_all_are_reported() {
         result
     };
     for n in 0..200 {
-        log.import(&[job_on(n, "tempest")]);
-        let (job, run) = log.claim();
+        log.import_all(&[job_on(n, "tempest")]);
+        let (job, run) = log.claim_first();
         let result = Box::new(verbose(&job));
         assert_eq!(log.write(Op::Complete { job: job.id, run, result }), Accepted);
     }
@@ -339,7 +304,7 @@ fn results_that_the_broker_has_lost_are_restored() {
     log.write_entry(&import);
     short.write_entry(&import);
     // From here on the broker loses everything.
-    let (first, second) = (log.claim(), log.claim());
+    let (first, second) = (log.claim_first(), log.claim_first());
     assert_eq!(log.complete(&first), Accepted);
     log.run(&refused);
     let held = log.deliver();
@@ -388,9 +353,9 @@ fn a_restored_result_does_not_double_a_report() {
     let import = Entry::new(Op::Import { jobs: vec![job_on(1, "tempest")], unreadable: Vec::new() });
     log.write_entry(&import);
     short.write_entry(&import);
-    let lost = log.claim();
+    let lost = log.claim_first();
     assert_eq!(log.complete(&lost), Accepted);
-    let second = short.claim();
+    let second = short.claim_first();
     assert_eq!(short.complete(&second), Accepted);
     let due = short.deliver();
     assert_eq!(short.settle(&due, Settlement::Done), Accepted);
@@ -406,9 +371,9 @@ fn a_restored_result_ends_the_dead_letter_of_its_job() {
     let import = Entry::new(Op::Import { jobs: vec![job_on(1, "tempest")], unreadable: Vec::new() });
     log.write_entry(&import);
     short.write_entry(&import);
-    let lost = log.claim();
+    let lost = log.claim_first();
     assert_eq!(log.complete(&lost), Accepted);
-    let second = short.claim();
+    let second = short.claim_first();
     short.reject(&second);
     assert_eq!(short.state.dead.len(), 1);
     log.restore_in(&mut short);

@@ -10,37 +10,12 @@ use crate::log::entry::Op;
 use crate::log::ids::{EventKey, Version};
 use crate::log::jobs::{MAX_COMPLETED, Next};
 use crate::log::seen_events::MAX_SEEN;
-use crate::log::snapshot::Snapshot;
+use crate::log::test_log::Log;
 
 const LEASE: Duration = Duration::from_secs(60);
 use Outcome::{Accepted, Rejected};
 
-/// A log that is being written, with its reader's clock.
-struct Log {
-    state: State,
-    offset: u64,
-    now: Arrival,
-}
-
 impl Log {
-    fn new() -> Self {
-        Self { state: State::default(), offset: 0, now: Arrival { instant: Instant::now(), date: AT } }
-    }
-
-    fn write(&mut self, op: Op) -> Outcome {
-        self.write_entry(&Entry::new(op))
-    }
-
-    fn write_entry(&mut self, entry: &Entry) -> Outcome {
-        let outcome = self.state.apply(self.offset, entry, self.now);
-        self.offset += 1;
-        outcome
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now = Arrival { instant: self.now.instant + time, date: self.now.date + time };
-    }
-
     fn import(&mut self, n: u64) -> JobId {
         let job = job_on(n, "tempest");
         let id = job.id.clone();
@@ -69,16 +44,6 @@ impl Log {
         let (outcome, run) = self.claim(&job, version);
         assert_eq!(outcome, Accepted);
         (job, run)
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        self.state.snapshot(self.now)
-    }
-
-    /// What a reader knows that begins with a snapshot.
-    fn reread(&self) -> State {
-        let text = serde_json::to_string(&self.snapshot()).unwrap();
-        State::from_snapshot(&serde_json::from_str(&text).unwrap(), self.now)
     }
 }
 

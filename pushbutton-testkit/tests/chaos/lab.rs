@@ -117,7 +117,7 @@ impl Lab {
     }
 
     async fn all_events_are_handled(&self) -> bool {
-        for event in self.upstream.events().into_iter().filter(|event| event.kind.name() == "comment-added") {
+        for event in self.upstream.events().filter(|event| event.kind.name() == "comment-added") {
             if !self.event_store.has_seen(&event.id).await.unwrap() {
                 return false;
             }
