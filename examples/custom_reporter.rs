@@ -1,31 +1,29 @@
-//! A reporter of your own: here one that writes a team's daily digest, one line a finished run.
+//! A reporter of your own: here one that writes a team's daily digest, one line for each result.
 //! Run it with `cargo run -p pushbutton-core --example custom_reporter`.
 
 #![expect(clippy::print_stdout, reason = "an example has something to show")]
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use pushbutton_core::{
-    HumanDuration, Report, Reporter, Result, RunId, StageName, Update, UpdateKind, Verdict, async_trait,
-    samples,
+    BuildsetId, BuildsetReport, HumanDuration, Report, Reporter, Result, RunId, StageName, Verdict,
+    async_trait, samples,
 };
 
-/// Keeps one line for each run that has ended.
+/// Keeps one line for each result of each buildset (the jobs of one event).
 ///
-/// The contract of [`Reporter`]: given the same `Finished` twice, also after a restart, it reports once. The map by run does that; a
+/// The contract of [`Reporter`]: given the same report twice, also after a restart, it reports once. The map by buildset does that; a
 /// digest that must survive restarts would keep the map in a file.
 #[derive(Default)]
-struct Digest(Mutex<BTreeMap<RunId, String>>);
+struct Digest(Mutex<BTreeMap<BuildsetId, Vec<String>>>);
 
 #[async_trait]
 impl Reporter for Digest {
-    async fn report(&self, update: &Update) -> Result<()> {
-        // Every step of every run comes here. One that a reporter does not need costs next to nothing.
-        if let UpdateKind::Finished { report } = &update.kind {
-            let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.entry(report.run.clone()).or_insert_with(|| line(report));
-        }
+    async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.entry(report.id.clone()).or_insert_with(|| report.results.iter().map(line).collect());
         Ok(())
     }
 
@@ -35,35 +33,33 @@ impl Reporter for Digest {
 }
 
 /// The text is made apart from the reporter, so that it can be tested alone.
-fn line(report: &Report) -> String {
+fn line(result: &Report) -> String {
     // Only the verdict decides this: a failure of the lab is never one of the patch.
-    let whose = if report.verdict.is_infrastructure() { "  <- fix the lab" } else { "" };
-    let (job, target, took) = (&report.job.name, report.job.target(), HumanDuration(report.took));
-    format!("{target:<10} {job:<8} {:<14} {took:>10}{whose}", report.verdict.result())
+    let whose = if result.verdict.is_infrastructure() { "  <- fix the lab" } else { "" };
+    let (job, target, took) = (&result.job.name, result.job.target(), HumanDuration(result.took));
+    format!("{target:<10} {job:<8} {:<14} {took:>10}{whose}", result.verdict.result())
 }
 
-/// What a pipeline sends at the end of a run.
-fn finished(verdict: Verdict, seconds: u64) -> Update {
-    let job = samples::job("tempest");
-    let took = std::time::Duration::from_secs(seconds);
-    let report = Report::new(RunId::generate(), job.clone(), verdict, samples::AT, took);
-    let run = report.run.clone();
-    Update::new(job, UpdateKind::Finished { report: Box::new(report) }, samples::AT).with_run(run)
+/// What a handler delivers when the only job of an event on this change has ended.
+fn report(change: u64, verdict: Verdict, seconds: u64) -> Option<BuildsetReport> {
+    let job = samples::job_on(change, "tempest");
+    let (id, took) = (job.buildset.id.clone(), Duration::from_secs(seconds));
+    BuildsetReport::new(id, vec![Report::new(RunId::generate(), job, verdict, samples::AT, took)])
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let digest = Digest::default();
     let stage = StageName::new("run-tempest")?;
-    for (verdict, seconds) in
-        [(Verdict::Success, 5040), (Verdict::Failure { stage }, 3605), (Verdict::NodeFailure, 61)]
+    let ended =
+        [(1, Verdict::Success, 5040), (2, Verdict::Failure { stage }, 3605), (3, Verdict::NodeFailure, 61)];
+    for report in ended.into_iter().filter_map(|(change, verdict, seconds)| report(change, verdict, seconds))
     {
-        let update = finished(verdict, seconds);
-        digest.report(&update).await?;
-        digest.report(&update).await?; // an operator that restarts may send it again
+        digest.deliver(&report).await?;
+        digest.deliver(&report).await?; // a handler that restarts may deliver it again
     }
     let lines = digest.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-    lines.values().for_each(|line| println!("{line}"));
-    assert_eq!(lines.len(), 3, "sent twice, reported once");
+    lines.values().flatten().for_each(|line| println!("{line}"));
+    assert_eq!(lines.len(), 3, "delivered twice, reported once");
     Ok(())
 }

@@ -49,9 +49,9 @@ pub enum ControlMessage {
         /// When it was sent: jobs that were created later are not affected.
         at: Timestamp,
     },
-    /// Too many runs in a row failed: no operator comments on reviews until a person has looked.
+    /// The builds of too many changes in a row failed: no handler comments on reviews until a person has looked.
     Muted {
-        /// Who noticed it, as `operator host-3`.
+        /// Who noticed it, as `handler host-3`.
         by: String,
         /// Why.
         why: String,

@@ -15,7 +15,9 @@ pub(super) async fn listen(queue: &dyn Queue, apply: impl Fn(&ControlMessage)) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     loop {
         if let Err(error) = read(queue, &apply, &mut backoff).await {
-            tracing::warn!("cannot read control messages, cancelled runs may go on: {error}");
+            tracing::warn!(
+                "cannot read control messages, so cancellations and mutes are not seen yet: {error}"
+            );
         }
         tokio::time::sleep(backoff.next_delay()).await;
     }
