@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pushbutton_core::{
-    BuildsetId, BuildsetReport, HumanDuration, Report, Reporter, Result, RunId, StageName, Verdict,
+    BuildsetId, BuildsetReport, HumanDuration, Reporter, Result, RunId, RunResult, StageName, Verdict,
     async_trait, samples,
 };
 
@@ -33,7 +33,7 @@ impl Reporter for Digest {
 }
 
 /// The text is made apart from the reporter, so that it can be tested alone.
-fn line(result: &Report) -> String {
+fn line(result: &RunResult) -> String {
     // Only the verdict decides this: a failure of the lab is never one of the patch.
     let whose = if result.verdict.is_infrastructure() { "  <- fix the lab" } else { "" };
     let (job, target, took) = (&result.job.name, result.job.target(), HumanDuration(result.took));
@@ -44,7 +44,7 @@ fn line(result: &Report) -> String {
 fn report(change: u64, verdict: Verdict, seconds: u64) -> Option<BuildsetReport> {
     let job = samples::job_on(change, "tempest");
     let (id, took) = (job.buildset.id.clone(), Duration::from_secs(seconds));
-    BuildsetReport::new(id, vec![Report::new(RunId::generate(), job, verdict, samples::AT, took)])
+    BuildsetReport::new(id, vec![RunResult::new(RunId::generate(), job, verdict, samples::AT, took)])
 }
 
 #[tokio::main(flavor = "current_thread")]

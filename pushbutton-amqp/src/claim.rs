@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use pushbutton_core::text::cut;
-use pushbutton_core::{Claim, Error, ErrorKind, Job, JobId, Report, Result, RunId};
+use pushbutton_core::{Claim, Error, ErrorKind, Job, JobId, Result, RunId, RunResult};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -145,7 +145,7 @@ impl Claim for AmqpClaim {
         }
     }
 
-    async fn complete(&self, result: &Report) -> Result<()> {
+    async fn complete(&self, result: &RunResult) -> Result<()> {
         let ((job, run), result) = (self.ids(), Box::new(result.clone().bounded()));
         let op = Op::Complete { job, run, result };
         self.commit(op, self.shared().deadline()).await.map_err(|error| error.during("claim::complete"))

@@ -114,15 +114,15 @@ fn line(update: &Update, verbose: bool) -> Option<(Mark, String)> {
         UpdateKind::HandedBack { why } => {
             (Mark::Warning, format!("ended without a result: {}", sanitize(why)))
         }
-        UpdateKind::Finished { report } => {
-            let mark = match report.verdict {
+        UpdateKind::Finished { result } => {
+            let mark = match result.verdict {
                 Verdict::Success => Mark::Good,
                 Verdict::Superseded | Verdict::Cancelled | Verdict::Skipped => Mark::Warning,
                 _ => Mark::Bad,
             };
             let reason =
-                report.reason.as_deref().map(|why| format!(": {}", sanitize(why))).unwrap_or_default();
-            (mark, format!("{} in {}{reason}", report.verdict.result(), took(report.took)))
+                result.reason.as_deref().map(|why| format!(": {}", sanitize(why))).unwrap_or_default();
+            (mark, format!("{} in {}{reason}", result.verdict.result(), took(result.took)))
         }
         _ => return None,
     })

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use pushbutton_core::{
-    BuildsetReport, Handler, HumanDuration, Pipeline, Queue, Report, Reporter, Result, RunId, Update,
+    BuildsetReport, Handler, HumanDuration, Pipeline, Queue, Reporter, Result, RunId, RunResult, Update,
     UpdateKind, Verdict,
 };
 use pushbutton_gerrit::{EventFilter, GerritConfig, RecordedStream, preview};
@@ -43,19 +43,19 @@ pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Pat
         .with_reporter(store.history())
         .with_reporter(Arc::clone(&reports));
     let (handled, worked) = Pipeline::new(handler, operator)?.run(&shutdown).await?;
-    let Kept { runs: reports, buildsets } = reports.take();
+    let Kept { runs: results, buildsets } = reports.take();
     let (events, jobs) = (count(handled.events, "event"), count(handled.jobs, "job"));
     print(format!("\n{events}, {jobs}, {} finished", count(worked.finished, "run")));
-    for report in &reports {
-        print(format!("\n{}", summary(config, report).trim_end()));
+    for result in &results {
+        print(format!("\n{}", summary(config, result).trim_end()));
     }
     for report in &buildsets {
         print(format!("\n{}", comment(config.gerrit()?, report).trim_end()));
     }
-    let failed = |report: &Report| report.verdict.is_reported() && report.verdict != Verdict::Success;
+    let failed = |result: &RunResult| result.verdict.is_reported() && result.verdict != Verdict::Success;
     Ok(if shutdown.is_forced() {
         Exit::Interrupted
-    } else if worked.finished < handled.jobs && !shutdown.has_begun() || reports.iter().any(failed) {
+    } else if worked.finished < handled.jobs && !shutdown.has_begun() || results.iter().any(failed) {
         Exit::NotOk
     } else {
         Exit::Ok
@@ -84,13 +84,13 @@ impl Drop for Scratch {
     }
 }
 
-/// Keeps the report of each run, and what is posted about each buildset.
+/// Keeps the result of each run, and what is posted about each buildset.
 #[derive(Default)]
 struct Reports(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    runs: Vec<Report>,
+    runs: Vec<RunResult>,
     buildsets: Vec<BuildsetReport>,
 }
 
@@ -107,10 +107,10 @@ impl Reports {
 #[async_trait]
 impl Reporter for Reports {
     async fn report(&self, update: &Update) -> Result<()> {
-        if let UpdateKind::Finished { report } = &update.kind {
+        if let UpdateKind::Finished { result } = &update.kind {
             let runs = &mut self.kept().runs;
-            if !runs.iter().any(|known| known.run == report.run) {
-                runs.push(report.as_ref().clone());
+            if !runs.iter().any(|known| known.run == result.run) {
+                runs.push(result.as_ref().clone());
             }
         }
         Ok(())
@@ -130,23 +130,23 @@ impl Reporter for Reports {
 }
 
 /// Change, verdict, time, tests and logs.
-fn summary(config: &Config, report: &Report) -> String {
-    let folder = config.logs.of(&report.run, &report.job).dir;
-    let tests = report.tests.map_or("none counted".to_owned(), |tests| {
+fn summary(config: &Config, result: &RunResult) -> String {
+    let folder = config.logs.of(&result.run, &result.job).dir;
+    let tests = result.tests.map_or("none counted".to_owned(), |tests| {
         format!("{} passed, {} failed, {} skipped", tests.passed, tests.failed, tests.skipped)
     });
     let mut text = format!(
         "change    {} of {}: {}\njob       {}\nverdict   {}\nduration  {}\ntests     {tests}\nlogs      {}\n          {}\n",
-        report.job.target(),
-        report.job.change.project,
-        sanitize(&report.job.change.subject),
-        report.job.name,
-        report.verdict,
-        HumanDuration(report.took),
+        result.job.target(),
+        result.job.change.project,
+        sanitize(&result.job.change.subject),
+        result.job.name,
+        result.verdict,
+        HumanDuration(result.took),
         folder.display(),
         Url::from_file_path(&folder).map(String::from).unwrap_or_default(),
     );
-    if !report.verdict.is_reported() {
+    if !result.verdict.is_reported() {
         text.push_str("comment   none: this verdict is not reported\n");
     }
     text

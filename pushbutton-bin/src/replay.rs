@@ -8,7 +8,8 @@ use std::time::Duration;
 use pushbutton_core::pipeline::control_message_of;
 use pushbutton_core::{
     Buildset, BuildsetReport, ControlMessage, Decision, Event, EventSource as _, Job, JobSpec, OnFailure,
-    PlannedJob, Report, Result, RunId, RunWhen, StageName, StageOutcome, StageResult, StageStatus, Verdict,
+    PlannedJob, Result, RunId, RunResult, RunWhen, StageName, StageOutcome, StageResult, StageStatus,
+    Verdict,
 };
 use pushbutton_gerrit::{EventFilter, RecordedStream};
 
@@ -87,7 +88,7 @@ fn indent(text: &str) -> String {
 }
 
 /// The report, if the job ended with this verdict.
-fn report(config: &Config, job: Job, spec: Option<&JobSpec>, verdict: VerdictName) -> Result<Report> {
+fn report(config: &Config, job: Job, spec: Option<&JobSpec>, verdict: VerdictName) -> Result<RunResult> {
     let run = RunId::new(RUN)?;
     // The stage that fails: the last one whose failure is the patch's, as tests come last.
     let blamed = spec.into_iter().flat_map(|spec| &spec.stages).rev();
@@ -106,7 +107,7 @@ fn report(config: &Config, job: Job, spec: Option<&JobSpec>, verdict: VerdictNam
     };
     let logs = config.logs.of(&run, &job).url.filter(|_| verdict != Verdict::NodeFailure);
     let (started, outcome) = (job.created, StageOutcome::new(status, ASSUMED_TIME));
-    Ok(Report::new(run, job, verdict, started, ASSUMED_TIME)
+    Ok(RunResult::new(run, job, verdict, started, ASSUMED_TIME)
         .with_attempts(attempts)
         .with_stages(vec![StageResult::new(stage, outcome)])
         .with_log_url(logs))

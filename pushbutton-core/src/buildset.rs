@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Change, EventId, Patchset};
 use crate::names::{BuildsetId, JobName};
-use crate::report::Report;
+use crate::report::RunResult;
 use crate::setters::setters;
 use crate::verdict::Vote;
 
@@ -50,7 +50,7 @@ pub enum JobEnd {
     /// With a verdict.
     Finished {
         /// The result of its last run.
-        report: Box<Report>,
+        result: Box<RunResult>,
     },
     /// An equal job waited already, and is run in its place.
     Absorbed {
@@ -72,7 +72,7 @@ pub enum JobEnd {
 ///
 /// let job = samples::job("tempest");
 /// let mut buildset = OpenBuildset::new(job.buildset.clone());
-/// buildset.end(job.name.clone(), JobEnd::Finished { report: Box::new(samples::success(&job)) });
+/// buildset.end(job.name.clone(), JobEnd::Finished { result: Box::new(samples::success(&job)) });
 /// let report = buildset.into_report().expect("its only job has ended");
 /// assert_eq!(report.vote().map(|vote| vote.value()), Some(1));
 /// ```
@@ -124,7 +124,7 @@ impl OpenBuildset {
         let (mut results, mut missing) = (Vec::new(), Vec::new());
         for (name, end) in self.ended {
             match end {
-                JobEnd::Finished { report } => results.push(*report),
+                JobEnd::Finished { result } => results.push(*result),
                 JobEnd::Absorbed { by } => {
                     missing
                         .push(MissingJob::new(name, format!("an equal job waited already (buildset {by})")));
@@ -147,7 +147,7 @@ pub struct BuildsetReport {
     /// The patch set.
     pub patchset: Patchset,
     /// The results of its jobs, ordered by name. None in a notice that its jobs were not started.
-    pub results: Vec<Report>,
+    pub results: Vec<RunResult>,
     /// Jobs that have no result of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<MissingJob>,
@@ -173,7 +173,7 @@ impl MissingJob {
 impl BuildsetReport {
     /// The report of these results. None when nobody on the review needs it: none of them is reported, or a newer
     /// patch set has made one of them stale.
-    pub fn new(id: BuildsetId, results: Vec<Report>) -> Option<Self> {
+    pub fn new(id: BuildsetId, results: Vec<RunResult>) -> Option<Self> {
         let is_stale = results.iter().any(|result| result.verdict.is_stale());
         if is_stale || !results.iter().any(|result| result.verdict.is_reported()) {
             return None;
@@ -233,10 +233,10 @@ mod tests {
         for (name, verdict) in names.iter().zip(verdicts) {
             assert!(!open.is_complete());
             let job = samples::job(name.as_str());
-            let report = samples::success(&job);
+            let result = samples::success(&job);
             open.end(
                 name.clone(),
-                JobEnd::Finished { report: Box::new(Report { verdict: verdict.clone(), ..report }) },
+                JobEnd::Finished { result: Box::new(RunResult { verdict: verdict.clone(), ..result }) },
             );
         }
         assert!(open.is_complete());

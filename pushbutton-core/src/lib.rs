@@ -56,7 +56,7 @@ pub use pipeline::{
     BreakerPolicy, BreakerState, GuardedReporter, Handler, HandlerStats, Health, LogLocation, NoRoom,
     NoRoomPolicy, Operator, OperatorStats, Pipeline, ReportGuard, Shutdown, SupersedePolicy, Sweeper,
 };
-pub use report::{Report, StageResult, Update, UpdateKind};
+pub use report::{RunResult, StageResult, Update, UpdateKind};
 pub use retry_when::RetryPatterns;
 pub use run::{JobSpec, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus, TestCounts};
 pub use static_nodes::{StaticNodeConfig, StaticNodes};

@@ -1,4 +1,4 @@
-//! What is reported of a run: an update at every step, and one report at the end.
+//! What is reported of a run: an update at every step, and its result at the end.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::setters::setters;
 use crate::text::cut;
 use crate::verdict::Verdict;
 
-/// How many bytes of a reason, or of a text of a stage, [`Report::bounded`] keeps.
+/// How many bytes of a reason, or of a text of a stage, [`RunResult::bounded`] keeps.
 const MAX_REASON: usize = 2_000;
 
-/// How many bytes of one kind of texts [`Report::bounded`] keeps of all stages together.
+/// How many bytes of one kind of texts [`RunResult::bounded`] keeps of all stages together.
 const MAX_STAGE_TEXTS: usize = 10_000;
 
 /// A step of a run, sent to every reporter in order.
@@ -96,8 +96,8 @@ pub enum UpdateKind {
     },
     /// The run ended with a verdict.
     Finished {
-        /// The report.
-        report: Box<Report>,
+        /// The result.
+        result: Box<RunResult>,
     },
 }
 
@@ -121,7 +121,7 @@ impl StageResult {
 /// The result of a finished run, with all that reporters may need.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Report {
+pub struct RunResult {
     /// The run.
     pub run: RunId,
     /// The job.
@@ -146,8 +146,8 @@ pub struct Report {
     pub reason: Option<String>,
 }
 
-impl Report {
-    /// A report of a first attempt without stages.
+impl RunResult {
+    /// The result of a first attempt without stages.
     pub fn new(run: RunId, job: Job, verdict: Verdict, started: Timestamp, took: Duration) -> Self {
         Self {
             run,
@@ -198,7 +198,7 @@ impl Report {
     }
 }
 
-setters!(Report {
+setters!(RunResult {
     attempts / with_attempts: u32,
     stages / with_stages: Vec<StageResult>,
     tests / with_tests: Option<TestCounts>,

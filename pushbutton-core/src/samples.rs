@@ -7,7 +7,7 @@ use crate::event::{
 };
 use crate::job::{Cause, Job};
 use crate::names::{ChangeNumber, PatchsetNumber, RunId};
-use crate::report::Report;
+use crate::report::RunResult;
 use crate::verdict::Verdict;
 
 /// When all this happens: 2026-11-23T12:00:00Z.
@@ -82,8 +82,8 @@ pub fn job(name: &str) -> Job {
 }
 
 /// The result of a job that passed, after ten minutes.
-pub fn success(job: &Job) -> Report {
-    Report::new(RunId::generate(), job.clone(), Verdict::Success, AT, std::time::Duration::from_secs(600))
+pub fn success(job: &Job) -> RunResult {
+    RunResult::new(RunId::generate(), job.clone(), Verdict::Success, AT, std::time::Duration::from_secs(600))
 }
 
 /// A job like [`job`], but a different one for each `n`: the recheck of change `n`.

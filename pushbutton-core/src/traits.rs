@@ -34,7 +34,7 @@ use crate::job::{Job, JobFilter};
 use crate::line_sink::LineSink;
 use crate::names::{BuildsetId, InstallationId, PatchsetNumber, RunId};
 use crate::node::{Node, NodeRequest, OwnedResource, ResourceKind};
-use crate::report::{Report, Update};
+use crate::report::{RunResult, Update};
 use crate::run::{Stage, StageContext, StageOutcome};
 use crate::setters::setters;
 
@@ -257,7 +257,7 @@ pub trait Claim: Send + Sync {
     ///   second one is `Ok` and changes nothing.
     /// - Idempotent with [`Queue::publish`]: the same job published later is not run again.
     /// - `LeaseLost` when another operator may hold the job.
-    async fn complete(&self, result: &Report) -> Result<()>;
+    async fn complete(&self, result: &RunResult) -> Result<()>;
 
     /// Returns the job to be tried again, not before `after` has passed.
     ///

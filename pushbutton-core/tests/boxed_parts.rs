@@ -69,7 +69,7 @@ async fn a_pipeline_runs_on_boxed_and_shared_trait_objects() {
     let (handled, worked) = Pipeline::new(handler, operator).unwrap().run(&Shutdown::new()).await.unwrap();
 
     assert_eq!((handled.jobs, worked.finished), (1, 1));
-    assert_eq!(reporter.reports()[0].verdict, Verdict::Success);
+    assert_eq!(reporter.results()[0].verdict, Verdict::Success);
     assert_eq!(reporter.delivered()[0].results[0].verdict, Verdict::Success);
     assert_eq!(reporter.name(), (Box::new(reporter.clone()) as Box<dyn Reporter>).name());
     assert_eq!(upstream.0.load(std::sync::atomic::Ordering::Relaxed), 1, "the boxed lookup was called");

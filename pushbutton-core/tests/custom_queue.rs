@@ -12,7 +12,7 @@ use std::time::Duration;
 use pushbutton_core::memory::MemoryOutbox;
 use pushbutton_core::{
     Claim, ControlMessage, ControlMessages, Delivery, Error, ErrorKind, InstallationId, Job, JobEnd,
-    JobFilter, Queue, QueueDepth, Report, Result, RunId, Stream, async_trait,
+    JobFilter, Queue, QueueDepth, Result, RunId, RunResult, Stream, async_trait,
 };
 use pushbutton_testkit::conformance::queue;
 use tokio::sync::mpsc;
@@ -201,7 +201,7 @@ impl Claim for SmallClaim {
         Ok(())
     }
 
-    async fn complete(&self, result: &Report) -> Result<()> {
+    async fn complete(&self, result: &RunResult) -> Result<()> {
         let done = State::Completed(Some(self.run.clone()));
         let is_done =
             |(_, state): &(Job, State)| matches!(state, State::Completed(Some(run)) if *run == self.run);
@@ -209,7 +209,7 @@ impl Claim for SmallClaim {
             return Ok(());
         }
         self.set(done, 0)?;
-        self.queue.outbox.end(&self.job, JobEnd::Finished { report: Box::new(result.clone()) });
+        self.queue.outbox.end(&self.job, JobEnd::Finished { result: Box::new(result.clone()) });
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! Two programs read the comments too: the result table of OpenStack's Gerrit (the plugin zuul-results-summary) and
 //! ciwatch. Both find results with regular expressions; the tests of this file match the text against them.
 
-use pushbutton_core::{BuildsetId, BuildsetReport, HumanDuration, Report, TestCounts, Verdict, text};
+use pushbutton_core::{BuildsetId, BuildsetReport, HumanDuration, RunResult, TestCounts, Verdict, text};
 use serde::Deserialize;
 
 /// Gerrit's limit for a message (`change.commentSizeLimit`, default 16 KiB: "Comment size exceeds limit (N >
@@ -158,7 +158,7 @@ pub fn dedup_footer(buildset: &BuildsetId) -> String {
 pub fn comment(config: &CommentConfig, ci: &str, report: &BuildsetReport) -> String {
     // Programs look for the first and the last lines: only the middle may be cut.
     let (head, footer) = (head(config, report), footer(config, ci, report));
-    let section = |result: &Report| {
+    let section = |result: &RunResult| {
         let details = details(result)?;
         Some(if report.results.len() > 1 { format!("{}:\n{details}", result.job.name) } else { details })
     };
@@ -232,7 +232,7 @@ fn head(config: &CommentConfig, report: &BuildsetReport) -> String {
 }
 
 /// Why a job is not a success, and its tests.
-fn details(report: &Report) -> Option<String> {
+fn details(report: &RunResult) -> Option<String> {
     let mut parts = Vec::new();
     parts.extend(explanation(report).map(|why| why + "\n"));
     let mut tests =
@@ -263,7 +263,7 @@ pub fn without_vote(message: &str, label: &str, value: i8, why: &str) -> String 
 
 /// Zuul's format, which the result tables parse: `- job url : RESULT in 5m 30s`. Without logs, the job's name
 /// replaces the URL.
-fn result_line(report: &Report, with_link: bool) -> String {
+fn result_line(report: &RunResult, with_link: bool) -> String {
     let job = &report.job.name;
     let link = report.log_url.as_deref().filter(|url| with_link && is_link(url));
     let place = link.unwrap_or(job.as_str());
@@ -275,7 +275,7 @@ fn result_line(report: &Report, with_link: bool) -> String {
 }
 
 /// Why it is not a success, and whether the change or the test environment is the cause.
-fn explanation(report: &Report) -> Option<String> {
+fn explanation(report: &RunResult) -> Option<String> {
     let reason = report.reason.as_deref().map(one_line).filter(|reason| !reason.is_empty());
     let with = |sentence: &str| match &reason {
         Some(reason) => format!("{sentence} Details: {reason}"),

@@ -17,14 +17,14 @@ fn stage(name: &str) -> StageName {
     name.parse().unwrap()
 }
 
-fn report(verdict: Verdict) -> Report {
+fn report(verdict: Verdict) -> RunResult {
     report_of("cinder-tempest-acme", verdict)
 }
 
-fn report_of(job: &str, verdict: Verdict) -> Report {
+fn report_of(job: &str, verdict: Verdict) -> RunResult {
     let job = samples::job(job);
     let run = RunId::new("run-1").unwrap();
-    Report::new(run, job, verdict, samples::AT, Duration::from_secs(330))
+    RunResult::new(run, job, verdict, samples::AT, Duration::from_secs(330))
         .with_log_url("https://logs.acme.example/12345/2/x/".to_owned())
 }
 
@@ -37,11 +37,11 @@ fn config() -> CommentConfig {
     }
 }
 
-fn buildset(results: Vec<Report>) -> BuildsetReport {
+fn buildset(results: Vec<RunResult>) -> BuildsetReport {
     BuildsetReport::new("00112233445566778899aabbccddeeff".parse().unwrap(), results).unwrap()
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &RunResult) -> String {
     text_of(&buildset(vec![report.clone()]))
 }
 
@@ -236,7 +236,7 @@ fn two_jobs_have_a_result_line_and_a_section_each() {
 #[test]
 fn many_long_jobs_are_cut_at_whole_lines_and_each_keeps_a_part_of_its_section() {
     let verdict = || Verdict::Failure { stage: stage("tempest") };
-    let reports = |count: usize, name: &str| -> Vec<Report> {
+    let reports = |count: usize, name: &str| -> Vec<RunResult> {
         let report = |n: usize| {
             let mut report = report_of(&format!("{name}-{n}"), verdict());
             report.log_url = Some(format!("https://logs/{}", "x".repeat(500)));

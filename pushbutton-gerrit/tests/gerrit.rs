@@ -17,7 +17,7 @@ use pushbutton_core::samples;
 use pushbutton_core::{
     Approval, Buildset, BuildsetReport, ChangeNumber, Decision, ErrorKind, EventKind, EventMatch,
     EventSource, EventStore, Handler, HumanDuration, JobName, JobSpec, LogLocation, Operator, PatchsetNumber,
-    Pipeline, Position, ProjectName, Report, Reporter, RetryClass, Revision, RunId, Shutdown, Stage,
+    Pipeline, Position, ProjectName, Reporter, RetryClass, Revision, RunId, RunResult, Shutdown, Stage,
     StageName, Trigger, Triggers, Verdict,
 };
 use pushbutton_gerrit::{
@@ -276,7 +276,7 @@ async fn two_jobs_of_one_event_make_one_comment_with_two_lines_and_one_vote() {
         job.change.number = ChangeNumber(change.number);
         job.patchset.number = PatchsetNumber(1);
         job.created = created;
-        Report::new(RunId::generate(), job, verdict, created, Duration::from_secs(90))
+        RunResult::new(RunId::generate(), job, verdict, created, Duration::from_secs(90))
     };
     let failure = Verdict::Failure { stage: StageName::new("tempest").unwrap() };
     // One of them was made much later: a dead letter that was put back.

@@ -578,7 +578,7 @@ async fn v6_a_job_beyond_the_quota_waits_uncounted_and_runs_when_there_is_room()
         health.wait_for(|health| health.running == 1).await.unwrap();
         assert_eq!(queue.depth().await.unwrap().waiting, 1);
         met.add_permits(2);
-        while reporter.reports().len() < 2 {
+        while reporter.results().len() < 2 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         shutdown.begin();
@@ -586,7 +586,7 @@ async fn v6_a_job_beyond_the_quota_waits_uncounted_and_runs_when_there_is_room()
     let both = async { tokio::join!(operator.run(&shutdown), steps) };
     let (ended, ()) = tokio::time::timeout(Duration::from_secs(180), both).await.unwrap();
     ended.unwrap();
-    for report in reporter.reports() {
+    for report in reporter.results() {
         assert_eq!((&report.verdict, report.attempts), (&Verdict::Success, 1), "{report:#?}");
     }
     assert!(health.borrow().no_room.is_empty());

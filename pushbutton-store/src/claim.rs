@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use pushbutton_core::retry::Backoff;
-use pushbutton_core::{Claim, Error, ErrorKind, Job, JobEnd, Report, Result, RunId};
+use pushbutton_core::{Claim, Error, ErrorKind, Job, JobEnd, Result, RunId, RunResult};
 use rusqlite::types::Value;
 use rusqlite::{Connection, TransactionBehavior, params, params_from_iter};
 
@@ -199,8 +199,8 @@ impl Claim for StoreClaim {
         Ok(())
     }
 
-    async fn complete(&self, result: &Report) -> Result<()> {
-        let how = JobEnd::Finished { report: Box::new(result.clone()) };
+    async fn complete(&self, result: &RunResult) -> Result<()> {
+        let how = JobEnd::Finished { result: Box::new(result.clone()) };
         self.change("claim::complete", COMPLETE, vec![self.store.now().date.into()], Some(how)).await?;
         self.store.notify_changed();
         Ok(())

@@ -91,7 +91,7 @@ fn record(connection: &mut Connection, run: &RunId, update: &Update) -> Result<(
         None => {
             end_lost_runs(&transaction, update)?;
             let started = match &update.kind {
-                UpdateKind::Finished { report } => report.started,
+                UpdateKind::Finished { result } => result.started,
                 _ => update.at,
             };
             RunRecord::new(run.clone(), update.job.clone(), update.attempt, started)
@@ -136,15 +136,15 @@ fn apply(record: &mut RunRecord, update: &Update) {
         UpdateKind::Retrying { why, .. } | UpdateKind::HandedBack { why } => {
             end_without_verdict(record, update.at, why);
         }
-        UpdateKind::Finished { report } => {
+        UpdateKind::Finished { result } => {
             record.state = RunState::Completed;
             record.ended = Some(update.at);
-            record.verdict = Some(report.verdict.clone());
-            record.reason.clone_from(&report.reason);
-            record.log_url.clone_from(&report.log_url);
-            record.tests = report.tests;
-            for result in &report.stages {
-                end_stage(record, &result.name, &result.outcome, update.at);
+            record.verdict = Some(result.verdict.clone());
+            record.reason.clone_from(&result.reason);
+            record.log_url.clone_from(&result.log_url);
+            record.tests = result.tests;
+            for stage in &result.stages {
+                end_stage(record, &stage.name, &stage.outcome, update.at);
             }
         }
         _ => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use pushbutton_core::{
-    Job, Report, Reporter, RunHistory, RunId, RunState, StageName, StageOutcome, StageResult, StageStatus,
+    Job, Reporter, RunHistory, RunId, RunResult, RunState, StageName, StageOutcome, StageResult, StageStatus,
     TestCounts, Update, UpdateKind, Verdict, samples,
 };
 use pushbutton_store::{Store, StoreHistory};
@@ -33,7 +33,7 @@ impl Fixture {
 
     async fn finish(&self, run: &RunId, job: &Job, verdict: Verdict) {
         let report = report(run, job, verdict);
-        self.report(run, job, UpdateKind::Finished { report: Box::new(report) }).await;
+        self.report(run, job, UpdateKind::Finished { result: Box::new(report) }).await;
     }
 }
 
@@ -49,8 +49,8 @@ fn outcome(status: StageStatus) -> StageOutcome {
     StageOutcome::new(status, Duration::from_millis(1500))
 }
 
-fn report(run: &RunId, job: &Job, verdict: Verdict) -> Report {
-    Report::new(run.clone(), job.clone(), verdict, at(0), Duration::from_secs(60))
+fn report(run: &RunId, job: &Job, verdict: Verdict) -> RunResult {
+    RunResult::new(run.clone(), job.clone(), verdict, at(0), Duration::from_secs(60))
         .with_stages(vec![
             StageResult::new(stage("deploy"), outcome(StageStatus::Passed)),
             StageResult::new(stage("tempest"), outcome(StageStatus::Failed)),

@@ -1,7 +1,7 @@
 //! Log entries.
 
 use jiff::Timestamp;
-use pushbutton_core::{BuildsetId, InstallationId, Job, JobId, Position, Report, RunId};
+use pushbutton_core::{BuildsetId, InstallationId, Job, JobId, Position, RunId, RunResult};
 use serde::{Deserialize, Serialize};
 
 use super::dead_letters::Letter;
@@ -73,7 +73,7 @@ pub(crate) enum Op {
     Complete {
         job: JobId,
         run: RunId,
-        result: Box<Report>,
+        result: Box<RunResult>,
     },
     /// Counts a failed attempt. The job can be claimed at `due`, and at the latest `after_ms` after this was read.
     Retry {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use jiff::Timestamp;
 use pushbutton_core::{
-    Buildset, BuildsetId, BuildsetReport, Job, JobEnd, JobName, OpenBuildset, Report, RunId,
+    Buildset, BuildsetId, BuildsetReport, Job, JobEnd, JobName, OpenBuildset, RunId, RunResult,
     UndeliveredReport,
 };
 use serde::{Deserialize, Serialize};
@@ -474,9 +474,9 @@ impl Outbox {
 /// What is needed to report it.
 fn without_stages(end: JobEnd) -> JobEnd {
     match end {
-        JobEnd::Finished { mut report } => {
-            report.stages = Vec::new();
-            JobEnd::Finished { report: Box::new(Report::bounded(*report)) }
+        JobEnd::Finished { mut result } => {
+            result.stages = Vec::new();
+            JobEnd::Finished { result: Box::new(RunResult::bounded(*result)) }
         }
         other => other,
     }

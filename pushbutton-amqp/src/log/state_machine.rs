@@ -121,7 +121,7 @@ impl State {
                 if may {
                     let job = record.map_or_else(|| result.job.clone(), |record| record.job.clone());
                     self.jobs.complete(key, Some(run.clone()));
-                    self.outbox.end(&job, JobEnd::Finished { report: result.clone() }, version, now);
+                    self.outbox.end(&job, JobEnd::Finished { result: result.clone() }, version, now);
                 }
                 may.into()
             }

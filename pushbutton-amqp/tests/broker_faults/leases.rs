@@ -65,7 +65,7 @@ impl Lab {
         common::soon(self.running).await.unwrap();
         let updates = self.reporter.updates();
         let runs = updates.iter().filter(|update| matches!(update.kind, UpdateKind::Started)).count();
-        let verdicts: Vec<_> = self.reporter.reports().into_iter().map(|report| report.verdict).collect();
+        let verdicts: Vec<_> = self.reporter.results().into_iter().map(|report| report.verdict).collect();
         assert_eq!((runs, verdicts), (1, vec![Verdict::Success]), "{updates:#?}");
     }
 }

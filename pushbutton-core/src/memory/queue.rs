@@ -14,7 +14,7 @@ use crate::control::ControlMessage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Job, JobFilter};
 use crate::names::{BuildsetId, InstallationId, JobId, RunId};
-use crate::report::Report;
+use crate::report::RunResult;
 use crate::traits::{
     Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, Queue, QueueDepth, UndeliveredReport,
     UndeliveredReports,
@@ -402,11 +402,11 @@ impl Claim for MemoryClaim {
         }
     }
 
-    async fn complete(&self, result: &Report) -> Result<()> {
+    async fn complete(&self, result: &RunResult) -> Result<()> {
         if self.queue.state().completed.get(&self.job.id).is_some_and(|run| run.as_ref() == Some(&self.run)) {
             return Ok(());
         }
-        let end = JobEnd::Finished { report: Box::new(result.clone()) };
+        let end = JobEnd::Finished { result: Box::new(result.clone()) };
         self.end("claim::complete", |state, lease| {
             self.queue.outbox.end(&lease.job, end);
             state.remember(lease.job.id, Some(self.run.clone()));

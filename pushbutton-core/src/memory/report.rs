@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use crate::buildset::BuildsetReport;
 use crate::error::Result;
-use crate::report::{Report, Update, UpdateKind};
+use crate::report::{RunResult, Update, UpdateKind};
 use crate::traits::Reporter;
 
 /// A reporter that keeps all it gets, and each report of a buildset once, as on a review.
@@ -15,8 +15,8 @@ pub struct MemoryReporter(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     updates: Vec<Update>,
-    reported: HashSet<String>,
-    reports: Vec<Report>,
+    finished: HashSet<String>,
+    results: Vec<RunResult>,
     delivered: Vec<BuildsetReport>,
 }
 
@@ -31,8 +31,8 @@ impl MemoryReporter {
     }
 
     /// The results of runs: one for each run.
-    pub fn reports(&self) -> Vec<Report> {
-        self.kept().reports.clone()
+    pub fn results(&self) -> Vec<RunResult> {
+        self.kept().results.clone()
     }
 
     /// The reports of buildsets: one for each.
@@ -46,9 +46,9 @@ impl Reporter for MemoryReporter {
     async fn report(&self, update: &Update) -> Result<()> {
         let mut kept = self.kept();
         kept.updates.push(update.clone());
-        if let UpdateKind::Finished { report } = &update.kind {
-            if kept.reported.insert(report.run.to_string()) {
-                kept.reports.push(report.as_ref().clone());
+        if let UpdateKind::Finished { result } = &update.kind {
+            if kept.finished.insert(result.run.to_string()) {
+                kept.results.push(result.as_ref().clone());
             }
         }
         Ok(())

@@ -47,7 +47,7 @@ async fn a_broken_cloud_is_tried_at_intervals_and_no_job_is_lost() {
         assert_eq!(lab.cloud.request_count(), 7);
     };
     tokio::join!(lab.run_on(operator, jobs(0..20)), steps);
-    let reports = lab.reporter.reports();
+    let reports = lab.reporter.results();
     assert_eq!(reports.len(), 20);
     assert!(reports.iter().all(|report| report.verdict == Verdict::Success));
 }
@@ -70,11 +70,11 @@ async fn runs_that_have_nodes_continue() {
         health.wait_for(|health| health.running == 1).await.unwrap();
         // The long run ends while the breaker is open or half-open; only then does the cloud recover.
         tokio::time::sleep(60 * MINUTE).await;
-        assert!(lab.reporter.reports().iter().any(|report| report.job.change.number.0 == 0));
+        assert!(lab.reporter.results().iter().any(|report| report.job.change.number.0 == 0));
         lab.cloud.refuse(None);
     };
     tokio::join!(lab.run_on(operator, jobs(0..1)), steps);
-    let reports = lab.reporter.reports();
+    let reports = lab.reporter.results();
     assert_eq!(reports.len(), 11);
     let long = reports.iter().find(|report| report.job.change.number.0 == 0).unwrap();
     assert_eq!((&long.verdict, long.took), (&Verdict::Success, 50 * MINUTE));
@@ -104,7 +104,7 @@ async fn a_cloud_that_refuses_the_login_does_not_drain_the_queue() {
         lab.cloud.refuse(None);
     };
     tokio::join!(lab.run_on(operator, jobs(0..20)), steps);
-    assert_eq!((lab.queue.depth().await.unwrap().dead, lab.reporter.reports().len()), (5, 15));
+    assert_eq!((lab.queue.depth().await.unwrap().dead, lab.reporter.results().len()), (5, 15));
 }
 
 #[tokio::test(start_paused = true)]

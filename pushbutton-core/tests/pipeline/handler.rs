@@ -121,7 +121,7 @@ async fn a_pipeline_with_a_finite_source_ends_when_all_its_jobs_are_done() {
     let pipeline = Pipeline::new(handler, operator).unwrap();
     let (handled, worked) = pipeline.run(&Shutdown::new()).await.unwrap();
     assert_eq!((handled.jobs, worked.finished, worked.unfinished), (3, 3, 0));
-    assert!(reporter.reports().iter().all(|report| report.verdict == Verdict::Success));
+    assert!(reporter.results().iter().all(|report| report.verdict == Verdict::Success));
 }
 
 fn operator(queue: MemoryQueue, job: &str) -> Operator {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use pushbutton_core::memory::{FakeStage, MemoryExecutor, MemoryProvisioner, MemoryQueue, MemoryReporter};
 use pushbutton_core::{
     CancellationToken, Error, ErrorKind, Executor, Job, JobSpec, Journal, LineSink, LogLocation, Node,
-    NodeRequest, OnFailure, Operator, OwnedResource, Provisioner, Report, Result, RunId, RunWhen, Shutdown,
-    Stage, StageContext, StageOutcome, StageStatus, UpdateKind, async_trait,
+    NodeRequest, OnFailure, Operator, OwnedResource, Provisioner, Result, RunId, RunResult, RunWhen,
+    Shutdown, Stage, StageContext, StageOutcome, StageStatus, UpdateKind, async_trait,
 };
 use pushbutton_testkit::conformance::outbox::QueueWithOutbox;
 
@@ -191,8 +191,8 @@ impl Lab {
     }
 
     /// The only report.
-    pub(crate) fn report(&self) -> Report {
-        let mut reports = self.reporter.reports();
+    pub(crate) fn report(&self) -> RunResult {
+        let mut reports = self.reporter.results();
         assert_eq!(reports.len(), 1, "one report, not {reports:#?}");
         reports.remove(0)
     }

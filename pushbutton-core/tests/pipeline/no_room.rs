@@ -72,10 +72,11 @@ async fn v6_a_full_cloud_costs_no_attempt_and_is_tried_by_one_job_at_intervals()
         lab.cloud.refuse(None);
     };
     tokio::join!(lab.run_on(operator, jobs(0..20)), steps);
-    let reports = lab.reporter.reports();
+    let reports = lab.reporter.results();
     assert_eq!(reports.len(), 20);
-    let right =
-        |report: &pushbutton_core::Report| (report.verdict == Verdict::Success, report.attempts) == (true, 1);
+    let right = |report: &pushbutton_core::RunResult| {
+        (report.verdict == Verdict::Success, report.attempts) == (true, 1)
+    };
     assert!(reports.iter().all(right), "no attempt was counted: {reports:#?}");
     let alerts = alerts.all();
     let [(after, text)] = &alerts[..] else { panic!("one alert: {alerts:?}") };
@@ -140,7 +141,7 @@ async fn v6_slots_beyond_the_quota_wait_for_a_run_to_end_and_no_longer() {
     let operator = lab.operator_with(Arc::clone(&cloud)).with_slots(4);
     let began = Instant::now();
     lab.run_on(operator, jobs(0..6)).await;
-    let reports = lab.reporter.reports();
+    let reports = lab.reporter.results();
     assert_eq!(reports.len(), 6);
     assert!(
         reports.iter().all(|report| report.verdict == Verdict::Success && report.attempts == 1),
@@ -167,14 +168,14 @@ async fn v6_jobs_of_other_labels_are_claimed_meanwhile() {
     }
     let steps = async {
         closed(&mut health).await;
-        while lab.reporter.reports().len() < 3 {
+        while lab.reporter.results().len() < 3 {
             tokio::time::sleep(MINUTE).await;
         }
         lab.shutdown.begin();
     };
     let (result, ()) = tokio::join!(operator.run(&lab.shutdown), steps);
     result.unwrap();
-    let reports = lab.reporter.reports();
+    let reports = lab.reporter.results();
     assert!(
         reports.iter().all(|report| report.job.name.as_str() == "unit" && report.verdict == Verdict::Success)
     );

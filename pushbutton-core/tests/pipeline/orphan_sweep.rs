@@ -246,7 +246,7 @@ async fn the_sweeps_of_an_operator_never_disturb_a_run() {
         .with_interval(Duration::from_secs(7));
     let operator = lab.operator().with_slots(5).with_sweeper(sweeper);
     lab.run_on(operator, (0..10).map(|change| samples::job_on(change, "tempest")).collect()).await;
-    let reports = lab.reporter.reports();
+    let reports = lab.reporter.results();
     assert_eq!(reports.len(), 10);
     assert_eq!(lab.cloud.request_count(), 10, "each run had one node");
 }

@@ -65,7 +65,7 @@ impl Reporters {
     fn reported(&self) -> (Vec<u64>, Vec<u64>) {
         let delivered = self.review.delivered();
         let reviewed = delivered.iter().map(|report| report.change.number.0).collect();
-        (reviewed, self.history.reports().iter().map(|report| report.job.change.number.0).collect())
+        (reviewed, self.history.results().iter().map(|report| report.job.change.number.0).collect())
     }
 }
 

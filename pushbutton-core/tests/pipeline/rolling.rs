@@ -42,7 +42,7 @@ async fn assert_each_once(lab: &Lab) {
         "one report for each job"
     );
     let mut reported: BTreeMap<ChangeNumber, u32> = BTreeMap::new();
-    for report in lab.reporter.reports() {
+    for report in lab.reporter.results() {
         assert_eq!(
             (report.verdict, report.attempts),
             (Verdict::Success, 1),
@@ -128,7 +128,7 @@ async fn a_crashed_operator_loses_only_its_runs() {
         end.await;
         shutdown.begin();
     });
-    assert_eq!(lab.reporter.reports().len(), usize::try_from(JOBS).unwrap());
+    assert_eq!(lab.reporter.results().len(), usize::try_from(JOBS).unwrap());
     let mut left: Vec<_> = {
         use pushbutton_core::Provisioner as _;
         lab.cloud.list_owned().await.unwrap().into_iter().filter_map(|owned| owned.run).collect()

@@ -43,7 +43,7 @@ async fn a_run_that_ends_before_the_deadline_is_finished() {
 async fn a_run_that_does_not_end_in_time_is_handed_back_unreported_and_uncounted() {
     let lab = lab_whose_tests_take(50 * MINUTE);
     after_a_minute(&lab, 10 * MINUTE, async || lab.shutdown.begin()).await;
-    assert!(lab.reporter.reports().is_empty());
+    assert!(lab.reporter.results().is_empty());
     assert_eq!(lab.queue.depth().await.unwrap(), handed_back());
     assert_eq!(lab.queue.claim(&pushbutton_core::JobFilter::any()).await.unwrap().job().failed_attempts, 0);
     assert_eq!(lab.stages(), ["install", "tempest"], "no logs are collected for a run that will be repeated");

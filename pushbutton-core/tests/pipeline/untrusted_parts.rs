@@ -327,7 +327,7 @@ async fn a_broken_host_stops_claiming_and_costs_no_job_an_attempt() {
     };
     let jobs = (1..=10).map(|change| samples::job_on(change, "tempest")).collect();
     tokio::join!(lab.run_on(lab.operator(), jobs), repair);
-    let reports = lab.reporter.reports();
+    let reports = lab.reporter.results();
     assert_eq!((reports.len(), lab.queue.depth().await.unwrap().dead), (10, 0));
     for report in reports {
         assert_eq!((report.verdict, report.attempts), (Verdict::Success, 1));

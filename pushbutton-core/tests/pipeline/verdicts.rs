@@ -131,7 +131,7 @@ async fn a_misconfigured_lab_reports_nothing_upstream() {
     let no_flavor = || Error::permanent(ErrorKind::Config, "no flavor named m1.huge");
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(no_flavor);
     lab.run(&samples::job("tempest")).await;
-    assert!(lab.reporter.reports().is_empty());
+    assert!(lab.reporter.results().is_empty());
     let dead = lab.queue.list(10).await.unwrap();
     assert_eq!(dead.len(), 1);
     assert!(dead[0].why.contains("no flavor named m1.huge"), "{}", dead[0].why);

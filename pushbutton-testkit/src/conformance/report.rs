@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pushbutton_core::samples;
 use pushbutton_core::{
-    BuildsetReport, Job, Report, Reporter, RunId, StageName, StageOutcome, StageResult, StageStatus, Update,
-    UpdateKind, Verdict,
+    BuildsetReport, Job, Reporter, RunId, RunResult, StageName, StageOutcome, StageResult, StageStatus,
+    Update, UpdateKind, Verdict,
 };
 
 /// The reporter under test, and the place where its reports can be counted.
@@ -43,19 +43,19 @@ pub async fn all<H: Harness>(mut fresh: impl AsyncFnMut() -> H) {
 
 /// The report of a buildset of this one job.
 pub fn report(job: &Job, run: &RunId, verdict: Verdict) -> BuildsetReport {
-    let UpdateKind::Finished { report } = finished(job, run, verdict).kind else {
+    let UpdateKind::Finished { result } = finished(job, run, verdict).kind else {
         unreachable!("it is finished")
     };
-    BuildsetReport::new(job.buildset.id.clone(), vec![*report]).expect("the verdict is reported")
+    BuildsetReport::new(job.buildset.id.clone(), vec![*result]).expect("the verdict is reported")
 }
 
 /// The update at the end of a run of this job.
 pub fn finished(job: &Job, run: &RunId, verdict: Verdict) -> Update {
     let passed = StageOutcome::new(StageStatus::Passed, Duration::from_secs(60));
-    let report = Report::new(run.clone(), job.clone(), verdict, samples::AT, Duration::from_secs(90))
+    let result = RunResult::new(run.clone(), job.clone(), verdict, samples::AT, Duration::from_secs(90))
         .with_stages(vec![StageResult::new(stage(), passed)])
         .with_log_url("https://logs.example.org/1/".to_owned());
-    update(job, run, UpdateKind::Finished { report: Box::new(report) })
+    update(job, run, UpdateKind::Finished { result: Box::new(result) })
 }
 
 fn update(job: &Job, run: &RunId, kind: UpdateKind) -> Update {

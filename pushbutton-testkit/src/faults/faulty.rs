@@ -8,7 +8,7 @@ use pushbutton_core::{
     Alerter, BuildsetId, BuildsetReport, CancellationToken, ChangeStatusLookup, Claim, ControlMessage,
     ControlMessages, DeadLetter, DeadLetters, Delivery, EventId, EventStore, Executor, InstallationId, Job,
     JobFilter, Journal, JournalEntry, LineSink, Node, NodeRequest, OwnedResource, PatchsetStatus, Position,
-    Provisioner, Queue, QueueDepth, Report, Reporter, ResourceKind, Result, RunId, Stage, StageContext,
+    Provisioner, Queue, QueueDepth, Reporter, ResourceKind, Result, RunId, RunResult, Stage, StageContext,
     StageOutcome, UndeliveredReport, UndeliveredReports, Update,
 };
 
@@ -190,7 +190,7 @@ impl Claim for FaultyClaim {
         self.plan.call(Method::Renew, self.inner.renew()).await
     }
 
-    async fn complete(&self, result: &Report) -> Result<()> {
+    async fn complete(&self, result: &RunResult) -> Result<()> {
         self.plan.call(Method::Complete, self.inner.complete(result)).await
     }
 

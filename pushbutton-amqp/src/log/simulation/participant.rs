@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use pushbutton_core::samples::success;
-use pushbutton_core::{BuildsetId, Job, JobId, Report, RunId};
+use pushbutton_core::{BuildsetId, Job, JobId, RunId, RunResult};
 use tokio::sync::oneshot::Receiver;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::Instant;
@@ -214,7 +214,7 @@ fn report_lease() -> LeaseTerm {
 }
 
 /// The same in each run of a seed.
-fn result(job: &Job, run: &RunId) -> Report {
+fn result(job: &Job, run: &RunId) -> RunResult {
     let mut result = success(job);
     result.run = run.clone();
     result

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::names::RunId;
 use crate::pipeline::panics::catch_panic;
 use crate::pipeline::shutdown::Shutdown;
-use crate::report::{Report, UpdateKind};
+use crate::report::{RunResult, UpdateKind};
 use crate::retry::{RetryPolicy, delay_after};
 use crate::run::TestCounts;
 use crate::traits::Claim;
@@ -138,7 +138,7 @@ impl OperatorContext {
         outcome: &AttemptOutcome,
         started: Timestamp,
         took: Duration,
-    ) -> Option<Report> {
+    ) -> Option<RunResult> {
         let (verdict, reason) = match outcome {
             AttemptOutcome::Verdict(verdict, reason) => (verdict.clone(), reason.clone()),
             AttemptOutcome::Stopped(StopReason::Superseded) => (Verdict::Superseded, None),
@@ -156,7 +156,7 @@ impl OperatorContext {
         }
         let stage_url = stages().rev().find_map(|stage| stage.log_url.clone());
         let run_url = attempt.logs.url.clone().filter(|_| !attempt.stages.is_empty());
-        let report = Report::new(attempt.run.clone(), attempt.job.clone(), verdict, started, took)
+        let report = RunResult::new(attempt.run.clone(), attempt.job.clone(), verdict, started, took)
             .with_attempts(attempt.number)
             .with_stages(attempt.stages.clone())
             .with_tests(tests)
@@ -177,10 +177,15 @@ impl OperatorContext {
     }
 
     /// Sends the last step of a run that has ended its job.
-    async fn after_completion(&self, attempt: &Attempt<'_>, completed: Result<()>, result: Report) -> Ended {
+    async fn after_completion(
+        &self,
+        attempt: &Attempt<'_>,
+        completed: Result<()>,
+        result: RunResult,
+    ) -> Ended {
         match completed {
             Ok(()) => {
-                attempt.notify(UpdateKind::Finished { report: Box::new(result) }).await;
+                attempt.notify(UpdateKind::Finished { result: Box::new(result) }).await;
                 Ended::Finished
             }
             Err(error) => {
@@ -250,7 +255,7 @@ impl OperatorContext {
 }
 
 /// Gives the result to the queue, as often as it takes, until the lease has ended or a shutdown does not wait any more.
-async fn complete(claim: &dyn Claim, result: &Report, stop: &StopSignal) -> Result<()> {
+async fn complete(claim: &dyn Claim, result: &RunResult, stop: &StopSignal) -> Result<()> {
     let gives_up = async {
         tokio::select! {
             () = stop.over().cancelled() => {}

@@ -16,7 +16,7 @@ pub use self::state::Muted;
 use self::state::{Effect, State};
 use crate::buildset::BuildsetReport;
 use crate::control::ControlMessage;
-use crate::report::Report;
+use crate::report::RunResult;
 use crate::traits::Alerter;
 use crate::verdict::Verdict;
 
@@ -107,7 +107,7 @@ impl ReportGuard {
     /// Counts a report, after it was delivered. A buildset has failed when one of its jobs has.
     pub(crate) fn count(&self, report: &BuildsetReport, now: Timestamp) {
         let failed = report.results.iter().find(|result| result.verdict != Verdict::Success);
-        let Some(Report { job, verdict, .. }) = failed.or_else(|| report.results.first()) else { return };
+        let Some(RunResult { job, verdict, .. }) = failed.or_else(|| report.results.first()) else { return };
         let mut state = self.state();
         let Some(muted) = state.count(self.limit, &self.by, job, verdict, now) else { return };
         tracing::error!("muted: reviews get no reports until a person unmutes; {}", muted.why);
