@@ -2,7 +2,10 @@
 # What `make test` needs beside the servers: the checkers, and an Ansible of its own for jobs.
 CARGO_DENY_VERSION=0.20.2
 CARGO_FUZZ_VERSION=0.13.2
+KUSTOMIZE_VERSION=v5.7.1
+KEDA_VERSION=v2.17.2
 ANSIBLE_VENV=$CACHE/ansible
+KUBERNETES_VENV=$CACHE/kubernetes
 
 install_ansible() { # ansible-playbook, ansible-lint, and what makes subunit streams
   debian python3 python3-venv openssh-client git rsync
@@ -16,6 +19,19 @@ install_ansible() { # ansible-playbook, ansible-lint, and what makes subunit str
 install_tools() {
   debian shellcheck systemd docker-compose openssh-server openssh-client git rsync curl
   cargo_tool cargo-deny "$CARGO_DENY_VERSION"
+}
+install_kubernetes() { # what scripts/check-kubernetes needs: kustomize, the schemas of the API, KEDA's CRDs (of its module, of which nothing is built)
+  debian python3 python3-venv
+  local wanted
+  wanted=$(fingerprint "$HERE/tools/kubernetes.txt")-$KUSTOMIZE_VERSION-$KEDA_VERSION
+  [ "$(cat "$KUBERNETES_VENV/installed" 2>/dev/null)" != "$wanted" ] || return 0
+  say "kubernetes: installing"
+  virtualenv "$KUBERNETES_VENV" -r "$HERE/tools/kubernetes.txt"
+  GOBIN=$CACHE/bin GOFLAGS=-buildvcs=false nice go install "sigs.k8s.io/kustomize/kustomize/v5@$KUSTOMIZE_VERSION" >&2
+  # In a folder that belongs to no module, and there only.
+  (cd "$KUBERNETES_VENV" && go mod download -json "github.com/kedacore/keda/v2@$KEDA_VERSION") |
+    "$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["Dir"] + "/config/crd/bases")' >"$KUBERNETES_VENV/crds"
+  echo "$wanted" >"$KUBERNETES_VENV/installed"
 }
 install_fuzz() { # for `make fuzz` only; a nightly compiler must be there
   rustup toolchain list | grep -q ^nightly || die "cargo fuzz needs a nightly compiler: rustup toolchain install nightly"
