@@ -135,6 +135,10 @@ pub(crate) enum Command {
         /// The file to write. An existing file is never overwritten.
         #[arg(value_name = "PATH", default_value = "./pushbutton.yml")]
         path: PathBuf,
+        /// Fill in the settings of pushbutton-ci (`ci.env`, `vars.yaml`) or sos-ci (`sos-ci.conf`, `sos-ci.yaml`), and list
+        /// those that have no counterpart.
+        #[arg(long, value_name = "FILE")]
+        from_env: Option<PathBuf>,
     },
     /// Show what the triggers do with recorded events, and the exact comments. Offline; changes nothing; the same every
     /// time.

@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod exit;
+mod import;
 mod logging;
 mod print;
 mod signals;
@@ -57,8 +58,8 @@ fn main() -> ExitCode {
 
 async fn command(cli: Cli) -> anyhow::Result<Exit> {
     let global = &cli.global;
-    if let Command::Init { path } = &cli.command {
-        return init::run(path);
+    if let Command::Init { path, from_env } = &cli.command {
+        return init::run(path, from_env.as_deref());
     }
     let config = config::load(&global.config, cli.command.uses_gerrit())?;
     match cli.command {
