@@ -60,13 +60,13 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
     if let Command::Init { path } = &cli.command {
         return init::run(path);
     }
-    let config = config::load(&global.config, cli.command.uses_gerrit())?;
+    let config = config::load(&global.config, cli.command.needs())?;
     match cli.command {
         Command::Run { recorded: Some(file), work, .. } => recorded::run(&config, global, work, &file).await,
         Command::Run { work, comments, start, .. } => run::both(&config, global, work, comments, start).await,
         Command::Handler { comments, start } => run::handler(&config, global, comments, start).await,
         Command::Operator { work, start } => run::operator(&config, global, work, start).await,
-        Command::Check { operator } => check::run(&config, global, operator).await,
+        Command::Check { .. } => check::run(&config, global, cli.command.needs()).await,
         Command::Replay { file, verdict } => replay::run(&config, &file, verdict).await,
         Command::Enqueue { target: (change, patchset), job } => {
             enqueue::run(&config, change, Some(patchset), job).await
