@@ -137,6 +137,7 @@ pub(crate) fn operator(
     tokio::spawn(async move { orphans.stop_orphans().await });
     let operator = Operator::new(queue, provisioner, executor, config.jobs.clone(), config.logs()?.clone())
         .with_filter(job_filter(config)?)
+        .with_name(format!("operator {}", hostname()))
         .with_journal(store.journal())
         .with_slots(work.slots.map_or(settings.slots, usize::from))
         .with_breaker(settings.breaker)
@@ -172,10 +173,14 @@ pub(crate) fn sweeper(
         .with_safety_age(config.sweep.safety_age.into())
 }
 
+/// The name of this host, for people.
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
 /// Mutes comments on reviews after too many failures, and alerts the lab's people then.
 pub(crate) fn report_guard(config: &Config) -> Result<Arc<ReportGuard>> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let guard = ReportGuard::new(format!("handler {}", host.trim())).with_limit(config.handler.mute_after);
+    let guard = ReportGuard::new(format!("handler {}", hostname())).with_limit(config.handler.mute_after);
     Ok(Arc::new(match &config.alarm {
         Some(alarm) => guard.with_alerter(MailAlerter::new(&alarm.mail)?),
         None => guard,

@@ -226,10 +226,16 @@ pub(crate) enum Command {
     /// Allow comments on reviews again, after `mute` or after too many failures in a row.
     Unmute,
     /// Show the queue, the dead letters, the undelivered reports and the latest runs.
+    ///
+    /// Of the jobs that wait it shows those for whose nodes the cloud has no room, and those that no operator can run
+    /// that has announced itself within the last 40 minutes.
     Status {
         /// The number of runs, dead letters and undelivered reports to show.
         #[arg(long, value_name = "N", default_value_t = 10)]
         last: usize,
+        /// One JSON object, with everything that is known.
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -80,7 +80,7 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Sweep { dry_run } => sweep::run(&config, dry_run).await,
         Command::Mute { why } => mute::mute(&config, why).await,
         Command::Unmute => mute::unmute(&config).await,
-        Command::Status { last } => status::run(&config, last).await,
+        Command::Status { last, json } => status::run(&config, last, json).await,
         Command::Init { .. } => Ok(Exit::Ok),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{BuildsetId, ChangeNumber, DeadLetter, Job, JobId, RunId};
+use pushbutton_core::{BuildsetId, ChangeNumber, DeadLetter, Job, JobId, RunId, WaitingJobs};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -247,6 +247,13 @@ impl Jobs {
     pub(crate) fn counts(&self, now: Instant) -> (u64, u64) {
         let leased = self.leased(now).count();
         ((self.open.len() - leased) as u64, leased as u64)
+    }
+
+    /// The jobs that [`counts`](Self::counts) counts as waiting, by name and label.
+    pub(crate) fn waiting(&self, now: Instant) -> Vec<WaitingJobs> {
+        let waits = |open: &&OpenJob| !(open.record.status.is_leased() && open.available_at > now);
+        let jobs = self.open.values().filter(waits).map(|open| &open.record.job);
+        WaitingJobs::count(jobs.map(|job| (&job.name, job.label.as_ref(), job.created)))
     }
 
     /// The runs whose leases have not ended.
