@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::entry::Op;
 use super::ids::{JobKey, Version};
 use super::lease::LeaseTerm;
+use super::rules::{Rule, holds};
 use super::state_machine::{Arrival, later, lease_end};
 
 /// How many completed jobs are remembered, so that they are not run again.
@@ -55,6 +56,7 @@ impl JobStatus {
 
     pub(super) fn available_at(&self, now: Arrival) -> Instant {
         match self {
+            Self::Leased { .. } if !holds(Rule::LeaseWaits) => now.instant,
             Self::Leased { lease_ms, .. } => lease_end(*lease_ms, now),
             Self::Waiting { due, after_ms } => {
                 let left = Duration::try_from(due.duration_since(now.date)).unwrap_or(Duration::ZERO);
