@@ -3,6 +3,7 @@ use std::path::Path;
 use pushbutton_core::{HumanDuration, Trigger};
 use serde::Deserialize;
 
+use super::super::needs::Needs;
 use super::*;
 
 #[derive(Debug, Deserialize)]
