@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use pushbutton_core::samples;
-use pushbutton_core::{JobName, MissingJob, RunId, StageName, StageOutcome, StageResult, StageStatus};
+use pushbutton_core::{JobName, MissingJob, RunId, StageName, StageOutcome, StageResult, StageStatus, TestCounts};
 use regex::Regex;
 
 use super::*;
