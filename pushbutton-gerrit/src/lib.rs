@@ -44,5 +44,5 @@ pub use event_filter::EventFilter;
 pub use message::{CommentConfig, Notify, VoteMode};
 pub use recorded_stream::RecordedStream;
 pub use reporter::GerritReporter;
-pub use samples::sample_reports;
+pub use samples::{SampleReport, sample_reports};
 pub use source::GerritSource;
