@@ -135,9 +135,11 @@ pub(crate) enum Command {
     /// Each finding has the number of the rule, what was seen, what to do, and where the rule is written. The
     /// configuration is checked if its file exists, with the comments that it makes of sample results. Offline; changes
     /// nothing. It ends with 5 if there is something to fix or to look at.
-    #[command(after_long_help = "Examples:\n  pushbutton-bin lint                      the configuration and its comments\n  \
+    #[command(
+        after_long_help = "Examples:\n  pushbutton-bin lint                      the configuration and its comments\n  \
         pushbutton-bin lint --comment comment.txt\n  \
-        pushbutton-bin lint --logs logs/45/12345/2/cinder-tempest/RUN --name \"Acme Storage CI\"")]
+        pushbutton-bin lint --logs logs/45/12345/2/cinder-tempest/RUN --name \"Acme Storage CI\""
+    )]
     Lint(Lint),
     /// Write a configuration with every key explained.
     Init {
@@ -289,7 +291,11 @@ pub(crate) struct Lint {
 impl Lint {
     /// Whether it checks something besides the configuration, which may then be absent.
     pub(crate) fn names_a_subject(&self) -> bool {
-        self.rules || self.comment.is_some() || self.logs.is_some() || self.name.is_some() || self.email.is_some()
+        self.rules
+            || self.comment.is_some()
+            || self.logs.is_some()
+            || self.name.is_some()
+            || self.email.is_some()
     }
 }
 

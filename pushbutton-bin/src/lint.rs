@@ -63,7 +63,13 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    fn add(&mut self, rule: &'static str, severity: Severity, seen: impl Into<String>, remedy: impl Into<String>) {
+    fn add(
+        &mut self,
+        rule: &'static str,
+        severity: Severity,
+        seen: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         let Rule { number, demand, source, .. } = *rule_of(rule).unwrap_or(&RULES[0]);
         let (subject, seen, remedy) = (self.subject.clone(), seen.into(), remedy.into());
         let finding = LintFinding { rule: number, severity, subject, seen, remedy, demand, source };

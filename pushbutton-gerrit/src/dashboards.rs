@@ -90,7 +90,8 @@ fn is_link(place: &str) -> bool {
 
 /// How many status lines the tab could choose from. It takes the first.
 pub fn status_lines(text: &str) -> usize {
-    let count = |pattern: &LazyLock<Option<Regex>>| pattern.as_ref().map_or(0, |re| re.find_iter(text).count());
+    let count =
+        |pattern: &LazyLock<Option<Regex>>| pattern.as_ref().map_or(0, |re| re.find_iter(text).count());
     count(&STATUS_AND_PIPELINE) + count(&STATUS)
 }
 
@@ -171,7 +172,8 @@ mod tests {
 
     #[test]
     fn ciwatch_reads_results_anywhere_and_the_pipeline_of_the_first_line() {
-        let text = "Build failed (check pipeline).\n\nsee * a  http://x : FAILURE and - b https://y : POST_FAILURE";
+        let text =
+            "Build failed (check pipeline).\n\nsee * a  http://x : FAILURE and - b https://y : POST_FAILURE";
         assert_eq!(ciwatch_results(text), [("a".into(), "http://x".into(), "FAILURE".into())]);
         assert_eq!(ciwatch_pipeline(text).as_deref(), Some("check"));
         assert_eq!(ciwatch_pipeline("Hello.\nBuild failed (check pipeline)."), None);

@@ -216,8 +216,10 @@ pub fn comment(config: &CommentConfig, ci: &str, report: &BuildsetReport) -> Str
 
 /// The message with a sentence about the vote that Gerrit refused.
 pub fn without_vote(message: &str, label: &str, value: i8, why: &str) -> String {
-    let sentence =
-        format!("\n\nThis would have been {label}{value:+}, but the vote was refused: {}.\n", one_line(why, FOREIGN_LINE));
+    let sentence = format!(
+        "\n\nThis would have been {label}{value:+}, but the vote was refused: {}.\n",
+        one_line(why, FOREIGN_LINE)
+    );
     let room = GERRIT_LIMIT.saturating_sub(sentence.len());
     format!("{}{sentence}", text::cut(message, room).trim_end())
 }

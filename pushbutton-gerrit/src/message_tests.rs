@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use pushbutton_core::samples;
-use pushbutton_core::{JobName, MissingJob, RunId, StageName, StageOutcome, StageResult, StageStatus, TestCounts};
+use pushbutton_core::{
+    JobName, MissingJob, RunId, StageName, StageOutcome, StageResult, StageStatus, TestCounts,
+};
 use regex::Regex;
 
 use super::*;

@@ -212,9 +212,7 @@ pub(crate) fn review_of(
 ) -> (Review, Option<String>) {
     let config = &gerrit.comment;
     let rendered = render(config, &gerrit.user, report, earlier);
-    let review = Review::new(rendered.text)
-        .with_tag(config.tag_for(&gerrit.user))
-        .with_notify(config.notify);
+    let review = Review::new(rendered.text).with_tag(config.tag_for(&gerrit.user)).with_notify(config.notify);
     let review = match config.vote_for(report) {
         Some(value) => review.with_vote(&config.label, value),
         None => review,
@@ -281,5 +279,80 @@ impl Reporter for GerritReporter {
 
     fn name(&self) -> &'static str {
         "gerrit"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use pushbutton_core::{ErrorKind, FailureCount, FailureQuery, RunRecord};
+
+    use super::*;
+    use crate::{GerritConfig, sample_reports};
+
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    #[async_trait]
+    impl Alerter for Counting {
+        async fn alert(&self, _: &str, text: &str) -> Result<()> {
+            assert!(text.contains("12345,2") && text.contains("line 3: undefined value"), "{text}");
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_template_that_does_not_work_is_told_once_a_day() {
+        let gerrit = Gerrit::new(GerritConfig::new("127.0.0.1", "acme-ci", "key")).unwrap();
+        let alerts = Arc::new(Counting::default());
+        let reporter = GerritReporter::new(gerrit).with_alerter(Arc::clone(&alerts));
+        for _ in 0..3 {
+            reporter.report_template("12345,2", "line 3: undefined value").await;
+        }
+        assert_eq!(alerts.0.load(Ordering::Relaxed), 1);
+        let long_ago = Instant::now().checked_sub(ALERT_PAUSE);
+        *reporter.alerted.lock().unwrap() = Some(long_ago.unwrap());
+        reporter.report_template("12345,2", "line 3: undefined value").await;
+        assert_eq!(alerts.0.load(Ordering::Relaxed), 2);
+    }
+
+    /// A history that fails, or never answers.
+    struct Broken(bool);
+
+    #[async_trait]
+    impl RunHistory for Broken {
+        async fn recent(&self, _: usize) -> Result<Vec<RunRecord>> {
+            Ok(Vec::new())
+        }
+
+        async fn verdicts(&self) -> Result<Vec<(String, u64)>> {
+            Ok(Vec::new())
+        }
+
+        async fn last_success(&self) -> Result<Option<Timestamp>> {
+            Ok(None)
+        }
+
+        async fn failure_counts(&self, _: &FailureQuery) -> Result<Vec<FailureCount>> {
+            match self.0 {
+                true => std::future::pending().await,
+                false => Err(Error::temporary(ErrorKind::Local, "the disk has failed")),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_history_that_does_not_answer_delays_no_comment() {
+        let config = CommentConfig::default();
+        let (_, report, _) = sample_reports().unwrap().remove(1);
+        let plain = render(&config, "acme-ci", &report, &EarlierFailures::default());
+        for hangs in [false, true] {
+            let began = tokio::time::Instant::now();
+            let earlier = earlier_failures(&config, &report, Some(&Broken(hangs))).await;
+            assert!(began.elapsed() <= HISTORY_TIMEOUT);
+            assert_eq!(render(&config, "acme-ci", &report, &earlier), plain);
+        }
     }
 }

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use pushbutton_core::{
-    BuildsetReport, Cause, Change, ChangeNumber, Error, ErrorKind, EventId, FailureCount, Job, JobName, MissingJob,
-    Patchset, PatchsetNumber, Result, RunId, RunResult, StageName, StageOutcome, StageResult, StageStatus, TestCounts,
-    Timestamp, Verdict,
+    BuildsetReport, Cause, Change, ChangeNumber, Error, ErrorKind, EventId, FailureCount, Job, JobName,
+    MissingJob, Patchset, PatchsetNumber, Result, RunId, RunResult, StageName, StageOutcome, StageResult,
+    StageStatus, TestCounts, Timestamp, Verdict,
 };
 
 use crate::template::EarlierFailures;
 
-const TEST: &str = "tempest.api.volume.test_volumes_actions.VolumesActionsTest.test_attach_detach_volume_to_instance";
+const TEST: &str =
+    "tempest.api.volume.test_volumes_actions.VolumesActionsTest.test_attach_detach_volume_to_instance";
 
 /// What a comment is about, its report, and what a history knows of it.
 pub type SampleReport = (&'static str, BuildsetReport, EarlierFailures);

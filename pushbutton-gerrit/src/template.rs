@@ -7,7 +7,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use pushbutton_core::{
-    BuildsetReport, FailureCount, FailureQuery, HumanDuration, JobName, Result, RunHistory, RunResult, Verdict, text,
+    BuildsetReport, FailureCount, FailureQuery, HumanDuration, JobName, Result, RunHistory, RunResult,
+    Verdict, text,
 };
 use serde::Serialize;
 
@@ -97,8 +98,14 @@ impl Detail {
     /// From everything to next to nothing.
     fn steps(config: &CommentConfig, report: &BuildsetReport) -> impl Iterator<Item = Self> {
         let results = report.results.len();
-        let all = Self { tests: config.failed_tests, test_links: true, links: true, line: FOREIGN_LINE, results };
-        let fewer = |tests: usize, line| Self { tests: config.failed_tests.min(tests), test_links: false, line, ..all };
+        let all =
+            Self { tests: config.failed_tests, test_links: true, links: true, line: FOREIGN_LINE, results };
+        let fewer = |tests: usize, line| Self {
+            tests: config.failed_tests.min(tests),
+            test_links: false,
+            line,
+            ..all
+        };
         let least = Self { links: false, ..fewer(0, 80) };
         let first = [all, fewer(usize::MAX, FOREIGN_LINE), fewer(3, 200), fewer(0, 200), least];
         let next = |detail: &Self| {
@@ -185,7 +192,13 @@ struct MissingVariables {
 }
 
 impl Variables {
-    fn new(config: &CommentConfig, ci: &str, report: &BuildsetReport, earlier: &EarlierFailures, detail: Detail) -> Self {
+    fn new(
+        config: &CommentConfig,
+        ci: &str,
+        report: &BuildsetReport,
+        earlier: &EarlierFailures,
+        detail: Detail,
+    ) -> Self {
         let change = &report.change;
         let is_success = report.results.iter().all(|result| result.verdict == Verdict::Success);
         let status = match report.results.is_empty() {
@@ -325,13 +338,16 @@ pub fn render(
     };
     match render_with(template, config, ci, report, earlier) {
         Ok(text) => Rendered { text, problem: None },
-        Err(problem) => {
-            Rendered { text: default_text(config, ci, report, earlier), problem: Some(problem) }
-        }
+        Err(problem) => Rendered { text: default_text(config, ci, report, earlier), problem: Some(problem) },
     }
 }
 
-fn default_text(config: &CommentConfig, ci: &str, report: &BuildsetReport, earlier: &EarlierFailures) -> String {
+fn default_text(
+    config: &CommentConfig,
+    ci: &str,
+    report: &BuildsetReport,
+    earlier: &EarlierFailures,
+) -> String {
     render_with(DEFAULT_TEMPLATE, config, ci, report, earlier).unwrap_or_else(|problem| {
         tracing::error!(buildset = %report.id, "the default template of comments has failed: {problem}");
         let detail = Detail { tests: 0, test_links: false, links: true, line: 80, results: 20 };
@@ -408,8 +424,15 @@ fn clean(text: &str) -> String {
 /// Why a dashboard would not read this text as the report, and how to fix the template.
 fn misread(text: &str, config: &CommentConfig, variables: &Variables, footer: &str) -> Option<String> {
     let buildset = footer.split_once(' ').map_or(footer, |(word, _)| word);
-    if text.lines().filter(|line| line.strip_prefix(buildset).is_some_and(|rest| rest.starts_with(' '))).count() > 1 {
-        return Some(format!("it writes a line that begins with \"{buildset}\", which is added to every comment"));
+    if text
+        .lines()
+        .filter(|line| line.strip_prefix(buildset).is_some_and(|rest| rest.starts_with(' ')))
+        .count()
+        > 1
+    {
+        return Some(format!(
+            "it writes a line that begins with \"{buildset}\", which is added to every comment"
+        ));
     }
     if let Some(wiki) = config.wiki.as_ref().filter(|wiki| !text.contains(wiki.as_str())) {
         return Some(format!("it does not link {wiki}; write {{{{ wiki }}}}"));
@@ -422,15 +445,25 @@ fn misread(text: &str, config: &CommentConfig, variables: &Variables, footer: &s
         return Some("result tables want exactly one line such as \"Build succeeded (check pipeline).\"; write {{ first_line }} as the first line".into());
     }
     if text.lines().next() != Some(variables.first_line.as_str()) {
-        return Some(format!("the first line is not {:?}; write {{{{ first_line }}}} as the first line", variables.first_line));
+        return Some(format!(
+            "the first line is not {:?}; write {{{{ first_line }}}} as the first line",
+            variables.first_line
+        ));
     }
     let entry = dashboards::tab_entry(text);
     if entry.as_ref().map(|entry| entry.status.as_str()) != Some(status) {
         return Some(format!("result tables would not read the status as {status:?}"));
     }
-    let read: Vec<_> = entry.iter().flat_map(|entry| &entry.results).map(|result| (result.job.as_str(), result.result.as_str(), result.link.as_deref())).collect();
-    let meant: Vec<_> =
-        variables.results.iter().map(|result| (result.job.as_str(), result.result, result.url.as_deref())).collect();
+    let read: Vec<_> = entry
+        .iter()
+        .flat_map(|entry| &entry.results)
+        .map(|result| (result.job.as_str(), result.result.as_str(), result.link.as_deref()))
+        .collect();
+    let meant: Vec<_> = variables
+        .results
+        .iter()
+        .map(|result| (result.job.as_str(), result.result, result.url.as_deref()))
+        .collect();
     if read != meant {
         return Some(format!(
             "result tables would read {} of {} results; write a line {{{{ result.line }}}} for each of {{{{ results }}}}, and no other line such as \"- job link : RESULT\"",
@@ -438,8 +471,13 @@ fn misread(text: &str, config: &CommentConfig, variables: &Variables, footer: &s
             meant.len()
         ));
     }
-    let on_ciwatch = |result: &&ResultVariables| result.url.is_some() && matches!(result.result, "SUCCESS" | "FAILURE");
-    let meant: Vec<_> = variables.results.iter().filter(on_ciwatch).map(|result| result.job.as_str()).collect();
+    // ciwatch takes an asterisk in a link for the next result.
+    let on_ciwatch = |result: &&ResultVariables| {
+        let is_read = result.url.as_ref().is_some_and(|url| !url.contains('*'));
+        is_read && matches!(result.result, "SUCCESS" | "FAILURE")
+    };
+    let meant: Vec<_> =
+        variables.results.iter().filter(on_ciwatch).map(|result| result.job.as_str()).collect();
     let read = dashboards::ciwatch_results(text);
     (read.iter().map(|(job, ..)| job.as_str()).collect::<Vec<_>>() != meant).then(|| {
         "ciwatch would read other results than these; write no text such as \"- job link : RESULT\" within a line".to_owned()

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use pushbutton_core::memory::MemoryHistory;
 use pushbutton_core::{
-    Reporter as _, RunId, StageName, StageOutcome, StageResult, StageStatus, TestCounts, Update, UpdateKind, samples,
+    Reporter as _, RunId, StageName, StageOutcome, StageResult, StageStatus, TestCounts, Update, UpdateKind,
+    samples,
 };
 
 use super::*;
@@ -31,10 +32,11 @@ fn failure(job: &str, failed: &[&str]) -> BuildsetReport {
     let tests: Vec<String> = failed.iter().map(ToString::to_string).collect();
     let outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO).with_failed_tests(tests);
     let verdict = Verdict::Failure { stage: stage() };
-    let result = RunResult::new(RunId::generate(), samples::job(job), verdict, samples::AT, Duration::from_secs(330))
-        .with_tests(TestCounts::new(10, failed.len() as u64, 1))
-        .with_log_url("https://logs.acme.example/12345/2/x/".to_owned())
-        .with_stages(vec![StageResult::new(stage(), outcome)]);
+    let result =
+        RunResult::new(RunId::generate(), samples::job(job), verdict, samples::AT, Duration::from_secs(330))
+            .with_tests(TestCounts::new(10, failed.len() as u64, 1))
+            .with_log_url("https://logs.acme.example/12345/2/x/".to_owned())
+            .with_stages(vec![StageResult::new(stage(), outcome)]);
     let id = "00112233445566778899aabbccddeeff".parse().unwrap();
     BuildsetReport::new(id, vec![result]).unwrap()
 }
@@ -118,9 +120,12 @@ fn a_template_of_ones_own_writes_what_it_wants_around_what_the_tables_read() {
 
 #[test]
 fn a_template_that_does_not_work_is_found_with_its_line_and_replaced_by_the_default() {
-    let head = "{{ first_line }}\n\n{% for result in results %}\n{{ result.line }}\n{% endfor %}\n{{ wiki }}\n";
+    let head =
+        "{{ first_line }}\n\n{% for result in results %}\n{{ result.line }}\n{% endfor %}\n{{ wiki }}\n";
     let changed = |from: &str, to: &str| head.replace(from, to);
-    let unbounded = format!("{head}{{% for a in range(9999) %}}{{% for b in range(9999) %}}x{{% endfor %}}{{% endfor %}}");
+    let unbounded = format!(
+        "{head}{{% for a in range(9999) %}}{{% for b in range(9999) %}}x{{% endfor %}}{{% endfor %}}"
+    );
     let doubled = format!("{head}{{% set x = \"x\" * 100000 %}}{}", "{% set x = x ~ x %}".repeat(30));
     for (template, words) in [
         (format!("{head}{{% if %}}"), "line 7: syntax error"),
@@ -136,8 +141,14 @@ fn a_template_that_does_not_work_is_found_with_its_line_and_replaced_by_the_defa
         (changed("{{ first_line }}", "Tests have ended."), "exactly one line"),
         (changed("{{ first_line }}", "Build {{ status }} (third-party-check pipeline)."), "exactly one line"),
         (changed("{{ first_line }}", "Hello.\n\n{{ first_line }}"), "the first line is not"),
-        (changed("{{ result.line }}", "* {{ result.job }} {{ result.url }} : {{ result.result }}"), "would read 0 of 1"),
-        (changed("- ", "").replace("{{ result.line }}", "{{ result.line }} \n- x y : SUCCESS"), "would read 2 of 1"),
+        (
+            changed("{{ result.line }}", "* {{ result.job }} {{ result.url }} : {{ result.result }}"),
+            "would read 0 of 1",
+        ),
+        (
+            changed("- ", "").replace("{{ result.line }}", "{{ result.line }} \n- x y : SUCCESS"),
+            "would read 2 of 1",
+        ),
         (format!("{head}see - x http://y : SUCCESS"), "ciwatch"),
         (format!("{head}Buildset {{{{ buildset }}}}"), "which is added to every comment"),
         (changed("{{ wiki }}", ""), "does not link"),
@@ -158,8 +169,11 @@ fn a_template_that_does_not_work_is_found_with_its_line_and_replaced_by_the_defa
 
 #[test]
 fn a_template_that_fails_for_some_reports_only_is_found_before_it_is_used() {
-    let head = "{{ first_line }}\n\n{% for result in results %}\n{{ result.line }}\n{% endfor %}\n{{ wiki }}\n";
-    let config = with_template(&format!("{head}{{% for result in results %}}{{{{ result.tests.passed }}}}{{% endfor %}}"));
+    let head =
+        "{{ first_line }}\n\n{% for result in results %}\n{{ result.line }}\n{% endfor %}\n{{ wiki }}\n";
+    let config = with_template(&format!(
+        "{head}{{% for result in results %}}{{{{ result.tests.passed }}}}{{% endfor %}}"
+    ));
     let problems = config.problems();
     assert!(problems.len() == 1 && problems[0].contains("a run without a machine"), "{problems:?}");
     // A result line in a notice that nothing was started, and status lines in any.
@@ -206,9 +220,12 @@ fn paths(value: &serde_json::Value, path: &str, names: &mut BTreeSet<String>) {
                 paths(value, &path, names);
             }
         }
-        serde_json::Value::Array(list) => list.iter().for_each(|value| paths(value, &format!("{path}[]"), names)),
+        serde_json::Value::Array(list) => {
+            list.iter().for_each(|value| paths(value, &format!("{path}[]"), names))
+        }
         // A list or a map that may be absent is listed by what it has.
-        serde_json::Value::Null if ["tests", "before"].iter().any(|map| path.ends_with(&format!("].{map}"))) => {}
+        serde_json::Value::Null
+            if ["tests", "before"].iter().any(|map| path.ends_with(&format!("].{map}"))) => {}
         _ => {
             names.insert(path.to_owned());
         }
@@ -231,7 +248,10 @@ async fn the_history_says_how_often_a_test_failed_before_and_nothing_of_what_it_
         render(config, "acme-ci", &report, &earlier).text
     };
     let with = text(&config()).await;
-    for words in ["    a\n        failed in 2 of the last 3 runs of this job", "    b\n        failed in 1 of the last 3 runs"] {
+    for words in [
+        "    a\n        failed in 2 of the last 3 runs of this job",
+        "    b\n        failed in 1 of the last 3 runs",
+    ] {
         assert!(with.contains(words), "{with}");
     }
     assert_eq!(with.matches("failed in").count(), 2, "{with}");

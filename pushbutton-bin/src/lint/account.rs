@@ -4,8 +4,22 @@ use super::Findings;
 
 /// Projects whose names are not names of a CI.
 const PROJECTS: [&str; 16] = [
-    "cinder", "nova", "neutron", "glance", "keystone", "swift", "manila", "ironic", "horizon", "heat", "tempest",
-    "devstack", "octavia", "designate", "zuul", "openstack",
+    "cinder",
+    "nova",
+    "neutron",
+    "glance",
+    "keystone",
+    "swift",
+    "manila",
+    "ironic",
+    "horizon",
+    "heat",
+    "tempest",
+    "devstack",
+    "octavia",
+    "designate",
+    "zuul",
+    "openstack",
 ];
 
 /// Checks the full name.
@@ -28,14 +42,21 @@ pub(crate) fn check_name(name: &str, findings: &mut Findings) {
         }
     };
     if !is_known {
-        findings.fail("A9", format!("{shown}: result tables do not show its comments"), "let it end with \" CI\"");
+        findings.fail(
+            "A9",
+            format!("{shown}: result tables do not show its comments"),
+            "let it end with \" CI\"",
+        );
     }
 }
 
 /// Checks the address that people write to.
 pub(crate) fn check_email(email: &str, findings: &mut Findings) {
     let parts = email.split_once('@').filter(|(name, domain)| {
-        !name.is_empty() && domain.contains('.') && !domain.starts_with('.') && !email.contains(char::is_whitespace)
+        !name.is_empty()
+            && domain.contains('.')
+            && !domain.starts_with('.')
+            && !email.contains(char::is_whitespace)
     });
     let is_silent = parts.is_some_and(|(name, _)| {
         let name = name.to_lowercase().replace(['-', '_', '.'], "");

@@ -12,7 +12,11 @@ pub(crate) fn check(message: &str, pipeline: Option<&str>, findings: &mut Findin
     let (votes, text) = split_header(message.trim());
     for (label, value) in &votes {
         if label == "Verified" && !(-1..=1).contains(value) {
-            findings.fail("A20", format!("the vote is {label}{value:+}"), "vote +1 or -1: others are the gate's");
+            findings.fail(
+                "A20",
+                format!("the vote is {label}{value:+}"),
+                "vote +1 or -1: others are the gate's",
+            );
         }
     }
     let first = text.lines().next().unwrap_or_default();
@@ -27,7 +31,11 @@ pub(crate) fn check(message: &str, pipeline: Option<&str>, findings: &mut Findin
     }
     links(text, findings);
     if !(lower.contains("recheck") || lower.contains("run-")) {
-        findings.warn("A17", "no line says how to run the tests again", "add one, such as \"To run it again, comment: recheck\"");
+        findings.warn(
+            "A17",
+            "no line says how to run the tests again",
+            "add one, such as \"To run it again, comment: recheck\"",
+        );
     }
     status(text, pipeline, findings);
     results(text, &votes, findings);
@@ -38,7 +46,11 @@ fn status(text: &str, pipeline: Option<&str>, findings: &mut Findings) {
         let wrong = text.lines().find(|line| line.starts_with("Build ") && line.contains(" pipeline)"));
         match wrong.and_then(|line| line.split_once('(')?.1.split_once(" pipeline)")) {
             Some((name, _)) if !is_word(name) => {
-                findings.fail("A12", format!("the pipeline is {:?}", short(name)), "use letters, digits and _ only");
+                findings.fail(
+                    "A12",
+                    format!("the pipeline is {:?}", short(name)),
+                    "use letters, digits and _ only",
+                );
             }
             _ => findings.fail(
                 "A11",
@@ -61,12 +73,15 @@ fn status(text: &str, pipeline: Option<&str>, findings: &mut Findings) {
             let fix = "name the pipeline in the first line: ciwatch looks nowhere else";
             findings.warn("A15", "ciwatch finds no pipeline", fix);
         }
-        (None, _) => findings.warn("A15", "the status line names no pipeline", "write \"(check pipeline)\" in it"),
+        (None, _) => {
+            findings.warn("A15", "the status line names no pipeline", "write \"(check pipeline)\" in it")
+        }
         _ => {}
     }
     if let (Some(name), Some(expected)) = (&entry.pipeline, pipeline) {
         if name != expected {
-            let seen = format!("the pipeline is {:?}, that of the configuration is {expected:?}", short(name));
+            let seen =
+                format!("the pipeline is {:?}, that of the configuration is {expected:?}", short(name));
             findings.warn("A19", seen, "do not change the name: the table shows both as different results");
         }
     }
@@ -78,7 +93,11 @@ fn results(text: &str, votes: &[(String, i32)], findings: &mut Findings) {
         let Some(result) = dashboards::tab_result(line) else {
             if let Some(job) = looks_like_a_result(line) {
                 if job.contains(' ') && line.starts_with("- ") {
-                    findings.fail("A18", format!("the job {:?} has a blank in its name", short(job)), "write a hyphen or _");
+                    findings.fail(
+                        "A18",
+                        format!("the job {:?} has a blank in its name", short(job)),
+                        "write a hyphen or _",
+                    );
                 } else {
                     let fix = "write \"- job https://link : RESULT\", with one blank between";
                     findings.fail("A13", shown(line), fix);
@@ -92,15 +111,27 @@ fn results(text: &str, votes: &[(String, i32)], findings: &mut Findings) {
         }
         match &result.link {
             None if result.result == "FAILURE" => {
-                findings.fail("A22", format!("the failure of {} has no link", short(&result.job)), "link its logs");
+                findings.fail(
+                    "A22",
+                    format!("the failure of {} has no link", short(&result.job)),
+                    "link its logs",
+                );
             }
             None if result.result == "SUCCESS" => {
-                findings.warn("A14", format!("the result of {} has no link", short(&result.job)), "link its logs");
+                findings.warn(
+                    "A14",
+                    format!("the result of {} has no link", short(&result.job)),
+                    "link its logs",
+                );
             }
             _ => {}
         }
         if result.time.as_deref().is_some_and(|time| !is_time(time)) {
-            findings.warn("A16", shown(line), "write the time as in \"in 1h 02m 03s\", \"in 5m 30s\" or \"in 7s\"");
+            findings.warn(
+                "A16",
+                shown(line),
+                "write the time as in \"in 1h 02m 03s\", \"in 5m 30s\" or \"in 7s\"",
+            );
         }
         words.push(result.result);
     }
@@ -110,7 +141,9 @@ fn results(text: &str, votes: &[(String, i32)], findings: &mut Findings) {
     let known = |word: &str| matches!(word, "SUCCESS" | "FAILURE");
     let on_ciwatch = dashboards::ciwatch_results(text);
     let in_tab = text.lines().filter_map(dashboards::tab_result).filter(|result| known(&result.result));
-    if on_ciwatch.iter().filter(|(.., word)| known(word)).count() != in_tab.filter(|result| result.link.is_some()).count() {
+    if on_ciwatch.iter().filter(|(.., word)| known(word)).count()
+        != in_tab.filter(|result| result.link.is_some()).count()
+    {
         let fix = "write results in lines of their own, and no other text such as \"- job link : FAILURE\"";
         findings.warn("A15", "ciwatch reads other results than the tab of Gerrit", fix);
     }
@@ -127,7 +160,8 @@ fn links(text: &str, findings: &mut Findings) {
         .filter(|word| word.starts_with("https://") || word.starts_with("http://"))
         .collect();
     if !links.iter().any(|link| is_wiki_page(link)) {
-        let fix = "link the CI's page, such as https://wiki.openstack.org/wiki/ThirdPartySystems/Acme_Storage_CI";
+        let fix =
+            "link the CI's page, such as https://wiki.openstack.org/wiki/ThirdPartySystems/Acme_Storage_CI";
         findings.fail("A10", "no link to a page below wiki.openstack.org/wiki/ThirdPartySystems", fix);
     }
     for link in links {
@@ -149,19 +183,23 @@ pub(crate) fn url_problem(link: &str) -> Option<String> {
     let url = Url::parse(link).ok()?;
     let is_local = match url.host()? {
         Host::Domain(name) => name == "localhost" || name.ends_with(".local") || !name.contains('.'),
-        Host::Ipv4(_) | Host::Ipv6(_) => return Some(format!("{shown} has an address instead of a DNS name")),
+        Host::Ipv4(_) | Host::Ipv6(_) => {
+            return Some(format!("{shown} has an address instead of a DNS name"));
+        }
     };
     if is_local {
         return Some(format!("{shown} has a name that is not public"));
     }
     let path = url.path().to_lowercase();
-    let is_archive = [".tar.gz", ".tgz", ".zip", ".tar", ".tar.xz", ".tar.bz2"].iter().any(|end| path.ends_with(end));
+    let is_archive =
+        [".tar.gz", ".tgz", ".zip", ".tar", ".tar.xz", ".tar.bz2"].iter().any(|end| path.ends_with(end));
     is_archive.then(|| format!("{shown} is an archive, which must be downloaded"))
 }
 
 /// The votes in the header that Gerrit puts before a comment, and the text after it.
 fn split_header(message: &str) -> (Vec<(String, i32)>, &str) {
-    let Some((first, rest)) = message.strip_prefix("Patch Set ").map(|rest| rest.split_once('\n').unwrap_or((rest, "")))
+    let Some((first, rest)) =
+        message.strip_prefix("Patch Set ").map(|rest| rest.split_once('\n').unwrap_or((rest, "")))
     else {
         return (Vec::new(), message);
     };

@@ -59,7 +59,11 @@ fn contents(tree: &Tree, findings: &mut Findings) {
         "testr_results.html.gz",
         "make it of tempest's results (subunit2html)",
     );
-    want(tree.has(|name| name.starts_with("tempest.")), "log of tempest", "gather what tempest prints, as tempest.txt.gz");
+    want(
+        tree.has(|name| name.starts_with("tempest.")),
+        "log of tempest",
+        "gather what tempest prints, as tempest.txt.gz",
+    );
     want(
         tree.has(|name| ["local.conf", "localrc", "tempest.conf"].iter().any(|file| name.starts_with(file))),
         "configuration of the test",
@@ -71,7 +75,9 @@ fn contents(tree: &Tree, findings: &mut Findings) {
         "gather the journal of each devstack service into logs/",
     );
     want(
-        tree.texts(is_console).chain(tree.texts(|name| name.starts_with("environment"))).any(|text| has_utc_time(&text)),
+        tree.texts(is_console)
+            .chain(tree.texts(|name| name.starts_with("environment")))
+            .any(|text| has_utc_time(&text)),
         "time in UTC in the console or the environment",
         "write the time as 2026-11-23T12:00:00Z",
     );
@@ -79,7 +85,11 @@ fn contents(tree: &Tree, findings: &mut Findings) {
 
 fn layout(tree: &Tree, findings: &mut Findings) {
     if !tree.has_at_root(is_console) {
-        findings.warn("A37", "there is no console in the root", "put the console there, as console.html.gz or console.log");
+        findings.warn(
+            "A37",
+            "there is no console in the root",
+            "put the console there, as console.html.gz or console.log",
+        );
     }
     if !tree.has_at_root(|name| name.starts_with("local.conf") || name.starts_with("localrc")) {
         findings.warn("A37", "there is no local.conf in the root", "put it there");
@@ -102,12 +112,19 @@ fn cinder(tree: &Tree, findings: &mut Findings) {
     if !tree.has(|name| name.starts_with("cinder.conf")) {
         findings.warn("A39", "there is no cinder.conf", "gather /etc/cinder/cinder.conf");
     }
-    for (short, long) in [("c-vol", "cinder-volume"), ("c-sch", "cinder-scheduler"), ("c-api", "cinder-api")] {
+    for (short, long) in [("c-vol", "cinder-volume"), ("c-sch", "cinder-scheduler"), ("c-api", "cinder-api")]
+    {
         if !tree.has(|name| is_service_log(name) && (name.contains(short) || name.contains(long))) {
-            findings.warn("A39", format!("there is no log of {long}"), "gather the logs of all cinder services");
+            findings.warn(
+                "A39",
+                format!("there is no log of {long}"),
+                "gather the logs of all cinder services",
+            );
         }
     }
-    if !tree.has(|name| name.starts_with("patchset")) && !tree.texts(is_console).any(|text| text.contains("refs/changes/")) {
+    if !tree.has(|name| name.starts_with("patchset"))
+        && !tree.texts(is_console).any(|text| text.contains("refs/changes/"))
+    {
         let fix = "print what is tested, such as the output of git log";
         findings.warn("A39", "nothing shows which patch was tested", fix);
     }
@@ -124,7 +141,9 @@ fn is_console(name: &str) -> bool {
 }
 
 fn is_archive(file: &str) -> bool {
-    [".tar", ".tar.gz", ".tgz", ".zip", ".tar.xz", ".tar.bz2"].iter().any(|end| file.to_lowercase().ends_with(end))
+    [".tar", ".tar.gz", ".tgz", ".zip", ".tar.xz", ".tar.bz2"]
+        .iter()
+        .any(|end| file.to_lowercase().ends_with(end))
 }
 
 /// devstack's short names of services, and the long ones.
@@ -141,7 +160,11 @@ fn is_service_log(name: &str) -> bool {
 fn has_utc_time(text: &str) -> bool {
     let is_time = |word: &str| {
         let bytes = word.as_bytes();
-        bytes.len() >= 19 && bytes[4] == b'-' && bytes[7] == b'-' && matches!(bytes[10], b'T' | b' ') && bytes[13] == b':'
+        bytes.len() >= 19
+            && bytes[4] == b'-'
+            && bytes[7] == b'-'
+            && matches!(bytes[10], b'T' | b' ')
+            && bytes[13] == b':'
     };
     text.lines().any(|line| {
         let mut words = line.split_whitespace().map(|word| word.trim_matches(['[', ']', '(', ')', '|', ',']));

@@ -42,7 +42,8 @@ fn config(text: &str) -> Config {
         "PUSHBUTTON_OWNER" => Some("acme-ci".to_owned()),
         _ => None,
     };
-    parse(text, &folder.path().join("pushbutton.yml"), true, &env).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+    parse(text, &folder.path().join("pushbutton.yml"), true, &env)
+        .unwrap_or_else(|errors| panic!("{errors}\n{text}"))
 }
 
 fn found(check: impl FnOnce(&mut Findings)) -> Vec<LintFinding> {
@@ -84,7 +85,11 @@ const COMMENTS: &[(&str, &str, &str)] = &[
     ("Build failed", "Patch Set 2: Verified-2\n\nBuild failed", "A20"),
     ("cinder-tempest https://logs.example.org/45/12345/2/", "cinder-tempest cinder-tempest", "A22"),
     (": FAILURE in", ": MERGER_FAILURE in", "A23"),
-    ("Build failed (check pipeline).\n\n- cinder-tempest https://logs.example.org/45/12345/2/ : FAILURE", "Patch Set 2: Verified-1\n\nBuild failed (check pipeline).\n\n- cinder-tempest https://logs.example.org/45/12345/2/ : NODE_FAILURE", "A25"),
+    (
+        "Build failed (check pipeline).\n\n- cinder-tempest https://logs.example.org/45/12345/2/ : FAILURE",
+        "Patch Set 2: Verified-1\n\nBuild failed (check pipeline).\n\n- cinder-tempest https://logs.example.org/45/12345/2/ : NODE_FAILURE",
+        "A25",
+    ),
     ("logs.example.org/45/12345/2", "192.0.2.7/45/12345/2", "A34"),
     ("12345/2/ :", "12345/2/logs.tar.gz :", "A34"),
     ("logs.example.org/45/12345/2", "localhost/45/12345/2", "A34"),
@@ -110,14 +115,41 @@ const CONFIGS: &[(&[(&str, &str)], &str)] = &[
     (&[("    wiki: ", "    # wiki: ")], "A10"),
     (&[("    contact: storage-ci@", "    contact: no-reply@")], "A10"),
     (&[("    vote: never", "    vote: both\n    label: Code-Review")], "A20"),
-    (&[("    vote: never", "    vote: both"), ("[openstack/cinder, openstack/os-brick]", "[openstack/neutron]")], "A21"),
+    (
+        &[
+            ("    vote: never", "    vote: both"),
+            ("[openstack/cinder, openstack/os-brick]", "[openstack/neutron]"),
+        ],
+        "A21",
+    ),
     (&[("    vote: never", "    vote: both"), ("  url: https://logs.", "  # url: https://logs.")], "A22"),
     (&[(APPROVAL, "comment: {pattern: \"^go\"}")], "A26"),
     (&[("[openstack/cinder, openstack/os-brick]", "[openstack/cinder]")], "A27"),
-    (&[("install_devstack_tempest_plugins: [cinder-tempest-plugin]", "install_devstack_tempest_plugins: []"), ("|cinder_tempest_plugin", "")], "A27"),
-    (&[("[openstack/cinder, openstack/os-brick]", "[openstack/manila]"), (ON_APPROVAL, "    on: patchset-created")], "A29"),
+    (
+        &[
+            (
+                "install_devstack_tempest_plugins: [cinder-tempest-plugin]",
+                "install_devstack_tempest_plugins: []",
+            ),
+            ("|cinder_tempest_plugin", ""),
+        ],
+        "A27",
+    ),
+    (
+        &[
+            ("[openstack/cinder, openstack/os-brick]", "[openstack/manila]"),
+            (ON_APPROVAL, "    on: patchset-created"),
+        ],
+        "A29",
+    ),
     (&[(ON_APPROVAL, "    on: patchset-created")], "A30"),
-    (&[("[openstack/cinder, openstack/os-brick]", "[openstack/nova]"), ("    timeout: 3h", "    timeout: 4h")], "A31"),
+    (
+        &[
+            ("[openstack/cinder, openstack/os-brick]", "[openstack/nova]"),
+            ("    timeout: 3h", "    timeout: 4h"),
+        ],
+        "A31",
+    ),
     (&[("[openstack/cinder, openstack/os-brick]", "[openstack/ironic]\n    branches: [master]")], "A32"),
     (&[("  url: https://logs.", "  # url: https://logs.")], "A34"),
     (&[("  url: https://logs.example.org", "  url: http://192.0.2.7")], "A34"),
@@ -163,7 +195,10 @@ fn published(folder: &Path) {
 /// What is done to a published folder, and the rule that this breaks.
 type Spoil = fn(&Path);
 const LOGS: &[(Spoil, &str)] = &[
-    (|folder| fs::write(folder.join("logs/cinder.conf"), "enabled_backends=acme1,lvmdriver-1").unwrap(), "A28"),
+    (
+        |folder| fs::write(folder.join("logs/cinder.conf"), "enabled_backends=acme1,lvmdriver-1").unwrap(),
+        "A28",
+    ),
     (|folder| remove(folder, &["index.html"]), "A34"),
     (
         |folder| {
@@ -176,7 +211,10 @@ const LOGS: &[(Spoil, &str)] = &[
     (|folder| remove(folder, &["testr_results.html.gz"]), "A35"),
     (|folder| remove(folder, &["tempest.txt", "logs/tempest.conf.gz", "tempest.subunit"]), "A35"),
     (|folder| remove(folder, &["local.conf", "logs/tempest.conf.gz"]), "A35"),
-    (|folder| remove(folder, &["logs/devstack@c-vol.txt.gz", "logs/c-sch.txt.gz", "logs/c-api.log.gz"]), "A35"),
+    (
+        |folder| remove(folder, &["logs/devstack@c-vol.txt.gz", "logs/c-sch.txt.gz", "logs/c-api.log.gz"]),
+        "A35",
+    ),
     (
         |folder| {
             fs::write(folder.join("console.log"), "at noon").unwrap();

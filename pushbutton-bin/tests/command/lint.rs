@@ -35,11 +35,16 @@ fn each_finding_is_an_object_of_json() {
     let mut lint = command();
     lint.args(["--config", "/nonexistent/p.yml", "lint", "--json", "--name", "Acme Storage"]);
     let out = ended(&mut lint).with(5).out;
-    let findings: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let findings: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let rules: Vec<_> = findings.iter().map(|finding| finding["rule"].as_str().unwrap()).collect();
     assert_eq!(rules, ["A8", "A9"], "{out}");
     for finding in &findings {
-        assert_eq!((&finding["severity"], &finding["subject"]), (&"fail".into(), &"account".into()), "{finding}");
+        assert_eq!(
+            (&finding["severity"], &finding["subject"]),
+            (&"fail".into(), &"account".into()),
+            "{finding}"
+        );
         for key in ["seen", "remedy", "demand", "source"] {
             assert!(finding[key].as_str().is_some_and(|text| !text.is_empty()), "{key}: {finding}");
         }
@@ -50,7 +55,10 @@ fn each_finding_is_an_object_of_json() {
 fn without_options_the_configuration_is_checked_and_a_missing_one_is_an_error() {
     let lab = Lab::new();
     let out = lab.run(&["lint"]).with(5).out;
-    assert!(out.contains("A10  FAIL  configuration: comment.wiki: there is no link to the CI's page"), "{out}");
+    assert!(
+        out.contains("A10  FAIL  configuration: comment.wiki: there is no link to the CI's page"),
+        "{out}"
+    );
     let missing = ended(command().args(["--config", "/nonexistent/p.yml", "lint"])).with(2);
     assert!(missing.err.contains("cannot read the configuration"), "{}", missing.err);
     let missing = lab.run(&["lint", "--logs", "none"]).with(1);
@@ -67,8 +75,13 @@ fn the_rules_are_listed_with_their_sources() {
 #[test]
 fn a_template_that_does_not_work_is_an_error_of_the_configuration_with_both_lines() {
     let lab = Lab::new();
-    lab.write("comment.j2", "{{ first_line }}\n\n{% for result in results %}\n{{ result.lime }}\n{% endfor %}\n");
-    lab.configure(&lab.config().replace("  key: key\n", "  key: key\n  comment:\n    template: ${file:./comment.j2}\n"));
+    lab.write(
+        "comment.j2",
+        "{{ first_line }}\n\n{% for result in results %}\n{{ result.lime }}\n{% endfor %}\n",
+    );
+    lab.configure(
+        &lab.config().replace("  key: key\n", "  key: key\n  comment:\n    template: ${file:./comment.j2}\n"),
+    );
     let line = lab.config().lines().position(|line| line.contains("template:")).unwrap() + 1;
     let ended = lab.run(&["check"]).with(2);
     let words = format!(":{line}: gerrit.comment.template: line 4: undefined value");

@@ -40,7 +40,8 @@ async fn record(
     let result = RunResult::new(run.clone(), job.clone(), verdict, at, Duration::ZERO)
         .with_stages(vec![StageResult::new(stage(), outcome)])
         .with_tests(counts);
-    let update = Update::new(job.clone(), UpdateKind::Finished { result: Box::new(result) }, at).with_run(run);
+    let update =
+        Update::new(job.clone(), UpdateKind::Finished { result: Box::new(result) }, at).with_run(run);
     history.report(&update).await.expect("a history records the end of a run");
 }
 
@@ -111,8 +112,9 @@ pub async fn only_runs_of_the_job_with_a_verdict_and_tests_count(
     record(&*history, 3, &samples::job_on(4, "tempest"), Verdict::NodeFailure, &[], None).await;
     record(&*history, 4, &samples::job_on(5, "tempest"), failure(), &[], None).await;
     let job = samples::job_on(6, "tempest");
-    let outcome =
-        StageOutcome::new(StageStatus::Failed, Duration::ZERO).with_failed_tests(a.clone()).with_tests(counted);
+    let outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO)
+        .with_failed_tests(a.clone())
+        .with_tests(counted);
     let (at, run) = (samples::AT + SignedDuration::from_secs(5), RunId::generate());
     for kind in [
         UpdateKind::Started,
