@@ -97,7 +97,7 @@ fn a_failure_names_the_stage_and_the_first_tests() {
         ),
         "{text}"
     );
-    assert!(text.contains("    tempest.api.volume.test_10\n    and 2 more\n\nTo run"), "{text}");
+    assert!(text.contains("    tempest.api.volume.test_10\n        https://logs.acme.example/12345/2/x/#:~:text=tempest.api.volume.test_10\n    and 2 more\n\nTo run"), "{text}");
 }
 
 #[test]

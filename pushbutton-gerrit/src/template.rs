@@ -107,7 +107,8 @@ impl Detail {
             ..all
         };
         let least = Self { links: false, ..fewer(0, 80) };
-        let first = [all, fewer(usize::MAX, FOREIGN_LINE), fewer(3, 200), fewer(0, 200), least];
+        let half = fewer(config.failed_tests / 2, 200);
+        let first = [all, fewer(usize::MAX, FOREIGN_LINE), half, fewer(3, 200), fewer(0, 200), least];
         let next = |detail: &Self| {
             let results = detail.results * 3 / 4;
             (results > 0).then_some(Self { results, ..*detail })

@@ -75,7 +75,6 @@ const COMMENTS: &[(&str, &str, &str)] = &[
     ("2/ : FAILURE", "2/: FAILURE", "A13"),
     ("cinder-unit https://logs.example.org/45/12345/3/", "cinder-unit cinder-unit", "A14"),
     (" (check pipeline)", "", "A15"),
-    ("To run", "- x https://logs.example.org/ : FAILURE to run", "A16"),
     ("5m 30s", "5.5 minutes", "A16"),
     ("To run it again, comment: recheck\n", "", "A17"),
     ("Build failed", "Hello.\n\nBuild failed", "A17"),
