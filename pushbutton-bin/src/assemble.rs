@@ -12,7 +12,7 @@ use pushbutton_amqp::AmqpQueue;
 use pushbutton_ansible::AnsibleExecutor;
 use pushbutton_core::{
     DeadLetters, Error, ErrorKind, JobFilter, Operator, Provisioner, Queue, ReportGuard, Reporter, Result,
-    StaticNodes, Sweeper, Triggers, UndeliveredReports,
+    RunHistory, StaticNodes, Sweeper, Triggers, UndeliveredReports,
 };
 use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter};
 use pushbutton_openstack::OpenStackProvisioner;
@@ -151,13 +151,25 @@ pub(crate) fn operator(
 }
 
 /// Posts comments on the review, or writes them to a file.
-pub(crate) fn review(config: &Config, comments: Comments, gerrit: &Arc<Gerrit>) -> Arc<dyn Reporter> {
+///
+/// # Errors
+/// An alarm that cannot be used.
+pub(crate) fn review(
+    config: &Config,
+    comments: Comments,
+    gerrit: &Arc<Gerrit>,
+    history: impl RunHistory + 'static,
+) -> Result<Arc<dyn Reporter>> {
     if !comments.dry_run {
-        return Arc::new(GerritReporter::new(Arc::clone(gerrit)));
+        let reporter = GerritReporter::new(Arc::clone(gerrit)).with_history(history);
+        return Ok(match &config.alarm {
+            Some(alarm) => Arc::new(reporter.with_alerter(MailAlerter::new(&alarm.mail)?)),
+            None => Arc::new(reporter),
+        });
     }
     let file = config.state.join(COMMENTS_FILE);
     tracing::info!("dry run: comments are written to {}", file.display());
-    Arc::new(DryRunReporter::new(gerrit.config().clone(), file))
+    Ok(Arc::new(DryRunReporter::new(gerrit.config().clone(), file).with_history(history)))
 }
 
 /// Deletes what crashes have left on the cloud.

@@ -8,6 +8,7 @@ use crate::assemble::checks;
 use crate::cli::Global;
 use crate::config::{Config, Needs};
 use crate::exit::Exit;
+use crate::lint;
 use crate::logging::is_colored;
 use crate::print::{count, print, sanitize};
 
@@ -26,6 +27,9 @@ pub(crate) async fn run(config: &Config, global: &Global, needs: Needs) -> anyho
     show("config", vec![Finding::ok(sizes)]);
     for (name, part) in checks::needed(config, needs) {
         show(name, part.check().await);
+    }
+    if !operator {
+        show("rules", lint::for_check(config));
     }
     let [ok, warn, fail] = counts;
     print(format!("\n{ok} ok, {warn} to look at, {fail} to fix"));

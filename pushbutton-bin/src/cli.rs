@@ -135,6 +135,17 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with = "operator")]
         handler: bool,
     },
+    /// Check a comment, logs, an account and the configuration against OpenStack's rules for third-party CIs.
+    ///
+    /// Each finding has the number of the rule, what was seen, what to do, and where the rule is written. The
+    /// configuration is checked if its file exists, with the comments that it makes of sample results. Offline; changes
+    /// nothing. It ends with 5 if there is something to fix or to look at.
+    #[command(
+        after_long_help = "Examples:\n  pushbutton-bin lint                      the configuration and its comments\n  \
+        pushbutton-bin lint --comment comment.txt\n  \
+        pushbutton-bin lint --logs logs/45/12345/2/cinder-tempest/RUN --name \"Acme Storage CI\""
+    )]
+    Lint(Lint),
     /// Write a configuration with every key explained.
     Init {
         /// The file to write. An existing file is never overwritten.
@@ -259,6 +270,8 @@ impl Command {
             | Self::Rerun { .. } => Needs::HANDLER,
             Self::Operator { .. } | Self::Check { operator: true, .. } => Needs::OPERATOR,
             Self::Replay { .. } => Needs { gerrit: Need::Sections, ..Needs::QUEUE },
+            // It reads what the sections say, and opens none of the files that they name.
+            Self::Lint(_) => Needs { gerrit: Need::Sections, nodes: Need::Sections, stages: Need::Sections },
             Self::Sweep { .. } => Needs { nodes: Need::Files, ..Needs::QUEUE },
             Self::Cancel { .. }
             | Self::Dead { .. }
@@ -267,6 +280,40 @@ impl Command {
             | Self::Unmute
             | Self::Status { .. } => Needs::QUEUE,
         }
+    }
+}
+
+/// What `lint` checks.
+#[derive(Debug, Args)]
+pub(crate) struct Lint {
+    /// The text of a comment; - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) comment: Option<PathBuf>,
+    /// A run's folder of logs.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) logs: Option<PathBuf>,
+    /// The full name of the account.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// The mail address of the account or the wiki page.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) email: Option<String>,
+    /// One JSON object per finding.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// List all rules with their sources instead; those with - are for people to check.
+    #[arg(long)]
+    pub(crate) rules: bool,
+}
+
+impl Lint {
+    /// Whether it checks something besides the configuration, which may then be absent.
+    pub(crate) fn names_a_subject(&self) -> bool {
+        self.rules
+            || self.comment.is_some()
+            || self.logs.is_some()
+            || self.name.is_some()
+            || self.email.is_some()
     }
 }
 

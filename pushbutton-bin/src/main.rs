@@ -23,6 +23,7 @@ mod check;
 mod dead_letters;
 mod enqueue;
 mod init;
+mod lint;
 mod log_url_check;
 mod mute;
 mod recorded;
@@ -61,6 +62,11 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
     if let Command::Init { path, from_env } = &cli.command {
         return init::run(path, from_env.as_deref());
     }
+    if let Command::Lint(options) = &cli.command {
+        let is_needed = !options.names_a_subject() || !options.rules && global.config.exists();
+        let config = is_needed.then(|| config::load(&global.config, cli.command.needs())).transpose()?;
+        return lint::run(config.as_ref(), options);
+    }
     let config = config::load(&global.config, cli.command.needs())?;
     match cli.command {
         Command::Run { recorded: Some(file), work, .. } => recorded::run(&config, global, work, &file).await,
@@ -82,7 +88,7 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Mute { why } => mute::mute(&config, why).await,
         Command::Unmute => mute::unmute(&config).await,
         Command::Status { last, json } => status::run(&config, last, json).await,
-        Command::Init { .. } => Ok(Exit::Ok),
+        Command::Init { .. } | Command::Lint(_) => Ok(Exit::Ok),
     }
 }
 

@@ -77,7 +77,7 @@ impl<'c> Runtime<'c> {
         let config = self.config;
         let triggers = assemble::triggers(config)?;
         let (source, event_store) = assemble::source(&self.backend, &self.store, &upstream.gerrit, &triggers);
-        let review = assemble::review(config, comments, &upstream.gerrit);
+        let review = assemble::review(config, comments, &upstream.gerrit, self.store.history())?;
         let handler = Handler::new(source, triggers, Arc::clone(&self.backend.queue))
             .with_event_store(event_store)
             .with_labels(config.jobs.iter().map(|(name, job)| (name.clone(), job.node.clone())))

@@ -45,7 +45,7 @@ pub use error::{Error, ErrorKind, Result, RetryClass};
 pub use event::{
     Account, Approval, Change, ChangeStatus, Event, EventId, EventKind, Patchset, PatchsetKind, Position,
 };
-pub use history::{RunHistory, RunRecord, RunState, StageRecord};
+pub use history::{FailureCount, FailureQuery, RunHistory, RunRecord, RunState, StageRecord};
 pub use job::{Cause, Job, JobFilter};
 pub use line_sink::LineSink;
 pub use names::{

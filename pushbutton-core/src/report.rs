@@ -167,27 +167,12 @@ impl RunResult {
     /// of each stage the details and the names of failed tests. A URL that is too long is left out.
     #[must_use]
     pub fn bounded(mut self) -> Self {
-        let shorten = |text: &mut Option<String>, most: usize| {
-            if let Some(text) = text {
-                text.truncate(cut(text, most).len());
-            }
-        };
         let short_url = |url: &String| url.len() <= MAX_REASON;
         self.log_url = self.log_url.filter(short_url);
         shorten(&mut self.reason, MAX_REASON);
         let each = (MAX_STAGE_TEXTS / self.stages.len().max(1)).min(MAX_REASON);
         for StageResult { outcome, .. } in &mut self.stages {
-            shorten(&mut outcome.detail, each);
-            shorten(&mut outcome.lab_fault, each);
-            outcome.log_url = outcome.log_url.take().filter(|url| url.len() <= each);
-            let mut left = each;
-            outcome.failed_tests.retain(|test| {
-                // With its quotation marks.
-                let size = test.len() + 4;
-                let fits = size <= left;
-                left = left.saturating_sub(size);
-                fits
-            });
+            bound(outcome, each);
         }
         self
     }
@@ -205,6 +190,35 @@ setters!(RunResult {
     log_url / with_log_url: Option<String>,
     reason / with_reason: Option<String>,
 });
+
+fn shorten(text: &mut Option<String>, most: usize) {
+    if let Some(text) = text {
+        text.truncate(cut(text, most).len());
+    }
+}
+
+fn bound(outcome: &mut StageOutcome, each: usize) {
+    shorten(&mut outcome.detail, each);
+    shorten(&mut outcome.lab_fault, each);
+    outcome.log_url = outcome.log_url.take().filter(|url| url.len() <= each);
+    let mut left = each;
+    outcome.failed_tests.retain(|test| {
+        // With its quotation marks.
+        let size = test.len() + 4;
+        let fits = size <= left;
+        left = left.saturating_sub(size);
+        fits
+    });
+}
+
+impl StageOutcome {
+    /// The same with texts cut to some 2 KiB each, and names of failed tests to some 2 KiB together.
+    #[must_use]
+    pub(crate) fn bounded(mut self) -> Self {
+        bound(&mut self, MAX_REASON);
+        self
+    }
+}
 
 #[cfg(test)]
 mod tests {

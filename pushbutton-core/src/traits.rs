@@ -29,7 +29,7 @@ use crate::check::{Check, Finding};
 use crate::control::ControlMessage;
 use crate::error::Result;
 use crate::event::{Event, EventId, Position};
-use crate::history::{RunHistory, RunRecord};
+use crate::history::{FailureCount, FailureQuery, RunHistory, RunRecord};
 use crate::job::{Job, JobFilter};
 use crate::line_sink::LineSink;
 use crate::names::{BuildsetId, InstallationId, PatchsetNumber, RunId};
@@ -825,6 +825,7 @@ forward!(RunHistory {
     async fn recent(&self, limit: usize) -> Result<Vec<RunRecord>>;
     async fn verdicts(&self) -> Result<Vec<(String, u64)>>;
     async fn last_success(&self) -> Result<Option<Timestamp>>;
+    async fn failure_counts(&self, query: &FailureQuery) -> Result<Vec<FailureCount>>;
 });
 forward!(Check {
     async fn check(&self) -> Vec<Finding>;

@@ -21,10 +21,13 @@ mod position;
 mod recorded_stream;
 mod source;
 
-// The reporters.
+// The reporters, and the text of comments.
+pub mod dashboards;
 mod dry_run;
 pub mod message;
 mod reporter;
+mod samples;
+pub mod template;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -41,4 +44,5 @@ pub use event_filter::EventFilter;
 pub use message::{CommentConfig, Notify, VoteMode};
 pub use recorded_stream::RecordedStream;
 pub use reporter::GerritReporter;
+pub use samples::{SampleReport, sample_reports};
 pub use source::GerritSource;

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use pushbutton_core::samples;
-use pushbutton_core::{JobName, MissingJob, RunId, StageName, StageOutcome, StageResult, StageStatus};
+use pushbutton_core::{
+    JobName, MissingJob, RunId, StageName, StageOutcome, StageResult, StageStatus, TestCounts,
+};
 use regex::Regex;
 
 use super::*;
@@ -95,7 +97,7 @@ fn a_failure_names_the_stage_and_the_first_tests() {
         ),
         "{text}"
     );
-    assert!(text.contains("    tempest.api.volume.test_10\n    and 2 more\n\nTo run"), "{text}");
+    assert!(text.contains("    tempest.api.volume.test_10\n        https://logs.acme.example/12345/2/x/#:~:text=tempest.api.volume.test_10\n    and 2 more\n\nTo run"), "{text}");
 }
 
 #[test]

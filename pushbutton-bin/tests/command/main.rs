@@ -10,6 +10,7 @@
 // What needs no server.
 mod config;
 mod help;
+mod lint;
 mod replay;
 mod status;
 
