@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::job::Job;
 use crate::names::{RunId, StageName};
-use crate::run::{StageOutcome, TestCounts};
+use crate::run::{StageOutcome, TestCounts, TestTime};
 use crate::setters::setters;
 use crate::verdict::Verdict;
 
@@ -71,6 +71,20 @@ impl RunRecord {
             tests: None,
             stages: Vec::new(),
         }
+    }
+
+    /// Names of tests that failed, of all stages, the first few of each.
+    pub fn failed_tests(&self) -> impl Iterator<Item = &str> {
+        self.outcomes().flat_map(|outcome| outcome.failed_tests.iter().map(String::as_str))
+    }
+
+    /// The slowest tests of all stages, the slowest first, at most `most`.
+    pub fn slowest_tests(&self, most: usize) -> Vec<&TestTime> {
+        TestTime::slowest(self.outcomes(), most)
+    }
+
+    fn outcomes(&self) -> impl Iterator<Item = &StageOutcome> {
+        self.stages.iter().filter_map(|stage| stage.outcome.as_ref())
     }
 }
 
