@@ -1,12 +1,13 @@
 //! What is kept of past runs, and who answers questions about it.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::job::Job;
 use crate::names::{RunId, StageName};
+use crate::report::{Update, UpdateKind};
 use crate::run::{StageOutcome, TestCounts, TestTime};
 use crate::setters::setters;
 use crate::verdict::Verdict;
@@ -70,6 +71,61 @@ impl RunRecord {
             log_url: None,
             tests: None,
             stages: Vec::new(),
+        }
+    }
+
+    /// Enters a step of the run. A run that has ended is not changed, so a step that is told twice counts once. Lines of
+    /// output are not kept.
+    pub fn apply(&mut self, update: &Update) {
+        if self.ended.is_some() {
+            return;
+        }
+        match &update.kind {
+            UpdateKind::Provisioning => self.state = RunState::Provisioning,
+            UpdateKind::NodeReady { name, .. } => {
+                self.state = RunState::Running;
+                self.node = Some(name.clone());
+            }
+            UpdateKind::StageStarted { stage } => {
+                self.state = RunState::Running;
+                self.stages.push(StageRecord::new(stage.clone(), update.at));
+            }
+            UpdateKind::StageEnded { stage, outcome } => self.end_stage(stage, outcome, update.at),
+            UpdateKind::Retrying { why, .. } | UpdateKind::HandedBack { why } => {
+                self.end_without_verdict(update.at, why);
+            }
+            UpdateKind::Finished { result } => {
+                self.state = RunState::Completed;
+                self.ended = Some(update.at);
+                self.verdict = Some(result.verdict.clone());
+                self.reason.clone_from(&result.reason);
+                self.log_url.clone_from(&result.log_url);
+                self.tests = result.tests;
+                for stage in &result.stages {
+                    self.end_stage(&stage.name, &stage.outcome, update.at);
+                }
+            }
+            UpdateKind::Queued | UpdateKind::Started | UpdateKind::Line { .. } => {}
+        }
+    }
+
+    /// Ends the run without a verdict, because of `why`.
+    pub fn end_without_verdict(&mut self, at: Timestamp, why: &str) {
+        self.state = RunState::Retrying;
+        self.ended = Some(at);
+        self.reason = Some(why.to_owned());
+    }
+
+    /// Sets the stage's outcome. Adds the stage when its start was not told.
+    fn end_stage(&mut self, stage: &StageName, outcome: &StageOutcome, at: Timestamp) {
+        match self.stages.iter_mut().find(|known| known.stage == *stage) {
+            Some(known) => known.outcome = Some(outcome.clone()),
+            None => {
+                let took = SignedDuration::try_from(outcome.took).unwrap_or_default();
+                let started = at.checked_sub(took).unwrap_or(at);
+                self.stages
+                    .push(StageRecord::new(stage.clone(), started).with_outcome(Some(outcome.clone())));
+            }
         }
     }
 
