@@ -682,7 +682,7 @@ mod tests {
         assert_eq!(unpacked_with(&gzip(&plain), LIMITS, |_| {}, &|| false).files(), ["logs/a"]);
         let half = gzip(b"a line\n");
         let run = unpacked(&[entry("logs/half.txt.gz", &half[..half.len() - 8]), entry("logs/after", b"x")]);
-        assert_eq!((run.unpacked.fault, run.unpacked.notes.len()), (None, 1));
+        assert_eq!((&run.unpacked.fault, run.unpacked.notes.len()), (&None, 1));
         assert_eq!(gunzip(&run.path("logs/half.txt.gz")), "a line\n");
         assert_eq!(run.read("logs/after"), "x");
     }

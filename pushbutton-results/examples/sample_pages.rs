@@ -13,7 +13,13 @@ use pushbutton_results::{CONSOLE_LOG, KnownResults, RunPages};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = PathBuf::from(std::env::args_os().nth(1).ok_or("name a folder")?);
+    let folder = std::env::args_os().nth(1).ok_or("name a folder")?;
+    println!("{}", write_sample(folder.into()).await?.join("index.html").display());
+    Ok(())
+}
+
+/// Writes the run's folder below this one, and returns its path.
+pub async fn write_sample(folder: PathBuf) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let logs = LogLocation::new(folder).with_url("https://logs.ci.example.org".to_owned());
     let (job, run) = (samples::job("cinder-tempest"), RunId::new("0199b3a2-79b0-7cc3-98c4-dc0c0c07398f")?);
     let pages = RunPages::new(logs.clone());
@@ -77,8 +83,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             "run-tempest: 2 tests failed, the first of them test_volume_create_get_update_delete".to_owned(),
         ));
     tell(UpdateKind::Finished { result: Box::new(result) }, now).await?;
-    println!("{}", place.dir.join("index.html").display());
-    Ok(())
+    Ok(place.dir)
 }
 
 fn update(job: &Job, run: &RunId, kind: UpdateKind, at: pushbutton_core::Timestamp) -> Update {

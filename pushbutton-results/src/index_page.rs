@@ -325,8 +325,8 @@ fn listing(files: &Files) -> Markup {
 
 fn description(path: &str) -> Option<&'static str> {
     match path {
-        CONSOLE_LOG => Some("output of all stages"),
-        CONSOLE_PAGE => Some("the same, with a link to each line"),
+        CONSOLE_LOG => Some("the same as text"),
+        CONSOLE_PAGE => Some("output of all stages, with a link to each line"),
         "local.conf" => Some("devstack's configuration"),
         "patchset.txt" => Some("what was tested"),
         path if is_page_name(path) => Some("all tests, failures first"),
