@@ -146,6 +146,7 @@ async fn each_run_is_published_in_a_folder_of_its_own() {
     let bystander = root.join("keep/this/folder/of/somebody");
     for folder in [&old, &bystander] {
         std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(folder.join("file"), "somebody's").unwrap();
         let touched = Command::new("touch").args(["-d", "40 days ago"]).arg(folder).status().unwrap();
         assert!(touched.success());
     }
@@ -173,7 +174,9 @@ async fn each_run_is_published_in_a_folder_of_its_own() {
             "{copied}"
         );
     }
-    assert!(!old.exists() && bystander.exists(), "only runs older than a month go");
+    assert!(old.symlink_metadata().is_err(), "a run older than a month goes");
+    let kept = std::fs::read_to_string(bystander.join("file")).unwrap();
+    assert_eq!(kept, "somebody's", "nothing else goes");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::job::Job;
 use crate::names::{ChangeNumber, JobName, RunId, StageName};
 use crate::report::{Update, UpdateKind};
-use crate::run::{StageOutcome, TestCounts};
+use crate::run::{StageOutcome, TestCounts, TestTime};
 use crate::setters::setters;
 use crate::verdict::Verdict;
 
@@ -157,8 +157,7 @@ impl RunRecord {
 
     /// Names of tests that failed, of all stages, the first few of each.
     pub fn failed_tests(&self) -> impl Iterator<Item = &str> {
-        let outcomes = self.stages.iter().filter_map(|stage| stage.outcome.as_ref());
-        outcomes.flat_map(|outcome| outcome.failed_tests.iter().map(String::as_str))
+        self.outcomes().flat_map(|outcome| outcome.failed_tests.iter().map(String::as_str))
     }
 
     /// Enters a step of the run. A run that has ended is not changed again. Long texts are cut, as by
@@ -216,6 +215,15 @@ impl RunRecord {
                 self.stages.push(StageRecord::new(stage.clone(), started).with_outcome(Some(outcome)));
             }
         }
+    }
+
+    /// The slowest tests of all stages, the slowest first, at most `most`.
+    pub fn slowest_tests(&self, most: usize) -> Vec<&TestTime> {
+        TestTime::slowest(self.outcomes(), most)
+    }
+
+    fn outcomes(&self) -> impl Iterator<Item = &StageOutcome> {
+        self.stages.iter().filter_map(|stage| stage.outcome.as_ref())
     }
 }
 

@@ -60,7 +60,10 @@ pub use pipeline::{
 };
 pub use report::{RunResult, StageResult, Update, UpdateKind};
 pub use retry_when::RetryPatterns;
-pub use run::{JobSpec, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus, TestCounts};
+pub use run::{
+    JobSpec, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus, TestCounts, TestTime,
+    test_anchor,
+};
 pub use static_nodes::{StaticNodeConfig, StaticNodes};
 pub use traits::{
     Alerter, ChangeStatusLookup, Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, EventSource,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::Job;
 use crate::names::{RunId, StageName};
-use crate::run::{StageOutcome, TestCounts, seconds};
+use crate::run::{StageOutcome, TestCounts, TestTime, seconds};
 use crate::setters::setters;
 use crate::text::cut;
 use crate::verdict::Verdict;
@@ -17,6 +17,9 @@ const MAX_REASON: usize = 2_000;
 
 /// How many bytes of one kind of texts [`RunResult::bounded`] keeps of all stages together.
 const MAX_STAGE_TEXTS: usize = 10_000;
+
+/// The longest name of a page of test results that [`RunResult::bounded`] keeps, in bytes.
+const MAX_PAGE_NAME: usize = 100;
 
 /// A step of a run, sent to every reporter in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -181,6 +184,11 @@ impl RunResult {
     pub fn failed_tests(&self) -> impl Iterator<Item = &str> {
         self.stages.iter().flat_map(|stage| stage.outcome.failed_tests.iter().map(String::as_str))
     }
+
+    /// The slowest tests of all stages, the slowest first, at most `most`.
+    pub fn slowest_tests(&self, most: usize) -> Vec<&TestTime> {
+        TestTime::slowest(self.stages.iter().map(|stage| &stage.outcome), most)
+    }
 }
 
 setters!(RunResult {
@@ -209,6 +217,14 @@ fn bound(outcome: &mut StageOutcome, each: usize) {
         left = left.saturating_sub(size);
         fits
     });
+    outcome.slowest_tests.retain(|test| {
+        // With the names of its fields and its time.
+        let size = test.name.len() + 50;
+        let fits = size <= left;
+        left = left.saturating_sub(size);
+        fits
+    });
+    outcome.test_page = outcome.test_page.take().filter(|page| page.len() <= MAX_PAGE_NAME);
 }
 
 impl StageOutcome {
@@ -234,6 +250,8 @@ mod tests {
                 .with_lab_fault(Some(text.to_owned()))
                 .with_log_url(Some(text.to_owned()))
                 .with_failed_tests(vec![text.to_owned(); tests])
+                .with_slowest_tests(vec![TestTime::new(text, Duration::from_secs(9)); tests])
+                .with_test_page(Some(text.to_owned()))
         };
         let result = |text: &str, stages: usize, tests: usize| {
             let stage = StageResult::new("run".parse().unwrap(), outcome(text, tests));

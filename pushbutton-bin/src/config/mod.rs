@@ -176,7 +176,10 @@ pub(crate) fn parse(text: &str, file: &Path, needs: Needs, env: Env<'_>) -> Resu
         cross_checks::error_of_part(&mut document, "rabbitmq", &error);
     }
     let ansible: Option<AnsibleConfig> = section(&mut document, "ansible");
-    let logs = section(&mut document, "logs");
+    let logs: Option<LogLocation> = section(&mut document, "logs");
+    for error in logs.iter().flat_map(LogLocation::problems) {
+        cross_checks::error_of_part(&mut document, "logs", &error);
+    }
     let handler = read(&mut document, &KeyPath::section("handler"));
     let operator: Option<OperatorConfig> = read(&mut document, &KeyPath::section("operator"));
     if operator.as_ref().is_some_and(|operator| operator.slots == 0) {
