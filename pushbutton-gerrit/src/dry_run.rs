@@ -59,6 +59,9 @@ pub fn preview(config: &GerritConfig, report: &BuildsetReport) -> String {
 #[async_trait]
 impl Reporter for DryRunReporter {
     async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
+        if !self.config.comment.is_for_the_review(report) {
+            return Ok(());
+        }
         self.write(report).map_err(|error| {
             Error::temporary(ErrorKind::Local, "the comment cannot be written to the file")
                 .during("gerrit::dry_run")

@@ -44,6 +44,9 @@ pub struct CommentConfig {
     /// Whether to vote. Default: `never`: new CIs comment without a vote until they are stable (third-party CI
     /// requirements).
     pub vote: VoteMode,
+    /// Whether a change that does not merge is commented. Default: no: Gerrit shows the conflict itself, and OpenStack's
+    /// requirements ask to tell the CI's own people instead.
+    pub merge_conflicts: bool,
     /// To whom Gerrit sends mail about comments. Default: `NONE`.
     pub notify: Notify,
 }
@@ -88,6 +91,7 @@ impl Default for CommentConfig {
             tag: None,
             label: "Verified".into(),
             vote: VoteMode::default(),
+            merge_conflicts: false,
             notify: Notify::default(),
         }
     }
@@ -107,6 +111,14 @@ impl CommentConfig {
             VoteMode::PositiveOnly => (value > 0).then_some(value),
             VoteMode::Both => Some(value),
         }
+    }
+
+    /// Whether this report is for people on the review. Jobs that ended as a merge conflict are not, unless the
+    /// configuration says so.
+    pub fn is_for_the_review(&self, report: &BuildsetReport) -> bool {
+        let is_conflict = |result: &RunResult| result.verdict == Verdict::MergeConflict;
+        let others = report.results.iter().any(|result| result.verdict.is_reported() && !is_conflict(result));
+        self.merge_conflicts || others || !report.results.iter().any(is_conflict)
     }
 
     /// Everything that is wrong, each as `key: the problem and how to fix it`.
@@ -145,7 +157,7 @@ impl CommentConfig {
 pushbutton_core::__setters!(CommentConfig {
     name / with_name: Option<String>, pipeline / with_pipeline: String, wiki / with_wiki: Option<String>,
     recheck / with_recheck: String, tag / with_tag: Option<String>, label / with_label: String,
-    vote / with_vote: VoteMode, notify / with_notify: Notify,
+    vote / with_vote: VoteMode, merge_conflicts / with_merge_conflicts: bool, notify / with_notify: Notify,
 });
 
 /// The last line of a comment, by which the reporter finds out whether it has reported a buildset. It names no run: all
@@ -297,6 +309,7 @@ fn explanation(report: &RunResult) -> Option<String> {
         Verdict::TimedOut { stage } => {
             Some(with(&format!("The time limit passed in stage {stage}; the run was stopped.")))
         }
+        Verdict::MergeConflict => Some(with("It was not tested: it does not merge.")),
         Verdict::PostFailure => Some(with(
             "The tests passed, but their logs could not be published. This is not a fault of this change.",
         )),

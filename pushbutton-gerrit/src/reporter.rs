@@ -150,6 +150,10 @@ pub(crate) fn review_of(gerrit: &crate::GerritConfig, report: &BuildsetReport) -
 impl Reporter for GerritReporter {
     async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
         let target = report.target();
+        if !self.gerrit.config().comment.is_for_the_review(report) {
+            tracing::info!(change = %target, results = report.summary(), "no comment on a merge conflict");
+            return Ok(());
+        }
         let context = |error: Error| error.during("gerrit::deliver").with("change", &target);
         let review = review_of(self.gerrit.config(), report);
         let on = Target::Patchset(report.change.number, report.patchset.number);
