@@ -152,7 +152,10 @@ const MERGE_CONFLICT: &str = "merge-conflict";
 impl PlaybookEvents {
     /// What does not merge, if that is why the playbook failed.
     pub(crate) fn merge_conflict(&self) -> Option<&str> {
-        self.failure.as_ref().filter(|failure| failure.verdict == MERGE_CONFLICT).map(|failure| failure.msg.as_str())
+        self.failure
+            .as_ref()
+            .filter(|failure| failure.verdict == MERGE_CONFLICT)
+            .map(|failure| failure.msg.as_str())
     }
 
     /// What made the playbook fail.

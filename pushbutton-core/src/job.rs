@@ -215,7 +215,10 @@ mod tests {
             samples::job("tempest").with_dependencies(dependencies)
         };
         assert!(on(&[7, 8]).absorbs(&on(&[7, 8])));
-        assert!(!on(&[7, 8]).absorbs(&on(&[8])), "change 7 was merged meanwhile, and its tree is another one");
+        assert!(
+            !on(&[7, 8]).absorbs(&on(&[8])),
+            "change 7 was merged meanwhile, and its tree is another one"
+        );
     }
 
     #[test]

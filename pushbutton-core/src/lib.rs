@@ -50,8 +50,8 @@ pub use history::{RunHistory, RunRecord, RunState, StageRecord};
 pub use job::{Cause, Job, JobFilter};
 pub use line_sink::LineSink;
 pub use names::{
-    BranchName, BuildsetId, ChangeId, ChangeNumber, GitRef, InstallationId, JobId, JobName, NodeLabel, OwnerName,
-    PatchsetNumber, ProjectName, Revision, RunId, StageName,
+    BranchName, BuildsetId, ChangeId, ChangeNumber, GitRef, InstallationId, JobId, JobName, NodeLabel,
+    OwnerName, PatchsetNumber, ProjectName, Revision, RunId, StageName,
 };
 pub use node::{Node, NodeRequest, OwnedResource, ResourceKind};
 pub use pipeline::{

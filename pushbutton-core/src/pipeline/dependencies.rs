@@ -139,7 +139,9 @@ impl Walk<'_> {
             let Some((found, patchset, kind)) = next else { continue };
             match self.enter(&path, &found, &patchset, kind) {
                 // The path begins with the change itself.
-                Entered::Step(_) if path.len() + self.found.list.len() > MAX_DEPENDENCIES => return too_many(),
+                Entered::Step(_) if path.len() + self.found.list.len() > MAX_DEPENDENCIES => {
+                    return too_many();
+                }
                 Entered::Step(step) => path.push(step),
                 Entered::Ignored => {}
                 Entered::Unmet(why) => return Ok(Some(why)),
@@ -213,7 +215,9 @@ impl Walk<'_> {
         };
         found.truncate(MAX_NAMED);
         if found.is_empty() {
-            self.note(format!("Depends-On: {footer:?}: there is no such change, or this account may not see it"));
+            self.note(format!(
+                "Depends-On: {footer:?}: there is no such change, or this account may not see it"
+            ));
         }
         // An id may name a change on several branches; one of them that was given up is not meant.
         if found.iter().any(|found| found.change.status != ChangeStatus::Abandoned) {
@@ -241,7 +245,10 @@ impl Walk<'_> {
         if let Some(at) = path.iter().position(|step| step.change.number == change.number) {
             let circle = path.iter().skip(at).map(|step| step.change.number).chain([change.number]);
             let circle: Vec<String> = circle.map(|number| number.to_string()).collect();
-            return Entered::Unmet(format!("changes depend on each other in a circle: {}", circle.join(", ")));
+            return Entered::Unmet(format!(
+                "changes depend on each other in a circle: {}",
+                circle.join(", ")
+            ));
         }
         if change.status != ChangeStatus::New {
             return Entered::Unmet(format!("it depends on change {}, which is abandoned", change.number));

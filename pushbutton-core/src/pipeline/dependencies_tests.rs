@@ -28,10 +28,7 @@ fn change(number: u64) -> LinkedChange {
 fn on(number: u64, project: &str, branch: &str, parents: &[Revision]) -> LinkedChange {
     let url = format!("https://review.example.org/c/{project}/+/{number}");
     let change = Change::new(project.parse().unwrap(), branch.parse().unwrap(), ChangeNumber(number));
-    LinkedChange::new(
-        change.with_url(url),
-        vec![PatchsetCommit::new(patchset(number, 1), parents.to_vec())],
-    )
+    LinkedChange::new(change.with_url(url), vec![PatchsetCommit::new(patchset(number, 1), parents.to_vec())])
 }
 
 /// The change with footers.
@@ -143,14 +140,15 @@ async fn an_abandoned_dependency_is_said_and_nothing_is_run() {
 
 #[tokio::test]
 async fn a_circle_is_said_and_nothing_is_run() {
-    let changes =
-        vec![with(change(1), &[&url(2)]), with(change(2), &[&url(3)]), with(change(3), &[&url(2)])];
+    let changes = vec![with(change(1), &[&url(2)]), with(change(2), &[&url(3)]), with(change(3), &[&url(2)])];
     assert_eq!(unmet(changes).await, "changes depend on each other in a circle: 2, 3, 2");
-    let through_git =
-        vec![on(1, "openstack/p", "master", &[revision(2, 1)]), with(change(2), &[&url(1)])];
+    let through_git = vec![on(1, "openstack/p", "master", &[revision(2, 1)]), with(change(2), &[&url(1)])];
     assert_eq!(unmet(through_git).await, "changes depend on each other in a circle: 1, 2, 1");
     let itself = resolve(vec![with(change(1), &[&url(1)])]).await;
-    assert_eq!((short(&itself).as_str(), itself.notes.as_slice()), ("", &["change 1 depends on itself".into()][..]));
+    assert_eq!(
+        (short(&itself).as_str(), itself.notes.as_slice()),
+        ("", &["change 1 depends on itself".into()][..])
+    );
 }
 
 #[tokio::test]
@@ -183,7 +181,10 @@ async fn an_id_names_the_open_changes_of_all_branches() {
     ])
     .await;
     assert_eq!(short(&found), "d2 d3");
-    assert_eq!(short(&resolve(vec![tested(), named(4, "master", merged), named(5, "x", abandoned)]).await), "");
+    assert_eq!(
+        short(&resolve(vec![tested(), named(4, "master", merged), named(5, "x", abandoned)]).await),
+        ""
+    );
     assert_eq!(
         unmet(vec![tested(), named(5, "master", abandoned)]).await,
         "it depends on change 5, which is abandoned"
@@ -232,7 +233,11 @@ async fn more_dependencies_than_the_limit_are_said_and_nothing_is_run() {
     // Not deep, but wide.
     let values: Vec<String> = (2..40).map(url).collect();
     let wide = |number: u64| with(change(number), &values.iter().map(String::as_str).collect::<Vec<_>>());
-    let both: Vec<_> = [wide(1)].into_iter().chain((2..40).map(|n| with(change(n), &[&url(n + 100)]))).chain((102..140).map(change)).collect();
+    let both: Vec<_> = [wide(1)]
+        .into_iter()
+        .chain((2..40).map(|n| with(change(n), &[&url(n + 100)])))
+        .chain((102..140).map(change))
+        .collect();
     assert_eq!(unmet(both).await, why);
 }
 
