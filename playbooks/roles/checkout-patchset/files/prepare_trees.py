@@ -1,7 +1,8 @@
 """Fetch a patch set and the changes that it depends on, and merge them onto the heads of their branches.
 
 It runs on the operator's machine, and reads one JSON object from stdin: `folder` (empty, for the results), `mode` (`merge` or
-`checkout`), `servers` (base URLs, tried in turn), `retries`, `delay` (seconds), `depth` (commits below a patch set; 0 for all) and
+`checkout`), `servers` (base URLs, tried in turn), `retries`, `delay` (seconds), `depth` (commits below a patch set; 0 for all),
+`dest` and `others`: where the tested project's tree and those of others go on the node, and
 `items`: the changes in the order in which they apply, the tested one last, each with `kind`, `project`, `branch`, `change`,
 `patchset`, `ref` and `commit`.
 
@@ -197,8 +198,8 @@ def prepare(plan, project):
     repository.run("update-ref", "refs/heads/" + TREE, heads[branch])
     repository.run("symbolic-ref", "HEAD", "refs/heads/" + TREE)
     return {
-        "project": project, "name": repository.name, "own": is_own, "branch": branch, "base": base,
-        "head": heads[branch], "items": done,
+        "project": project, "name": repository.name, "branch": branch, "base": base, "head": heads[branch], "items": done,
+        "place": plan["dest"] if is_own else plan["others"] + "/" + repository.name,
     }
 
 
