@@ -213,7 +213,10 @@ pub async fn a_change_that_does_not_merge_is_said(harness: &(dyn ExecutorHarness
         assert_eq!(outcome.status, StageStatus::Failed, "{behavior:?}");
         let told = outcome.merge_conflict.as_deref();
         assert_eq!(told.is_some(), expected, "{behavior:?}: {told:?}");
-        assert!(told.is_none_or(|told| told.contains("conflict in a.py")), "it says what does not merge: {told:?}");
+        assert!(
+            told.is_none_or(|told| told.contains("conflict in a.py")),
+            "it says what does not merge: {told:?}"
+        );
     }
 }
 
