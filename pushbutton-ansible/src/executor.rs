@@ -241,9 +241,14 @@ impl AnsibleExecutor {
             }
             _ => None,
         };
+        let merge_conflict = events
+            .merge_conflict()
+            .filter(|_| end.status == StageStatus::Failed)
+            .map(|what| one_line(what, &self.redactor, MAX_DETAIL));
         let outcome = StageOutcome::new(end.status, began.elapsed())
             .with_detail(end.detail.map(|detail| one_line(&detail, &self.redactor, MAX_DETAIL)))
             .with_lab_fault(lab_fault.map(|fault| one_line(&fault, &self.redactor, MAX_DETAIL)))
+            .with_merge_conflict(merge_conflict)
             .with_tests(tests.counts)
             .with_failed_tests(tests.failed)
             .with_slowest_tests(tests.slowest)

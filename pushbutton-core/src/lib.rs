@@ -7,6 +7,7 @@ pub mod event;
 pub mod trigger;
 
 pub mod control;
+pub mod dependency;
 pub mod job;
 pub mod operators;
 
@@ -40,6 +41,7 @@ pub mod samples;
 
 pub use buildset::{Buildset, BuildsetReport, JobEnd, MissingJob, OpenBuildset};
 pub use control::ControlMessage;
+pub use dependency::{Dependency, DependencyKind};
 pub use duration::HumanDuration;
 pub use error::{Error, ErrorKind, Result, RetryClass};
 pub use event::{
@@ -49,8 +51,8 @@ pub use history::{FailureCount, FailureQuery, RunHistory, RunRecord, RunState, S
 pub use job::{Cause, Job, JobFilter};
 pub use line_sink::LineSink;
 pub use names::{
-    BranchName, BuildsetId, ChangeNumber, GitRef, InstallationId, JobId, JobName, NodeLabel, OwnerName,
-    PatchsetNumber, ProjectName, Revision, RunId, StageName,
+    BranchName, BuildsetId, ChangeId, ChangeNumber, GitRef, InstallationId, JobId, JobName, NodeLabel,
+    OwnerName, PatchsetNumber, ProjectName, Revision, RunId, StageName,
 };
 pub use node::{Node, NodeRequest, OwnedResource, ResourceKind};
 pub use operators::{OperatorState, Operators, WaitingJobs};
@@ -66,9 +68,9 @@ pub use run::{
 };
 pub use static_nodes::{StaticNodeConfig, StaticNodes};
 pub use traits::{
-    Alerter, ChangeStatusLookup, Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, EventSource,
-    EventStore, Executor, Journal, JournalEntry, PatchsetStatus, Provisioner, Queue, QueueDepth, Reporter,
-    UndeliveredReport, UndeliveredReports,
+    Alerter, ChangeSelector, ChangeStatusLookup, Claim, ControlMessages, DeadLetter, DeadLetters, Delivery,
+    DependencyLookup, EventSource, EventStore, Executor, Journal, JournalEntry, LinkedChange, PatchsetCommit,
+    PatchsetStatus, Provisioner, Queue, QueueDepth, Reporter, UndeliveredReport, UndeliveredReports,
 };
 pub use trigger::{Decision, EventMatch, PlannedJob, Trigger, Triggers};
 pub use verdict::{Verdict, Vote};

@@ -212,6 +212,9 @@ pub struct StageOutcome {
     /// again.
     #[serde(default)]
     pub lab_fault: Option<String>,
+    /// What does not merge, in one line, where that is why the stage failed. It ends the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge_conflict: Option<String>,
     /// Counts of the tests that the stage ran, where it left results.
     #[serde(default)]
     pub tests: Option<TestCounts>,
@@ -238,6 +241,7 @@ impl StageOutcome {
             took,
             detail: None,
             lab_fault: None,
+            merge_conflict: None,
             tests: None,
             failed_tests: Vec::new(),
             slowest_tests: Vec::new(),
@@ -256,6 +260,7 @@ setters!(StageOutcome {
     took / with_took: Duration,
     detail / with_detail: Option<String>,
     lab_fault / with_lab_fault: Option<String>,
+    merge_conflict / with_merge_conflict: Option<String>,
     tests / with_tests: Option<TestCounts>,
     failed_tests / with_failed_tests: Vec<String>,
     slowest_tests / with_slowest_tests: Vec<TestTime>,

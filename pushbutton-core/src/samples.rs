@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::dependency::{Dependency, DependencyKind};
 use crate::event::{
     Account, Approval, Change, ChangeStatus, Event, EventId, EventKind, Patchset, PatchsetKind, Position,
 };
@@ -46,6 +47,14 @@ pub fn patchset() -> Patchset {
         git_ref: parsed("refs/changes/45/12345/2"),
         kind: PatchsetKind::Rework,
     }
+}
+
+/// A dependency on the first patch set of change `number` of openstack/nova, by a footer.
+pub fn dependency(number: u64) -> Dependency {
+    let change = Change::new(parsed("openstack/nova"), parsed("master"), ChangeNumber(number));
+    let git_ref = parsed(&format!("refs/changes/{:02}/{number}/1", number % 100));
+    let patchset = Patchset::new(PatchsetNumber(1), parsed(&format!("{number:040x}")), git_ref);
+    Dependency::new(&change, &patchset, DependencyKind::DependsOn)
 }
 
 fn event(id: EventId, kind: EventKind) -> Event {

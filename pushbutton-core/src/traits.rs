@@ -3,7 +3,7 @@
 //!
 //! | trait | its part | small traits beside it |
 //! |---|---|---|
-//! | [`EventSource`] | what happened upstream | [`EventStore`]: which events were handled |
+//! | [`EventSource`] | what happened upstream | [`EventStore`]: which events were handled; [`DependencyLookup`]: what does a change depend on? |
 //! | [`Queue`], [`Claim`], [`Delivery`] | carries jobs from handlers to operators, and reports back | [`DeadLetters`], [`UndeliveredReports`]: what a person must look at |
 //! | [`Provisioner`] | makes nodes | [`Journal`]: what is about to be made |
 //! | [`Executor`] | runs stages on nodes | [`ChangeStatusLookup`]: is the patch set still current? |
@@ -28,11 +28,11 @@ use crate::buildset::BuildsetReport;
 use crate::check::{Check, Finding};
 use crate::control::ControlMessage;
 use crate::error::Result;
-use crate::event::{Event, EventId, Position};
+use crate::event::{Change, Event, EventId, Patchset, Position};
 use crate::history::{FailureCount, FailureQuery, RunHistory, RunRecord};
 use crate::job::{Job, JobFilter};
 use crate::line_sink::LineSink;
-use crate::names::{BuildsetId, InstallationId, PatchsetNumber, RunId};
+use crate::names::{BuildsetId, ChangeId, ChangeNumber, InstallationId, PatchsetNumber, Revision, RunId};
 use crate::node::{Node, NodeRequest, OwnedResource, ResourceKind};
 use crate::operators::WaitingJobs;
 use crate::report::{RunResult, Update};
@@ -109,6 +109,76 @@ pub trait EventStore: Send + Sync {
     /// # Contract
     /// - Never goes back: an older position than the committed one changes nothing.
     async fn commit(&self, position: &Position) -> Result<()>;
+}
+
+/// Looks up changes upstream, to find what a change depends on
+/// ([`resolve_dependencies`](crate::pipeline::resolve_dependencies)).
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait DependencyLookup: Send + Sync {
+    /// Finds changes, of any status.
+    ///
+    /// # Contract
+    /// - Answers from upstream's present state, not from memory.
+    /// - What upstream does not show to this account is left out: the list is then empty, and that is no error.
+    /// - A [`Commit`](ChangeSelector::Commit) finds the changes of which it is a patch set, also an old one.
+    /// - An [`Id`](ChangeSelector::Id) finds the changes of every project and branch that have it; of more than a hundred
+    ///   only some.
+    /// - Every change has all its patch sets.
+    /// - Temporary, within a minute, when upstream cannot be asked.
+    async fn find(&self, which: &ChangeSelector) -> Result<Vec<LinkedChange>>;
+}
+
+/// Which changes [`DependencyLookup::find`] looks for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChangeSelector {
+    /// The change with this number.
+    Number(ChangeNumber),
+    /// All changes with this Change-Id.
+    Id(ChangeId),
+    /// The changes with this commit as a patch set.
+    Commit(Revision),
+}
+
+/// A change with what links it to others.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LinkedChange {
+    /// The change.
+    pub change: Change,
+    /// Its Change-Id, where upstream gives it.
+    pub id: Option<ChangeId>,
+    /// Its patch sets, oldest first; never empty.
+    pub commits: Vec<PatchsetCommit>,
+    /// The commit message of the newest. Hostile text.
+    pub message: String,
+}
+
+/// A patch set with its place in git.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct PatchsetCommit {
+    /// The patch set.
+    pub patchset: Patchset,
+    /// The parents of its commit; several for a merge.
+    pub parents: Vec<Revision>,
+}
+
+impl LinkedChange {
+    /// A change with these patch sets, without a Change-Id and a message.
+    pub fn new(change: Change, commits: Vec<PatchsetCommit>) -> Self {
+        Self { change, id: None, commits, message: String::new() }
+    }
+}
+
+setters!(LinkedChange { id / with_id: Option<ChangeId>, message / with_message: String });
+
+impl PatchsetCommit {
+    /// A patch set whose commit has these parents.
+    pub fn new(patchset: Patchset, parents: Vec<Revision>) -> Self {
+        Self { patchset, parents }
+    }
 }
 
 // ---- 2. jobs -------------------------------------------------------------------------------------------------------
@@ -622,6 +692,8 @@ pub trait Executor: Send + Sync {
     /// - An unreachable node is `Unreachable`, whatever else failed.
     /// - A stage that failed with output that a pattern of [`Stage::retry_when`] matches has a
     ///   [`StageOutcome::lab_fault`]; no other stage has one.
+    /// - A stage that failed because the change does not merge has a [`StageOutcome::merge_conflict`]. Only what runs on
+    ///   this machine can say so: nothing that a node sends counts.
     /// - What the stage does wrong is an outcome. An error means that the stage could not be run at all.
     async fn execute(
         &self,
@@ -809,6 +881,9 @@ forward!(Executor {
         lines: &LineSink,
         cancel: &CancellationToken,
     ) -> Result<StageOutcome>;
+});
+forward!(DependencyLookup {
+    async fn find(&self, which: &ChangeSelector) -> Result<Vec<LinkedChange>>;
 });
 forward!(ChangeStatusLookup {
     async fn status(&self, job: &Job) -> Result<PatchsetStatus>;

@@ -80,6 +80,9 @@ fn shown(config: &GerritConfig, report: &BuildsetReport, earlier: &EarlierFailur
 #[async_trait]
 impl Reporter for DryRunReporter {
     async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
+        if !self.config.comment.is_for_the_review(report) {
+            return Ok(());
+        }
         let earlier = earlier_failures(&self.config.comment, report, self.history.as_deref()).await;
         self.write(report, &earlier).map_err(|error| {
             Error::temporary(ErrorKind::Local, "the comment cannot be written to the file")

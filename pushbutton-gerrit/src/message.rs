@@ -53,6 +53,9 @@ pub struct CommentConfig {
     /// Whether to vote. Default: `never`: new CIs comment without a vote until they are stable (third-party CI
     /// requirements).
     pub vote: VoteMode,
+    /// Whether a change that does not merge is commented. Default: no: Gerrit shows the conflict itself, and OpenStack's
+    /// requirements ask to tell the CI's own people instead.
+    pub merge_conflicts: bool,
     /// To whom Gerrit sends mail about comments. Default: `NONE`.
     pub notify: Notify,
     /// The text of comments, in the language of Jinja; the README lists the variables. A template that fails, or whose text
@@ -108,6 +111,7 @@ impl Default for CommentConfig {
             tag: None,
             label: "Verified".into(),
             vote: VoteMode::default(),
+            merge_conflicts: false,
             notify: Notify::default(),
             template: None,
             contact: None,
@@ -131,6 +135,14 @@ impl CommentConfig {
             VoteMode::PositiveOnly => (value > 0).then_some(value),
             VoteMode::Both => Some(value),
         }
+    }
+
+    /// Whether this report is for people on the review. Jobs that ended as a merge conflict are not, unless the
+    /// configuration says so.
+    pub fn is_for_the_review(&self, report: &BuildsetReport) -> bool {
+        let is_conflict = |result: &RunResult| result.verdict == Verdict::MergeConflict;
+        let others = report.results.iter().any(|result| result.verdict.is_reported() && !is_conflict(result));
+        self.merge_conflicts || others || !report.results.iter().any(is_conflict)
     }
 
     /// Everything that is wrong, each as `key: the problem and how to fix it`.
@@ -197,7 +209,7 @@ impl CommentConfig {
 pushbutton_core::__setters!(CommentConfig {
     name / with_name: Option<String>, pipeline / with_pipeline: String, wiki / with_wiki: Option<String>,
     recheck / with_recheck: String, tag / with_tag: Option<String>, label / with_label: String,
-    vote / with_vote: VoteMode, notify / with_notify: Notify, template / with_template: Option<String>,
+    vote / with_vote: VoteMode, merge_conflicts / with_merge_conflicts: bool, notify / with_notify: Notify, template / with_template: Option<String>,
     contact / with_contact: Option<String>, failed_tests / with_failed_tests: usize,
     flaky_runs / with_flaky_runs: u32,
 });
@@ -258,6 +270,7 @@ pub(crate) fn explanation(report: &RunResult, reason: Option<&str>) -> Option<St
         Verdict::TimedOut { stage } => {
             Some(with(&format!("The time limit passed in stage {stage}; the run was stopped.")))
         }
+        Verdict::MergeConflict => Some(with("It was not tested: it does not merge.")),
         Verdict::PostFailure => Some(with(
             "The tests passed, but their logs could not be published. This is not a fault of this change.",
         )),

@@ -241,6 +241,10 @@ pub(crate) async fn earlier_failures(
 impl Reporter for GerritReporter {
     async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
         let target = report.target();
+        if !self.gerrit.config().comment.is_for_the_review(report) {
+            tracing::info!(change = %target, results = report.summary(), "no comment on a merge conflict");
+            return Ok(());
+        }
         let context = |error: Error| error.during("gerrit::deliver").with("change", &target);
         let config = self.gerrit.config();
         let earlier = earlier_failures(&config.comment, report, self.history.as_deref()).await;

@@ -63,6 +63,8 @@ pub(crate) struct WireChange<'a> {
     pub(crate) comments: List<WireMessage<'a>>,
     pub(crate) patch_sets: List<WirePatchset<'a>>,
     pub(crate) current_patch_set: Option<WirePatchset<'a>>,
+    pub(crate) id: Text<'a>,
+    pub(crate) commit_message: Text<'a>,
     // Only in its last line, which is not a change: `{"type":"stats","moreChanges":false,...}`.
     pub(crate) r#type: Text<'a>,
     pub(crate) more_changes: Option<bool>,
@@ -78,6 +80,7 @@ pub(crate) struct WirePatchset<'a> {
     pub(crate) revision: Text<'a>,
     pub(crate) r#ref: Text<'a>,
     pub(crate) kind: Text<'a>,
+    pub(crate) parents: List<Text<'a>>,
     pub(crate) uploader: Option<WireAccount<'a>>,
     pub(crate) created_on: Number,
     pub(crate) approvals: List<WireApproval<'a>>,

@@ -1,6 +1,7 @@
 //! Parts that work in memory: for embedding, examples and tests. They keep the same contracts as the real ones, but
 //! lose everything when the process ends.
 
+mod changes;
 mod event_store;
 mod execute;
 mod history;
@@ -11,6 +12,7 @@ mod queue;
 mod report;
 mod source;
 
+pub use changes::MemoryChanges;
 pub use event_store::MemoryEventStore;
 pub use execute::{FakeStage, MemoryExecutor};
 pub use history::MemoryHistory;

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 use super::build_limit::{Admission, BuildLimit};
 use super::delivery::ReportDelivery;
+use super::dependencies::resolve_dependencies;
+use super::merge_conflict::MergeConflictAlert;
 use super::notify::notify;
 use super::panics::restart_after_panic;
 use super::report_guard::ReportGuard;
@@ -25,14 +27,15 @@ use super::supersede::{SupersedePolicy, control_message_of};
 use crate::buildset::{Buildset, BuildsetReport, MissingJob};
 use crate::clock::{Clock, SystemClock};
 use crate::control::ControlMessage;
-use crate::error::{Error, Result};
+use crate::dependency::Dependency;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind, Position};
 use crate::job::Job;
 use crate::memory::MemoryEventStore;
 use crate::names::{InstallationId, JobName, NodeLabel};
 use crate::report::{Update, UpdateKind};
 use crate::retry::{Backoff, RetryPolicy};
-use crate::traits::{Alerter, EventSource, EventStore, Queue, Reporter};
+use crate::traits::{Alerter, DependencyLookup, EventSource, EventStore, Queue, Reporter};
 use crate::trigger::{Decision, PlannedJob, Triggers};
 
 /// Events whose jobs may be published at once. Measured on RabbitMQ 3.10: a window of 32 to 128 publishes ten times
@@ -60,6 +63,7 @@ pub struct Handler {
     report_guard: Option<Arc<ReportGuard>>,
     alerter: Option<Arc<dyn Alerter>>,
     build_limit: Option<NonZeroU32>,
+    dependencies: Option<Arc<dyn DependencyLookup>>,
 }
 
 /// What a handler did.
@@ -89,6 +93,7 @@ impl Handler {
             report_guard: None,
             alerter: None,
             build_limit: None,
+            dependencies: None,
         }
     }
 
@@ -136,7 +141,16 @@ impl Handler {
         self
     }
 
-    /// Alerts a person when a report is refused for good. Default: nobody.
+    /// Looks up what each change depends on, so that its jobs carry it ([`Job::dependencies`]). Without an answer no job
+    /// is made: the question is asked again until there is one. A change that cannot be tested, because it depends on an
+    /// abandoned one or on itself, gets one report without results that says so. Default: jobs have no dependencies.
+    #[must_use]
+    pub fn with_dependencies(mut self, lookup: impl DependencyLookup + 'static) -> Self {
+        self.dependencies = Some(Arc::new(lookup));
+        self
+    }
+
+    /// Alerts a person when a report is refused for good, and when a change does not merge. Default: nobody.
     #[must_use]
     pub fn with_alerter(mut self, alerter: impl Alerter + 'static) -> Self {
         self.alerter = Some(Arc::new(alerter));
@@ -183,9 +197,11 @@ impl Handler {
         drained: impl Future<Output = ()>,
     ) -> Result<HandlerStats> {
         let (queue, report_guard) = (self.queue(), self.report_guard.clone());
+        let mut reporters = self.reporters.clone();
+        reporters.push(Arc::new(MergeConflictAlert { alerter: self.alerter.clone() }));
         let delivery = ReportDelivery {
             queue: Arc::clone(&queue),
-            reporters: self.reporters.clone(),
+            reporters,
             report_guard: report_guard.clone(),
             alerter: self.alerter.clone(),
             clock: Arc::clone(&self.clock),
@@ -241,6 +257,7 @@ impl Handler {
             clock,
             supersede,
             build_limit,
+            dependencies,
             ..
         } = self;
         // It goes into the identity of buildsets. A source must not move on before it is known.
@@ -257,6 +274,7 @@ impl Handler {
             clock,
             installation,
             build_limit,
+            dependencies,
             notices,
         });
         let mut in_flight = InFlight::default();
@@ -338,6 +356,7 @@ struct IngestContext {
     clock: Arc<dyn Clock>,
     installation: InstallationId,
     build_limit: Option<Mutex<BuildLimit>>,
+    dependencies: Option<Arc<dyn DependencyLookup>>,
     notices: mpsc::Sender<BuildsetReport>,
 }
 
@@ -370,9 +389,16 @@ impl IngestContext {
         let buildset = Buildset::of(&event.id, jobs.iter().map(|job| job.name.clone()))
             .in_installation(self.installation.as_str());
         let jobs = if self.may_start(&event, &buildset, now) { jobs } else { Vec::new() };
+        let dependencies =
+            if jobs.is_empty() { None } else { self.dependencies_of(&event, &buildset).await? };
+        let jobs = if dependencies.is_some() { jobs } else { Vec::new() };
+        let dependencies = dependencies.unwrap_or_default();
         for PlannedJob { name, trigger } in jobs {
             let label = self.labels.get(&name).cloned();
-            let job = Job::new(name, &event, trigger, now).with_label(label).with_buildset(buildset.clone());
+            let job = Job::new(name, &event, trigger, now)
+                .with_label(label)
+                .with_dependencies(dependencies.clone())
+                .with_buildset(buildset.clone());
             retry.run("queue::publish", || self.queue.publish(&job)).await?;
             tracing::info!(job = %job.name, id = %job.id, target = %job.target(), trigger = job.cause.trigger, "queued");
             processed.jobs += 1;
@@ -401,15 +427,45 @@ impl IngestContext {
         let change = event.change.number;
         tracing::warn!(%change, by = event.kind.actor().map(ToString::to_string), "not run: {why}");
         if is_first {
-            let missing =
-                buildset.jobs.iter().map(|name| MissingJob::new(name.clone(), why.clone())).collect();
-            let (change, patchset) = (event.change.clone(), event.patchset.clone());
-            let notice = BuildsetReport::without_results(buildset.id.clone(), change, patchset, missing);
-            if self.notices.try_send(notice).is_err() {
-                tracing::warn!("too many notices wait already: nobody is told");
-            }
+            self.tell(event, buildset, &why);
         }
         false
+    }
+
+    /// Tells people on the review that no job of this buildset is started, and why.
+    fn tell(&self, event: &Event, buildset: &Buildset, why: &str) {
+        let missing = buildset.jobs.iter().map(|name| MissingJob::new(name.clone(), why)).collect();
+        let (change, patchset) = (event.change.clone(), event.patchset.clone());
+        let notice = BuildsetReport::without_results(buildset.id.clone(), change, patchset, missing);
+        if self.notices.try_send(notice).is_err() {
+            tracing::warn!("too many notices wait already: nobody is told");
+        }
+    }
+
+    /// What the change depends on; none if it cannot be tested, which people are told. While upstream is away this
+    /// retries without a limit: without its answer a job would test something else.
+    async fn dependencies_of(&self, event: &Event, buildset: &Buildset) -> Result<Option<Vec<Dependency>>> {
+        let Some(lookup) = &self.dependencies else { return Ok(Some(Vec::new())) };
+        let ask = || resolve_dependencies(lookup.as_ref(), &event.change, &event.patchset);
+        let found = RetryPolicy::UNTIL_SUCCESS.run("dependencies::find", ask).await;
+        let unmet = match found {
+            Ok(found) => {
+                for note in &found.notes {
+                    tracing::info!(change = %event.change.number, "a dependency is ignored: {note}");
+                }
+                match found.unmet {
+                    None => return Ok(Some(found.list)),
+                    Some(why) => why,
+                }
+            }
+            // A person must act, and the event comes again.
+            Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Config) => return Err(error),
+            // This one change cannot be asked about, and what its author wrote must not stop the intake.
+            Err(error) => format!("what it depends on cannot be found out ({})", error.message()),
+        };
+        tracing::warn!(change = %event.change.number, "not run: {unmet}");
+        self.tell(event, buildset, &unmet);
+        Ok(None)
     }
 }
 

@@ -7,7 +7,9 @@
 // The review half: events in, reports out.
 mod build_limit;
 mod delivery;
+mod dependencies;
 mod handler;
+mod merge_conflict;
 mod report_guard;
 mod supersede;
 
@@ -23,6 +25,7 @@ mod panics;
 mod shutdown;
 
 pub use combined::Pipeline;
+pub use dependencies::{Dependencies, resolve_dependencies};
 pub use handler::{Handler, HandlerStats};
 pub use operator::{
     BreakerPolicy, BreakerState, Health, LogLocation, NoRoom, NoRoomPolicy, Operator, OperatorStats,

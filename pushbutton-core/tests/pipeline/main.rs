@@ -4,6 +4,7 @@
 
 mod circuit_breaker;
 mod delivery;
+mod dependencies;
 mod handler;
 mod lab;
 mod lease_fencing;

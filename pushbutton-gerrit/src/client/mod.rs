@@ -1,7 +1,7 @@
 //! The Gerrit client, in layers.
 //!
 //! `connection` (with `auth` and `host_key`) is one SSH connection; `command` runs a command on the connection that
-//! all commands share; `query`, `review`, `change_status` and `check` are what commands are for. `rest` asks over
+//! all commands share; `query`, `review`, `change_status`, `dependency_lookup` and `check` are what commands are for. `rest` asks over
 //! HTTP what SSH does not say: `rest_comments` reads the replies.
 
 use std::fmt;
@@ -19,6 +19,7 @@ mod change_status;
 mod check;
 mod command;
 pub(crate) mod connection;
+pub(crate) mod dependency_lookup;
 mod host_key;
 pub(crate) mod query;
 pub(crate) mod rest;

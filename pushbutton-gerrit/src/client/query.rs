@@ -43,7 +43,7 @@ pub(crate) struct QueryStats {
 
 impl QueryStats {
     /// Fails if lines were skipped: their content must not be taken for missing.
-    fn complete(self) -> Result<()> {
+    pub(crate) fn complete(self) -> Result<()> {
         if self.skipped == 0 {
             return Ok(());
         }
@@ -150,7 +150,7 @@ impl Gerrit {
 
     /// Runs a query and passes each change to `each`, with its line. `gerrit query` exits with 0 on a bad query: the
     /// error is a row.
-    async fn query(
+    pub(crate) async fn query(
         &self,
         command: &str,
         each: &mut (dyn FnMut(&str, &WireChange<'_>) + Send),

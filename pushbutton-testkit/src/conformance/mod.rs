@@ -2,6 +2,7 @@
 //! contract that is broken.
 
 pub mod dead_letters;
+pub mod dependencies;
 pub mod event_store;
 pub mod execute;
 pub mod history;

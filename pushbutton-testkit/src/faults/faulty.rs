@@ -5,11 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use pushbutton_core::{
-    Alerter, BuildsetId, BuildsetReport, CancellationToken, ChangeStatusLookup, Claim, ControlMessage,
-    ControlMessages, DeadLetter, DeadLetters, Delivery, EventId, EventStore, Executor, InstallationId, Job,
-    JobFilter, Journal, JournalEntry, LineSink, Node, NodeRequest, OwnedResource, PatchsetStatus, Position,
-    Provisioner, Queue, QueueDepth, Reporter, ResourceKind, Result, RunId, RunResult, Stage, StageContext,
-    StageOutcome, UndeliveredReport, UndeliveredReports, Update, WaitingJobs,
+    Alerter, BuildsetId, BuildsetReport, CancellationToken, ChangeSelector, ChangeStatusLookup, Claim,
+    ControlMessage, ControlMessages, DeadLetter, DeadLetters, Delivery, DependencyLookup, EventId,
+    EventStore, Executor, InstallationId, Job, JobFilter, Journal, JournalEntry, LineSink, LinkedChange,
+    Node, NodeRequest, OwnedResource, PatchsetStatus, Position, Provisioner, Queue, QueueDepth, Reporter,
+    ResourceKind, Result, RunId, RunResult, Stage, StageContext, StageOutcome, UndeliveredReport,
+    UndeliveredReports, Update, WaitingJobs,
 };
 
 use super::{FaultPlan, Method};
@@ -53,6 +54,8 @@ pub type FaultyEventStore = Faulty<dyn EventStore>;
 pub type FaultyJournal = Faulty<dyn Journal>;
 /// Any lookup of change status.
 pub type FaultyChangeStatus = Faulty<dyn ChangeStatusLookup>;
+/// Any lookup of dependencies.
+pub type FaultyDependencies = Faulty<dyn DependencyLookup>;
 /// Any alerter.
 pub type FaultyAlerter = Faulty<dyn Alerter>;
 
@@ -115,6 +118,9 @@ faulty!(Journal {
 });
 faulty!(ChangeStatusLookup {
     status(job: &Job) -> PatchsetStatus, ChangeStatus;
+});
+faulty!(DependencyLookup {
+    find(which: &ChangeSelector) -> Vec<LinkedChange>, FindDependency;
 });
 faulty!(Alerter {
     alert(subject: &str, text: &str) -> (), Alert;

@@ -68,6 +68,7 @@ methods! {
     NextEvent = "source::next",
     CommitSource = "source::commit",
     ChangeStatus = "change_status::status",
+    FindDependency = "dependencies::find",
     Alert = "alerter::alert",
 }
 

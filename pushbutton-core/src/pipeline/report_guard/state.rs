@@ -80,8 +80,9 @@ impl State {
             self.worked = Some(*started);
             self.failed.clear();
         }
-        // Superseded, cancelled and skipped runs say nothing about the lab.
-        if *verdict == Verdict::Success || !verdict.is_reported() || limit == 0 || self.muted.is_some() {
+        // Superseded, cancelled and skipped runs say nothing about the lab, nor do changes that do not merge.
+        let says_nothing = !verdict.is_reported() || *verdict == Verdict::MergeConflict;
+        if *verdict == Verdict::Success || says_nothing || limit == 0 || self.muted.is_some() {
             return None;
         }
         // Several failures of one change may be the change's own fault: they count once.

@@ -7,13 +7,14 @@ use pushbutton_core::{Job, JobFilter, NodeLabel, Queue, QueueDepth, WaitingJobs,
 
 use super::{TIME_LIMIT, claim, complete, job, nothing_for, publish};
 
-/// `Ok` means durable: the job is still there after the publisher has ended.
+/// `Ok` means durable: the job is still there after the publisher has ended, with what it depends on.
 pub async fn published_jobs_survive_a_restart(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
     let publisher = open("durable").await;
-    publish(&*publisher, &job(1)).await;
+    let published = job(1).with_dependencies(vec![samples::dependency(8), samples::dependency(7)]);
+    publish(&*publisher, &published).await;
     drop(publisher);
     let operator = open("durable").await;
-    assert_eq!(*claim(&*operator).await.job(), job(1), "the job is as it was published");
+    assert_eq!(*claim(&*operator).await.job(), published, "the job is as it was published");
 }
 
 /// Jobs are claimed in the order in which they were published.
