@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod exit;
+mod explain;
 mod logging;
 mod print;
 mod signals;
@@ -24,6 +25,7 @@ mod enqueue;
 mod init;
 mod log_url_check;
 mod mute;
+mod record;
 mod recorded;
 mod replay;
 mod reports;
@@ -68,6 +70,10 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Operator { work, start } => run::operator(&config, global, work, start).await,
         Command::Check { operator } => check::run(&config, global, operator).await,
         Command::Replay { file, verdict } => replay::run(&config, &file, verdict).await,
+        Command::Explain { target, recorded, json } => {
+            explain::run(&config, target, recorded.as_deref(), json).await
+        }
+        Command::Record { file } => record::run(&config, &file).await,
         Command::Enqueue { target: (change, patchset), job } => {
             enqueue::run(&config, change, Some(patchset), job).await
         }

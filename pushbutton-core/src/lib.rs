@@ -53,7 +53,7 @@ pub use names::{
 };
 pub use node::{Node, NodeRequest, OwnedResource, ResourceKind};
 pub use pipeline::{
-    BreakerPolicy, BreakerState, GuardedReporter, Handler, HandlerStats, Health, LogLocation, NoRoom,
+    BreakerPolicy, BreakerState, Decider, GuardedReporter, Handler, HandlerStats, Health, LogLocation, NoRoom,
     NoRoomPolicy, Operator, OperatorStats, Pipeline, ReportGuard, Shutdown, SupersedePolicy, Sweeper,
 };
 pub use report::{RunResult, StageResult, Update, UpdateKind};
@@ -61,11 +61,14 @@ pub use retry_when::RetryPatterns;
 pub use run::{JobSpec, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus, TestCounts};
 pub use static_nodes::{StaticNodeConfig, StaticNodes};
 pub use traits::{
-    Alerter, ChangeStatusLookup, Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, EventSource,
-    EventStore, Executor, Journal, JournalEntry, PatchsetStatus, Provisioner, Queue, QueueDepth, Reporter,
-    UndeliveredReport, UndeliveredReports,
+    Alerter, ChangeStatusLookup, Claim, ControlMessages, CurrentVote, DeadLetter, DeadLetters, Delivery,
+    EventSource, EventStore, Executor, Journal, JournalEntry, PatchsetDetails, PatchsetStatus, Provisioner,
+    Queue, QueueDepth, Reporter, TriggerLookup, UndeliveredReport, UndeliveredReports,
 };
-pub use trigger::{Decision, EventMatch, PlannedJob, Trigger, Triggers};
+pub use trigger::{
+    Decision, Evaluation, EventMatch, Exceptions, Matched, PlannedJob, PredicateTrace, Preset, RuleTrace,
+    Trigger, Triggers, VoteCondition,
+};
 pub use verdict::{Verdict, Vote};
 
 // Foreign types that stand in signatures: an implementer needs no other crate but tokio.

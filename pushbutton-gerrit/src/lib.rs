@@ -19,6 +19,7 @@ mod backfill;
 mod deduplication;
 mod position;
 mod recorded_stream;
+mod recorder;
 mod source;
 
 // The reporters.
@@ -31,6 +32,7 @@ mod reporter;
 pub mod fuzz;
 
 pub use client::Gerrit;
+pub use client::change_events::{ChangeEvents, ChangeMessage, PastEvent};
 pub use client::query::ChangeState;
 pub use client::review::{Posted, Review, Target};
 pub use config::{
@@ -40,5 +42,6 @@ pub use dry_run::{DryRunReporter, preview};
 pub use event_filter::EventFilter;
 pub use message::{CommentConfig, Notify, VoteMode};
 pub use recorded_stream::RecordedStream;
+pub use recorder::{Recorder, Recording};
 pub use reporter::GerritReporter;
 pub use source::GerritSource;

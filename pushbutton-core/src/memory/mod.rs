@@ -4,6 +4,7 @@
 mod event_store;
 mod execute;
 mod journal;
+mod lookup;
 mod outbox;
 mod provision;
 mod queue;
@@ -13,6 +14,7 @@ mod source;
 pub use event_store::MemoryEventStore;
 pub use execute::{FakeStage, MemoryExecutor};
 pub use journal::MemoryJournal;
+pub use lookup::MemoryLookup;
 pub use outbox::MemoryOutbox;
 pub use provision::MemoryProvisioner;
 pub use queue::MemoryQueue;

@@ -6,6 +6,7 @@
 
 // The review half: events in, reports out.
 mod build_limit;
+mod decider;
 mod delivery;
 mod handler;
 mod report_guard;
@@ -23,6 +24,7 @@ mod panics;
 mod shutdown;
 
 pub use combined::Pipeline;
+pub use decider::{Decider, Observed, Refusal};
 pub use handler::{Handler, HandlerStats};
 pub use operator::{
     BreakerPolicy, BreakerState, Health, LogLocation, NoRoom, NoRoomPolicy, Operator, OperatorStats,
