@@ -155,9 +155,11 @@ pub(crate) enum Command {
     ///
     /// It asks Gerrit for the change, its comments and its votes, and decides on each as a handler does. Then it looks for
     /// the jobs, runs and comments that followed. Topic, hashtags and marks of the change are those of now.
-    #[command(after_long_help = "Examples:\n  pushbutton-bin explain 12345             everything on a change\n  \
+    #[command(
+        after_long_help = "Examples:\n  pushbutton-bin explain 12345             everything on a change\n  \
         pushbutton-bin explain 12345,2           on one patch set of it\n  \
-        pushbutton-bin explain --recorded stream.jsonl    a recorded stream, offline")]
+        pushbutton-bin explain --recorded stream.jsonl    a recorded stream, offline"
+    )]
     Explain {
         /// Change number, as `12345`; or number and patch set, as `12345,2`.
         #[arg(value_name = "CHANGE[,PATCHSET]", value_parser = some_target, required_unless_present = "recorded")]

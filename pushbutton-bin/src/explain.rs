@@ -8,9 +8,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use pushbutton_core::pipeline::control_message_of;
 use pushbutton_core::{
-    Buildset, ChangeNumber, ControlMessage, DeadLetter, Decider, Evaluation, Event, EventId, EventSource as _,
-    EventStore, InstallationId, Job, Matched, PatchsetNumber, Queue as _, RuleTrace, RunHistory as _, RunRecord,
-    UndeliveredReport,
+    Buildset, ChangeNumber, ControlMessage, DeadLetter, Decider, Evaluation, Event, EventId,
+    EventSource as _, EventStore, InstallationId, Job, Matched, PatchsetNumber, Queue as _, RuleTrace,
+    RunHistory as _, RunRecord, UndeliveredReport,
 };
 use pushbutton_gerrit::message::dedup_footer;
 use pushbutton_gerrit::{ChangeEvents, ChangeMessage, EventFilter, RecordedStream};
@@ -89,12 +89,7 @@ struct Followed {
     undelivered: Option<String>,
 }
 
-async fn of_stream(
-    config: &Config,
-    file: &Path,
-    target: Option<Target>,
-    json: bool,
-) -> anyhow::Result<Exit> {
+async fn of_stream(config: &Config, file: &Path, target: Option<Target>, json: bool) -> anyhow::Result<Exit> {
     let decider = assemble::decider(config)?.with_all_conditions();
     let mut source = RecordedStream::open(file, EventFilter::everything()).await?;
     let (mut seen, mut number, mut jobs) = (HashSet::new(), 0_u64, 0_u64);
@@ -250,9 +245,8 @@ impl Lab {
                 explained_runs.insert(run.run.to_string());
                 job.known.push(run_line(run));
             }
-            let letters = self.dead.iter().filter(|letter| {
-                letter.job.as_ref().is_some_and(|dead| dead.id == made.id)
-            });
+            let letters =
+                self.dead.iter().filter(|letter| letter.job.as_ref().is_some_and(|dead| dead.id == made.id));
             job.known.extend(letters.map(|letter| format!("a dead letter: {}", letter.why)));
             if job.known.is_empty() {
                 job.known.push(match handled {
@@ -302,7 +296,8 @@ fn run_line(run: &RunRecord) -> String {
 fn show(number: u64, explained: &Explained<'_>, json: bool) {
     if json {
         // A key that is no text is the only thing that could fail, and there is none.
-        let line = serde_json::to_value(explained).unwrap_or_else(|error| json!({"error": error.to_string()}));
+        let line =
+            serde_json::to_value(explained).unwrap_or_else(|error| json!({"error": error.to_string()}));
         print(line.to_string());
     } else {
         print(page(number, explained).trim_end());

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use pushbutton_core::pipeline::control_message_of;
 use pushbutton_core::{
-    Buildset, BuildsetReport, ControlMessage, Event, EventSource as _, Job, JobSpec, OnFailure,
-    PlannedJob, Result, RunId, RunResult, RunWhen, StageName, StageOutcome, StageResult, StageStatus,
-    Verdict,
+    Buildset, BuildsetReport, ControlMessage, Event, EventSource as _, Job, JobSpec, OnFailure, PlannedJob,
+    Result, RunId, RunResult, RunWhen, StageName, StageOutcome, StageResult, StageStatus, Verdict,
 };
 use pushbutton_gerrit::{EventFilter, RecordedStream};
 

@@ -53,8 +53,8 @@ pub use names::{
 };
 pub use node::{Node, NodeRequest, OwnedResource, ResourceKind};
 pub use pipeline::{
-    BreakerPolicy, BreakerState, Decider, GuardedReporter, Handler, HandlerStats, Health, LogLocation, NoRoom,
-    NoRoomPolicy, Operator, OperatorStats, Pipeline, ReportGuard, Shutdown, SupersedePolicy, Sweeper,
+    BreakerPolicy, BreakerState, Decider, GuardedReporter, Handler, HandlerStats, Health, LogLocation,
+    NoRoom, NoRoomPolicy, Operator, OperatorStats, Pipeline, ReportGuard, Shutdown, SupersedePolicy, Sweeper,
 };
 pub use report::{RunResult, StageResult, Update, UpdateKind};
 pub use retry_when::RetryPatterns;

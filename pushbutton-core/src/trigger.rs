@@ -372,7 +372,7 @@ impl Triggers {
             let needed: &[&str] = match rule.trigger.on {
                 EventMatch::Comment { .. } | EventMatch::Preset(_) | EventMatch::Approval { .. } => {
                     &["comment-added"]
-                },
+                }
                 EventMatch::PatchsetCreated => &["wip-state-changed", "private-state-changed"],
                 EventMatch::ChangeRestored => &["change-restored"],
             };

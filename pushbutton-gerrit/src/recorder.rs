@@ -56,7 +56,8 @@ impl Recording {
         };
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
-        let opened = options.open(file).await.map_err(|error| refused("the recording cannot be written", error))?;
+        let opened =
+            options.open(file).await.map_err(|error| refused("the recording cannot be written", error))?;
         let opened = opened.into_std().await;
         opened.try_lock().map_err(|error| {
             let problem = "the recording is locked: another process may be writing to it";

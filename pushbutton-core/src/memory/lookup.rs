@@ -74,7 +74,10 @@ impl TriggerLookup for MemoryLookup {
             return Err(error);
         }
         known.groups.get(group).filter(|members| !members.is_empty()).cloned().ok_or_else(|| {
-            Error::permanent(ErrorKind::NotFound, format!("the group {group:?} does not exist or has no members"))
+            Error::permanent(
+                ErrorKind::NotFound,
+                format!("the group {group:?} does not exist or has no members"),
+            )
         })
     }
 }

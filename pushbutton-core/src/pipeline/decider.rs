@@ -325,11 +325,17 @@ impl Decider {
             let is_unreadable = matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Exhausted);
             let limit = if is_unreadable { Some(UNREADABLE_TRIES) } else { None };
             let limit = self.tries.into_iter().chain(limit).min();
-            let is_answer = !error.is_temporary() && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid);
+            let is_answer =
+                !error.is_temporary() && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid);
             if is_answer || limit.is_some_and(|limit| backoff.tries() >= limit) {
                 return Err(error);
             }
-            tracing::warn!(operation = what, tries = backoff.tries(), ?delay, "triggers wait for an answer: {error}");
+            tracing::warn!(
+                operation = what,
+                tries = backoff.tries(),
+                ?delay,
+                "triggers wait for an answer: {error}"
+            );
             tokio::time::sleep(delay).await;
         }
     }

@@ -261,7 +261,8 @@ impl Handler {
             ..
         } = self;
         if let Some(needed) = triggers.lookups().filter(|_| lookup.is_none()) {
-            let message = format!("{needed}: files, votes or groups must be looked up, and the handler has no look-up");
+            let message =
+                format!("{needed}: files, votes or groups must be looked up, and the handler has no look-up");
             return Err(Error::permanent(ErrorKind::Config, message).during("handler::run"));
         }
         let mut decider = Decider::new(triggers).with_supersede(supersede);
@@ -430,7 +431,10 @@ impl IngestContext {
                 return;
             }
         }
-        let text = format!("An event on {target} ({}) was not run by a trigger that cannot be judged:\n{what}\n\n`pushbutton-bin check` shows what to fix, `pushbutton-bin explain {target}` what each trigger saw. A comment runs it again.", event.kind.name());
+        let text = format!(
+            "An event on {target} ({}) was not run by a trigger that cannot be judged:\n{what}\n\n`pushbutton-bin check` shows what to fix, `pushbutton-bin explain {target}` what each trigger saw. A comment runs it again.",
+            event.kind.name()
+        );
         let call = alerter.alert("a trigger cannot be judged", &text);
         match tokio::time::timeout(ALERT_LIMIT, call).await {
             Ok(Ok(())) => {}

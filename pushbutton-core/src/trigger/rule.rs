@@ -464,8 +464,11 @@ impl Rule {
                     Fact::Unknown => {
                         tracer.needs().votes = true;
                         let why = unknown_why("the votes on the patch set", tracer);
-                        tracer
-                            .see(name, Matched::Unknown, || Words { wanted, saw: "not asked".into(), why })?;
+                        tracer.see(name, Matched::Unknown, || Words {
+                            wanted,
+                            saw: "not asked".into(),
+                            why,
+                        })?;
                         continue;
                     }
                     Fact::Failed(why) => {
@@ -509,7 +512,8 @@ fn on_name(on: &EventMatch) -> &'static str {
 
 /// The comment by which people ask for one CI. Many write `-` or `_` for the blanks of its name.
 fn run_pattern(name: &str) -> String {
-    let words: Vec<String> = name.split([' ', '_', '-']).filter(|word| !word.is_empty()).map(regex::escape).collect();
+    let words: Vec<String> =
+        name.split([' ', '_', '-']).filter(|word| !word.is_empty()).map(regex::escape).collect();
     format!(r"(?i)^\s*run[\s_-]+{}(?:\W|$)", words.join(r"[\s_-]+"))
 }
 
@@ -519,7 +523,10 @@ fn file_patterns(patterns: &[String]) -> Result<Vec<Regex>, String> {
         let built = RegexBuilder::new(&format!("^(?:{pattern})")).size_limit(PATTERN_LIMIT).build();
         built.map_err(|error| {
             let glob = pattern.starts_with('*').then(|| {
-                format!("; this looks like a glob: write {:?}", format!(".*{}$", regex::escape(&pattern[1..])))
+                format!(
+                    "; this looks like a glob: write {:?}",
+                    format!(".*{}$", regex::escape(&pattern[1..]))
+                )
             });
             format!("file pattern {pattern:?} does not compile: {error}{}", glob.unwrap_or_default())
         })
@@ -549,16 +556,17 @@ pub(super) fn account_lists(trigger: &Trigger) -> impl Iterator<Item = (&'static
         ("except.uploaders", &except.uploaders),
     ];
     let votes = [("votes", &trigger.votes), ("except.votes", &except.votes)].into_iter();
-    let votes = votes.flat_map(|(name, votes)| votes.iter().flat_map(move |vote| &vote.by).map(move |by| (name, by)));
+    let votes =
+        votes.flat_map(|(name, votes)| votes.iter().flat_map(move |vote| &vote.by).map(move |by| (name, by)));
     lists.into_iter().flat_map(|(name, list)| list.iter().map(move |matcher| (name, matcher))).chain(votes)
 }
 
 /// What is wrong with an account or a group that can never match.
 fn matcher_fault(matcher: &str) -> Option<String> {
     match matcher.strip_prefix(Account::GROUP) {
-        Some(group) if group.trim().is_empty() || group.contains(char::is_control) => {
-            Some(format!("{matcher:?} names no group: write \"group:\" and the exact name of a group on Gerrit"))
-        }
+        Some(group) if group.trim().is_empty() || group.contains(char::is_control) => Some(format!(
+            "{matcher:?} names no group: write \"group:\" and the exact name of a group on Gerrit"
+        )),
         Some(_) => None,
         None => Account::matcher_fault(matcher),
     }
@@ -701,7 +709,8 @@ fn shown_paths<'a>(paths: impl Iterator<Item = &'a str>, more: bool) -> String {
 
 fn shown_votes(votes: &[CurrentVote]) -> String {
     let shown = votes.iter().take(SHOWN);
-    let shown: Vec<String> =
-        shown.map(|standing| format!("{}{:+} by {}", standing.vote.label, standing.vote.value, standing.by)).collect();
+    let shown: Vec<String> = shown
+        .map(|standing| format!("{}{:+} by {}", standing.vote.label, standing.vote.value, standing.by))
+        .collect();
     if shown.is_empty() { "no vote".into() } else { shown.join(", ") }
 }

@@ -27,10 +27,13 @@ impl Triggers {
     }
 
     fn warn_of_own_accounts(&self, rule: &Rule, warn: &mut impl FnMut(String, &str)) {
-        for (key, list) in by_key(rule).filter(|(key, _)| matches!(*key, "on.comment.from" | "on.approval.by" | "from")) {
+        for (key, list) in
+            by_key(rule).filter(|(key, _)| matches!(*key, "on.comment.from" | "on.approval.by" | "from"))
+        {
             let is_own = |matcher: &&String| self.own_accounts.contains(matcher);
             if list.iter().all(is_own) {
-                let what = format!("`{key}` names only accounts of this CI, whose comments never trigger anything");
+                let what =
+                    format!("`{key}` names only accounts of this CI, whose comments never trigger anything");
                 warn(what, "name the accounts of others, such as the upstream CI's");
             }
         }
@@ -52,7 +55,8 @@ fn by_key(rule: &Rule) -> impl Iterator<Item = (&'static str, Vec<&String>)> {
 impl Rule {
     /// The header that a pattern of Zuul or Jenkins names is removed, and its votes with it.
     fn warn_of_header(&self, warn: &mut impl FnMut(String, &str)) {
-        let (EventMatch::Comment { pattern: text, .. }, Some(pattern)) = (&self.trigger.on, &self.pattern) else {
+        let (EventMatch::Comment { pattern: text, .. }, Some(pattern)) = (&self.trigger.on, &self.pattern)
+        else {
             return;
         };
         let lower = text.to_ascii_lowercase();
@@ -61,7 +65,9 @@ impl Rule {
         }
         if LABELS.iter().any(|label| lower.contains(label)) {
             warn(
-                format!("the pattern {text:?} looks for a vote in the header of a comment, where none is left"),
+                format!(
+                    "the pattern {text:?} looks for a vote in the header of a comment, where none is left"
+                ),
                 "use `on: {approval: ...}` for a new vote, and `votes` for one that stands",
             );
             return;
@@ -70,11 +76,14 @@ impl Rule {
         let words = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| word.len() > 2);
         let texts: Vec<String> = words.map(str::to_owned).chain([String::new()]).collect();
         let can_match = texts.iter().any(|text| {
-            HEADERS.iter().any(|header| pattern.regex.is_match(&format!("{header}{text}"))) || pattern.regex.is_match(text)
+            HEADERS.iter().any(|header| pattern.regex.is_match(&format!("{header}{text}")))
+                || pattern.regex.is_match(text)
         });
         if !can_match {
             warn(
-                format!("the pattern {text:?} names the header of a comment, and may never match what is tried: \"Patch Set 1:\", a blank line, and the text"),
+                format!(
+                    "the pattern {text:?} names the header of a comment, and may never match what is tried: \"Patch Set 1:\", a blank line, and the text"
+                ),
                 "leave the header out, as ^recheck, or use `on: {preset: recheck}`",
             );
         }
@@ -89,7 +98,8 @@ impl Rule {
             ("hashtags", &trigger.hashtags, self.globs_of("hashtags")),
         ] {
             if !list.is_empty() && list.iter().all(|value| excepted(value)) {
-                let what = format!("`except.{key}` excludes everything that `{key}` allows: it never applies");
+                let what =
+                    format!("`except.{key}` excludes everything that `{key}` allows: it never applies");
                 warn(what, "remove one of the two");
             }
         }
@@ -125,9 +135,7 @@ impl Rule {
     fn warn_of_disjoint_accounts(&self, warn: &mut impl FnMut(String, &str)) {
         let lists: Vec<_> = by_key(self).collect();
         let of = |wanted: &str| lists.iter().find(|(key, _)| *key == wanted).map(|(_, list)| list);
-        let is_login = |matcher: &&&String| {
-            !matcher.starts_with(Account::GROUP) && !matcher.contains('@')
-        };
+        let is_login = |matcher: &&&String| !matcher.starts_with(Account::GROUP) && !matcher.contains('@');
         for key in ["on.comment.from", "on.approval.by"] {
             let (Some(inner), Some(outer)) = (of(key), of("from")) else { continue };
             let only_logins = inner.iter().chain(outer).all(|matcher| is_login(&matcher));
@@ -165,7 +173,10 @@ mod tests {
         let from_bob = EventMatch::Comment { pattern: "^go".into(), from: list(&["bob"]) };
         for (trigger, part) in [
             (trigger(comment(r"^Patch Set \d+: Verified\+1\n\nrecheck")), "looks for a vote in the header"),
-            (trigger(comment(r"^Patch Set \d+: recheck")), "names the header of a comment, and may never match"),
+            (
+                trigger(comment(r"^Patch Set \d+: recheck")),
+                "names the header of a comment, and may never match",
+            ),
             (recheck().with_files(list(&["^/cinder/.*"])), "begins with /"),
             (
                 recheck().with_files(list(&["doc/.*"])).with_irrelevant_files(list(&["doc/.*"])),

@@ -1,9 +1,7 @@
 //! What happened on one change, read by a query: for `explain`.
 
 use jiff::Timestamp;
-use pushbutton_core::{
-    Account, ChangeNumber, ChangeStatus, Event, EventId, EventKind, Position, Result,
-};
+use pushbutton_core::{Account, ChangeNumber, ChangeStatus, Event, EventId, EventKind, Position, Result};
 
 use crate::backfill::change_events::backfilled_events;
 use crate::client::Gerrit;
@@ -54,7 +52,11 @@ impl Gerrit {
     ///
     /// # Errors
     /// As [`change`](Self::change).
-    pub async fn change_events(&self, number: ChangeNumber, position: Option<&Position>) -> Result<ChangeEvents> {
+    pub async fn change_events(
+        &self,
+        number: ChangeNumber,
+        position: Option<&Position>,
+    ) -> Result<ChangeEvents> {
         let options = "--comments --patch-sets --all-approvals";
         let read = |row: &WireChange<'_>| change_events(row, position);
         self.one_change(options, number, read).await.map_err(|error| error.during("gerrit::change_events"))
@@ -64,7 +66,8 @@ impl Gerrit {
 fn change_events(row: &WireChange<'_>, position: Option<&Position>) -> Result<ChangeEvents> {
     let overlap = std::time::Duration::ZERO;
     let first_start = position.map(|position| PositionTracker::new(position, overlap).first_start());
-    let found = backfilled_events(row, Timestamp::UNIX_EPOCH, first_start.unwrap_or(Timestamp::UNIX_EPOCH), None)?;
+    let found =
+        backfilled_events(row, Timestamp::UNIX_EPOCH, first_start.unwrap_or(Timestamp::UNIX_EPOCH), None)?;
     let mut status = ChangeStatus::New;
     let past = |found: crate::backfill::BackfilledEvent| {
         let ids = candidates(&found.event, found.nth);

@@ -130,10 +130,14 @@ mod tests {
     fn a_list_that_is_too_long_says_so() {
         let files: Vec<String> =
             (0..PatchsetDetails::MAX_FILES + 5).map(|n| format!(r#"{{"file":"f{n}"}}"#)).collect();
-        let line = format!(r#"{{"number":1,"currentPatchSet":{{"number":1,"files":[{}]}}}}"#, files.join(","));
+        let line =
+            format!(r#"{{"number":1,"currentPatchSet":{{"number":1,"files":[{}]}}}}"#, files.join(","));
         let details = row(&line, 1).unwrap();
         assert_eq!((details.files.len(), details.more_files), (PatchsetDetails::MAX_FILES, true));
-        let long = format!(r#"{{"number":1,"currentPatchSet":{{"number":1,"files":[{{"file":"{}"}}]}}}}"#, "x".repeat(5000));
+        let long = format!(
+            r#"{{"number":1,"currentPatchSet":{{"number":1,"files":[{{"file":"{}"}}]}}}}"#,
+            "x".repeat(5000)
+        );
         assert!(row(&long, 1).unwrap().more_files);
     }
 

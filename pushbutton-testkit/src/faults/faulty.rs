@@ -5,11 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use pushbutton_core::{
-    Alerter, BuildsetId, BuildsetReport, CancellationToken, ChangeStatusLookup, Claim, ControlMessage,
-    ControlMessages, DeadLetter, DeadLetters, Delivery, EventId, EventStore, Executor, InstallationId, Job,
-    JobFilter, Journal, JournalEntry, LineSink, Node, NodeRequest, OwnedResource, PatchsetStatus, Position,
-    Provisioner, Queue, QueueDepth, Reporter, ResourceKind, Result, RunId, RunResult, Stage, StageContext,
-    StageOutcome, UndeliveredReport, UndeliveredReports, Update,
+    Account, Alerter, BuildsetId, BuildsetReport, CancellationToken, ChangeNumber, ChangeStatusLookup, Claim,
+    ControlMessage, ControlMessages, DeadLetter, DeadLetters, Delivery, EventId, EventStore, Executor,
+    InstallationId, Job, JobFilter, Journal, JournalEntry, LineSink, Node, NodeRequest, OwnedResource,
+    PatchsetDetails, PatchsetNumber, PatchsetStatus, Position, Provisioner, Queue, QueueDepth, Reporter,
+    ResourceKind, Result, RunId, RunResult, Stage, StageContext, StageOutcome, TriggerLookup,
+    UndeliveredReport, UndeliveredReports, Update,
 };
 
 use super::{FaultPlan, Method};
@@ -53,6 +54,8 @@ pub type FaultyEventStore = Faulty<dyn EventStore>;
 pub type FaultyJournal = Faulty<dyn Journal>;
 /// Any lookup of change status.
 pub type FaultyChangeStatus = Faulty<dyn ChangeStatusLookup>;
+/// Any look-up for triggers.
+pub type FaultyTriggerLookup = Faulty<dyn TriggerLookup>;
 /// Any alerter.
 pub type FaultyAlerter = Faulty<dyn Alerter>;
 
@@ -115,6 +118,10 @@ faulty!(Journal {
 });
 faulty!(ChangeStatusLookup {
     status(job: &Job) -> PatchsetStatus, ChangeStatus;
+});
+faulty!(TriggerLookup {
+    patchset(change: ChangeNumber, patchset: PatchsetNumber) -> PatchsetDetails, LookUpPatchset;
+    group_members(group: &str) -> Vec<Account>, GroupMembers;
 });
 faulty!(Alerter {
     alert(subject: &str, text: &str) -> (), Alert;

@@ -67,6 +67,8 @@ methods! {
     NextEvent = "source::next",
     CommitSource = "source::commit",
     ChangeStatus = "change_status::status",
+    LookUpPatchset = "lookup::patchset",
+    GroupMembers = "lookup::group_members",
     Alert = "alerter::alert",
 }
 
