@@ -245,8 +245,11 @@ async fn what_cannot_be_known_runs_nothing_and_people_are_told_once() {
     }
     lookup.add_patchset(ChangeNumber(2), PatchsetNumber(2), PatchsetDetails::new(list(&["cinder/b.py"])));
     let trigger = rule().with_files(list(&["cinder/.*"]));
-    let handled = handle(trigger, &lookup, vec![recheck(), second]).await;
-    assert_eq!((handled.stats.jobs, handled.alerts.len()), (1, 1), "{:?}", handled.alerts);
+    let handled = handle(trigger.clone(), &lookup, vec![recheck()]).await;
+    assert_eq!((handled.stats.jobs, handled.alerts.len()), (0, 1), "{:?}", handled.alerts);
+    assert!(handled.alerts[0].contains("12345,2 cannot be looked up"), "{:?}", handled.alerts);
+    let handled = handle(trigger, &lookup, vec![second]).await;
+    assert_eq!((handled.stats.jobs, handled.alerts.len()), (1, 0), "{:?}", handled.alerts);
     // A change that was deleted meanwhile is nothing to tell.
     let mut deleted = recheck();
     deleted.change.number = ChangeNumber(77);

@@ -25,7 +25,12 @@ async fn the_lookup_keeps_the_contract() {
     let content = "one line\n".repeat(50);
     // A base with a file, which the second patch set moves.
     let base = server.push_change(&project, "master", &[("old/b.txt", &content)]);
-    server.review("admin", base.number, 1, &json!({"labels": {"Code-Review": 2, "Verified": 2}}));
+    server.review(
+        "admin",
+        base.number,
+        1,
+        &json!({"labels": {"Code-Review": 2, "Verified": 2, "Workflow": 1}}),
+    );
     server.act("admin", base.number, "submit");
     let first = server.push_change(&project, "master", &[("a.txt", "a\n")]);
     moved(&server, &first);
@@ -127,7 +132,7 @@ async fn triggers_decide_on_real_events_and_a_recording_of_them_says_the_same() 
         let reviewer = json!({"reviewer": "acme-ci"});
         server.rest("alice", "POST", &format!("/changes/{}/reviewers", other.number), Some(&reviewer));
         server.act("alice", other.number, "private");
-        server.comment("admin", other.number, 1, "a secret");
+        server.comment("alice", other.number, 1, "a secret");
         for change in [&driver, &docs, &tagged] {
             server.comment("admin", change.number, 1, "recheck please");
         }
