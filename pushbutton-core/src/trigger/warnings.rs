@@ -73,7 +73,13 @@ impl Rule {
             return;
         }
         // Behind either header, a comment of any word that the pattern itself holds.
-        let words = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| word.len() > 2);
+        let mut chars = text.chars();
+        let mut plain = String::new();
+        while let Some(c) = chars.next() {
+            // An escape is no letter of a word.
+            plain.push(if c == '\\' { chars.next().map_or(' ', |_| ' ') } else { c });
+        }
+        let words = plain.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| word.len() > 2);
         let texts: Vec<String> = words.map(str::to_owned).chain([String::new()]).collect();
         let can_match = texts.iter().any(|text| {
             HEADERS.iter().any(|header| pattern.regex.is_match(&format!("{header}{text}")))
