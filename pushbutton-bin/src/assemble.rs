@@ -11,8 +11,8 @@ use std::sync::Arc;
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_ansible::AnsibleExecutor;
 use pushbutton_core::{
-    DeadLetters, Error, ErrorKind, JobFilter, Operator, Provisioner, Queue, ReportGuard, Reporter, Result,
-    RunHistory, StaticNodes, Sweeper, Triggers, UndeliveredReports,
+    DeadLetters, Decider, Error, ErrorKind, JobFilter, Operator, Provisioner, Queue, ReportGuard, Reporter,
+    Result, RunHistory, StaticNodes, Sweeper, Triggers, UndeliveredReports,
 };
 use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter};
 use pushbutton_openstack::OpenStackProvisioner;
@@ -88,7 +88,18 @@ pub(crate) fn gerrit(config: &Config) -> Result<Arc<Gerrit>> {
 
 /// The compiled triggers. Nothing that our own account does triggers a job.
 pub(crate) fn triggers(config: &Config) -> Result<Triggers> {
-    Triggers::compile(config.triggers.clone(), config.gerrit()?.own_names())
+    let gerrit = config.gerrit()?;
+    let name = gerrit.comment.name.as_deref().unwrap_or(&gerrit.user);
+    Triggers::compile_named(config.triggers.clone(), gerrit.own_names(), Some(name))
+}
+
+/// What decides on events for `replay` and `explain`; a handler makes the same for itself. Nothing is looked up.
+pub(crate) fn decider(config: &Config) -> Result<Decider> {
+    let decider = Decider::new(triggers(config)?).with_supersede(config.supersede);
+    Ok(match config.handler.max_builds_per_change_per_day {
+        Some(limit) => decider.with_build_limit(limit),
+        None => decider,
+    })
 }
 
 /// Where nodes come from. What it makes in a cloud belongs to the participants of this queue, which must be connected.

@@ -158,8 +158,10 @@ pub(crate) enum Command {
     },
     /// Show what the triggers do with recorded events, and the exact comments. Offline; changes nothing; the same every
     /// time.
-    #[command(after_long_help = "Record a stream with:\n  \
-        ssh -p 29418 USER@review.example.org gerrit stream-events > stream.jsonl")]
+    #[command(after_long_help = "Record a stream with:\n  pushbutton-bin record stream.jsonl\n\n\
+        It decides as a handler does. What only Gerrit knows (files, standing votes, members of groups) is not \
+        asked for: \
+        such a trigger is shown with \"ask\", and `explain` asks.")]
     Replay {
         /// The recorded event stream: one JSON object per line.
         #[arg(value_name = "FILE")]
@@ -167,6 +169,38 @@ pub(crate) enum Command {
         /// The assumed result of every job.
         #[arg(long, value_name = "VERDICT", value_enum, default_value_t = VerdictName::Success)]
         verdict: VerdictName,
+    },
+    /// Explain why a change was run, or was not: each event, each trigger, each condition with what it saw, and what
+    /// followed. Changes nothing.
+    ///
+    /// It asks Gerrit for the change, its comments and its votes, and decides on each as a handler does. Then it looks for
+    /// the jobs, runs and comments that followed. Topic, hashtags and marks of the change are those of now.
+    #[command(
+        after_long_help = "Examples:\n  pushbutton-bin explain 12345             everything on a change\n  \
+        pushbutton-bin explain 12345,2           on one patch set of it\n  \
+        pushbutton-bin explain --recorded stream.jsonl    a recorded stream, offline"
+    )]
+    Explain {
+        /// Change number, as `12345`; or number and patch set, as `12345,2`.
+        #[arg(value_name = "CHANGE[,PATCHSET]", value_parser = some_target, required_unless_present = "recorded")]
+        target: Option<(ChangeNumber, Option<PatchsetNumber>)>,
+        /// Read this recorded event stream instead of the live Gerrit.
+        #[arg(long, value_name = "FILE")]
+        recorded: Option<PathBuf>,
+        /// One JSON object per event, with everything that is known.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Record the live event stream, until SIGINT or SIGTERM: one JSON object per line, as `gerrit stream-events` writes it.
+    ///
+    /// An existing file is continued. Where events may be missing there is a line with the type `dropped-output`. Events of
+    /// private changes are left out. The file is readable by its owner only: it holds comments and addresses of people.
+    #[command(after_long_help = "Examples:\n  pushbutton-bin record stream.jsonl\n  \
+        pushbutton-bin replay stream.jsonl\n  pushbutton-bin explain --recorded stream.jsonl")]
+    Record {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
     /// Enqueue a job for a patch set.
     #[command(after_long_help = "Examples:\n  pushbutton-bin enqueue 12345,2\n  \
@@ -266,10 +300,14 @@ impl Command {
             }
             Self::Handler { .. }
             | Self::Check { handler: true, .. }
+            | Self::Record { .. }
             | Self::Enqueue { .. }
             | Self::Rerun { .. } => Needs::HANDLER,
             Self::Operator { .. } | Self::Check { operator: true, .. } => Needs::OPERATOR,
             Self::Replay { .. } => Needs { gerrit: Need::Sections, ..Needs::QUEUE },
+            // A recorded stream is explained offline.
+            Self::Explain { recorded: Some(_), .. } => Needs { gerrit: Need::Sections, ..Needs::QUEUE },
+            Self::Explain { .. } => Needs::HANDLER,
             // It reads what the sections say, and opens none of the files that they name.
             Self::Lint(_) => Needs { gerrit: Need::Sections, nodes: Need::Sections, stages: Need::Sections },
             Self::Sweep { .. } => Needs { nodes: Need::Files, ..Needs::QUEUE },

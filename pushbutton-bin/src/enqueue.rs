@@ -60,7 +60,9 @@ fn jobs_for(config: &Config, state: &ChangeState) -> Result<Vec<JobName>, Error>
     let (project, branch) = (state.change.project.as_str(), state.change.branch.as_str());
     let mut names = Vec::new();
     for trigger in &config.triggers {
-        if Triggers::compile(vec![trigger.clone()], Vec::new())?.matches_project(project, branch) {
+        if Triggers::compile_named(vec![trigger.clone()], Vec::new(), Some("CI"))?
+            .matches_project(project, branch)
+        {
             for job in &trigger.jobs {
                 if !names.contains(job) {
                     names.push(job.clone());

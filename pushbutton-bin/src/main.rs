@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod exit;
+mod explain;
 mod import;
 mod logging;
 mod print;
@@ -26,6 +27,7 @@ mod init;
 mod lint;
 mod log_url_check;
 mod mute;
+mod record;
 mod recorded;
 mod replay;
 mod reports;
@@ -75,6 +77,10 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Operator { work, start } => run::operator(&config, global, work, start).await,
         Command::Check { .. } => check::run(&config, global, cli.command.needs()).await,
         Command::Replay { file, verdict } => replay::run(&config, &file, verdict).await,
+        Command::Explain { target, recorded, json } => {
+            explain::run(&config, target, recorded.as_deref(), json).await
+        }
+        Command::Record { file } => record::run(&config, &file).await,
         Command::Enqueue { target: (change, patchset), job } => {
             enqueue::run(&config, change, Some(patchset), job).await
         }

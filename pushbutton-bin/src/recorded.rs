@@ -32,10 +32,14 @@ pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Pat
     let own = Store::open(folder.0.join(assemble::STORE_FILE)).await?;
     let queue: Arc<dyn Queue> = Arc::new(own.queue());
     let reports = Arc::new(Reports::default());
+    let needs_gerrit = triggers.lookups().is_some();
     let handler = Handler::new(source, triggers, Arc::clone(&queue))
+        .with_supersede(config.supersede)
         .with_event_store(own.events())
         .with_reporter(Progress::new(global))
         .with_reporter(Arc::clone(&reports));
+    // Files, votes and groups are not in a recording.
+    let handler = if needs_gerrit { handler.with_lookup(assemble::gerrit(config)?) } else { handler };
     // Also with a journal and an installation id of its own: the sweep of a live CI does not take its nodes.
     let provisioner = assemble::provisioner(config, &queue).await?;
     let operator = assemble::operator(config, work, queue, provisioner, &own)?

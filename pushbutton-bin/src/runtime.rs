@@ -84,6 +84,7 @@ impl<'c> Runtime<'c> {
             .with_labels(config.jobs.iter().map(|(name, job)| (name.clone(), job.node.clone())))
             .with_supersede(config.supersede)
             .with_dependencies(Arc::clone(&upstream.gerrit))
+            .with_lookup(upstream.gerrit())
             .with_reporter(Progress::new(self.global))
             .with_reporter(GuardedReporter::new(review, Arc::clone(&upstream.report_guard)))
             .with_report_guard(Arc::clone(&upstream.report_guard));

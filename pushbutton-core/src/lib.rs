@@ -57,8 +57,8 @@ pub use names::{
 pub use node::{Node, NodeRequest, OwnedResource, ResourceKind};
 pub use operators::{OperatorState, Operators, WaitingJobs};
 pub use pipeline::{
-    BreakerPolicy, BreakerState, GuardedReporter, Handler, HandlerStats, Health, LogLocation, NoRoom,
-    NoRoomPolicy, Operator, OperatorStats, Pipeline, ReportGuard, Shutdown, SupersedePolicy, Sweeper,
+    BreakerPolicy, BreakerState, Decider, GuardedReporter, Handler, HandlerStats, Health, LogLocation,
+    NoRoom, NoRoomPolicy, Operator, OperatorStats, Pipeline, ReportGuard, Shutdown, SupersedePolicy, Sweeper,
 };
 pub use report::{RunResult, StageResult, Update, UpdateKind};
 pub use retry_when::RetryPatterns;
@@ -68,11 +68,15 @@ pub use run::{
 };
 pub use static_nodes::{StaticNodeConfig, StaticNodes};
 pub use traits::{
-    Alerter, ChangeSelector, ChangeStatusLookup, Claim, ControlMessages, DeadLetter, DeadLetters, Delivery,
-    DependencyLookup, EventSource, EventStore, Executor, Journal, JournalEntry, LinkedChange, PatchsetCommit,
-    PatchsetStatus, Provisioner, Queue, QueueDepth, Reporter, UndeliveredReport, UndeliveredReports,
+    Alerter, ChangeSelector, ChangeStatusLookup, Claim, ControlMessages, CurrentVote, DeadLetter,
+    DeadLetters, Delivery, DependencyLookup, EventSource, EventStore, Executor, Journal, JournalEntry,
+    LinkedChange, PatchsetCommit, PatchsetDetails, PatchsetStatus, Provisioner, Queue, QueueDepth, Reporter,
+    TriggerLookup, UndeliveredReport, UndeliveredReports,
 };
-pub use trigger::{Decision, EventMatch, PlannedJob, Trigger, Triggers};
+pub use trigger::{
+    Decision, Evaluation, EventMatch, Exceptions, Matched, PlannedJob, PredicateTrace, Preset, RuleTrace,
+    Trigger, Triggers, VoteCondition,
+};
 pub use verdict::{Verdict, Vote};
 
 // Foreign types that stand in signatures: an implementer needs no other crate but tokio.

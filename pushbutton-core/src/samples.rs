@@ -31,6 +31,7 @@ pub fn change() -> Change {
         number: ChangeNumber(12345),
         subject: "Acme: retry a failed attach".into(),
         url: Some("https://review.example.org/c/openstack/cinder/+/12345".into()),
+        owner: None,
         topic: None,
         hashtags: Vec::new(),
         status: ChangeStatus::New,
@@ -46,6 +47,7 @@ pub fn patchset() -> Patchset {
         revision: parsed(REVISION),
         git_ref: parsed("refs/changes/45/12345/2"),
         kind: PatchsetKind::Rework,
+        uploader: None,
     }
 }
 

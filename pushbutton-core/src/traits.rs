@@ -3,7 +3,7 @@
 //!
 //! | trait | its part | small traits beside it |
 //! |---|---|---|
-//! | [`EventSource`] | what happened upstream | [`EventStore`]: which events were handled; [`DependencyLookup`]: what does a change depend on? |
+//! | [`EventSource`] | what happened upstream | [`EventStore`]: which events were handled; [`TriggerLookup`]: what events do not say; [`DependencyLookup`]: what a change depends on |
 //! | [`Queue`], [`Claim`], [`Delivery`] | carries jobs from handlers to operators, and reports back | [`DeadLetters`], [`UndeliveredReports`]: what a person must look at |
 //! | [`Provisioner`] | makes nodes | [`Journal`]: what is about to be made |
 //! | [`Executor`] | runs stages on nodes | [`ChangeStatusLookup`]: is the patch set still current? |
@@ -28,7 +28,7 @@ use crate::buildset::BuildsetReport;
 use crate::check::{Check, Finding};
 use crate::control::ControlMessage;
 use crate::error::Result;
-use crate::event::{Change, Event, EventId, Patchset, Position};
+use crate::event::{Account, Approval, Change, Event, EventId, Patchset, Position};
 use crate::history::{FailureCount, FailureQuery, RunHistory, RunRecord};
 use crate::job::{Job, JobFilter};
 use crate::line_sink::LineSink;
@@ -178,6 +178,89 @@ impl PatchsetCommit {
     /// A patch set whose commit has these parents.
     pub fn new(patchset: Patchset, parents: Vec<Revision>) -> Self {
         Self { patchset, parents }
+    }
+}
+
+/// Looks up what triggers ask for and events do not say.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> pushbutton_core::Result<()> {
+/// use pushbutton_core::memory::MemoryLookup;
+/// use pushbutton_core::{ChangeNumber, PatchsetDetails, PatchsetNumber, TriggerLookup};
+///
+/// let lookup = MemoryLookup::default();
+/// lookup.add_patchset(ChangeNumber(1), PatchsetNumber(2), PatchsetDetails::new(["doc/index.rst".to_owned()]));
+/// let details = lookup.patchset(ChangeNumber(1), PatchsetNumber(2)).await?;
+/// assert_eq!(details.files, ["doc/index.rst"]);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait TriggerLookup: Send + Sync {
+    /// The files that a patch set changes, and the votes that stand on it.
+    ///
+    /// # Contract
+    /// - Answers for exactly this patch set, also if there is a newer one.
+    /// - Names the old and the new path of a file that was moved.
+    /// - Names at most [`PatchsetDetails::MAX_FILES`] paths, and says so if there are more.
+    /// - The votes are those that stand now, from upstream's present state.
+    /// - [`ErrorKind::NotFound`](crate::ErrorKind::NotFound), permanent, if upstream does not show such a patch set.
+    /// - Temporary when upstream cannot be asked: the caller asks again, and neither runs nor skips anything until then.
+    /// - Returns within two minutes. A call that takes longer is dropped, and made again.
+    async fn patchset(&self, change: ChangeNumber, patchset: PatchsetNumber) -> Result<PatchsetDetails>;
+
+    /// The members of a group, those of included groups too.
+    ///
+    /// # Contract
+    /// - Never empty. [`ErrorKind::NotFound`](crate::ErrorKind::NotFound), permanent, if there is no such group, or it shows
+    ///   no member: upstream may hide members from the account, and nobody can tell that from an empty group.
+    /// - Temporary when upstream cannot be asked.
+    /// - Returns within two minutes. A call that takes longer is dropped, and made again.
+    async fn group_members(&self, group: &str) -> Result<Vec<Account>>;
+}
+
+/// What upstream says about a patch set, beside what its events say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PatchsetDetails {
+    /// The paths of the files that it changes.
+    pub files: Vec<String>,
+    /// Whether there are more files than are named.
+    #[serde(default)]
+    pub more_files: bool,
+    /// The votes that stand on it.
+    #[serde(default)]
+    pub votes: Vec<CurrentVote>,
+}
+
+impl PatchsetDetails {
+    /// The most paths that are named.
+    pub const MAX_FILES: usize = 10_000;
+
+    /// All files of a patch set without votes.
+    pub fn new(files: impl IntoIterator<Item = String>) -> Self {
+        Self { files: files.into_iter().collect(), more_files: false, votes: Vec::new() }
+    }
+}
+
+setters!(PatchsetDetails { more_files / with_more_files: bool, votes / with_votes: Vec<CurrentVote> });
+
+/// A vote that stands on a patch set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CurrentVote {
+    /// Whose it is.
+    pub by: Account,
+    /// The vote.
+    pub vote: Approval,
+}
+
+impl CurrentVote {
+    /// The vote of this account.
+    pub fn new(by: Account, vote: Approval) -> Self {
+        Self { by, vote }
     }
 }
 
@@ -887,6 +970,10 @@ forward!(DependencyLookup {
 });
 forward!(ChangeStatusLookup {
     async fn status(&self, job: &Job) -> Result<PatchsetStatus>;
+});
+forward!(TriggerLookup {
+    async fn patchset(&self, change: ChangeNumber, patchset: PatchsetNumber) -> Result<PatchsetDetails>;
+    async fn group_members(&self, group: &str) -> Result<Vec<Account>>;
 });
 forward!(Reporter {
     async fn report(&self, update: &Update) -> Result<()>;

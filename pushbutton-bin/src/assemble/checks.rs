@@ -1,6 +1,10 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use pushbutton_core::check::{Check, Finding};
-use pushbutton_core::{InstallationId, Result, StaticNodes};
+use pushbutton_core::{ErrorKind, InstallationId, Result, StaticNodes, TriggerLookup, Triggers};
+use pushbutton_gerrit::Gerrit;
 use pushbutton_openstack::OpenStackProvisioner;
 
 use super::{STORE_FILE, store};
@@ -19,6 +23,11 @@ pub(crate) fn needed(config: &Config, needs: Needs) -> Vec<(&'static str, Box<dy
     let mut checks: Vec<(&'static str, Box<dyn Check + '_>)> = vec![("state", Box::new(StateCheck(config)))];
     if needs.gerrit == Need::Files {
         checks.push(("gerrit", part(super::gerrit(config), "fix `gerrit`")));
+        let triggers = super::triggers(config).and_then(|triggers| {
+            let gerrit = super::gerrit(config)?;
+            Ok(TriggersCheck { triggers, gerrit })
+        });
+        checks.push(("triggers", part(triggers, "fix `triggers`")));
     }
     checks.push(("queue", queue));
     if needs.nodes == Need::Files {
@@ -60,6 +69,48 @@ struct Known(Vec<Finding>);
 impl Check for Known {
     async fn check(&self) -> Vec<Finding> {
         self.0.clone()
+    }
+}
+
+/// All look-ups of groups end within this time: a part's check must end within a minute.
+const GROUPS_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// Conditions that can never hold: by the configuration, or because Gerrit shows no such group.
+struct TriggersCheck {
+    triggers: Triggers,
+    gerrit: Arc<Gerrit>,
+}
+
+#[async_trait]
+impl Check for TriggersCheck {
+    async fn check(&self) -> Vec<Finding> {
+        let mut findings = self.triggers.warnings();
+        let groups = async {
+            for (group, trigger) in self.triggers.groups() {
+                findings.push(self.group(&group, &trigger).await);
+            }
+        };
+        if tokio::time::timeout(GROUPS_TIMEOUT, groups).await.is_err() {
+            let what = "groups: Gerrit did not list their members in time";
+            findings.push(Finding::warn(what, "try again, and look at the load of the server"));
+        }
+        if findings.is_empty() {
+            findings.push(Finding::ok("no condition was found that can never hold"));
+        }
+        findings
+    }
+}
+
+impl TriggersCheck {
+    async fn group(&self, group: &str, trigger: &str) -> Finding {
+        match self.gerrit.group_members(group).await {
+            Ok(members) => Finding::ok(format!("{trigger}: group {group:?} has {} members", members.len())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Finding::fail(
+                format!("{trigger}: group {group:?}: {}", error.message()),
+                "write its exact name, and ask the group's owner to make it visible to all; or name the accounts one by one",
+            ),
+            Err(error) => Finding::warn(format!("{trigger}: group {group:?}: {error}"), "fix `gerrit` first"),
+        }
     }
 }
 

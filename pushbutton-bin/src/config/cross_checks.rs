@@ -20,7 +20,8 @@ pub(crate) fn triggers(document: &mut Document, triggers: &[(usize, Trigger)]) {
             let problem = format!("two triggers are named {:?}", trigger.name);
             document.error(&at.key("name"), problem, "give each its own name");
         }
-        if let Err(error) = Triggers::compile(vec![trigger.clone()], Vec::new()) {
+        // The name of this CI is that of its account, if no other is given.
+        if let Err(error) = Triggers::compile_named(vec![trigger.clone()], Vec::new(), Some("CI")) {
             let message = error.message().split_once(": ").map_or(error.message(), |(_, rest)| rest);
             let place = match ["pattern", "`by`", "`jobs`"].iter().position(|key| message.starts_with(key)) {
                 Some(0) => at.key("on").key("comment").key("pattern"),

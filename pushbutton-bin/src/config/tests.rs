@@ -240,6 +240,8 @@ fn the_default_file_names_every_key() {
         known_keys::<OperatorConfig>(),
         known_keys::<WebConfig>(),
         known_keys::<Trigger>(),
+        known_keys::<pushbutton_core::Exceptions>(),
+        known_keys::<pushbutton_core::VoteCondition>(),
         known_keys::<JobSpec>(),
         known_keys::<pushbutton_core::Stage>(),
     ] {

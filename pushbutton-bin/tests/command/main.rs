@@ -9,6 +9,7 @@
 
 // What needs no server.
 mod config;
+mod explain;
 mod help;
 mod lint;
 mod replay;

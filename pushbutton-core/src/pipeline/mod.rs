@@ -6,6 +6,7 @@
 
 // The review half: events in, reports out.
 mod build_limit;
+mod decider;
 mod delivery;
 mod dependencies;
 mod handler;
@@ -25,6 +26,7 @@ mod panics;
 mod shutdown;
 
 pub use combined::Pipeline;
+pub use decider::{Decider, Observed, Refusal};
 pub use dependencies::{Dependencies, resolve_dependencies};
 pub use handler::{Handler, HandlerStats};
 pub use operator::{

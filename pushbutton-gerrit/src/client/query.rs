@@ -217,7 +217,7 @@ pub(crate) fn read_row(line: &str) -> Result<Row<'_>> {
     })
 }
 
-fn change_state(row: &WireChange<'_>) -> Result<ChangeState> {
+pub(super) fn change_state(row: &WireChange<'_>) -> Result<ChangeState> {
     let change = raw_event::change(row)?;
     let mut patchsets: Vec<Patchset> =
         row.patch_sets.iter().map(raw_event::patchset).collect::<Result<_>>()?;

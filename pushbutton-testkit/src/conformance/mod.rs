@@ -13,3 +13,4 @@ pub mod queue;
 pub mod report;
 pub mod source;
 pub mod time_bounded;
+pub mod trigger_lookup;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use pushbutton_core::memory::MemoryJournal;
 use pushbutton_core::{
     Alerter, ChangeSelector, ChangeStatusLookup, DependencyLookup, Error, Job, Journal, NodeLabel,
-    NodeRequest, Provisioner, Queue, Reporter, RunId, Verdict, samples,
+    NodeRequest, Provisioner, Queue, Reporter, RunId, TriggerLookup, Verdict, samples,
 };
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -71,6 +71,15 @@ pub async fn dependencies(lookup: &dyn DependencyLookup) {
     let which = ChangeSelector::Number(samples::change().number);
     let found = async { lookup.find(&which).await.map(drop) };
     temporary_within(Duration::from_secs(60), "dependencies::find", found).await;
+}
+
+/// A look-up for triggers returns within two minutes, with temporary errors.
+pub async fn trigger_lookup(lookup: &dyn TriggerLookup) {
+    let (minutes, change) = (Duration::from_secs(120), samples::change().number);
+    let patchset = async { lookup.patchset(change, samples::patchset().number).await.map(drop) };
+    temporary_within(minutes, "lookup::patchset", patchset).await;
+    let members = async { lookup.group_members("cinder core").await.map(drop) };
+    temporary_within(minutes, "lookup::group_members", members).await;
 }
 
 /// An alerter returns within a minute, with an error.

@@ -5,12 +5,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use pushbutton_core::{
-    Alerter, BuildsetId, BuildsetReport, CancellationToken, ChangeSelector, ChangeStatusLookup, Claim,
-    ControlMessage, ControlMessages, DeadLetter, DeadLetters, Delivery, DependencyLookup, EventId,
-    EventStore, Executor, InstallationId, Job, JobFilter, Journal, JournalEntry, LineSink, LinkedChange,
-    Node, NodeRequest, OwnedResource, PatchsetStatus, Position, Provisioner, Queue, QueueDepth, Reporter,
-    ResourceKind, Result, RunId, RunResult, Stage, StageContext, StageOutcome, UndeliveredReport,
-    UndeliveredReports, Update, WaitingJobs,
+    Account, Alerter, BuildsetId, BuildsetReport, CancellationToken, ChangeNumber, ChangeSelector,
+    ChangeStatusLookup, Claim, ControlMessage, ControlMessages, DeadLetter, DeadLetters, Delivery,
+    DependencyLookup, EventId, EventStore, Executor, InstallationId, Job, JobFilter, Journal, JournalEntry,
+    LineSink, LinkedChange, Node, NodeRequest, OwnedResource, PatchsetDetails, PatchsetNumber,
+    PatchsetStatus, Position, Provisioner, Queue, QueueDepth, Reporter, ResourceKind, Result, RunId,
+    RunResult, Stage, StageContext, StageOutcome, TriggerLookup, UndeliveredReport, UndeliveredReports,
+    Update, WaitingJobs,
 };
 
 use super::{FaultPlan, Method};
@@ -56,6 +57,8 @@ pub type FaultyJournal = Faulty<dyn Journal>;
 pub type FaultyChangeStatus = Faulty<dyn ChangeStatusLookup>;
 /// Any lookup of dependencies.
 pub type FaultyDependencies = Faulty<dyn DependencyLookup>;
+/// Any look-up for triggers.
+pub type FaultyTriggerLookup = Faulty<dyn TriggerLookup>;
 /// Any alerter.
 pub type FaultyAlerter = Faulty<dyn Alerter>;
 
@@ -121,6 +124,10 @@ faulty!(ChangeStatusLookup {
 });
 faulty!(DependencyLookup {
     find(which: &ChangeSelector) -> Vec<LinkedChange>, FindDependency;
+});
+faulty!(TriggerLookup {
+    patchset(change: ChangeNumber, patchset: PatchsetNumber) -> PatchsetDetails, LookUpPatchset;
+    group_members(group: &str) -> Vec<Account>, GroupMembers;
 });
 faulty!(Alerter {
     alert(subject: &str, text: &str) -> (), Alert;

@@ -69,6 +69,8 @@ methods! {
     CommitSource = "source::commit",
     ChangeStatus = "change_status::status",
     FindDependency = "dependencies::find",
+    LookUpPatchset = "lookup::patchset",
+    GroupMembers = "lookup::group_members",
     Alert = "alerter::alert",
 }
 

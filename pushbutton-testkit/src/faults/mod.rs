@@ -46,7 +46,7 @@ pub use fault::{Fault, Rates};
 pub use fault_plan::{FaultPlan, Injected};
 pub use faulty::{
     Faulty, FaultyAlerter, FaultyChangeStatus, FaultyDependencies, FaultyEventStore, FaultyExecutor,
-    FaultyJournal, FaultyProvisioner, FaultyQueue, FaultyReporter,
+    FaultyJournal, FaultyProvisioner, FaultyQueue, FaultyReporter, FaultyTriggerLookup,
 };
 pub use faulty_source::FaultySource;
 pub use method::Method;

@@ -59,7 +59,8 @@ impl OperatorContext {
         let mut attempt = Attempt::new(&self, spec, job, claim.run().clone(), stop.clone());
         tracing::info!(run = %attempt.run, job = %attempt.job.name, target = %attempt.job.target(), attempt = attempt.number, "claimed");
         let (started, began) = (self.clock.now(), Instant::now());
-        let (outcome, result) = with_lease(claim.as_ref(), &stop, async {
+        // On the heap: the job with its change is large.
+        let work = Box::pin(async {
             let outcome = match self.cancellations.reason_for(&attempt.job) {
                 Some(reason) => AttemptOutcome::Stopped(reason),
                 None => self.run_catching_panics(&mut attempt).await,
@@ -78,8 +79,8 @@ impl OperatorContext {
                 None => None,
             };
             (outcome, result)
-        })
-        .await;
+        });
+        let (outcome, result) = with_lease(claim.as_ref(), &stop, work).await;
         // At the same time: a slow cloud must not keep the claim, nor a slow reporter the machine.
         let settled = async {
             match result {
