@@ -53,6 +53,9 @@ impl<'a> Lab<'a> {
         repository(served.join("openstack/devstack"), &files);
         let empty = tempfile::tempdir().unwrap();
         repository(served.join("openstack/cinder-tempest-plugin"), empty.path());
+        let requirements = tempfile::tempdir().unwrap();
+        std::fs::write(requirements.path().join("upper-constraints.txt"), "tempest===42.0.0\n").unwrap();
+        repository(served.join("openstack/requirements"), requirements.path());
         let project = repository(run.folder.path().join("gerrit/openstack/cinder"), empty.path());
         git(&project, &["tag", "-a", "-m", "a release", "26.0.0"]);
         let git_server = GitServer::start(&cloud.host_address(), &served);
@@ -67,6 +70,7 @@ impl<'a> Lab<'a> {
             "install_devstack_git_base": dead, "install_devstack_mirrors": [git_server.url],
             "install_devstack_retries": 0, "install_devstack_delay": 0,
             "install_devstack_tempest_plugins": ["cinder-tempest-plugin"],
+            "install_devstack_tempest_constraints": "master",
             "install_devstack_proxy": proxy,
             "install_devstack_local_conf": "[[post-config|$CINDER_CONF]]\n[acme]\nsan_password = {{ array_password }}",
             "array_password": "hunter22",
@@ -145,9 +149,16 @@ async fn a_stock_debian_is_prepared_tested_and_used_again() {
         "san_password = hunter22",
         "TEMPEST_PLUGINS=\"/opt/stack/cinder-tempest-plugin\"",
         &format!("http_proxy=http://{}:3128", cloud.host_address()),
+        "TEMPEST_VENV_UPPER_CONSTRAINTS=/opt/stack/tempest-constraints/upper-constraints.txt",
     ] {
         assert!(local_conf.lines().any(|other| other == line), "{line} in\n{local_conf}");
     }
+    let constraints = lab.on_node("cat /opt/stack/tempest-constraints/upper-constraints.txt");
+    assert_eq!(constraints, "tempest===42.0.0");
+    // Devstack sources this part of the file. A proxy cannot reach the services of the node.
+    let no_proxy =
+        lab.on_node("eval \"$(sudo grep ^no_proxy= /opt/stack/devstack/local.conf)\"; echo $no_proxy");
+    assert_eq!(no_proxy, format!("127.0.0.1,localhost,{}", lab.server.addresses.first().unwrap()));
     let expected = "DPkg::Lock::Timeout \"300\";";
     assert!(lab.on_node("cat /etc/apt/apt.conf.d/95pushbutton").contains(expected));
     assert_eq!(lab.on_node("cat /etc/pip.conf"), "[global]\nproxy = http://192.0.2.1:8080");
