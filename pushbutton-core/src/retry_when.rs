@@ -38,7 +38,7 @@ pub const DEFAULT_RETRY_PATTERNS: &[(&str, &str)] = &[
     ("git server", r"(?:^|\s)error: RPC failed; |(?:^|\s)error: \d+ bytes of body are still expected"),
     (
         "git server",
-        r"(?:^|\s)fatal: invalid object name 'origin/|(?:^|\s)fatal: Remote branch \S+ not found in upstream",
+        r"(?:^|\s)fatal: invalid object name 'origin/|(?:^|\s)fatal: Remote branch \S+ not found in upstream|(?:^|\s)fatal: couldn't find remote ref ",
     ),
     ("git server", r"git call failed: \[git (?:clone|fetch|remote update)\b"),
     ("leftovers on the node", r"(?:^|\s)fatal: detected dubious ownership in repository"),
@@ -232,6 +232,7 @@ mod tests {
             &[
                 "fatal: invalid object name 'origin/master'.",
                 "fatal: Remote branch stable/2026.2 not found in upstream origin",
+                "fatal: couldn't find remote ref stable/2025.1",
             ],
             &["fatal: invalid object name 'HEAD~1'.", "fatal: bad revision 'origin/master'"],
         ),
