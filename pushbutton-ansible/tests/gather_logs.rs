@@ -75,6 +75,10 @@ async fn files_and_journals_arrive_as_they_are_on_the_node() {
             expected.insert(format!("logs/{kind}-{size}.txt.gz"), content);
         }
     }
+    // As devstack leaves its log: one file of it arrives.
+    fs::write(service.join("stack.sh.txt.2026-11-26-162909"), log_lines(100)).unwrap();
+    std::os::unix::fs::symlink("stack.sh.txt.2026-11-26-162909", service.join("stack.sh.txt")).unwrap();
+    expected.insert("logs/service/stack.sh.txt.gz".into(), log_lines(100));
     let local_conf = b"[[local|localrc]]\nADMIN_PASSWORD=secret\n".to_vec();
     fs::write(on_node.join("local.conf"), &local_conf).unwrap();
     let redacted = b"[[local|localrc]]\nADMIN_PASSWORD=********\n".to_vec();
@@ -112,6 +116,10 @@ async fn files_and_journals_arrive_as_they_are_on_the_node() {
             Ok(arrived) => wrong.push(format!("{name}: {} bytes of {}", arrived.len(), content.len())),
             Err(problem) => wrong.push(format!("{name} ({} bytes): {problem}", content.len())),
         }
+    }
+    let twice = run.context.log_dir.join("logs/service/stack.sh.txt.2026-11-26-162909");
+    if twice.exists() {
+        wrong.push(format!("{}: the same as stack.sh.txt.gz", twice.display()));
     }
     assert!(
         wrong.is_empty(),

@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 
 BLOCK = 1 << 20
-TEXT = (".txt", ".log", ".conf", ".ini", ".json", ".yaml", ".yml", "")
+TEXT = (".txt", ".log", ".conf", ".ini", ".json", ".yaml", ".yml", ".summary", "")
 JOURNAL = ["journalctl", "--no-pager", "--output=short-iso-precise", "--utc"]
 
 
@@ -55,7 +55,13 @@ def add_path(pack, path):
     if not os.path.isdir(path):
         add_file(pack, "logs/" + base, path)
     for folder, _, names in os.walk(path):
+        # Devstack writes stack.sh.txt.DATE, with a link stack.sh.txt: one of them is enough, under the name without a date.
+        links = [os.path.join(folder, name) for name in names if os.path.islink(os.path.join(folder, name))]
+        targets = {os.path.realpath(link) for link in links}
         for name in sorted(names):
+            file = os.path.join(folder, name)
+            if os.path.realpath(file) in targets and file not in links:
+                continue
             inside = os.path.relpath(os.path.join(folder, name), path)
             # Devstack's own folder of logs is what logs/ stands for.
             top = "logs" if base == "logs" else "logs/" + base
