@@ -68,6 +68,10 @@ pub const DEFAULT_RETRY_PATTERNS: &[(&str, &str)] = &[
         r"(?:^|\s)E: ?(?:Could not get lock|Unable to acquire the dpkg|Unable to lock directory)",
     ),
     ("packages of the node", r"(?:^|\s)E: ?dpkg was interrupted"),
+    (
+        "service of the node",
+        r"(?:^|\s)Job for (?:iscsid|multipathd|tgt|rabbitmq-server|mariadb|mysqld?|postgresql|memcached|libvirtd|openvswitch-switch|docker)\.service (?:failed|canceled)",
+    ),
     ("disk of the node", r"No space left on device|\[Errno 28\]|Disk quota exceeded|Read-only file system"),
     ("disk of the node", r"You don't have enough free space in /var/cache/apt"),
     ("download", r"curl: \(6\) |curl: \(7\) Failed to connect to (?:[\w-]+\.)+[a-z]{2,}\b"),
@@ -351,6 +355,17 @@ mod tests {
                 "E: dpkg was interrupted, you must manually run 'sudo dpkg --configure -a' to correct the problem.",
             ],
             &["dpkg: error processing package rabbitmq-server (--configure):"],
+        ),
+        (
+            &[
+                "Job for iscsid.service failed because the service did not take the steps required by its unit configuration.",
+                "Job for rabbitmq-server.service failed because the control process exited with error code.",
+                "Job for mariadb.service failed because a timeout was exceeded.",
+            ],
+            &[
+                "Job for devstack@c-vol.service failed because the control process exited with error code.",
+                "Job for apache2.service failed because the control process exited with error code.",
+            ],
         ),
         (
             &[

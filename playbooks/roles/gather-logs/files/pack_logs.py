@@ -55,13 +55,16 @@ def add_path(pack, path):
     if not os.path.isdir(path):
         add_file(pack, "logs/" + base, path)
     for folder, _, names in os.walk(path):
-        # Devstack writes stack.sh.txt.DATE, with a link stack.sh.txt: one of them is enough, under the name without a date.
-        links = [os.path.join(folder, name) for name in names if os.path.islink(os.path.join(folder, name))]
-        targets = {os.path.realpath(link) for link in links}
-        for name in sorted(names):
-            file = os.path.join(folder, name)
-            if os.path.realpath(file) in targets and file not in links:
+        # Devstack writes stack.sh.txt.DATE and links it as stack.sh.txt: a file with several names is taken once, by its shortest.
+        taken = set()
+        for name in sorted(names, key=lambda name: (len(name), name)):
+            try:
+                status = os.stat(os.path.join(folder, name))
+            except OSError:
+                continue  # a link to nothing
+            if (status.st_dev, status.st_ino) in taken:
                 continue
+            taken.add((status.st_dev, status.st_ino))
             inside = os.path.relpath(os.path.join(folder, name), path)
             # Devstack's own folder of logs is what logs/ stands for.
             top = "logs" if base == "logs" else "logs/" + base
