@@ -221,6 +221,8 @@ async fn of_two_nodes_the_second_runs_its_own_services_with_the_first_ones_datab
         "install_devstack_local_conf",
         "ENABLED_SERVICES=key,c-api\n[[post-config|$CINDER_CONF]]\n[acme]\na = b",
     );
+    let gerrit = format!("file://{}/gerrit", first.run.folder.path().display());
+    first.set("checkout_patchset_url", gerrit);
     let revision = first.propose();
     let address = |lab: &Lab<'_>| lab.server.addresses.first().unwrap().clone();
     let node = |name: &str, lab: &Lab<'_>| {
