@@ -93,7 +93,7 @@ pub(crate) fn triggers(config: &Config) -> Result<Triggers> {
 
 /// Where nodes come from. What it makes in a cloud belongs to the participants of this queue, which must be connected.
 pub(crate) async fn provisioner(config: &Config, queue: &dyn Queue) -> Result<Arc<dyn Provisioner>> {
-    Ok(match &config.nodes {
+    Ok(match config.nodes()? {
         Nodes::Cloud(cloud) => {
             let installation = queue.installation().await?;
             tracing::info!(owner = %config.owner, %installation, "resources in the cloud carry these tags");
@@ -109,17 +109,17 @@ fn ansible(config: &Config) -> Result<AnsibleExecutor> {
     create_state_folder(config)?;
     let stages = config.jobs.values().flat_map(|job| &job.stages);
     let playbooks: BTreeSet<&str> = stages.map(|stage| stage.playbook.as_str()).collect();
-    Ok(AnsibleExecutor::new(config.ansible.clone(), &config.state)?.with_checked_playbooks(playbooks))
+    Ok(AnsibleExecutor::new(config.ansible()?.clone(), &config.state)?.with_checked_playbooks(playbooks))
 }
 
 /// The jobs that an operator with this configuration can run: those that it defines, on nodes that it has. The others
 /// wait for another operator.
-fn job_filter(config: &Config) -> JobFilter {
+fn job_filter(config: &Config) -> Result<JobFilter> {
     let names = JobFilter::names(config.jobs.keys().cloned());
-    match &config.nodes {
+    Ok(match config.nodes()? {
         Nodes::Cloud(cloud) => names.with_labels(cloud.nodes.keys().cloned()),
         Nodes::Machines(machines) => names.with_labels(machines.iter().map(|node| node.label.clone())),
-    }
+    })
 }
 
 /// The work half with what the configuration says of every operator. Reporters and the rest are added by its caller.
@@ -135,8 +135,9 @@ pub(crate) fn operator(
     let orphans = Arc::clone(&executor);
     // Processes of a crashed operator are stopped in the background.
     tokio::spawn(async move { orphans.stop_orphans().await });
-    let operator = Operator::new(queue, provisioner, executor, config.jobs.clone(), config.logs.clone())
-        .with_filter(job_filter(config))
+    let operator = Operator::new(queue, provisioner, executor, config.jobs.clone(), config.logs()?.clone())
+        .with_filter(job_filter(config)?)
+        .with_name(format!("operator {}", hostname()))
         .with_journal(store.journal())
         .with_slots(work.slots.map_or(settings.slots, usize::from))
         .with_breaker(settings.breaker)
@@ -172,10 +173,14 @@ pub(crate) fn sweeper(
         .with_safety_age(config.sweep.safety_age.into())
 }
 
+/// The name of this host, for people.
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
 /// Mutes comments on reviews after too many failures, and alerts the lab's people then.
 pub(crate) fn report_guard(config: &Config) -> Result<Arc<ReportGuard>> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let guard = ReportGuard::new(format!("handler {}", host.trim())).with_limit(config.handler.mute_after);
+    let guard = ReportGuard::new(format!("handler {}", hostname())).with_limit(config.handler.mute_after);
     Ok(Arc::new(match &config.alarm {
         Some(alarm) => guard.with_alerter(MailAlerter::new(&alarm.mail)?),
         None => guard,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use pushbutton_core::{ChangeNumber, HumanDuration, JobId, JobName, PatchsetNumber};
 
+use crate::config::{Need, Needs};
+
 /// A third-party CI for OpenStack drivers: watches Gerrit, tests changes on your own machines, comments on the review.
 #[derive(Debug, Parser)]
 #[command(
@@ -129,12 +131,19 @@ pub(crate) enum Command {
         /// Only what `operator` needs: nothing of Gerrit.
         #[arg(long)]
         operator: bool,
+        /// Only what `handler` needs: no machines, no playbooks and no logs.
+        #[arg(long, conflicts_with = "operator")]
+        handler: bool,
     },
     /// Write a configuration with every key explained.
     Init {
         /// The file to write. An existing file is never overwritten.
         #[arg(value_name = "PATH", default_value = "./pushbutton.yml")]
         path: PathBuf,
+        /// Fill in the settings of pushbutton-ci (`ci.env`, `vars.yaml`) or sos-ci (`sos-ci.conf`, `sos-ci.yaml`), and list
+        /// those that have no counterpart.
+        #[arg(long, value_name = "FILE")]
+        from_env: Option<PathBuf>,
     },
     /// Show what the triggers do with recorded events, and the exact comments. Offline; changes nothing; the same every
     /// time.
@@ -221,34 +230,42 @@ pub(crate) enum Command {
     /// Allow comments on reviews again, after `mute` or after too many failures in a row.
     Unmute,
     /// Show the queue, the dead letters, the undelivered reports and the latest runs.
+    ///
+    /// Of the jobs that wait it shows those for whose nodes the cloud has no room, and those that no operator can run
+    /// that has announced itself within the last 40 minutes.
     Status {
         /// The number of runs, dead letters and undelivered reports to show.
         #[arg(long, value_name = "N", default_value_t = 10)]
         last: usize,
+        /// One JSON object, with everything that is known.
+        #[arg(long)]
+        json: bool,
     },
 }
 
 impl Command {
-    /// Whether it uses Gerrit, and so needs the sections `gerrit` and `triggers`. The other commands work on hosts that
-    /// have no key of the account.
-    pub(crate) fn uses_gerrit(&self) -> bool {
+    /// What it uses of the configuration. The key of the account need not be on the host of an operator, nor clouds.yaml
+    /// and the playbooks on the host of a handler; who looks at the queue needs neither.
+    pub(crate) fn needs(&self) -> Needs {
         match self {
-            Self::Run { .. }
-            | Self::Handler { .. }
-            | Self::Check { operator: false }
-            | Self::Init { .. }
-            | Self::Replay { .. }
+            // Events are from the file, and comments are printed.
+            Self::Run { recorded: Some(_), .. } => Needs { gerrit: Need::Sections, ..Needs::ALL },
+            Self::Run { .. } | Self::Check { operator: false, handler: false } | Self::Init { .. } => {
+                Needs::ALL
+            }
+            Self::Handler { .. }
+            | Self::Check { handler: true, .. }
             | Self::Enqueue { .. }
-            | Self::Rerun { .. } => true,
-            Self::Operator { .. }
-            | Self::Check { operator: true }
-            | Self::Cancel { .. }
+            | Self::Rerun { .. } => Needs::HANDLER,
+            Self::Operator { .. } | Self::Check { operator: true, .. } => Needs::OPERATOR,
+            Self::Replay { .. } => Needs { gerrit: Need::Sections, ..Needs::QUEUE },
+            Self::Sweep { .. } => Needs { nodes: Need::Files, ..Needs::QUEUE },
+            Self::Cancel { .. }
             | Self::Dead { .. }
             | Self::Reports { .. }
-            | Self::Sweep { .. }
             | Self::Mute { .. }
             | Self::Unmute
-            | Self::Status { .. } => false,
+            | Self::Status { .. } => Needs::QUEUE,
         }
     }
 }

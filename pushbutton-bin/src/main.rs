@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod exit;
+mod import;
 mod logging;
 mod print;
 mod signals;
@@ -57,16 +58,16 @@ fn main() -> ExitCode {
 
 async fn command(cli: Cli) -> anyhow::Result<Exit> {
     let global = &cli.global;
-    if let Command::Init { path } = &cli.command {
-        return init::run(path);
+    if let Command::Init { path, from_env } = &cli.command {
+        return init::run(path, from_env.as_deref());
     }
-    let config = config::load(&global.config, cli.command.uses_gerrit())?;
+    let config = config::load(&global.config, cli.command.needs())?;
     match cli.command {
         Command::Run { recorded: Some(file), work, .. } => recorded::run(&config, global, work, &file).await,
         Command::Run { work, comments, start, .. } => run::both(&config, global, work, comments, start).await,
         Command::Handler { comments, start } => run::handler(&config, global, comments, start).await,
         Command::Operator { work, start } => run::operator(&config, global, work, start).await,
-        Command::Check { operator } => check::run(&config, global, operator).await,
+        Command::Check { .. } => check::run(&config, global, cli.command.needs()).await,
         Command::Replay { file, verdict } => replay::run(&config, &file, verdict).await,
         Command::Enqueue { target: (change, patchset), job } => {
             enqueue::run(&config, change, Some(patchset), job).await
@@ -80,7 +81,7 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Sweep { dry_run } => sweep::run(&config, dry_run).await,
         Command::Mute { why } => mute::mute(&config, why).await,
         Command::Unmute => mute::unmute(&config).await,
-        Command::Status { last } => status::run(&config, last).await,
+        Command::Status { last, json } => status::run(&config, last, json).await,
         Command::Init { .. } => Ok(Exit::Ok),
     }
 }

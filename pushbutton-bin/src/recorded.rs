@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use pushbutton_core::{
-    BuildsetReport, Handler, HumanDuration, Pipeline, Queue, Reporter, Result, RunId, RunResult, Update,
-    UpdateKind, Verdict,
+    BuildsetReport, Handler, HumanDuration, LogLocation, Pipeline, Queue, Reporter, Result, RunId, RunResult,
+    Update, UpdateKind, Verdict,
 };
 use pushbutton_gerrit::{EventFilter, GerritConfig, RecordedStream, preview};
 use pushbutton_store::Store;
@@ -47,7 +47,7 @@ pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Pat
     let (events, jobs) = (count(handled.events, "event"), count(handled.jobs, "job"));
     print(format!("\n{events}, {jobs}, {} finished", count(worked.finished, "run")));
     for result in &results {
-        print(format!("\n{}", summary(config, result).trim_end()));
+        print(format!("\n{}", summary(config.logs()?, result).trim_end()));
     }
     for report in &buildsets {
         print(format!("\n{}", comment(config.gerrit()?, report).trim_end()));
@@ -130,8 +130,8 @@ impl Reporter for Reports {
 }
 
 /// Change, verdict, time, tests and logs.
-fn summary(config: &Config, result: &RunResult) -> String {
-    let folder = config.logs.of(&result.run, &result.job).dir;
+fn summary(logs: &LogLocation, result: &RunResult) -> String {
+    let folder = logs.of(&result.run, &result.job).dir;
     let tests = result.tests.map_or("none counted".to_owned(), |tests| {
         format!("{} passed, {} failed, {} skipped", tests.passed, tests.failed, tests.skipped)
     });

@@ -105,7 +105,11 @@ fn report(config: &Config, job: Job, spec: Option<&JobSpec>, verdict: VerdictNam
         VerdictName::TimedOut => (Verdict::TimedOut { stage: stage.clone() }, 1, StageStatus::TimedOut),
         VerdictName::PostFailure => (Verdict::PostFailure, 1, StageStatus::Failed),
     };
-    let logs = config.logs.of(&run, &job).url.filter(|_| verdict != Verdict::NodeFailure);
+    let logs = config
+        .logs
+        .as_ref()
+        .and_then(|logs| logs.of(&run, &job).url)
+        .filter(|_| verdict != Verdict::NodeFailure);
     let (started, outcome) = (job.created, StageOutcome::new(status, ASSUMED_TIME));
     Ok(RunResult::new(run, job, verdict, started, ASSUMED_TIME)
         .with_attempts(attempts)

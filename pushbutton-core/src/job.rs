@@ -160,11 +160,13 @@ impl JobFilter {
 
     /// Whether this job may be claimed.
     pub fn matches(&self, job: &Job) -> bool {
-        self.names.as_ref().is_none_or(|names| names.contains(&job.name))
-            && self
-                .labels
-                .as_ref()
-                .is_none_or(|labels| job.label.as_ref().is_none_or(|label| labels.contains(label)))
+        self.matches_kind(&job.name, job.label.as_ref())
+    }
+
+    /// Whether a job of this name that needs a node of this label may be claimed.
+    pub fn matches_kind(&self, name: &JobName, label: Option<&NodeLabel>) -> bool {
+        self.names.as_ref().is_none_or(|names| names.contains(name))
+            && self.labels.as_ref().is_none_or(|labels| label.is_none_or(|label| labels.contains(label)))
     }
 }
 

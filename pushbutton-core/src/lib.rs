@@ -8,6 +8,7 @@ pub mod trigger;
 
 pub mod control;
 pub mod job;
+pub mod operators;
 
 pub mod node;
 pub mod run;
@@ -52,6 +53,7 @@ pub use names::{
     PatchsetNumber, ProjectName, Revision, RunId, StageName,
 };
 pub use node::{Node, NodeRequest, OwnedResource, ResourceKind};
+pub use operators::{OperatorState, Operators, WaitingJobs};
 pub use pipeline::{
     BreakerPolicy, BreakerState, GuardedReporter, Handler, HandlerStats, Health, LogLocation, NoRoom,
     NoRoomPolicy, Operator, OperatorStats, Pipeline, ReportGuard, Shutdown, SupersedePolicy, Sweeper,

@@ -34,6 +34,7 @@ use crate::job::{Job, JobFilter};
 use crate::line_sink::LineSink;
 use crate::names::{BuildsetId, InstallationId, PatchsetNumber, RunId};
 use crate::node::{Node, NodeRequest, OwnedResource, ResourceKind};
+use crate::operators::WaitingJobs;
 use crate::report::{RunResult, Update};
 use crate::run::{Stage, StageContext, StageOutcome};
 use crate::setters::setters;
@@ -193,6 +194,17 @@ pub trait Queue: Send + Sync {
 
     /// Counts what is on the queue.
     async fn depth(&self) -> Result<QueueDepth>;
+
+    /// Counts the jobs that wait to be claimed, those that wait for a retry too, by name and label. For people. Default:
+    /// none are known.
+    ///
+    /// # Contract
+    /// - Ordered by name and label; each kind once.
+    /// - A job that is claimed, has ended or is a dead letter is not counted.
+    /// - May be late by a moment, and may leave out jobs that no participant has read yet.
+    async fn waiting(&self) -> Result<Vec<WaitingJobs>> {
+        Ok(Vec::new())
+    }
 
     /// Lists the runs whose leases have not ended: what the orphan sweep must not touch.
     ///
@@ -763,6 +775,7 @@ forward!(Queue {
     async fn control_messages(&self) -> Result<ControlMessages>;
     async fn claim_report(&self) -> Result<Box<dyn Delivery>>;
     async fn depth(&self) -> Result<QueueDepth>;
+    async fn waiting(&self) -> Result<Vec<WaitingJobs>>;
     async fn leased_runs(&self) -> Result<Vec<RunId>>;
     async fn installation(&self) -> Result<InstallationId>;
 });

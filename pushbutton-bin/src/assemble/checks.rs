@@ -4,11 +4,11 @@ use pushbutton_core::{InstallationId, Result, StaticNodes};
 use pushbutton_openstack::OpenStackProvisioner;
 
 use super::{STORE_FILE, store};
-use crate::config::{Config, Nodes};
+use crate::config::{Config, Need, Needs, Nodes};
 use crate::log_url_check::LogUrlCheck;
 
-/// Every part with its check, in the order in which people should fix them; only those of an operator if `operator`.
-pub(crate) fn all(config: &Config, operator: bool) -> Vec<(&'static str, Box<dyn Check + '_>)> {
+/// The parts that are needed, each with its check, in the order in which people should fix them.
+pub(crate) fn needed(config: &Config, needs: Needs) -> Vec<(&'static str, Box<dyn Check + '_>)> {
     let queue: Box<dyn Check> = match &config.rabbitmq {
         Some(rabbitmq) => Box::new(rabbitmq.clone()),
         None => {
@@ -16,25 +16,33 @@ pub(crate) fn all(config: &Config, operator: bool) -> Vec<(&'static str, Box<dyn
             Box::new(Known(vec![Finding::ok(what)]))
         }
     };
-    let nodes = match &config.nodes {
-        Nodes::Machines(machines) => part(StaticNodes::new(machines.clone()), "fix `machines`"),
-        Nodes::Cloud(cloud) => {
+    let mut checks: Vec<(&'static str, Box<dyn Check + '_>)> = vec![("state", Box::new(StateCheck(config)))];
+    if needs.gerrit == Need::Files {
+        checks.push(("gerrit", part(super::gerrit(config), "fix `gerrit`")));
+    }
+    checks.push(("queue", queue));
+    if needs.nodes == Need::Files {
+        checks.push(("nodes", nodes(config)));
+    }
+    if needs.stages == Need::Files {
+        checks.push(("ansible", part(super::ansible(config), "fix `ansible`")));
+        checks.extend(
+            config.logs.iter().map(|logs| ("logs", Box::new(LogUrlCheck(logs)) as Box<dyn Check + '_>)),
+        );
+    }
+    checks
+}
+
+fn nodes(config: &Config) -> Box<dyn Check> {
+    match config.nodes() {
+        Ok(Nodes::Machines(machines)) => part(StaticNodes::new(machines.clone()), "fix `machines`"),
+        Ok(Nodes::Cloud(cloud)) => {
             let (cloud, owner) = (cloud.as_ref().clone(), config.owner.clone());
             // A check creates nothing and looks for nothing of ours, so any id will do, and needs no queue.
             part(OpenStackProvisioner::new(cloud, owner, InstallationId::generate()), "fix `cloud`")
         }
-    };
-    let mut checks: Vec<(&'static str, Box<dyn Check + '_>)> = vec![("state", Box::new(StateCheck(config)))];
-    if !operator {
-        checks.push(("gerrit", part(super::gerrit(config), "fix `gerrit`")));
+        Err(error) => Box::new(Known(vec![Finding::fail(error.to_string(), "add `cloud` or `machines`")])),
     }
-    checks.extend([
-        ("queue", queue),
-        ("nodes", nodes),
-        ("ansible", part(super::ansible(config), "fix `ansible`")),
-        ("logs", Box::new(LogUrlCheck(&config.logs))),
-    ]);
-    checks
 }
 
 /// A part's check; a part that cannot be made is itself a finding.

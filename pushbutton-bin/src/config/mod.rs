@@ -5,6 +5,7 @@
 mod document;
 mod interpolate;
 mod lines;
+mod needs;
 mod node;
 mod paths;
 mod read;
@@ -32,6 +33,7 @@ use crate::mail;
 use self::document::{Document, Env};
 use self::error::ConfigError;
 pub(crate) use self::error::{ConfigErrors, suggest};
+pub(crate) use self::needs::{Need, Needs};
 use self::node::{KeyPath, Value};
 use self::read::read;
 pub(crate) use self::sections::{
@@ -41,34 +43,25 @@ pub(crate) use self::sections::{
 /// What `init` writes: every key with its explanation.
 pub(crate) const DEFAULT: &str = include_str!("default.yml");
 
-/// Whether a section must be there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Required {
-    Always,
-    /// For commands that use Gerrit.
-    WithGerrit,
-    Never,
-}
-
-/// The sections in the order of the file that `init` writes, and whether each is required.
-const SECTIONS: [(&str, Required); 17] = [
-    ("owner", Required::Always),
-    ("state", Required::Always),
-    ("store", Required::Never),
-    ("gerrit", Required::WithGerrit),
-    ("rabbitmq", Required::Never),
-    ("cloud", Required::Never),
-    ("machines", Required::Never),
-    ("ansible", Required::Always),
-    ("logs", Required::Always),
-    ("handler", Required::Never),
-    ("operator", Required::Never),
-    ("supersede", Required::Never),
-    ("sweep", Required::Never),
-    ("alarm", Required::Never),
-    ("web", Required::Never),
-    ("triggers", Required::WithGerrit),
-    ("jobs", Required::Always),
+/// The sections in the order of the file that `init` writes. [`Needs`] says which of them a command requires.
+const SECTIONS: [&str; 17] = [
+    "owner",
+    "state",
+    "store",
+    "gerrit",
+    "rabbitmq",
+    "cloud",
+    "machines",
+    "ansible",
+    "logs",
+    "handler",
+    "operator",
+    "supersede",
+    "sweep",
+    "alarm",
+    "web",
+    "triggers",
+    "jobs",
 ];
 
 /// A configuration without errors.
@@ -77,12 +70,13 @@ pub(crate) struct Config {
     pub(crate) owner: OwnerName,
     pub(crate) state: PathBuf,
     pub(crate) store: StoreSection,
-    /// Always there for commands that [use Gerrit](crate::cli::Command::uses_gerrit).
+    // These are always there for commands that [need](crate::cli::Command::needs) them.
     gerrit: Option<GerritConfig>,
+    nodes: Option<Nodes>,
+    ansible: Option<AnsibleConfig>,
+    /// Where the logs of runs are.
+    pub(crate) logs: Option<LogLocation>,
     pub(crate) rabbitmq: Option<AmqpConfig>,
-    pub(crate) nodes: Nodes,
-    pub(crate) ansible: AnsibleConfig,
-    pub(crate) logs: LogLocation,
     pub(crate) handler: HandlerConfig,
     pub(crate) operator: OperatorConfig,
     pub(crate) supersede: SupersedePolicy,
@@ -99,9 +93,36 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`] for a command that does not use Gerrit.
     pub(crate) fn gerrit(&self) -> Result<&GerritConfig, Error> {
-        let missing = || Error::permanent(ErrorKind::Config, "the section `gerrit` is missing");
-        self.gerrit.as_ref().ok_or_else(missing)
+        self.gerrit.as_ref().ok_or_else(|| missing("gerrit"))
     }
+
+    /// Where nodes come from.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a command that uses no nodes.
+    pub(crate) fn nodes(&self) -> Result<&Nodes, Error> {
+        self.nodes.as_ref().ok_or_else(|| missing("cloud"))
+    }
+
+    /// How to run playbooks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a command that runs no stages.
+    pub(crate) fn ansible(&self) -> Result<&AnsibleConfig, Error> {
+        self.ansible.as_ref().ok_or_else(|| missing("ansible"))
+    }
+
+    /// Where operators write the logs of runs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a command that runs no stages.
+    pub(crate) fn logs(&self) -> Result<&LogLocation, Error> {
+        self.logs.as_ref().ok_or_else(|| missing("logs"))
+    }
+}
+
+fn missing(section: &str) -> Error {
+    Error::permanent(ErrorKind::Config, format!("the section `{section}` is missing"))
 }
 
 /// Where nodes come from.
@@ -113,9 +134,9 @@ pub(crate) enum Nodes {
     Machines(Vec<StaticNodeConfig>),
 }
 
-/// Reads a file, with the environment of the process. A command that does not use Gerrit needs neither its section nor
-/// the files that it names.
-pub(crate) fn load(file: &Path, uses_gerrit: bool) -> Result<Config, ConfigErrors> {
+/// Reads a file, with the environment of the process. Of sections that the command does not use, neither the files that
+/// they name nor secrets from the environment need be there.
+pub(crate) fn load(file: &Path, needs: Needs) -> Result<Config, ConfigErrors> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         let fix = format!(
             "name another file with --config, or write one with `pushbutton-bin init {}`",
@@ -125,7 +146,7 @@ pub(crate) fn load(file: &Path, uses_gerrit: bool) -> Result<Config, ConfigError
     })?;
     // Paths in the file are relative to it, not to the working directory.
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    parse(&text, &file, uses_gerrit, &|name| std::env::var(name).ok())
+    parse(&text, &file, needs, &|name| std::env::var(name).ok())
 }
 
 fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
@@ -136,15 +157,9 @@ fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
 }
 
 /// Reads a text that is, or would be, the content of `file`.
-pub(crate) fn parse(
-    text: &str,
-    file: &Path,
-    uses_gerrit: bool,
-    env: Env<'_>,
-) -> Result<Config, ConfigErrors> {
-    let unused = if uses_gerrit { None } else { Some("gerrit") };
-    let mut document = Document::read(text, file, unused, env)?;
-    check_sections(&mut document, uses_gerrit);
+pub(crate) fn parse(text: &str, file: &Path, needs: Needs, env: Env<'_>) -> Result<Config, ConfigErrors> {
+    let mut document = Document::read(text, file, needs, env)?;
+    check_sections(&mut document, needs);
 
     let owner = owner(&mut document);
     let state = section(&mut document, "state");
@@ -182,7 +197,10 @@ pub(crate) fn parse(
     let triggers = triggers(&mut document);
     cross_checks::triggers(&mut document, &triggers);
     cross_checks::jobs(&mut document, &jobs, labels.as_ref());
-    role_variables::check(&mut document, &jobs);
+    if needs.reads_files_of("ansible") {
+        cross_checks::playbooks(&mut document, &jobs);
+        role_variables::check(&mut document, &jobs);
+    }
 
     document.finish()?;
     let triggers = triggers.into_iter().map(|(_, trigger)| trigger).collect();
@@ -193,9 +211,9 @@ pub(crate) fn parse(
             store: store?,
             gerrit,
             rabbitmq,
-            nodes: nodes?,
-            ansible: ansible?,
-            logs: logs?,
+            nodes,
+            ansible,
+            logs,
             handler: handler?,
             operator: operator?,
             supersede: supersede?,
@@ -212,27 +230,20 @@ pub(crate) fn parse(
 }
 
 /// Reports unknown and missing sections.
-fn check_sections(document: &mut Document, uses_gerrit: bool) {
+fn check_sections(document: &mut Document, needs: Needs) {
     let present: BTreeSet<String> = document.root.keys().map(str::to_owned).collect();
-    let is_known = |key: &str| SECTIONS.iter().any(|(name, _)| *name == key);
+    let is_known = |key: &str| SECTIONS.contains(&key);
     // Keys that begin with `x-` are reserved for YAML anchors, as in compose files.
     for key in present.iter().filter(|key| !key.starts_with("x-") && !is_known(key)) {
-        let fix = suggest(key, SECTIONS.iter().map(|(name, _)| *name));
+        let fix = suggest(key, SECTIONS.into_iter());
         document.error(&KeyPath::section(key), "unknown section", fix);
     }
-    let is_required = |required: Required| match required {
-        Required::Always => true,
-        Required::WithGerrit => uses_gerrit,
-        Required::Never => false,
-    };
-    for (name, _) in
-        SECTIONS.iter().filter(|(name, required)| is_required(*required) && !present.contains(*name))
-    {
-        let fix = if *name == "owner" { OWNER_FIX } else { "`pushbutton-bin init` writes an example of it" };
+    for name in SECTIONS.into_iter().filter(|name| needs.requires(name) && !present.contains(*name)) {
+        let fix = if name == "owner" { OWNER_FIX } else { "`pushbutton-bin init` writes an example of it" };
         document.error(&KeyPath::section(name), "this section is missing", fix);
     }
     match (present.contains("cloud"), present.contains("machines")) {
-        (false, false) => {
+        (false, false) if needs.nodes != Need::Nothing => {
             let problem = "neither `cloud` nor `machines` is there, so no job has a node";
             document.error(&KeyPath::default(), problem, "add one; `pushbutton-bin init` writes an example");
         }

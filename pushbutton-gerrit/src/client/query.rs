@@ -140,9 +140,10 @@ impl Gerrit {
             quote(&since),
             quote(&format!("limit:{}", settings.page)),
         );
-        for term in settings.query.as_deref().unwrap_or_default().split_whitespace() {
+        if let Some(query) = settings.query.as_deref().filter(|query| !query.trim().is_empty()) {
+            // As it was written, in one piece: it may have phrases in quotes. In brackets, because of an OR.
             command.push(' ');
-            command.push_str(&quote(term));
+            command.push_str(&quote(&format!("({query})")));
         }
         self.query(&command, each).await
     }

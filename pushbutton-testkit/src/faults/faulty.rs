@@ -9,7 +9,7 @@ use pushbutton_core::{
     ControlMessages, DeadLetter, DeadLetters, Delivery, EventId, EventStore, Executor, InstallationId, Job,
     JobFilter, Journal, JournalEntry, LineSink, Node, NodeRequest, OwnedResource, PatchsetStatus, Position,
     Provisioner, Queue, QueueDepth, Reporter, ResourceKind, Result, RunId, RunResult, Stage, StageContext,
-    StageOutcome, UndeliveredReport, UndeliveredReports, Update,
+    StageOutcome, UndeliveredReport, UndeliveredReports, Update, WaitingJobs,
 };
 
 use super::{FaultPlan, Method};
@@ -152,6 +152,10 @@ impl<T: Queue + ?Sized> Queue for Faulty<T> {
 
     async fn depth(&self) -> Result<QueueDepth> {
         self.plan.call(Method::Depth, self.inner.depth()).await
+    }
+
+    async fn waiting(&self) -> Result<Vec<WaitingJobs>> {
+        self.plan.call(Method::Waiting, self.inner.waiting()).await
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {

@@ -32,6 +32,7 @@ methods! {
     Broadcast = "queue::broadcast",
     ControlMessages = "queue::control_messages",
     Depth = "queue::depth",
+    Waiting = "queue::waiting",
     ListDeadLetters = "dead_letters::list",
     RequeueDeadLetter = "dead_letters::requeue",
     RemoveDeadLetter = "dead_letters::remove",

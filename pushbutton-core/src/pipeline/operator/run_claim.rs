@@ -254,7 +254,7 @@ impl OperatorContext {
     }
 }
 
-/// Gives the result to the queue, as often as it takes, until the lease has ended or a shutdown does not wait any more.
+/// Gives the result to the queue, with texts of bounded length because it may come from a node, as often as it takes, until the lease has ended or a shutdown does not wait any more.
 async fn complete(claim: &dyn Claim, result: &RunResult, stop: &StopSignal) -> Result<()> {
     let gives_up = async {
         tokio::select! {
@@ -262,9 +262,10 @@ async fn complete(claim: &dyn Claim, result: &RunResult, stop: &StopSignal) -> R
             () = async { stop.urgent().cancelled().await; tokio::time::sleep(LAST_CHANCE).await } => {}
         }
     };
+    let result = result.clone().bounded();
     tokio::select! {
         biased;
-        completed = COMPLETE.run("claim::complete", || claim.complete(result)) => completed,
+        completed = COMPLETE.run("claim::complete", || claim.complete(&result)) => completed,
         () = gives_up => Err(Error::temporary(ErrorKind::TimedOut, "the queue did not accept it in time")),
     }
 }
