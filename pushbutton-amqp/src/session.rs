@@ -155,6 +155,23 @@ impl Session {
         Ok(end)
     }
 
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Appends to the history on a channel of its own, and waits for the confirm.
+    pub(crate) async fn append_history(&self, channel: &Channel, body: &[u8]) -> Result<()> {
+        let appending = async { confirmed(send(channel, &self.names.history, body).await?).await };
+        self.patiently(self.timeout, appending).await
+    }
+
+    /// Reads the history, which must be there.
+    pub(crate) async fn read_history(&self, from: AMQPValue) -> Result<Consumer> {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), from);
+        self.consume(&self.names.history, LOG_PREFETCH, arguments).await
+    }
+
     /// Takes jobs from the inbox, once no other participant does.
     pub(crate) async fn read_inbox(&self) -> Result<Consumer> {
         self.consume(&self.names.jobs, INBOX_PREFETCH, FieldTable::default()).await

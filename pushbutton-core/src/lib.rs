@@ -15,6 +15,7 @@ pub mod run;
 pub mod buildset;
 pub mod history;
 pub mod report;
+pub mod shared_history;
 pub mod verdict;
 
 // Used by every step.
@@ -59,11 +60,15 @@ pub use pipeline::{
 pub use report::{RunResult, StageResult, Update, UpdateKind};
 pub use retry_when::RetryPatterns;
 pub use run::{JobSpec, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus, TestCounts};
+pub use shared_history::{
+    DeliveryRecord, DeliveryState, HistoryEntry, HistoryLog, HistoryReplica, HistoryReporter, ParticipantRecord,
+    StreamHealth, StreamMonitor, StreamState,
+};
 pub use static_nodes::{StaticNodeConfig, StaticNodes};
 pub use traits::{
     Alerter, ChangeStatusLookup, Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, EventSource,
-    EventStore, Executor, Journal, JournalEntry, PatchsetStatus, Provisioner, Queue, QueueDepth, Reporter,
-    UndeliveredReport, UndeliveredReports,
+    EventStore, Executor, Journal, JournalEntry, PatchsetStatus, Provisioner, Queue, QueueAges, QueueDepth,
+    Reporter, UndeliveredReport, UndeliveredReports,
 };
 pub use trigger::{Decision, EventMatch, PlannedJob, Trigger, Triggers};
 pub use verdict::{Verdict, Vote};

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 use pushbutton_core::{
     BuildsetId, Claim, ControlMessage, ControlMessages, DeadLetter, Delivery, Error, ErrorKind,
-    InstallationId, Job, JobEnd, JobFilter, Queue, QueueDepth, Result, RunId,
+    InstallationId, Job, JobEnd, JobFilter, Queue, QueueAges, QueueDepth, Result, RunId,
 };
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, TransactionBehavior, params};
 
@@ -70,6 +70,10 @@ impl Queue for StoreQueue {
     async fn depth(&self) -> Result<QueueDepth> {
         let now = self.0.now();
         self.0.call("queue::depth", move |connection| depth(connection, &now)).await
+    }
+
+    async fn ages(&self) -> Result<QueueAges> {
+        self.0.call("queue::ages", |connection| ages(connection)).await
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
@@ -293,6 +297,13 @@ fn depth(connection: &Connection, now: &Moment) -> Result<QueueDepth, StoreError
     Ok(QueueDepth::new(ready + delayed + claimed - leased, leased, dead)
         .with_reports(reports)
         .with_undelivered(undelivered))
+}
+
+fn ages(connection: &Connection) -> Result<QueueAges, StoreError> {
+    let sql = "SELECT min(job ->> '$.created') FROM jobs WHERE state IN ('ready', 'delayed')";
+    let waiting: Option<String> = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    let waiting = waiting.and_then(|text| text.parse().ok());
+    Ok(QueueAges::new(waiting, outbox::oldest(connection)?))
 }
 
 /// The id in the file; of processes that ask at once, the first to write decides.

@@ -3,6 +3,7 @@
 
 mod event_store;
 mod execute;
+mod history;
 mod journal;
 mod outbox;
 mod provision;
@@ -12,6 +13,7 @@ mod source;
 
 pub use event_store::MemoryEventStore;
 pub use execute::{FakeStage, MemoryExecutor};
+pub use history::MemoryHistory;
 pub use journal::MemoryJournal;
 pub use outbox::MemoryOutbox;
 pub use provision::MemoryProvisioner;

@@ -16,7 +16,7 @@ use crate::job::{Job, JobFilter};
 use crate::names::{BuildsetId, InstallationId, JobId, RunId};
 use crate::report::RunResult;
 use crate::traits::{
-    Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, Queue, QueueDepth, UndeliveredReport,
+    Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, Queue, QueueAges, QueueDepth, UndeliveredReport,
     UndeliveredReports,
 };
 
@@ -282,6 +282,11 @@ impl Queue for MemoryQueue {
         Ok(QueueDepth::new(count(waiting), count(leased), count(state.dead.len()))
             .with_reports(self.outbox.due())
             .with_undelivered(self.outbox.undelivered()))
+    }
+
+    async fn ages(&self) -> Result<QueueAges> {
+        let waiting = self.state().waiting.iter().map(|waiting| waiting.job.created).min();
+        Ok(QueueAges::new(waiting, self.outbox.oldest()))
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {

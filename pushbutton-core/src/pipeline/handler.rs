@@ -32,6 +32,7 @@ use crate::memory::MemoryEventStore;
 use crate::names::{InstallationId, JobName, NodeLabel};
 use crate::report::{Update, UpdateKind};
 use crate::retry::{Backoff, RetryPolicy};
+use crate::shared_history::HistoryLog;
 use crate::traits::{Alerter, EventSource, EventStore, Queue, Reporter};
 use crate::trigger::{Decision, PlannedJob, Triggers};
 
@@ -60,6 +61,7 @@ pub struct Handler {
     report_guard: Option<Arc<ReportGuard>>,
     alerter: Option<Arc<dyn Alerter>>,
     build_limit: Option<NonZeroU32>,
+    history: Option<Arc<dyn HistoryLog>>,
 }
 
 /// What a handler did.
@@ -89,6 +91,7 @@ impl Handler {
             report_guard: None,
             alerter: None,
             build_limit: None,
+            history: None,
         }
     }
 
@@ -153,6 +156,13 @@ impl Handler {
         self
     }
 
+    /// Appends to this history what became of each report. Default: nowhere.
+    #[must_use]
+    pub fn with_history(mut self, history: impl HistoryLog + 'static) -> Self {
+        self.history = Some(Arc::new(history));
+        self
+    }
+
     pub(super) fn queue(&self) -> Arc<dyn Queue> {
         Arc::clone(&self.queue)
     }
@@ -189,6 +199,7 @@ impl Handler {
             report_guard: report_guard.clone(),
             alerter: self.alerter.clone(),
             clock: Arc::clone(&self.clock),
+            history: self.history.clone(),
         };
         let (notices, to_deliver) = mpsc::channel(NOTICES);
         let end_of_delivery = Shutdown::new();

@@ -4,6 +4,7 @@
 pub mod dead_letters;
 pub mod event_store;
 pub mod execute;
+pub mod history;
 pub mod journal;
 pub mod outbox;
 pub mod provision;

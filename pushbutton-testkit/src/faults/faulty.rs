@@ -8,7 +8,7 @@ use pushbutton_core::{
     Alerter, BuildsetId, BuildsetReport, CancellationToken, ChangeStatusLookup, Claim, ControlMessage,
     ControlMessages, DeadLetter, DeadLetters, Delivery, EventId, EventStore, Executor, InstallationId, Job,
     JobFilter, Journal, JournalEntry, LineSink, Node, NodeRequest, OwnedResource, PatchsetStatus, Position,
-    Provisioner, Queue, QueueDepth, Reporter, ResourceKind, Result, RunId, RunResult, Stage, StageContext,
+    Provisioner, Queue, QueueAges, QueueDepth, Reporter, ResourceKind, Result, RunId, RunResult, Stage, StageContext,
     StageOutcome, UndeliveredReport, UndeliveredReports, Update,
 };
 
@@ -152,6 +152,10 @@ impl<T: Queue + ?Sized> Queue for Faulty<T> {
 
     async fn depth(&self) -> Result<QueueDepth> {
         self.plan.call(Method::Depth, self.inner.depth()).await
+    }
+
+    async fn ages(&self) -> Result<QueueAges> {
+        self.plan.call(Method::Depth, self.inner.ages()).await
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
