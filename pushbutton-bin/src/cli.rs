@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
-use pushbutton_core::{ChangeNumber, HumanDuration, JobId, JobName, PatchsetNumber};
+use pushbutton_core::{ChangeNumber, HumanDuration, JobId, JobName, PatchsetNumber, RunId};
+
+use crate::config::Needs;
 
 /// A third-party CI for OpenStack drivers: watches Gerrit, tests changes on your own machines, comments on the review.
 #[derive(Debug, Parser)]
@@ -124,6 +126,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         start: Start,
     },
+    /// Serve the dashboard alone: web pages, HTTP API and metrics, of all handlers and operators.
+    ///
+    /// It needs the sections `owner`, `state`, `web`, and `rabbitmq` unless it runs on the same host: no account on
+    /// Gerrit, no cloud, no playbooks. `run`, `handler` and `operator` serve a dashboard, too, where `web` is configured.
+    Dashboard {
+        #[command(flatten)]
+        start: Start,
+    },
     /// Try every connection, and say what to fix. Changes nothing.
     Check {
         /// Only what `operator` needs: nothing of Gerrit.
@@ -220,8 +230,29 @@ pub(crate) enum Command {
     },
     /// Allow comments on reviews again, after `mute` or after too many failures in a row.
     Unmute,
-    /// Show the queue, the dead letters, the undelivered reports and the latest runs.
+    /// List the latest runs, of every operator.
+    Runs {
+        /// The number of runs to show.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: usize,
+        /// One JSON object per line, with everything that is known.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show all that is known of one run: its stages, who cancelled it, and what became of its report.
+    Show {
+        /// The id of the run, as `runs` shows it.
+        #[arg(value_name = "RUN")]
+        run: RunId,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show handlers and operators, the queue, the dead letters, the undelivered reports and the latest runs.
     Status {
+        /// One JSON object, with everything that is known.
+        #[arg(long)]
+        json: bool,
         /// The number of runs, dead letters and undelivered reports to show.
         #[arg(long, value_name = "N", default_value_t = 10)]
         last: usize,
@@ -229,9 +260,8 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it uses Gerrit, and so needs the sections `gerrit` and `triggers`. The other commands work on hosts that
-    /// have no key of the account.
-    pub(crate) fn uses_gerrit(&self) -> bool {
+    /// Which sections it needs. Commands that do not use Gerrit work on hosts that have no key of the account.
+    pub(crate) fn needs(&self) -> Needs {
         match self {
             Self::Run { .. }
             | Self::Handler { .. }
@@ -239,7 +269,7 @@ impl Command {
             | Self::Init { .. }
             | Self::Replay { .. }
             | Self::Enqueue { .. }
-            | Self::Rerun { .. } => true,
+            | Self::Rerun { .. } => Needs::Gerrit,
             Self::Operator { .. }
             | Self::Check { operator: true }
             | Self::Cancel { .. }
@@ -248,7 +278,10 @@ impl Command {
             | Self::Sweep { .. }
             | Self::Mute { .. }
             | Self::Unmute
-            | Self::Status { .. } => false,
+            | Self::Runs { .. }
+            | Self::Show { .. }
+            | Self::Status { .. } => Needs::Work,
+            Self::Dashboard { .. } => Needs::Dashboard,
         }
     }
 }

@@ -12,6 +12,7 @@ mod signals;
 mod assemble;
 mod connect;
 mod mail;
+mod participant;
 mod progress;
 mod runtime;
 mod web;
@@ -19,6 +20,7 @@ mod web;
 // The commands.
 mod cancel;
 mod check;
+mod dashboard;
 mod dead_letters;
 mod enqueue;
 mod init;
@@ -28,6 +30,7 @@ mod recorded;
 mod replay;
 mod reports;
 mod run;
+mod runs;
 mod selection;
 mod status;
 mod sweep;
@@ -60,7 +63,7 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
     if let Command::Init { path } = &cli.command {
         return init::run(path);
     }
-    let config = config::load(&global.config, cli.command.uses_gerrit())?;
+    let config = config::load(&global.config, cli.command.needs())?;
     match cli.command {
         Command::Run { recorded: Some(file), work, .. } => recorded::run(&config, global, work, &file).await,
         Command::Run { work, comments, start, .. } => run::both(&config, global, work, comments, start).await,
@@ -80,7 +83,10 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Sweep { dry_run } => sweep::run(&config, dry_run).await,
         Command::Mute { why } => mute::mute(&config, why).await,
         Command::Unmute => mute::unmute(&config).await,
-        Command::Status { last } => status::run(&config, last).await,
+        Command::Dashboard { start } => dashboard::run(&config, global, start).await,
+        Command::Runs { last, json } => runs::list(&config, last, json).await,
+        Command::Show { run, json } => runs::show(&config, &run, json).await,
+        Command::Status { last, json } => status::run(&config, last, json).await,
         Command::Init { .. } => Ok(Exit::Ok),
     }
 }

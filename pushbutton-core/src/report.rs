@@ -101,6 +101,16 @@ pub enum UpdateKind {
     },
 }
 
+impl UpdateKind {
+    /// Why a job was returned whose run was stopped because its lease was lost.
+    pub const LEASE_LOST: &str = "the lease was lost";
+
+    /// Whether the run was stopped because its lease was lost.
+    pub fn is_lost_lease(&self) -> bool {
+        matches!(self, Self::HandedBack { why } if why == Self::LEASE_LOST)
+    }
+}
+
 /// A stage that ended, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]

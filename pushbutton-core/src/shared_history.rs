@@ -208,7 +208,7 @@ pub struct ParticipantRecord {
     pub running: Option<u64>,
     /// Of an operator: why it claims no jobs, or only one to try; none when all is well.
     pub breaker: Option<String>,
-    /// Free bytes of each disk that it writes to, by folder.
+    /// Free bytes of each disk that it writes to, by what is on it.
     #[serde(default)]
     pub disk_free: Vec<(String, u64)>,
     /// Entries that it could not append to the history.

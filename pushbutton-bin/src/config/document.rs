@@ -20,8 +20,8 @@ pub(crate) type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
 pub(crate) struct Document {
     pub(crate) root: Node,
     file: PathBuf,
-    /// A section that is read, but not used: files that it names need not be there.
-    unused: Option<&'static str>,
+    /// Sections that are not used: files that they name need not be there.
+    unused: &'static [&'static str],
     errors: Vec<ConfigError>,
 }
 
@@ -30,7 +30,7 @@ impl Document {
     pub(crate) fn read(
         text: &str,
         file: &Path,
-        unused: Option<&'static str>,
+        unused: &'static [&'static str],
         env: Env<'_>,
     ) -> Result<Self, ConfigErrors> {
         let fatal = |line: usize, problem: String, fix: &str| ConfigErrors {
@@ -62,7 +62,7 @@ impl Document {
     }
 
     fn is_unused(&self, at: &KeyPath) -> bool {
-        matches!((at.0.first(), self.unused), (Some(Step::Key(key)), Some(unused)) if key == unused)
+        matches!(at.0.first(), Some(Step::Key(key)) if self.unused.contains(&key.as_str()))
     }
 
     /// Adds an error.

@@ -41,10 +41,34 @@ pub(crate) use self::sections::{
 /// What `init` writes: every key with its explanation.
 pub(crate) const DEFAULT: &str = include_str!("default.yml");
 
+/// What a command needs of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// All of it.
+    Gerrit,
+    /// All but what Gerrit is reached by.
+    Work,
+    /// Only what a dashboard needs: nothing of Gerrit, of nodes and of jobs.
+    Dashboard,
+}
+
+impl Needs {
+    /// Sections that are not used: what they name need not be there.
+    fn unused(self) -> &'static [&'static str] {
+        match self {
+            Self::Gerrit => &[],
+            Self::Work => &["gerrit"],
+            Self::Dashboard => &["gerrit", "triggers", "cloud", "machines", "ansible", "jobs", "alarm"],
+        }
+    }
+}
+
 /// Whether a section must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Required {
     Always,
+    /// For all commands but the dashboard.
+    WithJobs,
     /// For commands that use Gerrit.
     WithGerrit,
     Never,
@@ -59,8 +83,8 @@ const SECTIONS: [(&str, Required); 17] = [
     ("rabbitmq", Required::Never),
     ("cloud", Required::Never),
     ("machines", Required::Never),
-    ("ansible", Required::Always),
-    ("logs", Required::Always),
+    ("ansible", Required::WithJobs),
+    ("logs", Required::WithJobs),
     ("handler", Required::Never),
     ("operator", Required::Never),
     ("supersede", Required::Never),
@@ -68,7 +92,7 @@ const SECTIONS: [(&str, Required); 17] = [
     ("alarm", Required::Never),
     ("web", Required::Never),
     ("triggers", Required::WithGerrit),
-    ("jobs", Required::Always),
+    ("jobs", Required::WithJobs),
 ];
 
 /// A configuration without errors.
@@ -113,9 +137,9 @@ pub(crate) enum Nodes {
     Machines(Vec<StaticNodeConfig>),
 }
 
-/// Reads a file, with the environment of the process. A command that does not use Gerrit needs neither its section nor
-/// the files that it names.
-pub(crate) fn load(file: &Path, uses_gerrit: bool) -> Result<Config, ConfigErrors> {
+/// Reads a file, with the environment of the process. A command that does not use a section needs neither it nor the
+/// files that it names.
+pub(crate) fn load(file: &Path, needs: Needs) -> Result<Config, ConfigErrors> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         let fix = format!(
             "name another file with --config, or write one with `pushbutton-bin init {}`",
@@ -125,7 +149,7 @@ pub(crate) fn load(file: &Path, uses_gerrit: bool) -> Result<Config, ConfigError
     })?;
     // Paths in the file are relative to it, not to the working directory.
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    parse(&text, &file, uses_gerrit, &|name| std::env::var(name).ok())
+    parse_for(&text, &file, needs, &|name| std::env::var(name).ok())
 }
 
 fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
@@ -135,16 +159,24 @@ fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
     }
 }
 
-/// Reads a text that is, or would be, the content of `file`.
+/// The same for a text, and for a command with jobs.
+#[cfg(test)]
 pub(crate) fn parse(
     text: &str,
     file: &Path,
     uses_gerrit: bool,
     env: Env<'_>,
 ) -> Result<Config, ConfigErrors> {
-    let unused = if uses_gerrit { None } else { Some("gerrit") };
-    let mut document = Document::read(text, file, unused, env)?;
-    check_sections(&mut document, uses_gerrit);
+    parse_for(text, file, if uses_gerrit { Needs::Gerrit } else { Needs::Work }, env)
+}
+
+/// Reads a text that is, or would be, the content of `file`.
+pub(crate) fn parse_for(text: &str, file: &Path, needs: Needs, env: Env<'_>) -> Result<Config, ConfigErrors> {
+    let mut document = Document::read(text, file, needs.unused(), env)?;
+    check_sections(&mut document, needs);
+    if needs == Needs::Dashboard {
+        return dashboard(document, file);
+    }
 
     let owner = owner(&mut document);
     let state = section(&mut document, "state");
@@ -206,13 +238,55 @@ pub(crate) fn parse(
             jobs,
         })
     };
-    // A section that cannot be read has an error above; this is for a bug in that rule.
-    let bug = || whole_file(file, "a section cannot be read".into(), "please report this as a bug".into());
-    complete().ok_or_else(bug)
+    complete().ok_or_else(|| bug(file))
+}
+
+/// What a dashboard uses; the rest is as if it were empty.
+fn dashboard(mut document: Document, file: &Path) -> Result<Config, ConfigErrors> {
+    let owner = owner(&mut document);
+    let state: Option<PathBuf> = section(&mut document, "state");
+    let store: Option<StoreSection> = read(&mut document, &KeyPath::section("store"));
+    for error in store.iter().flat_map(|store| store.of_file("").problems()) {
+        cross_checks::error_of_part(&mut document, "store", &error);
+    }
+    let rabbitmq: Option<AmqpConfig> = section(&mut document, "rabbitmq");
+    for error in rabbitmq.iter().flat_map(AmqpConfig::problems) {
+        cross_checks::error_of_part(&mut document, "rabbitmq", &error);
+    }
+    let logs: Option<LogLocation> = section(&mut document, "logs");
+    let web = section(&mut document, "web");
+    document.finish()?;
+    let complete = || {
+        let state = state?;
+        Some(Config {
+            owner: owner?,
+            store: store?,
+            gerrit: None,
+            rabbitmq,
+            nodes: Nodes::Machines(Vec::new()),
+            ansible: AnsibleConfig::new(state.join("playbooks")),
+            logs: logs.unwrap_or_else(|| LogLocation::new(state.join("logs"))),
+            handler: HandlerConfig::default(),
+            operator: OperatorConfig::default(),
+            supersede: SupersedePolicy::default(),
+            sweep: SweepConfig::default(),
+            alarm: None,
+            web,
+            triggers: Vec::new(),
+            jobs: BTreeMap::new(),
+            state,
+        })
+    };
+    complete().ok_or_else(|| bug(file))
+}
+
+/// A section that cannot be read has an error of its own; this is for a bug in that rule.
+fn bug(file: &Path) -> ConfigErrors {
+    whole_file(file, "a section cannot be read".into(), "please report this as a bug".into())
 }
 
 /// Reports unknown and missing sections.
-fn check_sections(document: &mut Document, uses_gerrit: bool) {
+fn check_sections(document: &mut Document, needs: Needs) {
     let present: BTreeSet<String> = document.root.keys().map(str::to_owned).collect();
     let is_known = |key: &str| SECTIONS.iter().any(|(name, _)| *name == key);
     // Keys that begin with `x-` are reserved for YAML anchors, as in compose files.
@@ -222,7 +296,8 @@ fn check_sections(document: &mut Document, uses_gerrit: bool) {
     }
     let is_required = |required: Required| match required {
         Required::Always => true,
-        Required::WithGerrit => uses_gerrit,
+        Required::WithJobs => needs != Needs::Dashboard,
+        Required::WithGerrit => needs == Needs::Gerrit,
         Required::Never => false,
     };
     for (name, _) in
@@ -230,6 +305,9 @@ fn check_sections(document: &mut Document, uses_gerrit: bool) {
     {
         let fix = if *name == "owner" { OWNER_FIX } else { "`pushbutton-bin init` writes an example of it" };
         document.error(&KeyPath::section(name), "this section is missing", fix);
+    }
+    if needs == Needs::Dashboard {
+        return;
     }
     match (present.contains("cloud"), present.contains("machines")) {
         (false, false) => {

@@ -6,6 +6,6 @@ fn an_empty_state_says_so() {
     let said = lab.run(&["status"]).with(0).out;
     assert_eq!(
         said,
-        "queue: 0 waiting, 0 leased, 0 dead\nreports: 0 due, 0 undelivered\n\nno runs on this host yet\n"
+        "queue: 0 waiting, 0 leased, 0 dead\nreports: 0 due, 0 undelivered\n\nno runs yet\n"
     );
 }
