@@ -78,6 +78,15 @@ impl Document {
         }
     }
 
+    /// Drops the errors of sections that are not used.
+    pub(crate) fn forget_unused(&mut self) {
+        let is_below = |key: &str, section: &str| {
+            key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let unused = self.unused;
+        self.errors.retain(|error| !unused.iter().any(|section| is_below(&error.key, section)));
+    }
+
     /// Whether this value has an error already: its consequences are not reported too.
     pub(crate) fn has_error(&self, at: &KeyPath) -> bool {
         let key = at.to_string();

@@ -255,6 +255,7 @@ fn dashboard(mut document: Document, file: &Path) -> Result<Config, ConfigErrors
     }
     let logs: Option<LogLocation> = section(&mut document, "logs");
     let web = section(&mut document, "web");
+    document.forget_unused();
     document.finish()?;
     let complete = || {
         let state = state?;
