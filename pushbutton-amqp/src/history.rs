@@ -16,7 +16,9 @@ use lapin::Channel;
 use lapin::message::Delivery;
 use lapin::types::AMQPValue;
 use pushbutton_core::retry::Backoff;
-use pushbutton_core::{ControlMessage, Error, ErrorKind, HistoryEntry, HistoryLog, HistoryReplica, Queue, Result};
+use pushbutton_core::{
+    ControlMessage, Error, ErrorKind, HistoryEntry, HistoryLog, HistoryReplica, Queue, Result,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -104,7 +106,11 @@ impl Pending {
         if self.bodies.get(key).is_some_and(|now| now == body) {
             self.bodies.remove(key);
             self.bytes -= body.len();
-            self.order.retain(|other| other != key);
+            // It was the first.
+            match self.order.front() {
+                Some(first) if first == key => drop(self.order.pop_front()),
+                _ => self.order.retain(|other| other != key),
+            }
         }
     }
 }
@@ -117,7 +123,8 @@ impl Unwritten {
     /// Takes an entry, and never waits.
     pub(crate) fn push(&self, entry: HistoryEntry) -> Result<()> {
         let key = entry.key();
-        let body = codec::encode(&Message { id: Uuid::now_v7().simple().to_string(), entry: entry.bounded() })?;
+        let body =
+            codec::encode(&Message { id: Uuid::now_v7().simple().to_string(), entry: entry.bounded() })?;
         if body.len() > MAX_ENTRY {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             let text = format!("the entry has {} bytes, and the history accepts {MAX_ENTRY}", body.len());
@@ -125,7 +132,9 @@ impl Unwritten {
         }
         let dropped = self.pending().push(key, body);
         if dropped > 0 && self.dropped.fetch_add(dropped, Ordering::Relaxed) == 0 {
-            tracing::warn!("RabbitMQ takes no entries of the history: the oldest that wait for it are dropped");
+            tracing::warn!(
+                "RabbitMQ takes no entries of the history: the oldest that wait for it are dropped"
+            );
         }
         self.changed.notify_one();
         Ok(())

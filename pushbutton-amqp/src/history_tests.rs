@@ -22,9 +22,12 @@ fn waiting(unwritten: &Unwritten) -> Vec<HistoryEntry> {
 #[test]
 fn of_several_entries_about_a_run_the_newest_waits() {
     let unwritten = Unwritten::default();
-    for (run, state) in
-        [("a", RunState::Claimed), ("b", RunState::Claimed), ("a", RunState::Provisioning), ("a", RunState::Running)]
-    {
+    for (run, state) in [
+        ("a", RunState::Claimed),
+        ("b", RunState::Claimed),
+        ("a", RunState::Provisioning),
+        ("a", RunState::Running),
+    ] {
         unwritten.push(entry(run, state, 0)).unwrap();
     }
     assert_eq!(waiting(&unwritten), [entry("a", RunState::Running, 0), entry("b", RunState::Claimed, 0)]);

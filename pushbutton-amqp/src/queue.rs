@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use pushbutton_core::{
     BuildsetId, Claim, ControlMessage, ControlMessages, DeadLetter, DeadLetters, Delivery, Error, ErrorKind,
-    InstallationId, Job, JobFilter, Queue, QueueAges, QueueDepth, Result, RunId, UndeliveredReport, UndeliveredReports,
+    InstallationId, Job, JobFilter, Queue, QueueAges, QueueDepth, Result, RunId, UndeliveredReport,
+    UndeliveredReports,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;

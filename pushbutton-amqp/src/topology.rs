@@ -62,24 +62,24 @@ impl Names {
 
     /// Opens a channel that confirms, and declares the history if it is not there. One that is there stays as it is,
     /// also when other retention is configured now: the broker would refuse the declaration.
-    pub(crate) async fn history_channel(&self, connection: &Connection, config: &AmqpConfig) -> Result<Channel> {
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+    pub(crate) async fn history_channel(
+        &self,
+        connection: &Connection,
+        config: &AmqpConfig,
+    ) -> Result<Channel> {
         let open = channel(connection).await?;
-        // A refusal closes the channel.
-        let open = match open.queue_declare(self.history.clone(), passive, FieldTable::default()).await {
-            Ok(_) => open,
-            Err(_) => {
-                let open = channel(connection).await?;
-                let bytes = i64::from(config.history_mib).saturating_mul(1 << 20);
-                let history = vec![
-                    ("x-queue-type", text("stream")),
-                    ("x-max-age", text(&format!("{}s", config.history_age.0.as_secs()))),
-                    ("x-max-length-bytes", AMQPValue::LongLongInt(bytes)),
-                    ("x-stream-max-segment-size-bytes", AMQPValue::LongLongInt(HISTORY_SEGMENT_BYTES)),
-                ];
-                declare(&open, &self.history, history).await?;
-                open
-            }
+        let bytes = i64::from(config.history_mib).saturating_mul(1 << 20);
+        let history = vec![
+            ("x-queue-type", text("stream")),
+            ("x-max-age", text(&format!("{}s", config.history_age.0.as_secs()))),
+            ("x-max-length-bytes", AMQPValue::LongLongInt(bytes)),
+            ("x-stream-max-segment-size-bytes", AMQPValue::LongLongInt(HISTORY_SEGMENT_BYTES)),
+        ];
+        let open = match declare(&open, &self.history, history).await {
+            Ok(()) => open,
+            // It is there with other retention. The refusal has closed the channel.
+            Err(error) if error.kind() == ErrorKind::Config => channel(connection).await?,
+            Err(error) => return Err(error),
         };
         open.confirm_select(ConfirmSelectOptions::default()).await.map_err(from_lapin)?;
         Ok(open)

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_ansible::AnsibleExecutor;
 use pushbutton_core::{
-    DeadLetters, Error, ErrorKind, HistoryLog, JobFilter, Operator, Provisioner, Queue, ReportGuard, Reporter, Result,
-    StaticNodes, Sweeper, Triggers, UndeliveredReports,
+    DeadLetters, Error, ErrorKind, HistoryLog, JobFilter, Operator, Provisioner, Queue, ReportGuard,
+    Reporter, Result, StaticNodes, Sweeper, Triggers, UndeliveredReports,
 };
 use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter};
 use pushbutton_openstack::OpenStackProvisioner;

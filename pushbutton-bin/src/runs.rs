@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use pushbutton_core::{
-    ControlMessage, DeliveryRecord, DeliveryState, HumanDuration, RunHistory as _, RunId, RunRecord, StageStatus,
+    ControlMessage, DeliveryRecord, DeliveryState, HumanDuration, RunHistory as _, RunId, RunRecord,
+    StageStatus,
 };
 use serde::Serialize;
 
@@ -56,9 +57,14 @@ pub(crate) async fn show(config: &Config, run: &RunId, json: bool) -> anyhow::Re
     };
     let actions = history.actions(SEARCHED).await?.into_iter().filter(|message| message.affects(&run.job));
     let actions = actions.collect();
-    let delivery = history.deliveries(SEARCHED).await?.into_iter().find(|it| it.buildset == run.job.buildset.id);
+    let delivery =
+        history.deliveries(SEARCHED).await?.into_iter().find(|it| it.buildset == run.job.buildset.id);
     let shown = Shown { run, actions, delivery };
-    print(if json { serde_json::to_string(&shown)? } else { page(&shown, Timestamp::now()).trim_end().to_owned() });
+    print(if json {
+        serde_json::to_string(&shown)?
+    } else {
+        page(&shown, Timestamp::now()).trim_end().to_owned()
+    });
     Ok(Exit::Ok)
 }
 
@@ -165,7 +171,9 @@ pub(crate) fn delivery_text(delivery: &DeliveryRecord) -> String {
 mod tests {
     use std::time::Duration;
 
-    use pushbutton_core::{BuildsetReport, RunState, StageOutcome, StageRecord, TestCounts, Verdict, samples};
+    use pushbutton_core::{
+        BuildsetReport, RunState, StageOutcome, StageRecord, TestCounts, Verdict, samples,
+    };
 
     use super::*;
 
@@ -179,7 +187,9 @@ mod tests {
             .with_ended(samples::AT + Duration::from_secs(65))
             .with_verdict(Verdict::Cancelled)
             .with_tests(TestCounts::new(3, 0, 1))
-            .with_stages(vec![StageRecord::new("run".parse().unwrap(), samples::AT).with_outcome(Some(outcome))]);
+            .with_stages(vec![
+                StageRecord::new("run".parse().unwrap(), samples::AT).with_outcome(Some(outcome)),
+            ]);
         let report = BuildsetReport::new(job.buildset.id.clone(), vec![samples::success(&job)]).unwrap();
         let shown = Shown {
             run,

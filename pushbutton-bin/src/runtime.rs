@@ -96,7 +96,8 @@ impl<'c> Runtime<'c> {
         operator: Option<watch::Receiver<Health>>,
     ) -> Result<()> {
         let config = self.config;
-        let disks = vec![("state".to_owned(), config.state.clone()), ("logs".to_owned(), config.logs.dir.clone())];
+        let disks =
+            vec![("state".to_owned(), config.state.clone()), ("logs".to_owned(), config.logs.dir.clone())];
         let stream = upstream.map(|upstream| upstream.stream.watch());
         let muted = upstream.map(|upstream| upstream.report_guard.watch());
         let mut state = WebState::new(Arc::clone(&self.backend.queue), self.store.history())

@@ -7,8 +7,8 @@ use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use pushbutton_core::pipeline::Muted;
 use pushbutton_core::{
-    DeadLetter, DeadLetters as _, HumanDuration, ParticipantRecord, Queue, QueueAges, QueueDepth, ReportGuard,
-    RunHistory as _, RunRecord, StreamState, UndeliveredReport, UndeliveredReports as _,
+    DeadLetter, DeadLetters as _, HumanDuration, ParticipantRecord, Queue, QueueAges, QueueDepth,
+    ReportGuard, RunHistory as _, RunRecord, StreamState, UndeliveredReport, UndeliveredReports as _,
 };
 use serde::Serialize;
 

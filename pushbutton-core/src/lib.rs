@@ -61,8 +61,8 @@ pub use report::{RunResult, StageResult, Update, UpdateKind};
 pub use retry_when::RetryPatterns;
 pub use run::{JobSpec, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus, TestCounts};
 pub use shared_history::{
-    DeliveryRecord, DeliveryState, HistoryEntry, HistoryLog, HistoryReplica, HistoryReporter, ParticipantRecord,
-    StreamHealth, StreamMonitor, StreamState,
+    DeliveryRecord, DeliveryState, HistoryEntry, HistoryLog, HistoryReplica, HistoryReporter,
+    ParticipantRecord, StreamHealth, StreamMonitor, StreamState,
 };
 pub use static_nodes::{StaticNodeConfig, StaticNodes};
 pub use traits::{

@@ -430,7 +430,8 @@ impl RunRecord {
             None => {
                 let took = SignedDuration::try_from(outcome.took).unwrap_or_default();
                 let started = at.checked_sub(took).unwrap_or(at);
-                self.stages.push(StageRecord::new(stage.clone(), started).with_outcome(Some(outcome.clone())));
+                self.stages
+                    .push(StageRecord::new(stage.clone(), started).with_outcome(Some(outcome.clone())));
             }
         }
     }
@@ -517,10 +518,9 @@ mod tests {
             record.end_as_lost(samples::AT);
             record
         };
-        let staged = run().with_state(RunState::Running).with_stages(vec![StageRecord::new(
-            "run".parse().unwrap(),
-            samples::AT,
-        )]);
+        let staged = run()
+            .with_state(RunState::Running)
+            .with_stages(vec![StageRecord::new("run".parse().unwrap(), samples::AT)]);
         let done = run().with_ended(samples::AT).with_verdict(Verdict::Success);
         for (earlier, later) in [
             (&claimed, &provisioning),

@@ -30,7 +30,6 @@ use crate::control::ControlMessage;
 use crate::error::Result;
 use crate::event::{Event, EventId, Position};
 use crate::history::{RunHistory, RunRecord};
-use crate::shared_history::{DeliveryRecord, HistoryEntry, HistoryLog, ParticipantRecord};
 use crate::job::{Job, JobFilter};
 use crate::line_sink::LineSink;
 use crate::names::{BuildsetId, InstallationId, PatchsetNumber, RunId};
@@ -38,6 +37,7 @@ use crate::node::{Node, NodeRequest, OwnedResource, ResourceKind};
 use crate::report::{RunResult, Update};
 use crate::run::{Stage, StageContext, StageOutcome};
 use crate::setters::setters;
+use crate::shared_history::{DeliveryRecord, HistoryEntry, HistoryLog, ParticipantRecord};
 
 // ---- 1. events in --------------------------------------------------------------------------------------------------
 

@@ -138,7 +138,8 @@ mod tests {
         let config = StoreConfig::new("x");
         assert_eq!(config.problems(), Vec::<String>::new());
         let zero = Duration::ZERO;
-        let problems = config.with_lease(zero).with_max_lost_leases(0).with_keep_runs(zero).with_max_runs(0).problems();
+        let problems =
+            config.with_lease(zero).with_max_lost_leases(0).with_keep_runs(zero).with_max_runs(0).problems();
         let keys: Vec<_> = problems.iter().filter_map(|problem| problem.split(':').next()).collect();
         assert_eq!(keys, ["lease", "max_lost_leases", "keep_runs", "max_runs"], "{problems:?}");
     }

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use pushbutton_core::{
-    ControlMessage, DeliveryRecord, HistoryEntry, HistoryLog, HistoryReplica, ParticipantRecord, Reporter, Result,
-    RunHistory, RunId, RunRecord, Update, UpdateKind, Verdict,
+    ControlMessage, DeliveryRecord, HistoryEntry, HistoryLog, HistoryReplica, ParticipantRecord, Reporter,
+    Result, RunHistory, RunId, RunRecord, Update, UpdateKind, Verdict,
 };
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -30,7 +30,12 @@ pub struct StoreHistory(pub(crate) Store);
 impl StoreHistory {
     /// The latest entries of one kind that is not a run, the newest first. One that cannot be read, such as that of a
     /// newer version, is left out.
-    async fn newest(&self, operation: &'static str, kind: &'static str, limit: usize) -> Result<Vec<HistoryEntry>> {
+    async fn newest(
+        &self,
+        operation: &'static str,
+        kind: &'static str,
+        limit: usize,
+    ) -> Result<Vec<HistoryEntry>> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let read = move |connection: &mut Connection| {
             let sql = "SELECT entry FROM history WHERE kind = ? ORDER BY at DESC, key LIMIT ?";
@@ -84,26 +89,35 @@ impl RunHistory for StoreHistory {
 
     async fn actions(&self, limit: usize) -> Result<Vec<ControlMessage>> {
         let entries = self.newest("history::actions", CONTROL, limit).await?;
-        Ok(entries.into_iter().filter_map(|entry| match entry {
-            HistoryEntry::Control { message } => Some(message),
-            _ => None,
-        }).collect())
+        Ok(entries
+            .into_iter()
+            .filter_map(|entry| match entry {
+                HistoryEntry::Control { message } => Some(message),
+                _ => None,
+            })
+            .collect())
     }
 
     async fn deliveries(&self, limit: usize) -> Result<Vec<DeliveryRecord>> {
         let entries = self.newest("history::deliveries", DELIVERY, limit).await?;
-        Ok(entries.into_iter().filter_map(|entry| match entry {
-            HistoryEntry::Delivery { delivery } => Some(delivery),
-            _ => None,
-        }).collect())
+        Ok(entries
+            .into_iter()
+            .filter_map(|entry| match entry {
+                HistoryEntry::Delivery { delivery } => Some(delivery),
+                _ => None,
+            })
+            .collect())
     }
 
     async fn participants(&self) -> Result<Vec<ParticipantRecord>> {
         let entries = self.newest("history::participants", PARTICIPANT, MAX_PARTICIPANTS).await?;
-        Ok(entries.into_iter().filter_map(|entry| match entry {
-            HistoryEntry::Participant { participant } => Some(*participant),
-            _ => None,
-        }).collect())
+        Ok(entries
+            .into_iter()
+            .filter_map(|entry| match entry {
+                HistoryEntry::Participant { participant } => Some(*participant),
+                _ => None,
+            })
+            .collect())
     }
 }
 
@@ -222,7 +236,8 @@ fn end_lost_runs(
     began_before: Option<Timestamp>,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    let sql = "SELECT record FROM runs WHERE job_id = ?1 AND ended_at IS NULL AND (?2 IS NULL OR started_at < ?2)";
+    let sql =
+        "SELECT record FROM runs WHERE job_id = ?1 AND ended_at IS NULL AND (?2 IS NULL OR started_at < ?2)";
     let before = began_before.map(Millis);
     let arguments: [&dyn ToSql; 2] = [&job, &before];
     let mut statement = connection.prepare_cached(sql)?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pushbutton_core::{
-    ChangeNumber, ControlMessage, EventId, EventStore, HistoryEntry, HistoryReplica, Journal, PatchsetNumber, Queue,
-    RunHistory, samples,
+    ChangeNumber, ControlMessage, EventId, EventStore, HistoryEntry, HistoryReplica, Journal, PatchsetNumber,
+    Queue, RunHistory, samples,
 };
 use pushbutton_store::{Store, StoreConfig, StoreQueue};
 use pushbutton_testkit::conformance;

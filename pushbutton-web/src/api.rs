@@ -49,7 +49,9 @@ pub(crate) async fn readyz(State(state): State<WebState>) -> Response {
         reasons.push("the run history does not answer".to_owned());
     }
     // Why is in the log: pages are public, and errors name hosts.
-    if let Some(StreamHealth { state: StreamState::Connecting | StreamState::Disconnected, since, .. }) = &stream {
+    if let Some(StreamHealth { state: StreamState::Connecting | StreamState::Disconnected, since, .. }) =
+        &stream
+    {
         reasons.push(format!("the event stream of the review server is not connected, since {since:.0}"));
     }
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

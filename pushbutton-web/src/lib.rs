@@ -8,12 +8,12 @@ mod state;
 mod api;
 mod logs;
 mod metrics;
-mod recorded_metrics;
 mod page;
+mod recorded_metrics;
 
 // The layout of the pages, and how values are shown.
 mod html;
 
-pub use router::router;
 pub use recorded_metrics::Metrics;
+pub use router::router;
 pub use state::{WebState, disks_free};

@@ -9,7 +9,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use pushbutton_core::{BreakerState, Health, ParticipantRecord, QueueAges, QueueDepth, StreamHealth, StreamState};
+use pushbutton_core::{
+    BreakerState, Health, ParticipantRecord, QueueAges, QueueDepth, StreamHealth, StreamState,
+};
 
 use crate::WebState;
 use crate::recorded_metrics::Metrics;
@@ -78,7 +80,8 @@ fn render(sample: Sample, now: Timestamp) -> String {
         gauges(&mut registry, "queue_reports", help, "place", reports);
     }
     if let Some(ages) = sample.ages {
-        let age = |since: Option<Timestamp>| since.map_or(0, |since| now.duration_since(since).as_secs().max(0));
+        let age =
+            |since: Option<Timestamp>| since.map_or(0, |since| now.duration_since(since).as_secs().max(0));
         let help = "Age of the oldest job that waits; 0 when none does";
         gauge(&mut registry, "oldest_waiting_job_seconds", help, age(ages.waiting));
         let help = "Age of the oldest report that is due; 0 when none is";
@@ -91,7 +94,8 @@ fn render(sample: Sample, now: Timestamp) -> String {
         gauge(&mut registry, "broker_connected", "Whether RabbitMQ is connected", broker.into());
     }
     if let Some(stream) = &sample.stream {
-        let (connected, standby) = (stream.state == StreamState::Connected, stream.state == StreamState::Standby);
+        let (connected, standby) =
+            (stream.state == StreamState::Connected, stream.state == StreamState::Standby);
         gauge(&mut registry, "stream_connected", "Whether the event stream is connected", connected.into());
         let help = "Whether another handler takes events, and this one stands by";
         gauge(&mut registry, "stream_standby", help, standby.into());
@@ -100,7 +104,8 @@ fn render(sample: Sample, now: Timestamp) -> String {
     }
     if let Some(operator) = &sample.operator {
         let used = operator.running.min(operator.slots);
-        let slots = vec![("free".to_owned(), (operator.slots - used) as u64), ("used".to_owned(), used as u64)];
+        let slots =
+            vec![("free".to_owned(), (operator.slots - used) as u64), ("used".to_owned(), used as u64)];
         gauges(&mut registry, "slots", "Slots of the operator, by use", "state", slots);
         let open = operator.breaker != BreakerState::Closed;
         let help = "Whether the operator claims no jobs, or only one to try, because no node came up";

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use pushbutton_core::memory::MemoryHistory;
 use pushbutton_core::{
-    BuildsetReport, DeliveryRecord, DeliveryState, HistoryEntry, HistoryLog as _, Reporter as _, RunId, StageOutcome,
-    StageStatus, StreamMonitor, Update, UpdateKind, samples,
+    BuildsetReport, DeliveryRecord, DeliveryState, HistoryEntry, HistoryLog as _, Reporter as _, RunId,
+    StageOutcome, StageStatus, StreamMonitor, Update, UpdateKind, samples,
 };
 
 use super::*;
@@ -72,7 +72,8 @@ async fn whole() -> String {
     let monitor = StreamMonitor::default();
     monitor.set(StreamState::Connected, None);
     let recorded = Metrics::default();
-    let (run, job, stage) = (RunId::generate(), samples::job("tempest"), "run".parse::<pushbutton_core::StageName>().unwrap());
+    let (run, job, stage) =
+        (RunId::generate(), samples::job("tempest"), "run".parse::<pushbutton_core::StageName>().unwrap());
     let outcome = StageOutcome::new(StageStatus::Passed, Duration::from_secs(90));
     let failed = RunId::generate();
     let steps = [
@@ -154,7 +155,8 @@ fn described(text: &str) -> BTreeMap<String, (String, String)> {
     let mut all = BTreeMap::<String, (String, String)>::new();
     for line in text.lines() {
         let mut words = line.splitn(4, ' ');
-        let (Some("#"), Some(what), Some(name), Some(rest)) = (words.next(), words.next(), words.next(), words.next())
+        let (Some("#"), Some(what), Some(name), Some(rest)) =
+            (words.next(), words.next(), words.next(), words.next())
         else {
             continue;
         };
@@ -172,7 +174,10 @@ fn described(text: &str) -> BTreeMap<String, (String, String)> {
 async fn every_metric_is_in_the_table_of_the_documentation_with_its_type_and_help() {
     let rows = include_str!("../README.md").lines().filter_map(|line| {
         let mut cells = line.strip_prefix("| `pushbutton_")?.split('|').map(str::trim);
-        let name = format!("pushbutton_{}", cells.next()?.trim_end_matches('`').split('{').next()?.trim_end_matches('`'));
+        let name = format!(
+            "pushbutton_{}",
+            cells.next()?.trim_end_matches('`').split('{').next()?.trim_end_matches('`')
+        );
         Some((name, (cells.next()?.to_owned(), cells.next()?.to_owned())))
     });
     assert_eq!(rows.collect::<BTreeMap<_, _>>(), described(&whole().await));

@@ -6,8 +6,8 @@ use axum::response::{Html, IntoResponse};
 use jiff::Timestamp;
 use maud::{Markup, html};
 use pushbutton_core::{
-    ControlMessage, DeliveryRecord, DeliveryState, ParticipantRecord, QueueDepth, RunRecord, RunState, StreamHealth,
-    StreamState, Verdict,
+    ControlMessage, DeliveryRecord, DeliveryState, ParticipantRecord, QueueDepth, RunRecord, RunState,
+    StreamHealth, StreamState, Verdict,
 };
 
 use crate::WebState;
@@ -61,7 +61,8 @@ pub(crate) async fn index(State(state): State<WebState>) -> Html<String> {
 
 /// Those that have not ended.
 fn participants_table(participants: Vec<ParticipantRecord>) -> Markup {
-    let present: Vec<_> = participants.into_iter().filter(|it| !it.ended).take(50).map(public_participant).collect();
+    let present: Vec<_> =
+        participants.into_iter().filter(|it| !it.ended).take(50).map(public_participant).collect();
     html! {
         @if !present.is_empty() {
             h2 { "Handlers and operators" }

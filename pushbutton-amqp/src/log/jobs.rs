@@ -251,7 +251,8 @@ impl Jobs {
 
     /// When the oldest job was created that is not leased.
     pub(crate) fn oldest_waiting(&self, now: Instant) -> Option<Timestamp> {
-        let waiting = self.open.values().filter(|open| !open.record.status.is_leased() || open.available_at <= now);
+        let waiting =
+            self.open.values().filter(|open| !open.record.status.is_leased() || open.available_at <= now);
         waiting.map(|open| open.record.job.created).min()
     }
 

@@ -310,7 +310,8 @@ fn a_dashboard_needs_nothing_but_an_owner_a_state_folder_and_a_broker() {
     let place = Place::new();
     let env = |_: &str| None;
     let parse = |text: &str| super::parse_for(text, &place.path("pushbutton.yml"), Needs::Dashboard, &env);
-    let small = "owner: lab\nstate: state\nweb: {listen: \"127.0.0.1:8080\"}\nrabbitmq: {url: \"amqp://x\"}\n";
+    let small =
+        "owner: lab\nstate: state\nweb: {listen: \"127.0.0.1:8080\"}\nrabbitmq: {url: \"amqp://x\"}\n";
     let config = parse(small).unwrap();
     assert_eq!(config.logs.dir, place.path("state").join("logs"));
     assert!(config.web.is_some() && config.rabbitmq.is_some() && config.gerrit().is_err());
@@ -319,6 +320,7 @@ fn a_dashboard_needs_nothing_but_an_owner_a_state_folder_and_a_broker() {
                   ansible: {playbooks: /no/such/folder}\njobs: {x: {stages: 7}}\ntriggers: [{jobs: [y]}]\n";
     parse(&format!("{small}{shared}")).unwrap();
     // What it does use is checked.
-    let wrong = parse(&small.replace("amqp://x", "http://x").replace("web:", "wep:")).unwrap_err().to_string();
+    let wrong =
+        parse(&small.replace("amqp://x", "http://x").replace("web:", "wep:")).unwrap_err().to_string();
     assert!(wrong.contains("rabbitmq.url") && wrong.contains("wep"), "{wrong}");
 }

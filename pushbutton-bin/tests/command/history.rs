@@ -63,9 +63,7 @@ fn history_of_lost_hosts(version: Version) {
     // A host with nothing but the address of the broker: no key, no cloud, no playbooks.
     let host = Lab::new();
     let port = free_port();
-    host.configure(&format!(
-        "owner: lab\nstate: state\nweb: {{listen: \"127.0.0.1:{port}\"}}\n{rabbitmq}"
-    ));
+    host.configure(&format!("owner: lab\nstate: state\nweb: {{listen: \"127.0.0.1:{port}\"}}\n{rabbitmq}"));
     std::fs::remove_file(host.path("key")).unwrap();
     std::fs::remove_dir_all(host.path("playbooks")).unwrap();
     let dashboard = Running::start(&mut host.command(&["dashboard", "--wait", "1m"]));
@@ -83,7 +81,11 @@ fn history_of_lost_hosts(version: Version) {
     assert_eq!(get(port, "/readyz").unwrap().0, 200);
     let participants = get_json(port, "/api/participants").unwrap();
     let ended = participants["participants"].as_array().unwrap().iter();
-    assert_eq!(ended.filter(|it| it["ended"] == json!(true) && it["slots"] == json!(1)).count(), 2, "{participants}");
+    assert_eq!(
+        ended.filter(|it| it["ended"] == json!(true) && it["slots"] == json!(1)).count(),
+        2,
+        "{participants}"
+    );
 
     // Commands on one more fresh host, which is an operator's.
     let host = Lab::new();
@@ -94,13 +96,19 @@ fn history_of_lost_hosts(version: Version) {
     let id = listed[1]["run"].as_str().unwrap();
     let shown: Value = serde_json::from_str(&host.run(&["show", id, "--json"]).with(0).out).unwrap();
     assert_eq!(shown["run"], listed[1]);
-    assert_eq!(host.run(&["show", "no-such-run"]).with(6).out.trim(), "no run no-such-run; `pushbutton-bin runs` lists them");
+    assert_eq!(
+        host.run(&["show", "no-such-run"]).with(6).out.trim(),
+        "no run no-such-run; `pushbutton-bin runs` lists them"
+    );
     let status: Value = serde_json::from_str(&host.run(&["status", "--json"]).with(0).out).unwrap();
     assert_eq!(status["runs"].as_array().unwrap().len(), 2, "{status}");
     // And who cancelled what is in the dashboard that runs already.
     until("the dashboard shows the cancellation", TIMEOUT, || {
         let actions = get_json(port, "/api/actions")?;
-        let known = actions["actions"].as_array()?.iter().any(|it| it["message"] == "cancel-all" && it["change"] == 7);
+        let known = actions["actions"]
+            .as_array()?
+            .iter()
+            .any(|it| it["message"] == "cancel-all" && it["change"] == 7);
         known.then_some(())
     });
     dashboard.signal("-TERM");
@@ -121,9 +129,7 @@ fn a_fresh_dashboard_shows_the_runs_of_hosts_that_are_lost_on_rabbitmq_4() {
 fn a_handler_is_not_ready_while_its_event_stream_is_cut_and_ready_again_after_it() {
     let gerrit = gerrit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let proxy = runtime
-        .block_on(Proxy::start(&format!("{}:{}", gerrit.ssh_host, gerrit.ssh_port)))
-        .unwrap();
+    let proxy = runtime.block_on(Proxy::start(&format!("{}:{}", gerrit.ssh_host, gerrit.ssh_port))).unwrap();
     let (ssh, web) = (proxy.address().port(), free_port());
     let lab = Lab::with_gerrit(&format!(
         "host: 127.0.0.1\n  port: {ssh}\n  user: acme-ci\n  key: {}\n  host_key: {{known_hosts: known_hosts}}",
@@ -152,7 +158,11 @@ fn a_handler_is_not_ready_while_its_event_stream_is_cut_and_ready_again_after_it
     assert_eq!((&body["stream"], &body["queue"]), (&json!("disconnected"), &json!("ok")));
     let reasons = body["reasons"].as_array().unwrap();
     assert!(
-        reasons.len() == 1 && reasons[0].as_str().unwrap().starts_with("the event stream of the review server is not connected"),
+        reasons.len() == 1
+            && reasons[0]
+                .as_str()
+                .unwrap()
+                .starts_with("the event stream of the review server is not connected"),
         "{reasons:?}"
     );
     assert!(!gauge());

@@ -16,8 +16,8 @@ use crate::job::{Job, JobFilter};
 use crate::names::{BuildsetId, InstallationId, JobId, RunId};
 use crate::report::RunResult;
 use crate::traits::{
-    Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, Queue, QueueAges, QueueDepth, UndeliveredReport,
-    UndeliveredReports,
+    Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, Queue, QueueAges, QueueDepth,
+    UndeliveredReport, UndeliveredReports,
 };
 
 /// How many completed jobs are remembered, so that they are not run again.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use pushbutton_core::{
-    BuildsetReport, ControlMessage, DeliveryRecord, DeliveryState, HistoryEntry, HistoryLog, HistoryReporter, Job,
-    JobName, ParticipantRecord, Reporter, RunHistory, RunId, RunRecord, RunState, StageOutcome, StageStatus,
-    Update, UpdateKind, Verdict, samples,
+    BuildsetReport, ControlMessage, DeliveryRecord, DeliveryState, HistoryEntry, HistoryLog, HistoryReporter,
+    Job, JobName, ParticipantRecord, Reporter, RunHistory, RunId, RunRecord, RunState, StageOutcome,
+    StageStatus, Update, UpdateKind, Verdict, samples,
 };
 
 /// How long an entry may take to be seen, also on a busy machine.
@@ -48,7 +48,11 @@ pub async fn two_participants_see_each_others_runs_and_a_fresh_one_sees_all(
             [(&run_of_one, &first, Verdict::Success), (&run_of_two, &second, Verdict::NodeFailure)]
         {
             let record = ended(participant, run, &format!("{name} participant")).await;
-            assert_eq!((&record.job, &record.verdict), (job, &Some(verdict)), "what {name} participant knows");
+            assert_eq!(
+                (&record.job, &record.verdict),
+                (job, &Some(verdict)),
+                "what {name} participant knows"
+            );
             assert_eq!(record.stages.len(), 1, "the stages that {name} participant knows");
             assert_eq!(record.node.as_deref(), Some("node-1"), "the node that {name} participant knows");
         }
@@ -86,8 +90,11 @@ pub async fn actions_and_deliveries_are_there_once(open: impl AsyncFn(&str) -> P
         at: base() + SignedDuration::from_secs(1),
     };
     let job = job("tempest");
-    let report = BuildsetReport::new(job.buildset.id.clone(), vec![samples::success(&job)]).expect("it is reported");
-    let delivery = |state, attempts: u32| DeliveryRecord::new(&report, state, attempts, base() + SignedDuration::from_secs(attempts.into()));
+    let report =
+        BuildsetReport::new(job.buildset.id.clone(), vec![samples::success(&job)]).expect("it is reported");
+    let delivery = |state, attempts: u32| {
+        DeliveryRecord::new(&report, state, attempts, base() + SignedDuration::from_secs(attempts.into()))
+    };
     for _ in 0..2 {
         append(&one, HistoryEntry::Control { message: message.clone() }).await;
     }
@@ -105,7 +112,9 @@ pub async fn actions_and_deliveries_are_there_once(open: impl AsyncFn(&str) -> P
 }
 
 /// A job has one run at a time: an older one that is still open has lost its operator.
-pub async fn a_run_whose_operator_died_has_ended_when_its_job_runs_again(open: impl AsyncFn(&str) -> Participant) {
+pub async fn a_run_whose_operator_died_has_ended_when_its_job_runs_again(
+    open: impl AsyncFn(&str) -> Participant,
+) {
     let (one, two) = (open("lost").await, open("lost").await);
     let (job, lost) = (job("tempest"), RunId::generate());
     let reporter = HistoryReporter::new(Arc::clone(&one.log));
@@ -128,7 +137,8 @@ pub async fn of_a_participant_the_last_state_is_known(open: impl AsyncFn(&str) -
         let at = base() + SignedDuration::from_secs(seconds);
         ParticipantRecord::new(name, base(), at).with_slots(4).with_running(running)
     };
-    for participant in [state("operator a 1", 1, 0), state("operator b 1", 2, 1), state("operator a 1", 3, 2)] {
+    for participant in [state("operator a 1", 1, 0), state("operator b 1", 2, 1), state("operator a 1", 3, 2)]
+    {
         append(&one, HistoryEntry::Participant { participant: Box::new(participant) }).await;
     }
     let expected = [state("operator a 1", 3, 2), state("operator b 1", 2, 1)];
@@ -182,7 +192,10 @@ async fn run_to_the_end(participant: &Participant, job: &Job, verdict: Verdict) 
 
 async fn ended(participant: &Participant, run: &RunId, who: &str) -> RunRecord {
     let find = async || participant.history.find_run(run).await.expect("looking up a run works");
-    until(&format!("{who} knows how the run ended"), async || find().await.is_some_and(|run| run.ended.is_some())).await;
+    until(&format!("{who} knows how the run ended"), async || {
+        find().await.is_some_and(|run| run.ended.is_some())
+    })
+    .await;
     find().await.expect("it was there")
 }
 

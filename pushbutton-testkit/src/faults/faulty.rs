@@ -8,8 +8,8 @@ use pushbutton_core::{
     Alerter, BuildsetId, BuildsetReport, CancellationToken, ChangeStatusLookup, Claim, ControlMessage,
     ControlMessages, DeadLetter, DeadLetters, Delivery, EventId, EventStore, Executor, InstallationId, Job,
     JobFilter, Journal, JournalEntry, LineSink, Node, NodeRequest, OwnedResource, PatchsetStatus, Position,
-    Provisioner, Queue, QueueAges, QueueDepth, Reporter, ResourceKind, Result, RunId, RunResult, Stage, StageContext,
-    StageOutcome, UndeliveredReport, UndeliveredReports, Update,
+    Provisioner, Queue, QueueAges, QueueDepth, Reporter, ResourceKind, Result, RunId, RunResult, Stage,
+    StageContext, StageOutcome, UndeliveredReport, UndeliveredReports, Update,
 };
 
 use super::{FaultPlan, Method};

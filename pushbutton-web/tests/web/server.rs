@@ -10,8 +10,8 @@ use axum::Router;
 use jiff::{SignedDuration, Timestamp};
 use pushbutton_core::memory::MemoryQueue;
 use pushbutton_core::{
-    ControlMessage, DeliveryRecord, Error, ErrorKind, ParticipantRecord, Result, RunHistory, RunId, RunRecord, RunState, StageName, StageOutcome, StageRecord,
-    StageStatus, TestCounts, Verdict, samples,
+    ControlMessage, DeliveryRecord, Error, ErrorKind, ParticipantRecord, Result, RunHistory, RunId,
+    RunRecord, RunState, StageName, StageOutcome, StageRecord, StageStatus, TestCounts, Verdict, samples,
 };
 use pushbutton_web::{WebState, router};
 use tempfile::TempDir;

@@ -94,7 +94,13 @@ async fn every_dashboard_shows_who_did_what_and_how_each_participant_is_without_
     }
     let server = Server::with_history(history, router).await;
     let page = server.get("/").await.text();
-    for text in ["cancelled by alice", "comments muted by bob", "undelivered, after 3 tries", "operator host-3 7", "2 of 4"] {
+    for text in [
+        "cancelled by alice",
+        "comments muted by bob",
+        "undelivered, after 3 tries",
+        "operator host-3 7",
+        "2 of 4",
+    ] {
         assert!(page.contains(text), "{text}\n{page}");
     }
     let one = server.get(&format!("/api/runs/{}", run.run)).await.json();
