@@ -153,7 +153,8 @@ fn page(shown: &Shown, now: Timestamp) -> String {
 }
 
 fn status(status: &StageStatus) -> String {
-    format!("{status:?}").to_lowercase()
+    let word = serde_json::to_value(status).ok();
+    word.as_ref().and_then(|word| word.as_str()).unwrap_or("ended").to_owned()
 }
 
 /// What became of a report.

@@ -75,12 +75,12 @@ impl Default for Metrics {
 
 impl Metrics {
     /// A source that counts the events of this one.
-    pub fn counting_events(&self, source: impl EventSource + 'static) -> impl EventSource + 'static {
+    pub fn counting_events<S: EventSource + 'static>(&self, source: S) -> impl EventSource + use<S> {
         CountedSource { source, metrics: self.clone() }
     }
 
     /// A history that counts the deliveries that are appended to this one.
-    pub fn counting_deliveries(&self, history: impl HistoryLog + 'static) -> impl HistoryLog + 'static {
+    pub fn counting_deliveries<H: HistoryLog + 'static>(&self, history: H) -> impl HistoryLog + use<H> {
         CountedHistory { history, metrics: self.clone() }
     }
 
@@ -108,7 +108,7 @@ impl Metrics {
             waiting: _,
         } = &*self.0;
         registry.register("events", "Events that came from the review server", events.clone());
-        let mut time = |name, help, gauge: &Gauge| {
+        let mut time = |name: &str, help: &str, gauge: &Gauge| {
             if gauge.get() > 0 {
                 registry.register(name, help, gauge.clone());
             }
@@ -137,7 +137,7 @@ impl Metrics {
         registry.register("stage_seconds", "Time of stages", stage_seconds.clone());
     }
 
-    fn event(&self) {
+    pub(crate) fn event(&self) {
         self.0.events.inc();
         self.0.last_event.set(Timestamp::now().as_second());
     }
