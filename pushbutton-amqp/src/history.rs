@@ -27,7 +27,6 @@ use uuid::Uuid;
 
 use crate::AmqpQueue;
 use crate::codec::{self, Unreadable};
-use crate::connect::within;
 use crate::session::{Consumer, Session};
 use crate::supervise::{Shared, closed};
 use crate::topology::text;
@@ -44,6 +43,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// How many entries are taken over at once, and how long the next one of them may take to arrive.
 const BATCH: usize = 200;
 const BATCH_TIMEOUT: Duration = Duration::from_millis(20);
+/// How often the client is asked whether it is connected.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the broker may take to send an entry that is there.
 const PRESENT: Duration = Duration::from_secs(3);
 
@@ -156,10 +157,14 @@ impl Unwritten {
         let flush = async {
             let mut writer = Writer::default();
             while let Some((key, body)) = { self.pending().first() } {
-                writer.write(shared, &body).await?;
-                self.pending().written(&key, &body);
+                match writer.write(shared, &body).await {
+                    Ok(()) => self.pending().written(&key, &body),
+                    // It is there with other retention, and is not declared again.
+                    Err(error) if error.kind() == ErrorKind::Config => {}
+                    Err(error) => return Err(error),
+                }
             }
-            Ok::<_, Error>(())
+            Ok(())
         };
         let why = match timeout(FLUSH_TIMEOUT, flush).await {
             Ok(Ok(())) => return,
@@ -185,10 +190,9 @@ impl Unwritten {
                     self.pending().written(&key, &body);
                 }
                 Err(error) => {
-                    writer = Writer::default();
                     let pause = backoff.next_delay();
                     // While the broker is away the supervisor says so.
-                    if error.is_temporary() {
+                    if error.is_temporary() || error.kind() == ErrorKind::Config {
                         tracing::debug!(?pause, "the history waits: {error}");
                     } else {
                         tracing::warn!(?pause, "cannot write the history, will try again: {error}");
@@ -209,14 +213,22 @@ impl Writer {
         let channel = match &self.0 {
             Some((session, channel)) if !session.is_closed() && channel.status().connected() => channel,
             _ => {
-                let session = shared.session(None).await?;
-                let channel = session.history_writer(&shared.config).await?;
-                &self.0.insert((session, channel)).1
+                let session = shared.history_session().await?;
+                let opened = shared.open_history(&session).await;
+                if let Err(error) = &opened {
+                    shared.history_failed(&session, error);
+                }
+                &self.0.insert((session, opened?)).1
             }
         };
         let channel = channel.clone();
         let Some((session, _)) = &self.0 else { return Err(closed()) };
-        session.append_history(&channel, body).await
+        let appended = session.append_history(&channel, body).await;
+        if let Err(error) = &appended {
+            shared.history_failed(session, error);
+            self.0 = None;
+        }
+        appended
     }
 }
 
@@ -251,10 +263,9 @@ impl AmqpHistory {
     pub async fn catch_up(&self, copy: &dyn HistoryReplica) -> Result<()> {
         let shared = self.0.tasks.shared();
         let catching_up = async {
-            let session = shared.session(Some(shared.deadline())).await?;
-            session.history_writer(&shared.config).await?;
-            let Some(end) = history_end(&session).await? else { return Ok(()) };
+            shared.session(Some(shared.deadline())).await?;
             let mut reader = self.reader(copy).await?;
+            let Some(end) = history_end(&reader.session).await? else { return Ok(()) };
             while reader.position.as_ref().is_none_or(|position| position.offset < end) {
                 reader.take_over(copy).await?;
             }
@@ -291,7 +302,10 @@ impl AmqpHistory {
         loop {
             match reader.take_over(copy).await {
                 Ok(()) => backoff.reset(),
-                Err(error) => return error,
+                Err(error) => {
+                    self.0.tasks.shared().history_failed(&reader.session, &error);
+                    return error;
+                }
             }
         }
     }
@@ -299,19 +313,24 @@ impl AmqpHistory {
     /// A reader that goes on where this copy has stopped, or at the first entry if the stream is another one.
     async fn reader(&self, copy: &dyn HistoryReplica) -> Result<Reader> {
         let shared = self.0.tasks.shared();
-        let session = shared.session(None).await?;
-        session.history_writer(&shared.config).await?;
         // The same prefix on another broker is another history.
         let feed = format!("{} of {}", shared.config.prefix, self.0.installation().await?);
         let known = copy.feed_position(&feed).await?.as_deref().and_then(Position::parse);
-        let (consumer, position) = match known {
-            Some(position) => match resume(&session, &position).await? {
-                Some(consumer) => (consumer, Some(position)),
-                None => (session.read_history(text("first")).await?, None),
-            },
-            None => (session.read_history(text("first")).await?, None),
-        };
-        Ok(Reader { session, consumer, feed, position })
+        let mut tries = 0;
+        loop {
+            let session = shared.history_session().await?;
+            match open(shared, &session, known.clone()).await {
+                Ok((consumer, position)) => return Ok(Reader { session, consumer, feed, position }),
+                Err(error) => {
+                    shared.history_failed(&session, &error);
+                    tries += 1;
+                    // It is there with other retention, and is not declared again.
+                    if error.kind() != ErrorKind::Config || tries > 1 {
+                        return Err(error);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -333,6 +352,21 @@ impl std::fmt::Display for Position {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.offset, self.id)
     }
+}
+
+/// Opens a consumer behind this position, or at the first entry.
+async fn open(
+    shared: &Shared,
+    session: &Session,
+    known: Option<Position>,
+) -> Result<(Consumer, Option<Position>)> {
+    shared.open_history(session).await?;
+    if let Some(position) = known
+        && let Some(consumer) = resume(session, &position).await?
+    {
+        return Ok((consumer, Some(position)));
+    }
+    Ok((session.read_history(text("first")).await?, None))
 }
 
 /// Reads the last entry again; none if it is not there any more: the stream is new, or has dropped its beginning.
@@ -368,10 +402,13 @@ struct Reader {
 impl Reader {
     /// Waits for the next entries, and takes them over.
     async fn take_over(&mut self, copy: &dyn HistoryReplica) -> Result<()> {
-        let first = tokio::select! {
-            first = self.consumer.next() => first?,
-            () = self.session.closed() => {
-                return Err(Error::temporary(ErrorKind::Unreachable, "the connection failed"));
+        let lost = || Error::temporary(ErrorKind::Unreachable, "the connection failed");
+        let first = loop {
+            tokio::select! {
+                first = self.consumer.next() => break first?,
+                () = self.session.closed() => return Err(lost()),
+                // The client does not always report the loss to its consumers.
+                () = tokio::time::sleep(POLL_INTERVAL) => if !self.session.is_connected() { return Err(lost()) },
             }
         };
         let mut batch = vec![first];
@@ -418,13 +455,6 @@ impl Reader {
 fn id_of(delivery: &Delivery) -> Option<String> {
     let message: UnknownMessage = serde_json::from_slice(&delivery.data).ok()?;
     Some(message.id)
-}
-
-impl Session {
-    /// A channel that writes to the history, which is declared if it is not there.
-    pub(crate) async fn history_writer(&self, config: &crate::AmqpConfig) -> Result<Channel> {
-        within(config.timeout.0, self.names().history_channel(self.connection(), config)).await
-    }
 }
 
 #[cfg(test)]

@@ -72,6 +72,7 @@ impl Tasks {
             claimer.await;
             last.join_background().await;
             let _ = history.await;
+            last.close_history().await;
             last.stop.cancel();
             for task in connected {
                 if let Err(error) = task.await

@@ -155,10 +155,6 @@ impl Session {
         Ok(end)
     }
 
-    pub(crate) fn names(&self) -> &Names {
-        &self.names
-    }
-
     /// Appends to the history on a channel of its own, and waits for the confirm.
     pub(crate) async fn append_history(&self, channel: &Channel, body: &[u8]) -> Result<()> {
         let appending = async { confirmed(send(channel, &self.names.history, body).await?).await };

@@ -60,12 +60,15 @@ impl Names {
         declare(channel, &self.log, log).await
     }
 
-    /// Opens a channel that confirms, and declares the history if it is not there. One that is there stays as it is,
-    /// also when other retention is configured now: the broker would refuse the declaration.
+    /// Opens a channel that confirms, and declares the history.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when it is there with other retention: the broker does not change it.
     pub(crate) async fn history_channel(
         &self,
         connection: &Connection,
         config: &AmqpConfig,
+        is_declared: bool,
     ) -> Result<Channel> {
         let open = channel(connection).await?;
         let bytes = i64::from(config.history_mib).saturating_mul(1 << 20);
@@ -75,12 +78,9 @@ impl Names {
             ("x-max-length-bytes", AMQPValue::LongLongInt(bytes)),
             ("x-stream-max-segment-size-bytes", AMQPValue::LongLongInt(HISTORY_SEGMENT_BYTES)),
         ];
-        let open = match declare(&open, &self.history, history).await {
-            Ok(()) => open,
-            // It is there with other retention. The refusal has closed the channel.
-            Err(error) if error.kind() == ErrorKind::Config => channel(connection).await?,
-            Err(error) => return Err(error),
-        };
+        if !is_declared {
+            declare(&open, &self.history, history).await?;
+        }
         open.confirm_select(ConfirmSelectOptions::default()).await.map_err(from_lapin)?;
         Ok(open)
     }
