@@ -43,7 +43,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Declares the two objects and opens the channels.
+    /// Declares inbox and log, and opens the channels.
     pub(crate) async fn open(connection: Connection, names: Names, timeout: Duration) -> Result<Self> {
         let opening = async {
             let log = channel(&connection).await?;

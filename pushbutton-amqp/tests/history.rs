@@ -30,7 +30,7 @@ async fn append(queue: &AmqpQueue, by: &str) {
 
 /// Who is known to have done something.
 async fn known(copy: &MemoryHistory) -> Vec<String> {
-    let actions = copy.actions(100).await.unwrap().into_iter().map(|message| match message {
+    let actions = copy.actions(1000).await.unwrap().into_iter().map(|message| match message {
         ControlMessage::Unmuted { by, .. } => by,
         other => panic!("{other:?}"),
     });
