@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use pushbutton_core::{
-    DeliveryState, Event, EventSource, HistoryEntry, HistoryLog, Position, Reporter, Result, RunId, Update,
+    DeliveryState, Event, EventSource, HistoryEntry, HistoryLog, Position, Reporter, Result, RunId, Update, async_trait,
     UpdateKind,
 };
 
