@@ -10,8 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use pushbutton_core::{
-    DeliveryState, Event, EventSource, HistoryEntry, HistoryLog, Position, Reporter, Result, RunId, Update, async_trait,
-    UpdateKind,
+    DeliveryState, Event, EventSource, HistoryEntry, HistoryLog, Position, Reporter, Result, RunId, Update,
+    UpdateKind, async_trait,
 };
 
 /// Upper limits of the histograms, in seconds: a node takes minutes, a run hours.
