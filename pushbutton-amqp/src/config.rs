@@ -1,6 +1,7 @@
 //! The `rabbitmq:` section of the configuration.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lapin::uri::{AMQPScheme, AMQPUri};
 use pushbutton_core::{Error, ErrorKind, HumanDuration, Result};
@@ -60,6 +61,12 @@ pub struct AmqpConfig {
     /// How many leases on one job may run out before it becomes a dead letter: the job may be what kills operators.
     /// Default: 5.
     pub max_lost_leases: u32,
+    /// How long the broker keeps the history of runs that all participants share. Counts when the stream is created.
+    /// Default: 2160h (90 days).
+    pub history_age: HumanDuration,
+    /// How many MiB of it the broker keeps, at most; a run takes some 30 KiB. Counts when the stream is created.
+    /// Default: 256.
+    pub history_mib: u32,
 }
 
 const URL_FORM: &str = "must look like amqp://USER:PASSWORD@HOST:5672/VHOST";
@@ -91,6 +98,8 @@ impl Default for AmqpConfig {
             client_cert: None,
             client_key: None,
             max_lost_leases: 5,
+            history_age: HumanDuration::secs(90 * 24 * 3600),
+            history_mib: 256,
         }
     }
 }
@@ -184,6 +193,8 @@ impl AmqpConfig {
                 "is too short: four fifths of it must be more than rabbitmq.timeout",
             );
         }
+        require(self.history_age.0 >= Duration::from_secs(3600), "history_age", "must be at least 1h");
+        require(self.history_mib >= 32, "history_mib", "must be at least 32");
         require(self.max_lost_leases > 0, "max_lost_leases", "must be at least 1");
         let encrypted = uris.iter().all(|uri| uri.scheme == AMQPScheme::AMQPS);
         for (key, file) in [("ca", &self.ca), ("client_cert", &self.client_cert)] {

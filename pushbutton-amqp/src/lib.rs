@@ -12,6 +12,9 @@ mod ingest;
 mod publish;
 mod queue;
 
+// What participants show each other.
+mod history;
+
 // What handlers share.
 mod event_store;
 mod leader_election;
@@ -33,5 +36,6 @@ mod policies;
 
 pub use config::{AmqpAuth, AmqpConfig};
 pub use event_store::AmqpEventStore;
+pub use history::AmqpHistory;
 pub use leader_election::{LeaderElection, Leadership};
 pub use queue::AmqpQueue;

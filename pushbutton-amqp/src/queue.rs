@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use pushbutton_core::{
     BuildsetId, Claim, ControlMessage, ControlMessages, DeadLetter, DeadLetters, Delivery, Error, ErrorKind,
-    InstallationId, Job, JobFilter, Queue, QueueDepth, Result, RunId, UndeliveredReport, UndeliveredReports,
-    WaitingJobs,
+    InstallationId, Job, JobFilter, Queue, QueueAges, QueueDepth, Result, RunId, UndeliveredReport,
+    UndeliveredReports, WaitingJobs,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use crate::claimer::{ClaimRequest, Claimer};
 use crate::codec::{self, MAX_JOB};
 use crate::commit::{catch_up, catch_up_reading, commit};
 use crate::config::AmqpConfig;
+use crate::history::Unwritten;
 use crate::ingest::ingest;
 use crate::log::{Letter, Op, Outcome};
 use crate::publish::{Outgoing, outgoing, publisher};
@@ -39,6 +40,7 @@ pub struct AmqpQueue {
 #[derive(Debug)]
 pub(crate) struct Tasks {
     shared: Arc<Shared>,
+    unwritten: Arc<Unwritten>,
     requests: mpsc::UnboundedSender<ClaimRequest>,
     outgoing: mpsc::Sender<Outgoing>,
     stop: CancellationToken,
@@ -58,12 +60,19 @@ impl Tasks {
             tokio::spawn(publisher(Arc::clone(&shared), jobs)),
             tokio::spawn(ingest(Arc::clone(&shared))),
         ];
+        let unwritten = Arc::new(Unwritten::default());
+        let history = {
+            let (unwritten, shared, stop) = (Arc::clone(&unwritten), Arc::clone(&shared), stop.clone());
+            tokio::spawn(async move { unwritten.write(&shared, stop).await })
+        };
         let claimer = Claimer::new(Arc::clone(&shared), claim_requests).run(stop.clone());
         let last = Arc::clone(&shared);
         tokio::spawn(async move {
             // These write last entries, for which they need the connection; then the others end.
             claimer.await;
             last.join_background().await;
+            let _ = history.await;
+            last.close_history().await;
             last.stop.cancel();
             for task in connected {
                 if let Err(error) = task.await
@@ -74,11 +83,15 @@ impl Tasks {
             }
             drop(running);
         });
-        Self { shared, requests, outgoing, stop, ended }
+        Self { shared, unwritten, requests, outgoing, stop, ended }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    pub(crate) fn unwritten(&self) -> &Unwritten {
+        &self.unwritten
     }
 
     /// Cancelled when the queue is closed.
@@ -189,7 +202,9 @@ impl Queue for AmqpQueue {
                 Error::permanent(ErrorKind::Unexpected, "cannot be written as JSON").because(error)
             })?;
             let shared = &self.tasks.shared;
-            commit(shared, Op::Broadcast { message: text }, shared.deadline()).await.map(drop)
+            commit(shared, Op::Broadcast { message: text }, shared.deadline()).await?;
+            self.tasks.unwritten().push_control(message);
+            Ok(())
         };
         broadcasting.await.map_err(|error: Error| error.during("queue::broadcast"))
     }
@@ -227,6 +242,13 @@ impl Queue for AmqpQueue {
             Ok(replica.state().ok_or_else(not_ready)?.jobs.waiting(Instant::now()))
         };
         counting.await.map_err(|error: Error| error.during("queue::waiting"))
+    }
+
+    /// Of the jobs in the log; those in the inbox wait only until there is room.
+    async fn ages(&self) -> Result<QueueAges> {
+        let replica = self.tasks.shared().replica();
+        let state = replica.state().ok_or_else(|| not_ready().during("queue::ages"))?;
+        Ok(QueueAges::new(state.jobs.oldest_waiting(Instant::now()), state.outbox.oldest()))
     }
 
     /// A claim is granted when its entry is read back, so all that were granted before this call are in the log

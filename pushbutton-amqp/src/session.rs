@@ -43,7 +43,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Declares the two objects and opens the channels.
+    /// Declares inbox and log, and opens the channels.
     pub(crate) async fn open(connection: Connection, names: Names, timeout: Duration) -> Result<Self> {
         let opening = async {
             let log = channel(&connection).await?;
@@ -153,6 +153,19 @@ impl Session {
         }
         log.close().await?;
         Ok(end)
+    }
+
+    /// Appends to the history on a channel of its own, and waits for the confirm.
+    pub(crate) async fn append_history(&self, channel: &Channel, body: &[u8]) -> Result<()> {
+        let appending = async { confirmed(send(channel, &self.names.history, body).await?).await };
+        self.patiently(self.timeout, appending).await
+    }
+
+    /// Reads the history, which must be there.
+    pub(crate) async fn read_history(&self, from: AMQPValue) -> Result<Consumer> {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), from);
+        self.consume(&self.names.history, LOG_PREFETCH, arguments).await
     }
 
     /// Takes jobs from the inbox, once no other participant does.

@@ -1,13 +1,14 @@
 //! The supervisor: connects, declares, reads the log to its end, and is ready; after any failure it starts over.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::Event;
 use lapin::message::Delivery;
 use lapin::types::AMQPValue;
+use lapin::{Channel, Event};
 use pushbutton_core::retry::Backoff;
 use pushbutton_core::{Error, ErrorKind, Result};
 use tokio::sync::watch;
@@ -19,7 +20,7 @@ use uuid::Uuid;
 use crate::codec::{self, Unreadable};
 use crate::commit::Expected;
 use crate::config::AmqpConfig;
-use crate::connect::connect;
+use crate::connect::{connect, within};
 use crate::log::{Applied, Arrival, Entry, Op, Replica, Resume};
 use crate::session::Session;
 use crate::topology::{Names, text};
@@ -57,6 +58,10 @@ pub(crate) struct Shared {
     snapshot_jitter: Duration,
     /// Ends everything.
     pub(crate) stop: CancellationToken,
+    /// The connection of the history.
+    history: tokio::sync::Mutex<Option<Arc<Session>>>,
+    /// Whether the history is there with other retention, which only a refused declaration tells.
+    history_is_there: AtomicBool,
 }
 
 impl Shared {
@@ -70,6 +75,46 @@ impl Shared {
             background: Mutex::default(),
             snapshot_jitter: Duration::from_secs(Uuid::now_v7().as_bytes()[15].into()),
             stop: CancellationToken::new(),
+            history: tokio::sync::Mutex::default(),
+            history_is_there: AtomicBool::new(false),
+        }
+    }
+
+    /// The connection of the history, once the queue has its own. It is another one, so that nothing that the broker
+    /// refuses about the history disturbs a lease: after a refusal the client may lose its whole connection.
+    pub(crate) async fn history_session(&self) -> Result<Arc<Session>> {
+        self.session(None).await?;
+        let mut slot = self.history.lock().await;
+        if let Some(session) = slot.as_ref().filter(|session| !session.is_closed() && session.is_connected())
+        {
+            return Ok(Arc::clone(session));
+        }
+        if let Some(former) = slot.take() {
+            tokio::spawn(async move { former.close().await });
+        }
+        let connection = connect(&self.config, 0).await?;
+        let session = Session::open(connection, self.names.clone(), self.config.timeout.0).await?;
+        Ok(Arc::clone(slot.insert(Arc::new(session))))
+    }
+
+    /// Opens a channel to write the history, and declares it if it is not there.
+    pub(crate) async fn open_history(&self, session: &Session) -> Result<Channel> {
+        let is_there = self.history_is_there.load(Ordering::Relaxed);
+        let opening = self.names.history_channel(session.connection(), &self.config, is_there);
+        within(self.config.timeout.0, opening).await
+    }
+
+    /// Gives the connection of the history up after an error.
+    pub(crate) fn history_failed(&self, session: &Session, error: &Error) {
+        // Deleted meanwhile, it is declared again.
+        self.history_is_there.store(error.kind() == ErrorKind::Config, Ordering::Relaxed);
+        session.fail(error);
+    }
+
+    pub(crate) async fn close_history(&self) {
+        let session = self.history.lock().await.take();
+        if let Some(session) = session {
+            session.close().await;
         }
     }
 

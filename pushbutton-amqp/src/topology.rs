@@ -1,12 +1,14 @@
-//! The two objects on the broker: the inbox and the log. They are declared on every connection.
+//! The objects on the broker: the inbox and the log, which are declared on every connection, and the history.
 
-use lapin::options::QueueDeclareOptions;
+use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, ErrorKind as Lapin};
+use lapin::{Channel, Connection, ErrorKind as Lapin};
 use pushbutton_core::{Error, ErrorKind, Result};
 
+use crate::config::AmqpConfig;
 use crate::error::from_lapin;
+use crate::session::channel;
 
 /// A quorum queue counts each delivery, also one that a broken connection gave back, and drops a message after 20
 /// (RabbitMQ 4.0) if no limit is set; -1 means "no limit" on 4.x and "one" on 3.10. So: a number that is never reached.
@@ -18,6 +20,9 @@ pub(crate) const LOG_BYTES: i64 = 64 << 20;
 /// RabbitMQ frees a stream's space by whole segments.
 const LOG_SEGMENT_BYTES: i64 = 2 << 20;
 
+/// The same for the history.
+const HISTORY_SEGMENT_BYTES: i64 = 8 << 20;
+
 /// The names of one installation's objects.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
@@ -25,11 +30,17 @@ pub(crate) struct Names {
     pub(crate) jobs: ShortString,
     /// A stream: the command log.
     pub(crate) log: ShortString,
+    /// A stream: the history.
+    pub(crate) history: ShortString,
 }
 
 impl Names {
     pub(crate) fn new(prefix: &str) -> Self {
-        Self { jobs: format!("{prefix}.jobs").into(), log: format!("{prefix}.log").into() }
+        Self {
+            jobs: format!("{prefix}.jobs").into(),
+            log: format!("{prefix}.log").into(),
+            history: format!("{prefix}.history").into(),
+        }
     }
 
     /// Declares both; an object that is there stays as it is.
@@ -47,6 +58,31 @@ impl Names {
         ];
         declare(channel, &self.jobs, jobs).await?;
         declare(channel, &self.log, log).await
+    }
+
+    /// Opens a channel that confirms, and declares the history.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when it is there with other retention: the broker does not change it.
+    pub(crate) async fn history_channel(
+        &self,
+        connection: &Connection,
+        config: &AmqpConfig,
+        is_declared: bool,
+    ) -> Result<Channel> {
+        let open = channel(connection).await?;
+        let bytes = i64::from(config.history_mib).saturating_mul(1 << 20);
+        let history = vec![
+            ("x-queue-type", text("stream")),
+            ("x-max-age", text(&format!("{}s", config.history_age.0.as_secs()))),
+            ("x-max-length-bytes", AMQPValue::LongLongInt(bytes)),
+            ("x-stream-max-segment-size-bytes", AMQPValue::LongLongInt(HISTORY_SEGMENT_BYTES)),
+        ];
+        if !is_declared {
+            declare(&open, &self.history, history).await?;
+        }
+        open.confirm_select(ConfirmSelectOptions::default()).await.map_err(from_lapin)?;
+        Ok(open)
     }
 }
 

@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pushbutton_amqp::AmqpQueue;
+use pushbutton_core::memory::MemoryHistory;
 use pushbutton_core::{EventStore, Queue};
 use pushbutton_testbed::{Version, rabbitmq};
 use pushbutton_testkit::conformance::dead_letters::{self, QueueWithDeadLetters};
 use pushbutton_testkit::conformance::outbox::{self, QueueWithOutbox};
-use pushbutton_testkit::conformance::{event_store, queue};
+use pushbutton_testkit::conformance::{event_store, history, queue};
 
 /// The holder's part is four fifths of it. The checks renew every quarter of that: what a busy machine needs for one
 /// answer.
@@ -67,6 +68,20 @@ async fn outbox_suite(version: Version) {
     queues.delete().await;
 }
 
+/// Each participant has a connection and a copy of its own.
+async fn history_suite(version: Version) {
+    let queues = Queues::new(version, "history").await;
+    history::all(async |name: &str| {
+        let (queue, copy) = (queues.open(name).await, MemoryHistory::default());
+        let (shared, followed) = (queue.history(), copy.clone());
+        let follower = shared.clone();
+        tokio::spawn(async move { follower.follow(&followed).await });
+        history::Participant { log: Arc::new(shared), history: Arc::new(copy) }
+    })
+    .await;
+    queues.delete().await;
+}
+
 async fn event_store_suite(version: Version) {
     let queues = Queues::new(version, "events").await;
     event_store::all(async |name: &str| {
@@ -104,6 +119,16 @@ async fn the_outbox_on_rabbitmq_3_10_keeps_its_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_outbox_on_rabbitmq_4_keeps_its_contract() {
     outbox_suite(Version::V4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_on_rabbitmq_3_10_keeps_its_contract() {
+    history_suite(Version::V3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_on_rabbitmq_4_keeps_its_contract() {
+    history_suite(Version::V4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

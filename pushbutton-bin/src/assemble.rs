@@ -11,8 +11,8 @@ use std::sync::Arc;
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_ansible::AnsibleExecutor;
 use pushbutton_core::{
-    DeadLetters, Decider, Error, ErrorKind, JobFilter, Operator, Provisioner, Queue, ReportGuard, Reporter,
-    Result, RunHistory, StaticNodes, Sweeper, Triggers, UndeliveredReports,
+    DeadLetters, Decider, Error, ErrorKind, HistoryLog, JobFilter, Operator, Provisioner, Queue, ReportGuard,
+    Reporter, Result, RunHistory, StaticNodes, Sweeper, Triggers, UndeliveredReports,
 };
 use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter};
 use pushbutton_openstack::OpenStackProvisioner;
@@ -71,6 +71,24 @@ impl QueueBackend {
         let backend = Self::new(config, &store).await?;
         connect::wait_for_queue(config, &backend.queue, connect::COMMAND_TIMEOUT).await?;
         Ok((store, backend))
+    }
+
+    /// The history that all participants share.
+    pub(crate) fn history_log(&self, store: &Store) -> Arc<dyn HistoryLog> {
+        match &self.amqp {
+            Some(amqp) => Arc::new(amqp.history()),
+            None => Arc::new(store.history()),
+        }
+    }
+
+    /// Takes over into the store what the shared history has by now. When the broker does not answer in time, what was
+    /// taken over before is shown.
+    pub(crate) async fn catch_up(&self, store: &Store) {
+        if let Some(amqp) = &self.amqp
+            && let Err(error) = amqp.history().catch_up(&store.history()).await
+        {
+            tracing::warn!("the runs of other hosts may be missing: {error}");
+        }
     }
 
     /// Closes the connection: jobs that were claimed and not used return to the queue at once, not when the lease ends.

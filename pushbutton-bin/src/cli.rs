@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
-use pushbutton_core::{ChangeNumber, HumanDuration, JobId, JobName, PatchsetNumber};
+use pushbutton_core::{ChangeNumber, HumanDuration, JobId, JobName, PatchsetNumber, RunId};
 
 use crate::config::{Need, Needs};
 
@@ -123,6 +123,14 @@ pub(crate) enum Command {
     Operator {
         #[command(flatten)]
         work: Work,
+        #[command(flatten)]
+        start: Start,
+    },
+    /// Serve the dashboard alone: web pages, HTTP API and metrics, of all handlers and operators.
+    ///
+    /// It needs the sections `owner`, `state`, `web`, and `rabbitmq` unless it runs on the same host: no account on
+    /// Gerrit, no cloud, no playbooks. `run`, `handler` and `operator` serve a dashboard, too, where `web` is configured.
+    Dashboard {
         #[command(flatten)]
         start: Start,
     },
@@ -274,7 +282,25 @@ pub(crate) enum Command {
     },
     /// Allow comments on reviews again, after `mute` or after too many failures in a row.
     Unmute,
-    /// Show the queue, the dead letters, the undelivered reports and the latest runs.
+    /// List the latest runs, of every operator.
+    Runs {
+        /// The number of runs to show.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: usize,
+        /// One JSON object per line, with everything that is known.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show all that is known of one run: its stages, who cancelled it, and what became of its report.
+    Show {
+        /// The id of the run, as `runs` shows it.
+        #[arg(value_name = "RUN")]
+        run: RunId,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show handlers and operators, the queue, the dead letters, the undelivered reports and the latest runs.
     ///
     /// Of the jobs that wait it shows those for whose nodes the cloud has no room, and those that no operator can run
     /// that has announced itself within the last 40 minutes.
@@ -316,6 +342,9 @@ impl Command {
             | Self::Reports { .. }
             | Self::Mute { .. }
             | Self::Unmute
+            | Self::Dashboard { .. }
+            | Self::Runs { .. }
+            | Self::Show { .. }
             | Self::Status { .. } => Needs::QUEUE,
         }
     }

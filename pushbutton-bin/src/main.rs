@@ -14,6 +14,7 @@ mod signals;
 mod assemble;
 mod connect;
 mod mail;
+mod participant;
 mod progress;
 mod runtime;
 mod web;
@@ -21,6 +22,7 @@ mod web;
 // The commands.
 mod cancel;
 mod check;
+mod dashboard;
 mod dead_letters;
 mod enqueue;
 mod init;
@@ -32,6 +34,7 @@ mod recorded;
 mod replay;
 mod reports;
 mod run;
+mod runs;
 mod selection;
 mod status;
 mod sweep;
@@ -93,6 +96,9 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Sweep { dry_run } => sweep::run(&config, dry_run).await,
         Command::Mute { why } => mute::mute(&config, why).await,
         Command::Unmute => mute::unmute(&config).await,
+        Command::Dashboard { start } => dashboard::run(&config, global, start).await,
+        Command::Runs { last, json } => runs::list(&config, last, json).await,
+        Command::Show { run, json } => runs::show(&config, &run, json).await,
         Command::Status { last, json } => status::run(&config, last, json).await,
         Command::Init { .. } | Command::Lint(_) => Ok(Exit::Ok),
     }

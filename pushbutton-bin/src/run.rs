@@ -20,7 +20,9 @@ pub(crate) async fn both(
         return Ok(Exit::Ok);
     };
     let operator = runtime.operator(work).await?.with_change_status(upstream.gerrit());
+    let health = operator.health();
     let pipeline = Pipeline::new(runtime.handler(&upstream, comments)?, operator)?;
+    runtime.serve("run", Some(&upstream), Some(health)).await?;
     let (handler, operator) = pipeline.run(&runtime.shutdown).await?;
     log_handler(handler);
     log_operator(operator);
@@ -39,7 +41,9 @@ pub(crate) async fn handler(
         return Ok(Exit::Ok);
     };
     runtime.log_where_jobs_wait();
-    log_handler(runtime.handler(&upstream, comments)?.run(&runtime.shutdown).await?);
+    let handler = runtime.handler(&upstream, comments)?;
+    runtime.serve("handler", Some(&upstream), None).await?;
+    log_handler(handler.run(&runtime.shutdown).await?);
     Ok(runtime.end().await)
 }
 
@@ -53,6 +57,7 @@ pub(crate) async fn operator(
     let Some(runtime) = Runtime::start(config, global, None, start).await? else { return Ok(Exit::Ok) };
     runtime.log_where_jobs_wait();
     let operator = runtime.operator(work).await?;
+    runtime.serve("operator", None, Some(operator.health())).await?;
     tracing::info!("waiting for jobs, {} at once", operator.health().borrow().slots);
     log_operator(operator.run(&runtime.shutdown).await?);
     Ok(runtime.end().await)

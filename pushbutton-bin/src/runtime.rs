@@ -1,19 +1,24 @@
 //! What the commands that keep running share: signals, the store, the queue, Gerrit, and how they start and end.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use jiff::Timestamp;
 use pushbutton_core::{
-    GuardedReporter, Handler, HandlerStats, Operator, OperatorStats, ReportGuard, Result, Shutdown,
+    GuardedReporter, Handler, HandlerStats, Health, HistoryLog, HistoryReporter, Operator, OperatorStats,
+    ReportGuard, Result, Shutdown, StreamMonitor,
 };
 use pushbutton_gerrit::Gerrit;
 use pushbutton_results::{Retention, RunPages};
 use pushbutton_store::Store;
+use pushbutton_web::{Metrics, WebState};
+use tokio::sync::watch;
 
 use crate::assemble::QueueBackend;
 use crate::cli::{Comments, Global, Start, Work};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::mail::MailAlerter;
+use crate::participant::Participant;
 use crate::progress::Progress;
 use crate::{assemble, connect, signals, web};
 
@@ -24,18 +29,24 @@ pub(crate) struct Runtime<'c> {
     pub(crate) shutdown: Shutdown,
     store: Store,
     backend: QueueBackend,
+    history: Arc<dyn HistoryLog>,
+    metrics: Metrics,
+    started: Timestamp,
+    participant: OnceLock<Arc<Participant>>,
 }
 
 /// What only a process with a handler has: the account on Gerrit, and the guard of its reports.
 pub(crate) struct Upstream {
     gerrit: Arc<Gerrit>,
     report_guard: Arc<ReportGuard>,
+    stream: StreamMonitor,
 }
 
 impl Upstream {
     /// Connects nowhere.
     pub(crate) fn new(config: &Config) -> Result<Self> {
-        Ok(Self { gerrit: assemble::gerrit(config)?, report_guard: assemble::report_guard(config)? })
+        let (gerrit, report_guard) = (assemble::gerrit(config)?, assemble::report_guard(config)?);
+        Ok(Self { gerrit, report_guard, stream: StreamMonitor::default() })
     }
 
     /// The client.
@@ -45,7 +56,8 @@ impl Upstream {
 }
 
 impl<'c> Runtime<'c> {
-    /// Listens to signals, opens the store and waits for the servers; none when a signal came first.
+    /// Listens to signals, opens the store and waits for the servers; none when a signal came first. From then on the
+    /// store has the history of all participants.
     pub(crate) async fn start(
         config: &'c Config,
         global: &'c Global,
@@ -67,17 +79,71 @@ impl<'c> Runtime<'c> {
             connected = connected => connected?,
             () = shutdown.begun() => return Ok(None),
         }
-        let runtime = Self { config, global, shutdown, store, backend };
+        if let Some(amqp) = &backend.amqp {
+            let (shared, copy) = (amqp.history(), store.history());
+            tokio::spawn(async move { shared.follow(&copy).await });
+        }
+        let history = backend.history_log(&store);
+        let (metrics, participant) = (Metrics::default(), OnceLock::new());
+        let started = Timestamp::now();
+        Ok(Some(Self { config, global, shutdown, store, backend, history, metrics, started, participant }))
+    }
+
+    /// Serves the dashboard, if the configuration asks for one, and tells the other participants how this process is.
+    pub(crate) async fn serve(
+        &self,
+        role: &'static str,
+        upstream: Option<&Upstream>,
+        operator: Option<watch::Receiver<Health>>,
+    ) -> Result<()> {
+        let config = self.config;
+        let disks = [
+            ("state", Some(config.state.clone())),
+            ("logs", config.logs.as_ref().map(|logs| logs.dir.clone())),
+        ];
+        let disks: Vec<_> =
+            disks.into_iter().filter_map(|(name, folder)| Some((name.to_owned(), folder?))).collect();
+        let stream = upstream.map(|upstream| upstream.stream.watch());
         let muted = upstream.map(|upstream| upstream.report_guard.watch());
-        web::serve(config, &runtime.backend, runtime.store.history(), muted, &runtime.shutdown).await?;
-        Ok(Some(runtime))
+        let mut state = WebState::new(Arc::clone(&self.backend.queue), self.store.history())
+            .with_dead_letters(Arc::clone(&self.backend.dead_letters))
+            .with_title(config.owner.as_str())
+            .with_history_log(Arc::clone(&self.history))
+            .with_metrics(self.metrics.clone())
+            .with_disks(disks.clone());
+        if let Some(logs) = &config.logs {
+            state = state.with_logs(logs.dir.clone());
+        }
+        if let Some(amqp) = self.backend.amqp.clone() {
+            state = state.with_broker(move || amqp.is_connected());
+        }
+        if let Some(muted) = muted.clone() {
+            state = state.with_muted(muted);
+        }
+        if let Some(stream) = stream.clone() {
+            state = state.with_stream(stream);
+        }
+        if let Some(operator) = operator.clone() {
+            state = state.with_operator(operator);
+        }
+        let must_serve = role == "dashboard";
+        web::serve(config, state, must_serve, &self.shutdown).await?;
+        let (log, metrics, started) = (Arc::clone(&self.history), self.metrics.clone(), self.started);
+        let participant = Participant { role, started, log, metrics, disks, stream, muted, operator };
+        let participant = Arc::clone(self.participant.get_or_init(|| Arc::new(participant)));
+        tokio::spawn(participant.run(self.shutdown.clone()));
+        Ok(())
     }
 
     /// The ingest half. It reports to the terminal and the review.
     pub(crate) fn handler(&self, upstream: &Upstream, comments: Comments) -> Result<Handler> {
         let config = self.config;
         let triggers = assemble::triggers(config)?;
-        let (source, event_store) = assemble::source(&self.backend, &self.store, &upstream.gerrit, &triggers);
+        let (source, event_store) = {
+            let monitor = upstream.stream.clone();
+            assemble::source(&self.backend, &self.store, &upstream.gerrit, &triggers, monitor)
+        };
+        let source = self.metrics.counting_events(source);
         let review = assemble::review(config, comments, &upstream.gerrit, self.store.history())?;
         let handler = Handler::new(source, triggers, Arc::clone(&self.backend.queue))
             .with_event_store(event_store)
@@ -86,6 +152,8 @@ impl<'c> Runtime<'c> {
             .with_dependencies(Arc::clone(&upstream.gerrit))
             .with_lookup(upstream.gerrit())
             .with_reporter(Progress::new(self.global))
+            .with_reporter(self.metrics.clone())
+            .with_history(self.metrics.counting_deliveries(Arc::clone(&self.history)))
             .with_reporter(GuardedReporter::new(review, Arc::clone(&upstream.report_guard)))
             .with_report_guard(Arc::clone(&upstream.report_guard));
         let handler = match config.handler.max_builds_per_change_per_day {
@@ -98,7 +166,8 @@ impl<'c> Runtime<'c> {
         })
     }
 
-    /// The work half. It reports to the terminal, the history and the pages of runs, and deletes old results.
+    /// The work half. It reports to the terminal, the pages of runs, the history on this host and that of all
+    /// participants; and deletes old results.
     pub(crate) async fn operator(&self, work: Work) -> Result<Operator> {
         let (config, queue) = (self.config, &self.backend.queue);
         let provisioner = assemble::provisioner(config, queue).await?;
@@ -110,12 +179,18 @@ impl<'c> Runtime<'c> {
             // It ends with the process: a folder that is half deleted has a hidden name, and goes next time.
             tokio::spawn(Retention::new(&logs.dir, logs.keep, pages.clone()).run());
         }
-        Ok(operator
+        let operator = operator
             .with_reporter(pages)
             .with_sweeper(sweeper)
             .with_supersede(config.supersede)
             .with_reporter(Progress::new(self.global))
-            .with_reporter(self.store.history()))
+            .with_reporter(self.metrics.clone())
+            .with_reporter(self.store.history());
+        // Without RabbitMQ all participants are on this host.
+        Ok(match &self.backend.amqp {
+            Some(_) => operator.with_reporter(HistoryReporter::new(Arc::clone(&self.history))),
+            None => operator,
+        })
     }
 
     /// Without RabbitMQ the two halves can only be processes on the same host.
@@ -130,6 +205,9 @@ impl<'c> Runtime<'c> {
 
     /// Ends with the code for how the shutdown went.
     pub(crate) async fn end(self) -> Exit {
+        if let Some(participant) = self.participant.get() {
+            participant.say(true).await;
+        }
         self.backend.close().await;
         if self.shutdown.is_forced() { Exit::Interrupted } else { Exit::Ok }
     }

@@ -7,9 +7,9 @@ use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use pushbutton_core::pipeline::Muted;
 use pushbutton_core::{
-    DeadLetter, DeadLetters as _, HumanDuration, NoRoom, NodeLabel, OperatorState, Operators, Queue,
-    QueueDepth, ReportGuard, RunHistory as _, RunRecord, UndeliveredReport, UndeliveredReports as _,
-    WaitingJobs, serde_json,
+    DeadLetter, DeadLetters as _, HumanDuration, NoRoom, NodeLabel, OperatorState, Operators,
+    ParticipantRecord, Queue, QueueAges, QueueDepth, ReportGuard, RunHistory as _, RunRecord, StreamState,
+    UndeliveredReport, UndeliveredReports as _, WaitingJobs, serde_json,
 };
 use serde::Serialize;
 
@@ -25,7 +25,9 @@ const NEXT_MESSAGE: Duration = Duration::from_millis(500);
 /// What is shown.
 #[derive(Default, Serialize)]
 struct Status {
+    participants: Vec<ParticipantRecord>,
     depth: QueueDepth,
+    ages: QueueAges,
     muted: Option<Muted>,
     /// The operators that are alive.
     operators: Vec<OperatorState>,
@@ -53,8 +55,12 @@ struct WaitingForRoom {
 pub(crate) async fn run(config: &Config, last: usize, json: bool) -> anyhow::Result<Exit> {
     let (store, backend) = QueueBackend::open(config).await?;
     let said = Said::read(&backend.queue).await?;
+    backend.catch_up(&store).await;
+    let participants = store.history().participants().await?;
     let status = Status {
+        participants: participants.into_iter().filter(|participant| !participant.ended).collect(),
         depth: backend.queue.depth().await?,
+        ages: backend.queue.ages().await?,
         muted: said.guard.muted(),
         dead: backend.dead_letters.list(last).await?,
         undelivered: backend.undelivered.list_undelivered(last).await?,
@@ -137,14 +143,55 @@ impl Status {
     }
 }
 
+/// How a handler, operator or dashboard is, as it last said.
+fn participant_line(participant: &ParticipantRecord, now: Timestamp) -> String {
+    let age = |since: Timestamp| HumanDuration(now.duration_since(since).try_into().unwrap_or_default());
+    let mut line = format!("{}: seen {} ago", sanitize(&participant.name), age(participant.at));
+    if let Some(stream) = &participant.stream {
+        let state = match stream.state {
+            StreamState::Standby => "standby",
+            StreamState::Connecting => "event stream connecting",
+            StreamState::Connected => "event stream connected",
+            _ => "event stream NOT connected",
+        };
+        let why = stream.why.as_deref().map(|why| format!(" ({})", sanitize(why))).unwrap_or_default();
+        let _ = write!(line, ", {state} for {}{why}", age(stream.since));
+    }
+    if let Some(at) = participant.last_event {
+        let _ = write!(line, ", last event {} ago", age(at));
+    }
+    if let (Some(running), Some(slots)) = (participant.running, participant.slots) {
+        let _ = write!(line, ", {running} of {slots} slots used");
+    }
+    if let Some(why) = &participant.breaker {
+        let _ = write!(line, ", claims NO jobs: {}", sanitize(why));
+    }
+    for (disk, free) in &participant.disk_free {
+        let _ = write!(line, ", {disk}: {} GiB free", free >> 30);
+    }
+    if participant.history_dropped > 0 {
+        let _ = write!(line, ", {} entries of the history dropped", participant.history_dropped);
+    }
+    line
+}
+
 fn page(status: &Status, now: Timestamp) -> String {
-    let Status { depth, muted, dead, undelivered, runs, .. } = status;
+    let Status { participants, depth, ages, muted, dead, undelivered, runs, .. } = status;
     let mut page = String::new();
     let QueueDepth { waiting, leased, dead: dead_count, reports: due, undelivered: refused, .. } = depth;
     // Writing to a String cannot fail.
     let _ = writeln!(page, "queue: {waiting} waiting, {leased} leased, {dead_count} dead");
     status.write_waiting(&mut page);
     let _ = writeln!(page, "reports: {due} due, {refused} undelivered");
+    let age = |since: Timestamp| HumanDuration(now.duration_since(since).try_into().unwrap_or_default());
+    for (what, since) in [("job waits", ages.waiting), ("report is due", ages.report)] {
+        if let Some(since) = since {
+            let _ = writeln!(page, "the oldest {what} for {}", age(since));
+        }
+    }
+    for participant in participants {
+        let _ = writeln!(page, "{}", participant_line(participant, now));
+    }
     if let Some(Muted { by, why, since, .. }) = muted {
         let (by, why, since) = (sanitize(by), sanitize(why), since.strftime("%F %T"));
         let _ = writeln!(page, "muted by {by} since {since} UTC, until `pushbutton-bin unmute`: {why}");
@@ -157,10 +204,10 @@ fn page(status: &Status, now: Timestamp) -> String {
         let _ = writeln!(page, "\nundelivered reports, oldest first:\n{}", listed.trim_end());
     }
     if runs.is_empty() {
-        let _ = writeln!(page, "\nno runs on this host yet");
+        let _ = writeln!(page, "\nno runs yet");
         return page;
     }
-    let _ = writeln!(page, "\nlatest runs on this host (UTC):");
+    let _ = writeln!(page, "\nlatest runs (UTC):");
     let _ = writeln!(
         page,
         "  {:<19}  {:<20} {:<24} {:<14} {:>10}  tests",
@@ -202,7 +249,7 @@ mod tests {
     fn an_empty_installation_says_so() {
         assert_eq!(
             page(&Status::default(), samples::AT),
-            "queue: 0 waiting, 0 leased, 0 dead\nreports: 0 due, 0 undelivered\n\nno runs on this host yet\n"
+            "queue: 0 waiting, 0 leased, 0 dead\nreports: 0 due, 0 undelivered\n\nno runs yet\n"
         );
     }
 
@@ -218,6 +265,13 @@ mod tests {
         let report = BuildsetReport::new(job.buildset.id.clone(), vec![samples::success(&job)]).unwrap();
         let status = Status {
             depth: QueueDepth::new(1, 0, 1).with_reports(2_u64).with_undelivered(3_u64),
+            participants: vec![
+                ParticipantRecord::new("operator host-3 7", samples::AT, samples::AT)
+                    .with_slots(4)
+                    .with_running(3)
+                    .with_disk_free(vec![("state".to_owned(), 5 << 30)]),
+            ],
+            ages: QueueAges::new(Some(samples::AT - Duration::from_secs(65)), None),
             dead: vec![dead],
             undelivered: vec![UndeliveredReport::new(report, "gerrit: no")],
             runs: vec![run],
@@ -230,6 +284,11 @@ mod tests {
         );
         assert!(
             page.contains("12345,2") && page.contains("SUCCESS") && page.contains("1m 05s  3/0/1"),
+            "{page}"
+        );
+        assert!(
+            page.contains("the oldest job waits for 1m 05s")
+                && page.contains("operator host-3 7: seen 0s ago, 3 of 4 slots used, state: 5 GiB free"),
             "{page}"
         );
         assert!(page.contains("(unreadable)\n    no\u{fffd} job"), "{page}");

@@ -10,13 +10,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use pushbutton_core::pipeline::Muted;
-use pushbutton_core::{Error, ErrorKind, Result, RunHistory, Shutdown};
+use pushbutton_core::{Error, ErrorKind, Result, Shutdown};
 use pushbutton_web::{WebState, router};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
-use crate::assemble::QueueBackend;
 use crate::config::Config;
 
 /// What clients may use. Idle connections must not take the file descriptors that runs need.
@@ -34,19 +32,12 @@ const LIMITS: Limits = Limits { connections: 128, header_timeout: Duration::from
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves it in the background until the shutdown. Where another process listens already, such as the handler beside an
-/// operator with the same configuration, that one serves it.
-/// `muted` is known where a handler runs.
-pub(crate) async fn serve(
-    config: &Config,
-    backend: &QueueBackend,
-    history: impl RunHistory + 'static,
-    muted: Option<watch::Receiver<Option<Muted>>>,
-    shutdown: &Shutdown,
-) -> Result<()> {
+/// operator with the same configuration, that one serves it, unless this process `must`.
+pub(crate) async fn serve(config: &Config, state: WebState, must: bool, shutdown: &Shutdown) -> Result<()> {
     let Some(web) = &config.web else { return Ok(()) };
     let listener = match TcpListener::bind(web.listen).await {
         Ok(listener) => listener,
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !must => {
             tracing::warn!("another process listens on {}: this one serves no dashboard", web.listen);
             return Ok(());
         }
@@ -55,15 +46,6 @@ pub(crate) async fn serve(
             return Err(Error::permanent(ErrorKind::Local, message).during("web::listen"));
         }
     };
-    let mut state = WebState::new(Arc::clone(&backend.queue), history)
-        .with_dead_letters(Arc::clone(&backend.dead_letters))
-        .with_title(config.owner.as_str());
-    if let Some(logs) = &config.logs {
-        state = state.with_logs(logs.dir.clone());
-    }
-    if let Some(muted) = muted {
-        state = state.with_muted(muted);
-    }
     tracing::info!("the dashboard is at http://{}/", web.listen);
     tokio::spawn(serve_connections(listener, router(state), LIMITS, shutdown.clone()));
     Ok(())

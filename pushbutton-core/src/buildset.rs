@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Change, EventId, Patchset};
@@ -171,6 +172,15 @@ impl MissingJob {
 }
 
 impl BuildsetReport {
+    /// When its last run ended; none when it has no result.
+    pub fn ended(&self) -> Option<Timestamp> {
+        let ends = self.results.iter().map(|result| {
+            let took = SignedDuration::try_from(result.took).unwrap_or_default();
+            result.started.checked_add(took).unwrap_or(result.started)
+        });
+        ends.max()
+    }
+
     /// The report of these results. None when nobody on the review needs it: none of them is reported, or a newer
     /// patch set has made one of them stale.
     pub fn new(id: BuildsetId, results: Vec<RunResult>) -> Option<Self> {

@@ -1,5 +1,7 @@
 //! Control messages: what every operator must learn about queued and running jobs.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +73,32 @@ pub enum ControlMessage {
     },
 }
 
+/// What it says, on one line for people. Names and reasons are as they were given: untrusted text.
+impl fmt::Display for ControlMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Superseded { change, by, .. } => write!(f, "change {change}: superseded by patch set {by}"),
+            Self::Closed { change, .. } => write!(f, "change {change}: merged or abandoned"),
+            Self::Cancel { job, by, .. } => write!(f, "job {job}: cancelled by {by}"),
+            Self::CancelAll { change, patchset, name, by, .. } => {
+                write!(f, "change {change}")?;
+                if let Some(patchset) = patchset {
+                    write!(f, ",{patchset}")?;
+                }
+                match name {
+                    Some(name) => write!(f, ": job {name} cancelled by {by}"),
+                    None => write!(f, ": all jobs cancelled by {by}"),
+                }
+            }
+            Self::Operator(state) if state.ended => write!(f, "{} has ended", state.name),
+            Self::Operator(state) => write!(f, "{} runs", state.name),
+            Self::Muted { by, why, .. } if why.is_empty() => write!(f, "comments muted by {by}"),
+            Self::Muted { by, why, .. } => write!(f, "comments muted by {by}: {why}"),
+            Self::Unmuted { by, .. } => write!(f, "comments allowed again by {by}"),
+        }
+    }
+}
+
 impl ControlMessage {
     /// Whether this job must not run, or must stop, because of the message.
     pub fn affects(&self, job: &Job) -> bool {
@@ -89,6 +117,11 @@ impl ControlMessage {
             }
             Self::Muted { .. } | Self::Unmuted { .. } | Self::Operator(_) => false,
         }
+    }
+
+    /// Whether it is part of the history: an operator's announcement is not, which is repeated and is about the present.
+    pub fn is_action(&self) -> bool {
+        !matches!(self, Self::Operator(_))
     }
 
     /// When it was sent.

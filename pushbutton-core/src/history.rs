@@ -6,12 +6,14 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::control::ControlMessage;
 use crate::error::Result;
 use crate::job::Job;
 use crate::names::{ChangeNumber, JobName, RunId, StageName};
 use crate::report::{Update, UpdateKind};
 use crate::run::{StageOutcome, TestCounts, TestTime};
 use crate::setters::setters;
+use crate::shared_history::{DeliveryRecord, ParticipantRecord};
 use crate::verdict::Verdict;
 
 /// Answers questions about past and present runs: for dashboards, metrics and `status`.
@@ -25,6 +27,18 @@ pub trait RunHistory: Send + Sync {
 
     /// When a run last ended as a success.
     async fn last_success(&self) -> Result<Option<Timestamp>>;
+
+    /// One run.
+    async fn find_run(&self, run: &RunId) -> Result<Option<RunRecord>>;
+
+    /// Lists the latest control messages: what was superseded, cancelled and muted, and by whom; the newest first.
+    async fn actions(&self, limit: usize) -> Result<Vec<ControlMessage>>;
+
+    /// Lists the reports that were last delivered or tried, the newest first.
+    async fn deliveries(&self, limit: usize) -> Result<Vec<DeliveryRecord>>;
+
+    /// Lists the participants that have said how they are, the last to do so first.
+    async fn participants(&self) -> Result<Vec<ParticipantRecord>>;
 
     /// Counts how often each of these tests failed in the last runs of a job on other changes: whether it is flaky.
     /// Default: from [`recent`](Self::recent), among the latest [`RECENT_RUNS`] runs.

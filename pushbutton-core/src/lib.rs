@@ -17,6 +17,7 @@ pub mod run;
 pub mod buildset;
 pub mod history;
 pub mod report;
+pub mod shared_history;
 pub mod verdict;
 
 // Used by every step.
@@ -66,12 +67,16 @@ pub use run::{
     JobSpec, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus, TestCounts, TestTime,
     test_anchor,
 };
+pub use shared_history::{
+    DeliveryRecord, DeliveryState, HistoryEntry, HistoryLog, HistoryReplica, HistoryReporter,
+    ParticipantRecord, StreamHealth, StreamMonitor, StreamState,
+};
 pub use static_nodes::{StaticNodeConfig, StaticNodes};
 pub use traits::{
     Alerter, ChangeSelector, ChangeStatusLookup, Claim, ControlMessages, CurrentVote, DeadLetter,
     DeadLetters, Delivery, DependencyLookup, EventSource, EventStore, Executor, Journal, JournalEntry,
-    LinkedChange, PatchsetCommit, PatchsetDetails, PatchsetStatus, Provisioner, Queue, QueueDepth, Reporter,
-    TriggerLookup, UndeliveredReport, UndeliveredReports,
+    LinkedChange, PatchsetCommit, PatchsetDetails, PatchsetStatus, Provisioner, Queue, QueueAges, QueueDepth,
+    Reporter, TriggerLookup, UndeliveredReport, UndeliveredReports,
 };
 pub use trigger::{
     Decision, Evaluation, EventMatch, Exceptions, Matched, PlannedJob, PredicateTrace, Preset, RuleTrace,

@@ -13,7 +13,7 @@ use crate::text::cut;
 use crate::verdict::Verdict;
 
 /// How many bytes of a reason, or of a text of a stage, [`RunResult::bounded`] keeps.
-const MAX_REASON: usize = 2_000;
+pub(crate) const MAX_REASON: usize = 2_000;
 
 /// How many bytes of one kind of texts [`RunResult::bounded`] keeps of all stages together.
 const MAX_STAGE_TEXTS: usize = 10_000;
@@ -104,6 +104,16 @@ pub enum UpdateKind {
     },
 }
 
+impl UpdateKind {
+    /// Why a job was returned whose run was stopped because its lease was lost.
+    pub const LEASE_LOST: &str = "the lease was lost";
+
+    /// Whether the run was stopped because its lease was lost.
+    pub fn is_lost_lease(&self) -> bool {
+        matches!(self, Self::HandedBack { why } if why == Self::LEASE_LOST)
+    }
+}
+
 /// A stage that ended, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -173,10 +183,7 @@ impl RunResult {
         let short_url = |url: &String| url.len() <= MAX_REASON;
         self.log_url = self.log_url.filter(short_url);
         shorten(&mut self.reason, MAX_REASON);
-        let each = (MAX_STAGE_TEXTS / self.stages.len().max(1)).min(MAX_REASON);
-        for StageResult { outcome, .. } in &mut self.stages {
-            bound(outcome, each);
-        }
+        bound_stages(self.stages.iter_mut().map(|stage| &mut stage.outcome));
         self
     }
 
@@ -199,9 +206,19 @@ setters!(RunResult {
     reason / with_reason: Option<String>,
 });
 
-fn shorten(text: &mut Option<String>, most: usize) {
+/// Cuts a text to so many bytes.
+pub(crate) fn shorten(text: &mut Option<String>, most: usize) {
     if let Some(text) = text {
         text.truncate(cut(text, most).len());
+    }
+}
+
+/// Cuts the texts of all stages of a run.
+pub(crate) fn bound_stages<'a>(outcomes: impl Iterator<Item = &'a mut StageOutcome>) {
+    let outcomes: Vec<_> = outcomes.collect();
+    let each = (MAX_STAGE_TEXTS / outcomes.len().max(1)).min(MAX_REASON);
+    for outcome in outcomes {
+        bound(outcome, each);
     }
 }
 

@@ -38,6 +38,7 @@ use crate::operators::WaitingJobs;
 use crate::report::{RunResult, Update};
 use crate::run::{Stage, StageContext, StageOutcome};
 use crate::setters::setters;
+use crate::shared_history::{DeliveryRecord, HistoryEntry, HistoryLog, ParticipantRecord};
 
 // ---- 1. events in --------------------------------------------------------------------------------------------------
 
@@ -359,6 +360,15 @@ pub trait Queue: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Says since when the oldest job and the oldest report wait: for metrics and alerts.
+    ///
+    /// # Contract
+    /// - By the clocks of those who created them.
+    /// - Default: it is not known, as if nothing waited.
+    async fn ages(&self) -> Result<QueueAges> {
+        Ok(QueueAges::default())
+    }
+
     /// Lists the runs whose leases have not ended: what the orphan sweep must not touch.
     ///
     /// # Contract
@@ -559,6 +569,23 @@ impl QueueDepth {
 }
 
 setters!(QueueDepth { reports / with_reports: u64, undelivered / with_undelivered: u64 });
+
+/// Since when the oldest job and the oldest report wait.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct QueueAges {
+    /// When the oldest job was created that waits to be claimed; none when no job waits.
+    pub waiting: Option<Timestamp>,
+    /// When the last run ended of the oldest report that is due; none when no report is.
+    pub report: Option<Timestamp>,
+}
+
+impl QueueAges {
+    /// These times.
+    pub fn new(waiting: Option<Timestamp>, report: Option<Timestamp>) -> Self {
+        Self { waiting, report }
+    }
+}
 
 /// Lists and ends dead letters: jobs that were rejected, or could not be read. For people; the pipeline itself does
 /// not need it.
@@ -931,6 +958,7 @@ forward!(Queue {
     async fn claim_report(&self) -> Result<Box<dyn Delivery>>;
     async fn depth(&self) -> Result<QueueDepth>;
     async fn waiting(&self) -> Result<Vec<WaitingJobs>>;
+    async fn ages(&self) -> Result<QueueAges>;
     async fn leased_runs(&self) -> Result<Vec<RunId>>;
     async fn installation(&self) -> Result<InstallationId>;
 });
@@ -983,11 +1011,19 @@ forward!(Reporter {
 forward!(Alerter {
     async fn alert(&self, subject: &str, text: &str) -> Result<()>;
 });
+forward!(HistoryLog {
+    async fn append(&self, entry: HistoryEntry) -> Result<()>;
+    fn dropped(&self) -> u64;
+});
 forward!(RunHistory {
     async fn recent(&self, limit: usize) -> Result<Vec<RunRecord>>;
     async fn verdicts(&self) -> Result<Vec<(String, u64)>>;
     async fn last_success(&self) -> Result<Option<Timestamp>>;
     async fn failure_counts(&self, query: &FailureQuery) -> Result<Vec<FailureCount>>;
+    async fn find_run(&self, run: &RunId) -> Result<Option<RunRecord>>;
+    async fn actions(&self, limit: usize) -> Result<Vec<ControlMessage>>;
+    async fn deliveries(&self, limit: usize) -> Result<Vec<DeliveryRecord>>;
+    async fn participants(&self) -> Result<Vec<ParticipantRecord>>;
 });
 forward!(Check {
     async fn check(&self) -> Vec<Finding>;

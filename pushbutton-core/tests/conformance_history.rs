@@ -1,15 +1,22 @@
 //! The in-memory history keeps its contract, and so does the default of `RunHistory::failure_counts`.
 
-use std::sync::Arc;
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use pushbutton_core::memory::MemoryHistory;
-use pushbutton_core::{Reporter, Result, RunHistory, RunRecord, Update, async_trait};
-use pushbutton_testkit::conformance::history::{self, RecordingHistory};
+use pushbutton_core::{
+    ControlMessage, DeliveryRecord, ParticipantRecord, Reporter, Result, RunHistory, RunId, RunRecord,
+    Update, async_trait,
+};
+use pushbutton_testkit::conformance::failure_counts::{self, RecordingHistory};
+use pushbutton_testkit::conformance::history::{self, Participant};
 
 #[tokio::test]
-async fn the_history_keeps_its_contract() {
-    history::all(async |_| Arc::new(MemoryHistory::default()) as Arc<dyn RecordingHistory>).await;
+async fn the_failure_counts_keep_their_contract() {
+    failure_counts::all(async |_| Arc::new(MemoryHistory::default()) as Arc<dyn RecordingHistory>).await;
 }
 
 /// A history of somebody else's, which answers only what it must.
@@ -29,6 +36,22 @@ impl RunHistory for Plain {
     async fn last_success(&self) -> Result<Option<Timestamp>> {
         self.0.last_success().await
     }
+
+    async fn find_run(&self, run: &RunId) -> Result<Option<RunRecord>> {
+        self.0.find_run(run).await
+    }
+
+    async fn actions(&self, limit: usize) -> Result<Vec<ControlMessage>> {
+        self.0.actions(limit).await
+    }
+
+    async fn deliveries(&self, limit: usize) -> Result<Vec<DeliveryRecord>> {
+        self.0.deliveries(limit).await
+    }
+
+    async fn participants(&self) -> Result<Vec<ParticipantRecord>> {
+        self.0.participants().await
+    }
 }
 
 #[async_trait]
@@ -44,7 +67,7 @@ impl Reporter for Plain {
 
 #[tokio::test]
 async fn the_default_of_failure_counts_keeps_the_contract() {
-    history::all(async |_| Arc::new(Plain::default()) as Arc<dyn RecordingHistory>).await;
+    failure_counts::all(async |_| Arc::new(Plain::default()) as Arc<dyn RecordingHistory>).await;
 }
 
 #[tokio::test]
@@ -58,4 +81,14 @@ async fn only_the_last_runs_are_kept() {
     }
     let kept: Vec<_> = history.recent(10).await.unwrap().iter().map(|run| run.job.change.number.0).collect();
     assert_eq!(kept, [4, 3]);
+}
+
+#[tokio::test]
+async fn the_history_keeps_its_contract() {
+    let all = Mutex::new(HashMap::<String, MemoryHistory>::new());
+    history::all(async |name| {
+        let history = all.lock().unwrap().entry(name.to_owned()).or_default().clone();
+        Participant { log: Arc::new(history.clone()), history: Arc::new(history) }
+    })
+    .await;
 }

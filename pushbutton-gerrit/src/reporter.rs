@@ -290,7 +290,10 @@ impl Reporter for GerritReporter {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use pushbutton_core::{ErrorKind, FailureCount, FailureQuery, RunRecord};
+    use pushbutton_core::{
+        ControlMessage, DeliveryRecord, ErrorKind, FailureCount, FailureQuery, ParticipantRecord, RunId,
+        RunRecord,
+    };
 
     use super::*;
     use crate::{GerritConfig, sample_reports};
@@ -337,6 +340,22 @@ mod tests {
 
         async fn last_success(&self) -> Result<Option<Timestamp>> {
             Ok(None)
+        }
+
+        async fn find_run(&self, _: &RunId) -> Result<Option<RunRecord>> {
+            Ok(None)
+        }
+
+        async fn actions(&self, _: usize) -> Result<Vec<ControlMessage>> {
+            Ok(Vec::new())
+        }
+
+        async fn deliveries(&self, _: usize) -> Result<Vec<DeliveryRecord>> {
+            Ok(Vec::new())
+        }
+
+        async fn participants(&self) -> Result<Vec<ParticipantRecord>> {
+            Ok(Vec::new())
         }
 
         async fn failure_counts(&self, _: &FailureQuery) -> Result<Vec<FailureCount>> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use pushbutton_core::{Event, EventSource, EventStore, Position, Result};
+use pushbutton_core::{Event, EventSource, EventStore, Position, Result, StreamMonitor};
 
 use crate::backfill::{Backfill, BackfillItem, BackfillScheduler};
 use crate::client::Gerrit;
@@ -36,6 +36,7 @@ pub struct GerritSource {
     dedup: Deduplicator,
     pending: VecDeque<Pending>,
     running: Option<Running>,
+    monitor: StreamMonitor,
 }
 
 /// An event that has no id yet.
@@ -59,7 +60,15 @@ impl GerritSource {
     pub fn new(gerrit: Arc<Gerrit>, store: impl EventStore + 'static, filter: EventFilter) -> Self {
         let store: Arc<dyn EventStore> = Arc::new(store);
         let dedup = Deduplicator::new(Arc::clone(&store));
-        Self { gerrit, store, filter, dedup, pending: VecDeque::new(), running: None }
+        let (pending, monitor) = (VecDeque::new(), StreamMonitor::default());
+        Self { gerrit, store, filter, dedup, pending, running: None, monitor }
+    }
+
+    /// Says here how the connection of the stream is, and with what it is lost.
+    #[must_use]
+    pub fn with_monitor(mut self, monitor: StreamMonitor) -> Self {
+        self.monitor = monitor;
+        self
     }
 
     /// Reads the position, or saves one at the very first start, and starts the stream.
@@ -77,7 +86,7 @@ impl GerritSource {
         };
         let settings = &self.gerrit.config().backfill;
         self.running = Some(Running {
-            stream: EventStream::start(Arc::clone(&self.gerrit), self.filter.clone()),
+            stream: EventStream::start(Arc::clone(&self.gerrit), self.filter.clone(), self.monitor.clone()),
             is_connected: false,
             backfill: BackfillScheduler::new(settings.every.0, settings.pause.0),
             position: PositionTracker::new(&position, settings.overlap.0),

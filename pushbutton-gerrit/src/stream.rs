@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pushbutton_core::retry::Backoff;
-use pushbutton_core::{Error, ErrorKind, Result, text};
+use pushbutton_core::{Error, ErrorKind, Result, StreamMonitor, StreamState, text};
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -92,11 +92,12 @@ struct Reader {
     reconnect: Arc<Notify>,
     backoff: Backoff,
     was_granted: bool,
+    monitor: StreamMonitor,
 }
 
 impl EventStream {
     /// Starts the reader in a task of its own, which ends when the stream is dropped.
-    pub(crate) fn start(gerrit: Arc<Gerrit>, filter: EventFilter) -> Self {
+    pub(crate) fn start(gerrit: Arc<Gerrit>, filter: EventFilter, monitor: StreamMonitor) -> Self {
         let (sender, items) = mpsc::unbounded_channel();
         let reconnect = Arc::new(Notify::new());
         let delays = &gerrit.config().backoff;
@@ -108,6 +109,7 @@ impl EventStream {
             room: Arc::new(Semaphore::new(QUEUE_BYTES)),
             reconnect: Arc::clone(&reconnect),
             was_granted: false,
+            monitor,
         };
         tokio::spawn(reader.run());
         Self { items, reconnect }
@@ -131,6 +133,7 @@ impl Reader {
             State::Connecting => match self.connect().await {
                 Ok(stream) => {
                     tracing::info!(server = %self.gerrit.config().host, "the event stream runs");
+                    self.monitor.set(StreamState::Connected, None);
                     let _ = self.items.send(StreamItem::Connected);
                     State::Streaming(Box::new(stream))
                 }
@@ -173,6 +176,7 @@ impl Reader {
     /// granted the stream before will do so again.
     async fn back_off(&mut self, error: Error) -> State {
         let delay = self.backoff.next_delay();
+        self.monitor.set(StreamState::Disconnected, Some(&error.to_string()));
         if !self.was_granted && !error.is_temporary() {
             let _ = self.items.send(StreamItem::Refused(error));
         } else {

@@ -29,6 +29,9 @@ pub struct StoreConfig {
     /// How long runs stay in the history. Default: 2160h (90 days).
     #[serde(default = "keep_runs")]
     pub keep_runs: HumanDuration,
+    /// How many runs stay in the history, and as many control messages and deliveries: the newest. Default: 20000.
+    #[serde(default = "max_runs")]
+    pub max_runs: u32,
 }
 
 impl StoreConfig {
@@ -40,6 +43,7 @@ impl StoreConfig {
             max_lost_leases: max_lost_leases(),
             lock_wait: lock_wait(),
             keep_runs: keep_runs(),
+            max_runs: max_runs(),
         }
     }
 
@@ -71,6 +75,13 @@ impl StoreConfig {
         self
     }
 
+    /// Sets [`max_runs`](Self::max_runs).
+    #[must_use]
+    pub fn with_max_runs(mut self, max_runs: u32) -> Self {
+        self.max_runs = max_runs;
+        self
+    }
+
     /// What is wrong with the values: each problem begins with its key, as `lease: must be ...`.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -82,6 +93,9 @@ impl StoreConfig {
         }
         if self.keep_runs.0.is_zero() {
             problems.push("keep_runs: must be longer than 0s".to_owned());
+        }
+        if self.max_runs == 0 {
+            problems.push("max_runs: must be at least 1".to_owned());
         }
         problems
     }
@@ -103,6 +117,10 @@ fn keep_runs() -> HumanDuration {
     HumanDuration::secs(90 * 24 * 3600)
 }
 
+fn max_runs() -> u32 {
+    20_000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,8 +138,9 @@ mod tests {
         let config = StoreConfig::new("x");
         assert_eq!(config.problems(), Vec::<String>::new());
         let zero = Duration::ZERO;
-        let problems = config.with_lease(zero).with_max_lost_leases(0).with_keep_runs(zero).problems();
+        let problems =
+            config.with_lease(zero).with_max_lost_leases(0).with_keep_runs(zero).with_max_runs(0).problems();
         let keys: Vec<_> = problems.iter().filter_map(|problem| problem.split(':').next()).collect();
-        assert_eq!(keys, ["lease", "max_lost_leases", "keep_runs"], "{problems:?}");
+        assert_eq!(keys, ["lease", "max_lost_leases", "keep_runs", "max_runs"], "{problems:?}");
     }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures_util::stream::try_unfold;
 use pushbutton_core::retry::Backoff;
 use pushbutton_core::{ControlMessage, ControlMessages, Result};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 
 use crate::Store;
 use crate::column::{Json, millis, now};
+use crate::history::take_over_control;
 
 /// How far back a new reader begins.
 const LOOK_BACK: Duration = Duration::from_secs(24 * 3600);
@@ -19,9 +20,11 @@ const BATCH: i64 = 64;
 
 pub(crate) async fn add(store: &Store, message: ControlMessage) -> Result<()> {
     let write = move |connection: &mut Connection| {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let sql = "INSERT INTO control_messages (message, at) VALUES (?, ?)";
-        connection.execute(sql, params![Json(message), now()])?;
-        Ok(())
+        transaction.execute(sql, params![Json(&message), now()])?;
+        take_over_control(&transaction, &message)?;
+        Ok(transaction.commit()?)
     };
     store.call("queue::broadcast", write).await?;
     store.notify_changed();

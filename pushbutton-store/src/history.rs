@@ -2,30 +2,49 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use pushbutton_core::history::{FailureCount, FailureQuery, RunHistory, RunRecord};
-use pushbutton_core::{Reporter, Result, RunId, Update, UpdateKind, Verdict};
+use pushbutton_core::{
+    ControlMessage, DeliveryRecord, FailureCount, FailureQuery, HistoryEntry, HistoryLog, HistoryReplica,
+    ParticipantRecord, Reporter, Result, RunHistory, RunId, RunRecord, Update, UpdateKind, Verdict,
+};
+use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::Store;
 use crate::column::{Json, Millis};
 use crate::error::StoreError;
 
-/// The reason of a run whose operator died.
-const LOST: &str = "its operator stopped without a report, and the job was claimed again";
+/// Kinds of entries that are no runs, as in the table.
+const CONTROL: &str = "control";
+const DELIVERY: &str = "delivery";
+const PARTICIPANT: &str = "participant";
 
-/// The runs in this file. As a [`Reporter`] it records runs and stages, not lines of output; runs are deleted after
-/// [`StoreConfig::keep_runs`](crate::StoreConfig::keep_runs).
+/// How many participants are listed, at most: each process is one.
+const MAX_PARTICIPANTS: usize = 200;
+
+/// The history in this file: runs, control messages, deliveries and participants. As a [`Reporter`] it records runs and
+/// stages, not lines of output. Entries are deleted after [`StoreConfig::keep_runs`](crate::StoreConfig::keep_runs), and
+/// when there are more than [`StoreConfig::max_runs`](crate::StoreConfig::max_runs) of one kind.
 #[derive(Debug, Clone)]
 pub struct StoreHistory(pub(crate) Store);
 
 impl StoreHistory {
-    /// One run.
-    ///
-    /// # Errors
-    /// As any access to the file.
-    pub async fn run(&self, run: &RunId) -> Result<Option<RunRecord>> {
-        let run = run.clone();
-        self.0.call("history::run", move |connection| load(connection, &run)).await
+    /// The latest entries of one kind that is not a run, the newest first. One that cannot be read, such as that of a
+    /// newer version, is left out.
+    async fn newest(
+        &self,
+        operation: &'static str,
+        kind: &'static str,
+        limit: usize,
+    ) -> Result<Vec<HistoryEntry>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let read = move |connection: &mut Connection| {
+            let sql = "SELECT entry FROM history WHERE kind = ? ORDER BY at DESC, key LIMIT ?";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map(params![kind, limit], |row| row.get::<_, String>(0))?;
+            let texts = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok(texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
+        };
+        self.0.call(operation, read).await
     }
 }
 
@@ -83,6 +102,87 @@ impl RunHistory for StoreHistory {
         };
         self.0.call("history::failure_counts", read).await
     }
+
+    async fn find_run(&self, run: &RunId) -> Result<Option<RunRecord>> {
+        let run = run.clone();
+        self.0.call("history::find_run", move |connection| load(connection, &run)).await
+    }
+
+    async fn actions(&self, limit: usize) -> Result<Vec<ControlMessage>> {
+        let entries = self.newest("history::actions", CONTROL, limit).await?;
+        Ok(entries
+            .into_iter()
+            .filter_map(|entry| match entry {
+                HistoryEntry::Control { message } => Some(message),
+                _ => None,
+            })
+            .collect())
+    }
+
+    async fn deliveries(&self, limit: usize) -> Result<Vec<DeliveryRecord>> {
+        let entries = self.newest("history::deliveries", DELIVERY, limit).await?;
+        Ok(entries
+            .into_iter()
+            .filter_map(|entry| match entry {
+                HistoryEntry::Delivery { delivery } => Some(delivery),
+                _ => None,
+            })
+            .collect())
+    }
+
+    async fn participants(&self) -> Result<Vec<ParticipantRecord>> {
+        let entries = self.newest("history::participants", PARTICIPANT, MAX_PARTICIPANTS).await?;
+        Ok(entries
+            .into_iter()
+            .filter_map(|entry| match entry {
+                HistoryEntry::Participant { participant } => Some(*participant),
+                _ => None,
+            })
+            .collect())
+    }
+}
+
+#[async_trait]
+impl HistoryLog for StoreHistory {
+    async fn append(&self, entry: HistoryEntry) -> Result<()> {
+        let write = move |connection: &mut Connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            take_over(&transaction, &entry)?;
+            Ok(transaction.commit()?)
+        };
+        self.0.call("history::append", write).await
+    }
+
+    /// Nothing is kept back: what cannot be written is an error.
+    fn dropped(&self) -> u64 {
+        0
+    }
+}
+
+#[async_trait]
+impl HistoryReplica for StoreHistory {
+    async fn feed_position(&self, feed: &str) -> Result<Option<String>> {
+        let feed = feed.to_owned();
+        let read = move |connection: &mut Connection| {
+            let sql = "SELECT position FROM history_feeds WHERE feed = ?";
+            Ok(connection.query_row(sql, params![feed], |row| row.get(0)).optional()?)
+        };
+        self.0.call("history::feed_position", read).await
+    }
+
+    async fn apply(&self, feed: &str, entries: Vec<HistoryEntry>, position: &str) -> Result<()> {
+        let (feed, position) = (feed.to_owned(), position.to_owned());
+        let write = move |connection: &mut Connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for entry in &entries {
+                take_over(&transaction, entry)?;
+            }
+            let sql = "INSERT OR REPLACE INTO history_feeds (feed, position) VALUES (?, ?)";
+            transaction.execute(sql, params![feed, position])?;
+            Ok(transaction.commit()?)
+        };
+        self.0.call("history::apply", write).await
+    }
 }
 
 #[async_trait]
@@ -110,12 +210,8 @@ fn record(connection: &mut Connection, run: &RunId, update: &Update) -> Result<(
         Some(record) if record.ended.is_some() => return Ok(()),
         Some(record) => record,
         None => {
-            end_lost_runs(&transaction, update)?;
-            let started = match &update.kind {
-                UpdateKind::Finished { result } => result.started,
-                _ => update.at,
-            };
-            RunRecord::new(run.clone(), update.job.clone(), update.attempt, started)
+            end_lost_runs(&transaction, update.job.id.as_str(), None, update.at)?;
+            RunRecord::begun_by(run, update)
         }
     };
     record.apply(update);
@@ -123,14 +219,55 @@ fn record(connection: &mut Connection, run: &RunId, update: &Update) -> Result<(
     Ok(transaction.commit()?)
 }
 
+/// Takes over what somebody has appended, as a part of the caller's transaction.
+fn take_over(connection: &Connection, entry: &HistoryEntry) -> Result<(), StoreError> {
+    let kind = match entry {
+        HistoryEntry::Run { record } => return take_over_run(connection, record),
+        HistoryEntry::Control { .. } => CONTROL,
+        HistoryEntry::Delivery { .. } => DELIVERY,
+        HistoryEntry::Participant { .. } => PARTICIPANT,
+        // Of a newer version.
+        _ => return Ok(()),
+    };
+    let sql = "INSERT INTO history (kind, key, at, entry) VALUES (?, ?, ?, ?) ON CONFLICT (kind, key)
+               DO UPDATE SET at = excluded.at, entry = excluded.entry WHERE excluded.at >= at";
+    connection.prepare_cached(sql)?.execute(params![kind, entry.key(), Millis(entry.at()), Json(entry)])?;
+    Ok(())
+}
+
+fn take_over_run(connection: &Connection, record: &RunRecord) -> Result<(), StoreError> {
+    match load(connection, &record.run)? {
+        Some(known) if !record.is_news_to(&known) => return Ok(()),
+        Some(_) => {}
+        // It may be an old one that is read late: only runs that began before it can be lost.
+        None => end_lost_runs(connection, record.job.id.as_str(), Some(record.started), record.started)?,
+    }
+    save(connection, record)
+}
+
+/// A control message, as a part of the caller's transaction.
+pub(crate) fn take_over_control(connection: &Connection, message: &ControlMessage) -> Result<(), StoreError> {
+    match message.is_action() {
+        true => take_over(connection, &HistoryEntry::Control { message: message.clone() }),
+        false => Ok(()),
+    }
+}
+
 /// A job has one run at a time: an older one that is still open has lost its operator.
-fn end_lost_runs(connection: &Connection, update: &Update) -> Result<(), StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT record FROM runs WHERE job_id = ? AND ended_at IS NULL")?;
-    let open =
-        statement.query_map(params![update.job.id.as_str()], |row| row.get::<_, Json<RunRecord>>(0))?;
+fn end_lost_runs(
+    connection: &Connection,
+    job: &str,
+    began_before: Option<Timestamp>,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let sql =
+        "SELECT record FROM runs WHERE job_id = ?1 AND ended_at IS NULL AND (?2 IS NULL OR started_at < ?2)";
+    let before = began_before.map(Millis);
+    let arguments: [&dyn ToSql; 2] = [&job, &before];
+    let mut statement = connection.prepare_cached(sql)?;
+    let open = statement.query_map(arguments, |row| row.get::<_, Json<RunRecord>>(0))?;
     for Json(mut record) in open.collect::<rusqlite::Result<Vec<_>>>()? {
-        record.end_without_verdict(update.at, LOST);
+        record.end_as_lost(at);
         save(connection, &record)?;
     }
     Ok(())

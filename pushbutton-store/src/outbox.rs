@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
+use jiff::Timestamp;
 use pushbutton_core::{
     BuildsetId, BuildsetReport, Delivery, Error, ErrorKind, Job, JobEnd, OpenBuildset, Result,
     UndeliveredReport, UndeliveredReports,
@@ -133,6 +134,13 @@ pub(crate) fn depth(connection: &Connection) -> Result<(u64, u64), StoreError> {
     let sql = "SELECT count(*) FILTER (WHERE state <> 'undelivered'), count(*) FILTER (WHERE state = 'undelivered') FROM reports";
     let count = |row: &rusqlite::Row<'_>, at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.unsigned_abs());
     Ok(connection.prepare_cached(sql)?.query_row([], |row| Ok((count(row, 0)?, count(row, 1)?)))?)
+}
+
+/// When the last run ended of the report that is due longest.
+pub(crate) fn oldest(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
+    let sql = "SELECT report FROM reports WHERE state <> 'undelivered' ORDER BY seq LIMIT 1";
+    let report = connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Json<BuildsetReport>>(0));
+    Ok(report.optional()?.and_then(|report| report.0.ended()))
 }
 
 struct StoreDelivery {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 use pushbutton_core::{
     BuildsetId, Claim, ControlMessage, ControlMessages, DeadLetter, Delivery, Error, ErrorKind,
-    InstallationId, Job, JobEnd, JobFilter, Queue, QueueDepth, Result, RunId, WaitingJobs,
+    InstallationId, Job, JobEnd, JobFilter, Queue, QueueAges, QueueDepth, Result, RunId, WaitingJobs,
 };
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, TransactionBehavior, params};
 
@@ -75,6 +75,10 @@ impl Queue for StoreQueue {
     async fn waiting(&self) -> Result<Vec<WaitingJobs>> {
         let now = self.0.now();
         self.0.call("queue::waiting", move |connection| waiting(connection, &now)).await
+    }
+
+    async fn ages(&self) -> Result<QueueAges> {
+        self.0.call("queue::ages", |connection| ages(connection)).await
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
@@ -314,6 +318,13 @@ fn waiting(connection: &Connection, now: &Moment) -> Result<Vec<WaitingJobs>, St
     };
     let kinds = statement.query_map(params![now.boot, now.uptime], kind)?;
     Ok(kinds.collect::<rusqlite::Result<_>>()?)
+}
+
+fn ages(connection: &Connection) -> Result<QueueAges, StoreError> {
+    let sql = "SELECT min(job ->> '$.created') FROM jobs WHERE state IN ('ready', 'delayed')";
+    let waiting: Option<String> = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    let waiting = waiting.and_then(|text| text.parse().ok());
+    Ok(QueueAges::new(waiting, outbox::oldest(connection)?))
 }
 
 /// The id in the file; of processes that ask at once, the first to write decides.

@@ -18,12 +18,15 @@ const KEEP_CONTROL_MESSAGES: Duration = Duration::from_secs(26 * 3600);
 /// never a month.
 const KEEP_IDS: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Processes that have ended, in whatever way, are of interest for a week.
+const KEEP_PARTICIPANTS: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Deletes old rows now and then every hour.
-pub(crate) async fn run(connection: tokio_rusqlite::Connection, keep_runs: Duration) {
+pub(crate) async fn run(connection: tokio_rusqlite::Connection, keep_runs: Duration, max_runs: u32) {
     let mut timer = tokio::time::interval(INTERVAL);
     loop {
         timer.tick().await;
-        match connection.call(move |connection| prune(connection, keep_runs)).await {
+        match connection.call(move |connection| prune(connection, keep_runs, max_runs)).await {
             Ok(0) => {}
             Ok(rows) => tracing::debug!(rows, "deleted old rows"),
             Err(tokio_rusqlite::Error::Error(error)) => {
@@ -35,7 +38,7 @@ pub(crate) async fn run(connection: tokio_rusqlite::Connection, keep_runs: Durat
 }
 
 /// Deletes what is older than its retention time; returns how many rows. Unfinished runs too: no run lasts that long.
-fn prune(connection: &Connection, keep_runs: Duration) -> Result<usize, StoreError> {
+fn prune(connection: &Connection, keep_runs: Duration, max_runs: u32) -> Result<usize, StoreError> {
     let now = now();
     let mut rows = 0;
     for (sql, age) in [
@@ -43,9 +46,18 @@ fn prune(connection: &Connection, keep_runs: Duration) -> Result<usize, StoreErr
         ("DELETE FROM seen_events WHERE at < ?", KEEP_IDS),
         ("DELETE FROM jobs WHERE state = 'done' AND ended_at < ?", KEEP_IDS),
         ("DELETE FROM runs WHERE started_at < ?", keep_runs),
+        ("DELETE FROM history WHERE kind <> 'participant' AND at < ?", keep_runs),
+        ("DELETE FROM history WHERE kind = 'participant' AND at < ?", KEEP_PARTICIPANTS.min(keep_runs)),
         ("DELETE FROM reports WHERE state = 'undelivered' AND ended_at < ?", keep_runs),
     ] {
         rows += connection.execute(sql, params![now.saturating_sub(millis(age))])?;
+    }
+    let too_many = "DELETE FROM runs WHERE run IN (SELECT run FROM runs ORDER BY started_at DESC, run DESC LIMIT -1 OFFSET ?)";
+    rows += connection.execute(too_many, params![max_runs])?;
+    for kind in ["control", "delivery", "participant"] {
+        let too_many = "DELETE FROM history WHERE kind = ?1 AND key IN
+                        (SELECT key FROM history WHERE kind = ?1 ORDER BY at DESC, key LIMIT -1 OFFSET ?2)";
+        rows += connection.execute(too_many, params![kind, max_runs])?;
     }
     Ok(rows)
 }
@@ -68,15 +80,39 @@ mod tests {
                 "INSERT INTO jobs (id, name, state, ended_at) VALUES ('dead ' || ?1, '', 'dead', ?2)",
                 "INSERT INTO resources (run, kind, name, at) VALUES (?1, 'server', 's', ?2)",
                 "INSERT INTO runs (run, job_id, started_at, record) VALUES (?1, ?1, ?2, '{}')",
+                "INSERT INTO history (kind, key, at, entry) VALUES ('control', ?1, ?2, '{}')",
             ] {
                 connection.execute(sql, params![id, now() - age]).unwrap();
             }
         }
-        prune(&connection, Duration::from_secs(30 * 24 * 3600)).unwrap();
+        prune(&connection, Duration::from_secs(30 * 24 * 3600), 100).unwrap();
         let left = |table: &str| -> i64 {
             connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
         };
-        let counts = ["control_messages", "seen_events", "jobs", "resources", "runs"].map(left);
-        assert_eq!(counts, [1, 1, 3, 2, 1]);
+        let counts = ["control_messages", "seen_events", "jobs", "resources", "runs", "history"].map(left);
+        assert_eq!(counts, [1, 1, 3, 2, 1, 1]);
+    }
+
+    #[test]
+    fn of_more_than_so_many_runs_and_actions_the_newest_are_kept() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        for n in 0..10 {
+            let id = n.to_string();
+            for sql in [
+                "INSERT INTO runs (run, job_id, started_at, record) VALUES (?1, ?1, ?2, '{}')",
+                "INSERT INTO history (kind, key, at, entry) VALUES ('control', ?1, ?2, '{}')",
+                "INSERT INTO history (kind, key, at, entry) VALUES ('delivery', ?1, ?2, '{}')",
+            ] {
+                connection.execute(sql, params![id, now() + n]).unwrap();
+            }
+        }
+        prune(&connection, Duration::from_secs(3600), 4).unwrap();
+        let oldest = |sql: &str| -> (i64, String) {
+            connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+        };
+        assert_eq!(oldest("SELECT count(*), min(run) FROM runs"), (4, "6".into()));
+        assert_eq!(oldest("SELECT count(*), min(key) FROM history WHERE kind = 'control'"), (4, "6".into()));
+        assert_eq!(oldest("SELECT count(*), min(key) FROM history WHERE kind = 'delivery'"), (4, "6".into()));
     }
 }

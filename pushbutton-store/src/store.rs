@@ -78,7 +78,8 @@ impl Store {
         let connection = open(&config)
             .await
             .map_err(|error| error.during("store::open").with("file", config.file.display()))?;
-        let retention = tokio::spawn(retention::run(connection.clone(), config.keep_runs.into()));
+        let retention =
+            tokio::spawn(retention::run(connection.clone(), config.keep_runs.into(), config.max_runs));
         Ok(Self(Arc::new(Shared {
             config,
             clocks: Clocks::new(clock),

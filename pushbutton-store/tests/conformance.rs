@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{ChangeNumber, EventId, EventStore, Journal, PatchsetNumber, Queue};
+use pushbutton_core::{
+    ChangeNumber, ControlMessage, EventId, EventStore, HistoryEntry, HistoryReplica, JobFilter, Journal,
+    OperatorState, PatchsetNumber, Queue, RunHistory, samples,
+};
 use pushbutton_store::{Store, StoreConfig, StoreQueue};
 use pushbutton_testkit::conformance;
 use tempfile::TempDir;
@@ -47,6 +50,46 @@ async fn a_clock_step_disturbs_no_run() {
         Arc::new(Store::open_with_clock(config, clock).await.unwrap().queue()) as Arc<dyn Queue>
     })
     .await;
+}
+
+/// Participants on one host share the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_keeps_its_contract() {
+    let files = Files::new();
+    conformance::history::all(async |name| {
+        let history = Arc::new(files.open(name).await.history());
+        conformance::history::Participant { log: history.clone(), history }
+    })
+    .await;
+}
+
+/// Participants on other hosts read a feed, each into its own file: here that of one is applied to the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_feed_survives_a_restart_with_its_position() {
+    let files = Files::new();
+    let copy = files.open("copy").await.history();
+    assert_eq!(copy.feed_position("feed").await.unwrap(), None);
+    let message = ControlMessage::Unmuted { by: "bob".into(), at: samples::AT };
+    copy.apply("feed", vec![HistoryEntry::Control { message: message.clone() }], "7").await.unwrap();
+    drop(copy);
+    let copy = files.open("copy").await.history();
+    assert_eq!(copy.feed_position("feed").await.unwrap().as_deref(), Some("7"));
+    assert_eq!(copy.feed_position("another feed").await.unwrap(), None);
+    assert_eq!(copy.actions(10).await.unwrap(), [message]);
+}
+
+/// Without a feed: what is broadcast is in the history of every process that has the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broadcast_is_in_the_history() {
+    let files = Files::new();
+    let message = ControlMessage::Muted { by: "alice".into(), why: "no disk".into(), at: samples::AT };
+    // An announcement is not: it is repeated, and is about the present.
+    let operator = OperatorState::new("1", "operator host-3", JobFilter::default(), samples::AT);
+    let announcement = ControlMessage::Operator(operator);
+    for message in [&message, &announcement] {
+        files.queue("one").await.broadcast(message).await.unwrap();
+    }
+    assert_eq!(files.open("one").await.history().actions(10).await.unwrap(), [message]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,10 +147,10 @@ async fn the_journal_keeps_its_contract() {
 }
 
 #[tokio::test]
-async fn the_history_keeps_its_contract() {
+async fn the_failure_counts_keep_their_contract() {
     let files = Files::new();
-    conformance::history::all(async |name| {
-        Arc::new(files.open(name).await.history()) as Arc<dyn conformance::history::RecordingHistory>
+    conformance::failure_counts::all(async |name| {
+        Arc::new(files.open(name).await.history()) as Arc<dyn conformance::failure_counts::RecordingHistory>
     })
     .await;
 }

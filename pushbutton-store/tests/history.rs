@@ -63,8 +63,8 @@ fn report(run: &RunId, job: &Job, verdict: Verdict) -> RunResult {
 #[tokio::test]
 async fn a_run_is_known_at_every_step() {
     let (fixture, run, job) = (Fixture::new().await, RunId::generate(), samples::job("tempest"));
-    let now = async || fixture.history.run(&run).await.unwrap().unwrap();
-    assert_eq!(fixture.history.run(&run).await.unwrap(), None);
+    let now = async || fixture.history.find_run(&run).await.unwrap().unwrap();
+    assert_eq!(fixture.history.find_run(&run).await.unwrap(), None);
     fixture.report(&run, &job, UpdateKind::Started).await;
     assert_eq!(
         (now().await.state, now().await.started, now().await.job),
@@ -105,12 +105,12 @@ async fn a_run_is_known_at_every_step() {
 async fn a_finished_run_is_not_changed_by_later_reports_also_after_a_restart() {
     let (fixture, run, job) = (Fixture::new().await, RunId::generate(), samples::job("tempest"));
     fixture.finish(&run, &job, Verdict::Success).await;
-    let before = fixture.history.run(&run).await.unwrap();
+    let before = fixture.history.find_run(&run).await.unwrap();
     let again = Store::open(fixture.folder.path().join("x.db")).await.unwrap().history();
     let fixture = Fixture { history: again, ..fixture };
     fixture.finish(&run, &job, Verdict::NodeFailure).await;
     fixture.report(&run, &job, UpdateKind::HandedBack { why: "late".into() }).await;
-    assert_eq!(fixture.history.run(&run).await.unwrap(), before);
+    assert_eq!(fixture.history.find_run(&run).await.unwrap(), before);
     assert_eq!(fixture.history.verdicts().await.unwrap(), [("SUCCESS".to_owned(), 1)]);
 }
 
@@ -139,7 +139,7 @@ async fn a_run_whose_operator_died_ends_when_the_job_is_claimed_again() {
     fixture.report(&other, &samples::job("unit"), UpdateKind::Started).await;
     fixture.report(&second, &job, UpdateKind::Started).await;
     let state = async |run| {
-        let record = fixture.history.run(run).await.unwrap().unwrap();
+        let record = fixture.history.find_run(run).await.unwrap().unwrap();
         (record.state, record.ended.is_some())
     };
     assert_eq!(state(&first).await, (RunState::Retrying, true));

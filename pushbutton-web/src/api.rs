@@ -1,9 +1,10 @@
 //! The HTTP API: JSON for programs. It only reads.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use pushbutton_core::{ControlMessage, ParticipantRecord, RunId, StreamHealth, StreamState};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -27,14 +28,43 @@ impl Limit {
     }
 }
 
-/// 200 when queue and history answer, 503 otherwise.
-pub(crate) async fn healthz(State(state): State<WebState>) -> Response {
+/// 200 as long as this process answers: a restart would mend nothing that `/readyz` complains of.
+pub(crate) async fn healthz() -> Response {
+    Json(json!({ "status": "ok" })).into_response()
+}
+
+/// 200 when this process can do its work now; else 503 with the reasons.
+pub(crate) async fn readyz(State(state): State<WebState>) -> Response {
     let (depth, last_success) =
         tokio::join!(state.depth(), answer("history", state.history().last_success()));
-    let (queue, history) = (depth.is_some(), last_success.is_some());
-    let status = if queue && history { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let (broker, stream) = (state.is_broker_connected(), state.stream());
+    let mut reasons = Vec::new();
+    if broker == Some(false) {
+        reasons.push("RabbitMQ is not connected".to_owned());
+    }
+    if depth.is_none() {
+        reasons.push("the queue does not answer".to_owned());
+    }
+    if last_success.is_none() {
+        reasons.push("the run history does not answer".to_owned());
+    }
+    // Why is in the log: pages are public, and errors name hosts.
+    if let Some(StreamHealth { state: StreamState::Connecting | StreamState::Disconnected, since, .. }) =
+        &stream
+    {
+        reasons.push(format!("the event stream of the review server is not connected, since {since:.0}"));
+    }
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let text = |healthy: bool| if healthy { "ok" } else { "failed" };
-    (status, Json(json!({ "queue": text(queue), "history": text(history) }))).into_response()
+    let body = json!({
+        "ready": reasons.is_empty(),
+        "reasons": reasons,
+        "queue": text(depth.is_some()),
+        "history": text(last_success.is_some()),
+        "broker": broker.map(text),
+        "stream": stream.map(|stream| stream.state),
+    });
+    (status, Json(body)).into_response()
 }
 
 /// How many jobs are where, and the oldest dead letters.
@@ -60,6 +90,71 @@ pub(crate) async fn runs(State(state): State<WebState>, Query(limit): Query<Limi
         Some(runs) => Json(json!({ "runs": runs })).into_response(),
         None => unavailable("history"),
     }
+}
+
+/// One run.
+pub(crate) async fn run(State(state): State<WebState>, Path(run): Path<String>) -> Response {
+    let Ok(run) = RunId::new(run) else { return not_found() };
+    match answer("history", state.history().find_run(&run)).await {
+        Some(Some(run)) => Json(json!({ "run": run })).into_response(),
+        Some(None) => not_found(),
+        None => unavailable("history"),
+    }
+}
+
+/// The latest control messages: what was superseded, cancelled and muted.
+pub(crate) async fn actions(State(state): State<WebState>, Query(limit): Query<Limit>) -> Response {
+    match answer("history", state.history().actions(limit.get())).await {
+        Some(actions) => {
+            let actions: Vec<_> = actions.into_iter().map(public_action).collect();
+            Json(json!({ "actions": actions })).into_response()
+        }
+        None => unavailable("history"),
+    }
+}
+
+/// The reports that were last delivered or tried. Why one was refused is for the lab's people only.
+pub(crate) async fn deliveries(State(state): State<WebState>, Query(limit): Query<Limit>) -> Response {
+    match answer("history", state.history().deliveries(limit.get())).await {
+        Some(deliveries) => {
+            let deliveries: Vec<_> = deliveries.into_iter().map(|it| it.with_why(None)).collect();
+            Json(json!({ "deliveries": deliveries })).into_response()
+        }
+        None => unavailable("history"),
+    }
+}
+
+/// The handlers, operators and dashboards, as they last said they are.
+pub(crate) async fn participants(State(state): State<WebState>) -> Response {
+    match answer("history", state.history().participants()).await {
+        Some(participants) => {
+            let participants: Vec<_> = participants.into_iter().map(public_participant).collect();
+            Json(json!({ "participants": participants })).into_response()
+        }
+        None => unavailable("history"),
+    }
+}
+
+/// Without what is for the lab's people only: pages are public, and errors name hosts and folders.
+pub(crate) fn public_participant(mut participant: ParticipantRecord) -> ParticipantRecord {
+    if let Some(stream) = &mut participant.stream {
+        stream.why = None;
+    }
+    participant.breaker = participant.breaker.map(|_| "no node came up".to_owned());
+    participant.muted = participant.muted.map(|_| "a person must look".to_owned());
+    participant
+}
+
+/// The same.
+pub(crate) fn public_action(message: ControlMessage) -> ControlMessage {
+    match message {
+        ControlMessage::Muted { by, at, .. } => ControlMessage::Muted { by, why: String::new(), at },
+        message => message,
+    }
+}
+
+fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, Json(json!({ "error": "no run has this id" }))).into_response()
 }
 
 fn unavailable(part: &str) -> Response {

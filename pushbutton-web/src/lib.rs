@@ -9,9 +9,11 @@ mod api;
 mod logs;
 mod metrics;
 mod page;
+mod recorded_metrics;
 
 // The layout of the pages, and how values are shown.
 mod html;
 
+pub use recorded_metrics::Metrics;
 pub use router::router;
-pub use state::WebState;
+pub use state::{WebState, disks_free};

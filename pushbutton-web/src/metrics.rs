@@ -5,40 +5,65 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use pushbutton_core::QueueDepth;
+use pushbutton_core::{
+    BreakerState, Health, ParticipantRecord, QueueAges, QueueDepth, StreamHealth, StreamState,
+};
 
 use crate::WebState;
+use crate::recorded_metrics::Metrics;
 use crate::state::answer;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The answers of the parts; none from a part that did not answer.
+/// The answers of the parts; none from a part that did not answer, or that this process does not have.
+#[derive(Default)]
 struct Sample {
     depth: Option<QueueDepth>,
+    ages: Option<QueueAges>,
     /// Known only where a handler runs.
     muted: Option<bool>,
     verdicts: Option<Vec<(String, u64)>>,
     last_success: Option<Option<Timestamp>>,
+    broker: Option<bool>,
+    stream: Option<StreamHealth>,
+    operator: Option<Health>,
+    history_dropped: Option<u64>,
+    disks: Vec<(String, u64)>,
+    participants: Option<Vec<ParticipantRecord>>,
+    recorded: Option<Metrics>,
 }
 
 pub(crate) async fn metrics(State(state): State<WebState>) -> Response {
-    let (depth, verdicts, last_success) = tokio::join!(
+    let (depth, ages, verdicts, last_success, participants) = tokio::join!(
         state.depth(),
+        state.ages(),
         answer("history", state.history().verdicts()),
         answer("history", state.history().last_success()),
+        answer("history", state.history().participants()),
     );
-    (
-        [(CONTENT_TYPE, OPEN_METRICS)],
-        render(Sample { depth, muted: state.is_muted(), verdicts, last_success }),
-    )
-        .into_response()
+    let sample = Sample {
+        depth,
+        ages,
+        muted: state.is_muted(),
+        verdicts,
+        last_success,
+        broker: state.is_broker_connected(),
+        stream: state.stream(),
+        operator: state.operator(),
+        history_dropped: state.history_dropped(),
+        disks: state.disks_free(),
+        participants,
+        recorded: state.metrics(),
+    };
+    ([(CONTENT_TYPE, OPEN_METRICS)], render(sample, Timestamp::now())).into_response()
 }
 
-/// All values are read at the time of the request, so each request has a registry of its own.
-fn render(sample: Sample) -> String {
+/// Gauges are read at the time of the request, so each request has a registry of its own.
+fn render(sample: Sample, now: Timestamp) -> String {
     let mut registry = Registry::with_prefix("pushbutton");
     let parts = vec![
         ("history".to_owned(), u64::from(sample.verdicts.is_some())),
@@ -54,26 +79,64 @@ fn render(sample: Sample) -> String {
         let help = "Reports for reviews, by where they are";
         gauges(&mut registry, "queue_reports", help, "place", reports);
     }
+    if let Some(ages) = sample.ages {
+        let age =
+            |since: Option<Timestamp>| since.map_or(0, |since| now.duration_since(since).as_secs().max(0));
+        let help = "Age of the oldest job that waits; 0 when none does";
+        gauge(&mut registry, "oldest_waiting_job_seconds", help, age(ages.waiting));
+        let help = "Age of the oldest report that is due; 0 when none is";
+        gauge(&mut registry, "oldest_due_report_seconds", help, age(ages.report));
+    }
     if let Some(muted) = sample.muted {
-        let gauge = Gauge::<i64>::default();
-        gauge.set(muted.into());
-        registry.register("muted", "Whether comments on reviews are muted", gauge);
+        gauge(&mut registry, "muted", "Whether comments on reviews are muted", muted.into());
+    }
+    if let Some(broker) = sample.broker {
+        gauge(&mut registry, "broker_connected", "Whether RabbitMQ is connected", broker.into());
+    }
+    if let Some(stream) = &sample.stream {
+        let (connected, standby) =
+            (stream.state == StreamState::Connected, stream.state == StreamState::Standby);
+        gauge(&mut registry, "stream_connected", "Whether the event stream is connected", connected.into());
+        let help = "Whether another handler takes events, and this one stands by";
+        gauge(&mut registry, "stream_standby", help, standby.into());
+        let help = "When the event stream last connected or disconnected";
+        gauge(&mut registry, "stream_since_timestamp_seconds", help, stream.since.as_second());
+    }
+    if let Some(operator) = &sample.operator {
+        let used = operator.running.min(operator.slots);
+        let slots =
+            vec![("free".to_owned(), (operator.slots - used) as u64), ("used".to_owned(), used as u64)];
+        gauges(&mut registry, "slots", "Slots of the operator, by use", "state", slots);
+        let open = operator.breaker != BreakerState::Closed;
+        let help = "Whether the operator claims no jobs, or only one to try, because no node came up";
+        gauge(&mut registry, "breaker_open", help, open.into());
+    }
+    if let Some(dropped) = sample.history_dropped {
+        let counter: Counter = Counter::default();
+        counter.inc_by(dropped);
+        registry.register("history_dropped", "Entries that the history could not take", counter);
+    }
+    if !sample.disks.is_empty() {
+        let help = "Free bytes of the disks that are written to, by what is on them";
+        gauges(&mut registry, "disk_free_bytes", help, "disk", sample.disks);
     }
     if let Some(verdicts) = sample.verdicts {
         // Not a counter: old runs are deleted.
-        gauges(
-            &mut registry,
-            "runs",
-            "Finished runs that the history knows, by verdict",
-            "verdict",
-            verdicts,
-        );
+        let help = "Finished runs that the history knows, by verdict";
+        gauges(&mut registry, "runs", help, "verdict", verdicts);
     }
     if let Some(Some(at)) = sample.last_success {
-        let gauge = Gauge::<i64>::default();
-        gauge.set(at.as_second());
         let help = "When a run last ended as a success";
-        registry.register("last_success_timestamp_seconds", help, gauge);
+        gauge(&mut registry, "last_success_timestamp_seconds", help, at.as_second());
+    }
+    if let Some(participants) = sample.participants {
+        let present = participants.iter().filter(|participant| !participant.ended);
+        let seen = present.map(|it| (it.name.clone(), u64::try_from(it.at.as_second()).unwrap_or(0)));
+        let help = "When a handler, operator or dashboard last said how it is";
+        gauges(&mut registry, "participant_seen_timestamp_seconds", help, "participant", seen.collect());
+    }
+    if let Some(recorded) = sample.recorded {
+        recorded.register(&mut registry);
     }
     let mut text = String::new();
     match encode(&mut text, &registry) {
@@ -81,6 +144,12 @@ fn render(sample: Sample) -> String {
         // Writing to a string does not fail.
         Err(error) => format!("# {error}\n"),
     }
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: i64) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(value);
+    registry.register(name, help, gauge);
 }
 
 /// Registers one gauge for each value of a label.
@@ -93,62 +162,5 @@ fn gauges(registry: &mut Registry, name: &str, help: &str, label: &'static str, 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_whole_text() {
-        let sample = Sample {
-            depth: Some(QueueDepth::new(3, 2, 1).with_reports(5_u64).with_undelivered(4_u64)),
-            muted: Some(true),
-            verdicts: Some(vec![("FAILURE".into(), 4), ("odd\"\\\n".into(), 5)]),
-            last_success: Some(Some(Timestamp::constant(1_795_435_200, 0))),
-        };
-        let text = render(sample);
-        // Within a family the order is not defined.
-        let mut lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.last(), Some(&"# EOF"));
-        let mut expected = vec![
-            "# HELP pushbutton_part_up Whether a part answered just now.",
-            "# TYPE pushbutton_part_up gauge",
-            r#"pushbutton_part_up{part="history"} 1"#,
-            r#"pushbutton_part_up{part="queue"} 1"#,
-            "# HELP pushbutton_queue_jobs Jobs on the queue, by where they are.",
-            "# TYPE pushbutton_queue_jobs gauge",
-            r#"pushbutton_queue_jobs{place="dead"} 1"#,
-            r#"pushbutton_queue_jobs{place="leased"} 2"#,
-            r#"pushbutton_queue_jobs{place="waiting"} 3"#,
-            "# HELP pushbutton_queue_reports Reports for reviews, by where they are.",
-            "# TYPE pushbutton_queue_reports gauge",
-            r#"pushbutton_queue_reports{place="due"} 5"#,
-            r#"pushbutton_queue_reports{place="undelivered"} 4"#,
-            "# HELP pushbutton_muted Whether comments on reviews are muted.",
-            "# TYPE pushbutton_muted gauge",
-            "pushbutton_muted 1",
-            "# HELP pushbutton_runs Finished runs that the history knows, by verdict.",
-            "# TYPE pushbutton_runs gauge",
-            r#"pushbutton_runs{verdict="FAILURE"} 4"#,
-            r#"pushbutton_runs{verdict="odd\"\\\n"} 5"#,
-            "# HELP pushbutton_last_success_timestamp_seconds When a run last ended as a success.",
-            "# TYPE pushbutton_last_success_timestamp_seconds gauge",
-            "pushbutton_last_success_timestamp_seconds 1795435200",
-            "# EOF",
-        ];
-        lines.sort_unstable();
-        expected.sort_unstable();
-        assert_eq!(lines, expected);
-    }
-
-    #[test]
-    fn a_part_that_does_not_answer_is_down_and_has_no_other_metrics() {
-        let text = render(Sample { depth: None, muted: None, verdicts: None, last_success: None });
-        assert!(text.contains("pushbutton_part_up{part=\"queue\"} 0\n"), "{text}");
-        assert!(
-            !text.contains("pushbutton_queue")
-                && !text.contains("pushbutton_muted")
-                && !text.contains("pushbutton_runs"),
-            "{text}"
-        );
-        assert!(text.ends_with("# EOF\n"));
-    }
-}
+#[path = "metrics_tests.rs"]
+mod tests;

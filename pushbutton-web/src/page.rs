@@ -5,22 +5,31 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{Html, IntoResponse};
 use jiff::Timestamp;
 use maud::{Markup, html};
-use pushbutton_core::{QueueDepth, RunRecord, RunState, Verdict};
+use pushbutton_core::{
+    ControlMessage, DeliveryRecord, DeliveryState, ParticipantRecord, QueueDepth, RunRecord, RunState,
+    StreamHealth, StreamState, Verdict,
+};
 
 use crate::WebState;
-use crate::api::DEFAULT_LIMIT;
+use crate::api::{DEFAULT_LIMIT, public_action, public_participant};
 use crate::html::{between, link, page, time};
 use crate::state::answer;
+
+/// Reports and actions on the page.
+const FEW: usize = 10;
 
 pub(crate) async fn style() -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("style.css"))
 }
 
 pub(crate) async fn index(State(state): State<WebState>) -> Html<String> {
-    let (depth, runs, last_success) = tokio::join!(
+    let (depth, runs, last_success, participants, actions, deliveries) = tokio::join!(
         state.depth(),
         answer("history", state.history().recent(DEFAULT_LIMIT)),
         answer("history", state.history().last_success()),
+        answer("history", state.history().participants()),
+        answer("history", state.history().actions(FEW)),
+        answer("history", state.history().deliveries(FEW)),
     );
     let body = html! {
         ul.summary {
@@ -43,8 +52,96 @@ pub(crate) async fn index(State(state): State<WebState>) -> Html<String> {
             Some([]) => p { "No run yet." },
             Some(runs) => (table(runs)),
         }
+        (participants_table(participants.unwrap_or_default()))
+        (deliveries_table(&deliveries.unwrap_or_default()))
+        (actions_table(actions.unwrap_or_default()))
     };
     page(&state, true, &body)
+}
+
+/// Those that have not ended.
+fn participants_table(participants: Vec<ParticipantRecord>) -> Markup {
+    let present: Vec<_> =
+        participants.into_iter().filter(|it| !it.ended).take(50).map(public_participant).collect();
+    html! {
+        @if !present.is_empty() {
+            h2 { "Handlers and operators" }
+            table {
+                thead { tr { @for name in ["Name", "Last seen", "Event stream", "Slots used", "Notes"] { th { (name) } } } }
+                tbody {
+                    @for it in &present {
+                        tr {
+                            td { (it.name) }
+                            td.short { (between(it.at, Timestamp::now())) " ago" }
+                            td { @if let Some(stream) = &it.stream { (stream_text(stream)) } }
+                            td { @if let (Some(running), Some(slots)) = (it.running, it.slots) { (running) " of " (slots) } }
+                            td {
+                                @if let Some(why) = &it.breaker { div { "claims no jobs: " (why) } }
+                                @if let Some(why) = &it.muted { div { "comments are muted: " (why) } }
+                                @if it.history_dropped > 0 { div { (it.history_dropped) " entries of the history were dropped" } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn stream_text(stream: &StreamHealth) -> String {
+    let state = match stream.state {
+        StreamState::Standby => "standby",
+        StreamState::Connecting => "connecting",
+        StreamState::Connected => "connected",
+        _ => "not connected",
+    };
+    format!("{state} since {} UTC", time(stream.since))
+}
+
+fn deliveries_table(deliveries: &[DeliveryRecord]) -> Markup {
+    html! {
+        @if !deliveries.is_empty() {
+            h2 { "Reports" }
+            table {
+                thead { tr { @for name in ["Change", "Results", "State", "When (UTC)"] { th { (name) } } } }
+                tbody {
+                    @for it in deliveries {
+                        tr {
+                            td { (it.change) "," (it.patchset) }
+                            td { (it.summary) }
+                            td { (delivery_text(it)) }
+                            td.short { (time(it.at)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn delivery_text(delivery: &DeliveryRecord) -> String {
+    let state = match delivery.state {
+        DeliveryState::Delivered => "delivered",
+        DeliveryState::Retrying => "will be tried again",
+        _ => "undelivered",
+    };
+    match delivery.attempts {
+        0 | 1 => state.to_owned(),
+        tries => format!("{state}, after {tries} tries"),
+    }
+}
+
+fn actions_table(actions: Vec<ControlMessage>) -> Markup {
+    let actions: Vec<_> = actions.into_iter().map(public_action).collect();
+    html! {
+        @if !actions.is_empty() {
+            h2 { "Actions" }
+            table {
+                thead { tr { @for name in ["What", "When (UTC)"] { th { (name) } } } }
+                tbody { @for it in &actions { tr { td { (it) } td.short { (time(it.at())) } } } }
+            }
+        }
+    }
 }
 
 fn last_success_text(last_success: Option<Option<Timestamp>>) -> Markup {

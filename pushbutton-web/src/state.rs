@@ -4,8 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pushbutton_core::pipeline::Muted;
-use pushbutton_core::{DeadLetter, DeadLetters, Queue, QueueDepth, Result, RunHistory};
+use pushbutton_core::{
+    DeadLetter, DeadLetters, Health, HistoryLog, Queue, QueueAges, QueueDepth, Result, RunHistory,
+    StreamHealth,
+};
 use tokio::sync::watch;
+
+use crate::recorded_metrics::Metrics;
 
 /// How long to wait for a part: long enough for a busy disk, short enough for a person who waits for the page.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,6 +25,12 @@ struct Inner {
     history: Arc<dyn RunHistory>,
     dead_letters: Option<Arc<dyn DeadLetters>>,
     muted: Option<watch::Receiver<Option<Muted>>>,
+    broker: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+    stream: Option<watch::Receiver<StreamHealth>>,
+    operator: Option<watch::Receiver<Health>>,
+    log: Option<Arc<dyn HistoryLog>>,
+    metrics: Option<Metrics>,
+    disks: Vec<(String, PathBuf)>,
     logs: Option<PathBuf>,
     base_path: String,
     title: String,
@@ -33,6 +44,12 @@ impl WebState {
             history: Arc::new(history),
             dead_letters: None,
             muted: None,
+            broker: None,
+            stream: None,
+            operator: None,
+            log: None,
+            metrics: None,
+            disks: Vec::new(),
             logs: None,
             base_path: String::new(),
             title: "pushbutton".into(),
@@ -51,6 +68,50 @@ impl WebState {
     #[must_use]
     pub fn with_muted(mut self, muted: watch::Receiver<Option<Muted>>) -> Self {
         Arc::make_mut(&mut self.0).muted = Some(muted);
+        self
+    }
+
+    /// Asks here whether the broker is connected. Default: there is none.
+    #[must_use]
+    pub fn with_broker(mut self, is_connected: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.0).broker = Some(Arc::new(is_connected));
+        self
+    }
+
+    /// Shows how the event stream of this process is ([`StreamMonitor::watch`](pushbutton_core::StreamMonitor::watch)).
+    /// Default: it has none.
+    #[must_use]
+    pub fn with_stream(mut self, stream: watch::Receiver<StreamHealth>) -> Self {
+        Arc::make_mut(&mut self.0).stream = Some(stream);
+        self
+    }
+
+    /// Shows how the operator of this process is ([`Operator::health`](pushbutton_core::Operator::health)). Default:
+    /// there is none.
+    #[must_use]
+    pub fn with_operator(mut self, operator: watch::Receiver<Health>) -> Self {
+        Arc::make_mut(&mut self.0).operator = Some(operator);
+        self
+    }
+
+    /// Shows how many entries this history could not take. Default: it is not known.
+    #[must_use]
+    pub fn with_history_log(mut self, log: impl HistoryLog + 'static) -> Self {
+        Arc::make_mut(&mut self.0).log = Some(Arc::new(log));
+        self
+    }
+
+    /// Shows what this process has counted. Default: nothing.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        Arc::make_mut(&mut self.0).metrics = Some(metrics);
+        self
+    }
+
+    /// Shows how many bytes are free on the disks of these folders, each by a name of its own. Default: of none.
+    #[must_use]
+    pub fn with_disks(mut self, folders: impl IntoIterator<Item = (String, PathBuf)>) -> Self {
+        Arc::make_mut(&mut self.0).disks = folders.into_iter().collect();
         self
     }
 
@@ -101,6 +162,34 @@ impl WebState {
         self.0.muted.as_ref().map(|muted| muted.borrow().is_some())
     }
 
+    pub(crate) fn is_broker_connected(&self) -> Option<bool> {
+        self.0.broker.as_ref().map(|is_connected| is_connected())
+    }
+
+    pub(crate) fn stream(&self) -> Option<StreamHealth> {
+        self.0.stream.as_ref().map(|stream| stream.borrow().clone())
+    }
+
+    pub(crate) fn operator(&self) -> Option<Health> {
+        self.0.operator.as_ref().map(|operator| operator.borrow().clone())
+    }
+
+    pub(crate) fn history_dropped(&self) -> Option<u64> {
+        self.0.log.as_ref().map(HistoryLog::dropped)
+    }
+
+    pub(crate) fn metrics(&self) -> Option<Metrics> {
+        self.0.metrics.clone()
+    }
+
+    pub(crate) fn disks_free(&self) -> Vec<(String, u64)> {
+        disks_free(&self.0.disks)
+    }
+
+    pub(crate) async fn ages(&self) -> Option<QueueAges> {
+        answer("queue", self.0.queue.ages()).await
+    }
+
     pub(crate) async fn depth(&self) -> Option<QueueDepth> {
         answer("queue", self.0.queue.depth()).await
     }
@@ -122,6 +211,15 @@ impl fmt::Debug for WebState {
             .field("title", title)
             .finish_non_exhaustive()
     }
+}
+
+/// Free bytes of the disks of these folders that people may use; without those that are not there.
+pub fn disks_free(folders: &[(String, PathBuf)]) -> Vec<(String, u64)> {
+    let free = |(name, folder): &(String, PathBuf)| {
+        let disk = rustix::fs::statvfs(folder).ok()?;
+        Some((name.clone(), disk.f_bavail.saturating_mul(disk.f_frsize)))
+    };
+    folders.iter().filter_map(free).collect()
 }
 
 /// Awaits the answer of a part, with a timeout. Errors go to the log only: pages are public, and errors name hosts

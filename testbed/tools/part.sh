@@ -35,6 +35,19 @@ install_kubernetes() { # what scripts/check-kubernetes needs: kustomize, the sch
     "$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["Dir"] + "/config/crd/bases")' >"$KUBERNETES_VENV/crds"
   echo "$wanted" >"$KUBERNETES_VENV/installed"
 }
+install_promtool() { # of Debian's package: installed whole it would be a service, and 100 MB
+  [ ! -x "$CACHE/bin/promtool" ] || return 0
+  (
+    lock "$CACHE/locks/apt"
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    cd "$folder"
+    apt-get -qq download prometheus >&2 || { apt-get -qq update >&2; apt-get -qq download prometheus >&2; }
+    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - ./usr/bin/promtool
+    mkdir -p "$CACHE/bin"
+    mv usr/bin/promtool "$CACHE/bin/"
+  )
+}
 install_fuzz() { # for `make fuzz` only; a nightly compiler must be there
   rustup toolchain list | grep -q ^nightly || die "cargo fuzz needs a nightly compiler: rustup toolchain install nightly"
   debian g++

@@ -258,6 +258,13 @@ impl Jobs {
         WaitingJobs::count(jobs.map(|job| (&job.name, job.label.as_ref(), job.created)))
     }
 
+    /// When the oldest job was created that is not leased.
+    pub(crate) fn oldest_waiting(&self, now: Instant) -> Option<Timestamp> {
+        let waiting =
+            self.open.values().filter(|open| !open.record.status.is_leased() || open.available_at <= now);
+        waiting.map(|open| open.record.job.created).min()
+    }
+
     /// The runs whose leases have not ended.
     pub(crate) fn leased_runs(&self, now: Instant) -> Vec<RunId> {
         self.leased(now).cloned().collect()

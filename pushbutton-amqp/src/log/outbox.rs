@@ -125,6 +125,11 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    /// When the last run ended of the oldest report that is due.
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
+        self.due.iter().filter_map(|due| due.record.report.ended()).min()
+    }
+
     pub(crate) fn due_len(&self) -> usize {
         self.due.len()
     }

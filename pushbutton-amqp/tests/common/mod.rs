@@ -67,7 +67,7 @@ pub(crate) async fn channel(url: &str) -> (Connection, Channel) {
 pub(crate) async fn delete(url: &str, prefixes: impl IntoIterator<Item = impl AsRef<str>>) {
     let (connection, channel) = channel(url).await;
     for prefix in prefixes {
-        for part in ["jobs", "log"] {
+        for part in ["jobs", "log", "history"] {
             delete_queue(&channel, &format!("{}.{part}", prefix.as_ref())).await;
         }
     }

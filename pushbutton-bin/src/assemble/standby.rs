@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pushbutton_amqp::{AmqpEventStore, LeaderElection, Leadership};
 use pushbutton_core::retry::Backoff;
-use pushbutton_core::{Event, EventSource, EventStore, Position, Result, Triggers};
+use pushbutton_core::{
+    Event, EventSource, EventStore, Position, Result, StreamMonitor, StreamState, Triggers,
+};
 use pushbutton_gerrit::{EventFilter, Gerrit, GerritSource};
 use pushbutton_store::{Store, StoreEvents};
 use tokio::time::Instant;
@@ -28,8 +30,9 @@ pub(crate) fn source(
     store: &Store,
     gerrit: &Arc<Gerrit>,
     triggers: &Triggers,
+    monitor: StreamMonitor,
 ) -> (Box<dyn EventSource>, Arc<dyn EventStore>) {
-    let upstream = Upstream { gerrit: Arc::clone(gerrit), triggers: Arc::new(triggers.clone()) };
+    let upstream = Upstream { gerrit: Arc::clone(gerrit), triggers: Arc::new(triggers.clone()), monitor };
     let Some(amqp) = &backend.amqp else {
         let events = Arc::new(store.events());
         return (Box::new(upstream.open(events.clone())), events);
@@ -52,13 +55,14 @@ pub(crate) fn source(
 struct Upstream {
     gerrit: Arc<Gerrit>,
     triggers: Arc<Triggers>,
+    monitor: StreamMonitor,
 }
 
 impl Upstream {
     fn open(&self, events: Arc<dyn EventStore>) -> GerritSource {
         tracing::info!("watching {}", self.gerrit.config().host);
         let filter = EventFilter::for_triggers(Arc::clone(&self.triggers));
-        GerritSource::new(Arc::clone(&self.gerrit), events, filter)
+        GerritSource::new(Arc::clone(&self.gerrit), events, filter).with_monitor(self.monitor.clone())
     }
 }
 
@@ -87,12 +91,14 @@ struct Waiting {
 impl Standby {
     /// Waits for the leadership. A dropped call can be repeated.
     async fn stand_by(&mut self) -> Result<Leadership> {
+        self.upstream.monitor.set(StreamState::Standby, None);
         tokio::time::sleep_until(self.pause_until).await;
         let waiting = self.waiting.get_or_insert_with(|| Waiting { since: Instant::now(), logged: false });
         loop {
             tokio::select! {
                 leadership = self.election.lead() => {
                     self.waiting = None;
+                    self.upstream.monitor.set(StreamState::Connecting, None);
                     return leadership;
                 }
                 () = tokio::time::sleep_until(waiting.since + LOG_AFTER), if !waiting.logged => {

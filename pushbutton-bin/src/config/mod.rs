@@ -227,9 +227,12 @@ pub(crate) fn parse(text: &str, file: &Path, needs: Needs, env: Env<'_>) -> Resu
             jobs,
         })
     };
-    // A section that cannot be read has an error above; this is for a bug in that rule.
-    let bug = || whole_file(file, "a section cannot be read".into(), "please report this as a bug".into());
-    complete().ok_or_else(bug)
+    complete().ok_or_else(|| bug(file))
+}
+
+/// A section that cannot be read has an error of its own; this is for a bug in that rule.
+fn bug(file: &Path) -> ConfigErrors {
+    whole_file(file, "a section cannot be read".into(), "please report this as a bug".into())
 }
 
 /// Reports unknown and missing sections.

@@ -68,12 +68,14 @@ pub(crate) struct StoreSection {
     pub(crate) lock_wait: HumanDuration,
     /// How long runs stay in the history.
     pub(crate) keep_runs: HumanDuration,
+    /// How many runs stay in the history.
+    pub(crate) max_runs: u32,
 }
 
 impl Default for StoreSection {
     fn default() -> Self {
-        let StoreConfig { lease, max_lost_leases, lock_wait, keep_runs, .. } = StoreConfig::new("");
-        Self { lease, max_lost_leases, lock_wait, keep_runs }
+        let StoreConfig { lease, max_lost_leases, lock_wait, keep_runs, max_runs, .. } = StoreConfig::new("");
+        Self { lease, max_lost_leases, lock_wait, keep_runs, max_runs }
     }
 }
 
@@ -85,6 +87,7 @@ impl StoreSection {
             .with_max_lost_leases(self.max_lost_leases)
             .with_lock_wait(self.lock_wait.into())
             .with_keep_runs(self.keep_runs.into())
+            .with_max_runs(self.max_runs)
     }
 }
 

@@ -389,3 +389,21 @@ fn the_store_has_a_section_and_every_wrong_value_of_a_part_is_named_at_once() {
         assert!(shown.contains(key), "{key}: {shown}");
     }
 }
+
+#[test]
+fn a_dashboard_needs_nothing_but_an_owner_a_state_folder_and_a_broker() {
+    let place = Place::new();
+    let small =
+        "owner: lab\nstate: state\nweb: {listen: \"127.0.0.1:8080\"}\nrabbitmq: {url: \"amqp://x\"}\n";
+    let parse = |text: &str| place.parse_for(Needs::QUEUE, text);
+    let config = parse(small).unwrap();
+    assert!(config.web.is_some() && config.rabbitmq.is_some() && config.gerrit().is_err());
+    // The file of the whole installation will do, without its keys, variables and files.
+    let shared = "gerrit: {host: x, user: x, key: \"${NO_SUCH_KEY}\"}\n\
+                  ansible: {playbooks: /no/such/folder}\nlogs: {dir: logs}\n";
+    assert!(parse(&format!("{small}{shared}")).unwrap().logs.is_some());
+    // What it does use is checked.
+    let wrong =
+        parse(&small.replace("amqp://x", "http://x").replace("web:", "wep:")).unwrap_err().to_string();
+    assert!(wrong.contains("rabbitmq.url") && wrong.contains("wep"), "{wrong}");
+}

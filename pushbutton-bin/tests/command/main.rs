@@ -24,6 +24,7 @@ mod full_disk;
 // With real servers, or with servers that cannot be reached.
 mod broker;
 mod gerrit;
+mod history;
 mod manual_jobs;
 mod standby;
 mod unreachable;

@@ -4,8 +4,5 @@ use crate::lab::Lab;
 fn an_empty_state_says_so() {
     let lab = Lab::new();
     let said = lab.run(&["status"]).with(0).out;
-    assert_eq!(
-        said,
-        "queue: 0 waiting, 0 leased, 0 dead\nreports: 0 due, 0 undelivered\n\nno runs on this host yet\n"
-    );
+    assert_eq!(said, "queue: 0 waiting, 0 leased, 0 dead\nreports: 0 due, 0 undelivered\n\nno runs yet\n");
 }

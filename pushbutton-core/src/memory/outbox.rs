@@ -114,6 +114,11 @@ impl MemoryOutbox {
         self.state().due.len() as u64
     }
 
+    /// When the last run ended of the oldest report that is due.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.state().due.iter().filter_map(|due| due.report.ended()).min()
+    }
+
     /// The number of undelivered reports.
     pub fn undelivered(&self) -> u64 {
         self.state().undelivered.len() as u64

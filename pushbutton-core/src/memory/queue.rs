@@ -17,8 +17,8 @@ use crate::names::{BuildsetId, InstallationId, JobId, RunId};
 use crate::operators::WaitingJobs;
 use crate::report::RunResult;
 use crate::traits::{
-    Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, Queue, QueueDepth, UndeliveredReport,
-    UndeliveredReports,
+    Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, Queue, QueueAges, QueueDepth,
+    UndeliveredReport, UndeliveredReports,
 };
 
 /// How many completed jobs are remembered, so that they are not run again.
@@ -291,6 +291,11 @@ impl Queue for MemoryQueue {
         let lost = state.leased.values().filter(|lease| lease.end <= now).map(|lease| &lease.job);
         let jobs = state.waiting.iter().map(|waiting| &waiting.job).chain(lost);
         Ok(WaitingJobs::count(jobs.map(|job| (&job.name, job.label.as_ref(), job.created))))
+    }
+
+    async fn ages(&self) -> Result<QueueAges> {
+        let waiting = self.state().waiting.iter().map(|waiting| waiting.job.created).min();
+        Ok(QueueAges::new(waiting, self.outbox.oldest()))
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {

@@ -17,6 +17,7 @@ use crate::buildset::BuildsetReport;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::retry::{Backoff, delay_after};
+use crate::shared_history::{DeliveryRecord, DeliveryState, HistoryEntry, HistoryLog};
 use crate::traits::{Alerter, Delivery, Queue, Reporter};
 
 /// Reports that are delivered at once. A review server allows an account few connections.
@@ -39,6 +40,9 @@ const NOTICE_TRIES: u32 = 20;
 /// again.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long the history may take. It promises not to wait for a server.
+const HISTORY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long an alert may take.
 const ALERT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -49,6 +53,7 @@ pub(super) struct ReportDelivery {
     pub(super) report_guard: Option<Arc<ReportGuard>>,
     pub(super) alerter: Option<Arc<dyn Alerter>>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) history: Option<Arc<dyn HistoryLog>>,
 }
 
 /// What the reporters answered.
@@ -123,6 +128,20 @@ impl ReportDelivery {
         Ok(())
     }
 
+    /// A history that fails changes nothing for the report.
+    async fn append_to_history(&self, delivery: DeliveryRecord) {
+        let Some(history) = &self.history else { return };
+        let buildset = delivery.buildset.clone();
+        let append = history.append(HistoryEntry::Delivery { delivery }.bounded());
+        let problem = match catch_panic(tokio::time::timeout(HISTORY_TIMEOUT, append)).await {
+            Ok(Ok(Ok(()))) => return,
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(_)) => "no answer in time".to_owned(),
+            Err(panic) => panic,
+        };
+        tracing::warn!(%buildset, "the delivery is missing in the history: {problem}");
+    }
+
     /// Makes one try, and settles the report as the answers demand.
     async fn deliver(&self, delivery: Box<dyn Delivery>) {
         let report = delivery.report().clone();
@@ -130,14 +149,16 @@ impl ReportDelivery {
         let limit = CALL_TIMEOUT.min(delivery.lease() * 4 / 5);
         let answers = self.call_reporters(&report, delivery.delivered(), limit).await;
         let failed_attempts = delivery.failed_attempts().saturating_add(1);
-        let settled = if !answers.failed.is_empty() && failed_attempts < TRIES {
+        let reporters: Vec<_> = answers.delivered.iter().cloned().collect();
+        let (outcome, settled) = if !answers.failed.is_empty() && failed_attempts < TRIES {
             let after =
                 delay_after(FIRST_DELAY, LONGEST_DELAY, failed_attempts).mul_f64(0.5 + fastrand::f64() / 2.0);
             let why = answers.failed.join("; ");
             tracing::warn!(target = %report.target(), buildset = %report.id, ?after, "not delivered, it will be tried again: {why}");
-            delivery.retry(after, &answers.delivered).await
+            ((DeliveryState::Retrying, why), delivery.retry(after, &answers.delivered).await)
         } else {
             let why = [answers.refused, answers.failed].concat().join("; ");
+            let state = if why.is_empty() { DeliveryState::Delivered } else { DeliveryState::Undelivered };
             let settled = match why.is_empty() {
                 true => delivery.done().await,
                 false => {
@@ -148,8 +169,15 @@ impl ReportDelivery {
             if settled.is_ok() {
                 self.after_last_try(&report, &why).await;
             }
-            settled
+            ((state, why), settled)
         };
+        if settled.is_ok() {
+            let (state, why) = outcome;
+            let record = DeliveryRecord::new(&report, state, failed_attempts, self.clock.now())
+                .with_why(Some(why).filter(|why| !why.is_empty()))
+                .with_reporters(reporters);
+            self.append_to_history(record).await;
+        }
         if let Err(error) = settled {
             // Reporters report it once, however often they get it.
             tracing::warn!(buildset = %report.id, "could not settle the delivery, it will be made again: {error}");

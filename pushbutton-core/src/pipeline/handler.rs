@@ -35,6 +35,7 @@ use crate::memory::MemoryEventStore;
 use crate::names::{InstallationId, JobName, NodeLabel};
 use crate::report::{Update, UpdateKind};
 use crate::retry::{Backoff, RetryPolicy};
+use crate::shared_history::HistoryLog;
 use crate::traits::{Alerter, DependencyLookup, EventSource, EventStore, Queue, Reporter, TriggerLookup};
 use crate::trigger::{PlannedJob, Triggers};
 
@@ -69,6 +70,7 @@ pub struct Handler {
     build_limit: Option<NonZeroU32>,
     dependencies: Option<Arc<dyn DependencyLookup>>,
     lookup: Option<Arc<dyn TriggerLookup>>,
+    history: Option<Arc<dyn HistoryLog>>,
 }
 
 /// What a handler did.
@@ -100,6 +102,7 @@ impl Handler {
             build_limit: None,
             dependencies: None,
             lookup: None,
+            history: None,
         }
     }
 
@@ -182,6 +185,13 @@ impl Handler {
         self
     }
 
+    /// Appends to this history what became of each report. Default: nowhere.
+    #[must_use]
+    pub fn with_history(mut self, history: impl HistoryLog + 'static) -> Self {
+        self.history = Some(Arc::new(history));
+        self
+    }
+
     pub(super) fn queue(&self) -> Arc<dyn Queue> {
         Arc::clone(&self.queue)
     }
@@ -221,6 +231,7 @@ impl Handler {
             report_guard: report_guard.clone(),
             alerter: self.alerter.clone(),
             clock: Arc::clone(&self.clock),
+            history: self.history.clone(),
         };
         let (notices, to_deliver) = mpsc::channel(NOTICES);
         let end_of_delivery = Shutdown::new();

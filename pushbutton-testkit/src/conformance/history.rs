@@ -1,155 +1,210 @@
-//! Checks of the contract of [`RunHistory`], on histories that record as a [`Reporter`].
+//! Checks of the contracts of [`HistoryLog`] and [`RunHistory`]: one history for all participants.
+//!
+//! Each check opens participants through `open`: each call is one more participant, with a copy of its own where the
+//! backend has copies. The same name is the same installation; a new name is a new one without a history.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use pushbutton_core::jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use pushbutton_core::{
-    ChangeNumber, FailureCount, FailureQuery, Job, Reporter, RunHistory, RunId, RunResult, StageName,
-    StageOutcome, StageResult, StageStatus, TestCounts, Update, UpdateKind, Verdict, samples,
+    BuildsetReport, ControlMessage, DeliveryRecord, DeliveryState, HistoryEntry, HistoryLog, HistoryReporter,
+    Job, JobName, ParticipantRecord, Reporter, RunHistory, RunId, RunRecord, RunState, StageOutcome,
+    StageStatus, Update, UpdateKind, Verdict, samples,
 };
 
-/// A history that records runs, and answers questions about them.
-pub trait RecordingHistory: Reporter + RunHistory {}
+/// How long an entry may take to be seen, also on a busy machine.
+const SOON: Duration = Duration::from_secs(120);
 
-impl<T: Reporter + RunHistory> RecordingHistory for T {}
+/// A participant: it appends to the history, and answers questions about it.
+pub struct Participant {
+    /// Where it appends.
+    pub log: Arc<dyn HistoryLog>,
+    /// What it answers.
+    pub history: Arc<dyn RunHistory>,
+}
 
-/// Runs all checks. `open` opens an empty history for each name.
-pub async fn all(open: impl AsyncFn(&str) -> Arc<dyn RecordingHistory>) {
+/// Runs all checks.
+pub async fn all(open: impl AsyncFn(&str) -> Participant) {
     let open = &open;
-    failures_of_other_changes_are_counted_in_the_order_of_the_query(open).await;
-    only_the_newest_runs_count(open).await;
-    only_runs_of_the_job_with_a_verdict_and_tests_count(open).await;
-    a_run_that_does_not_name_all_failed_tests_says_nothing_about_the_others(open).await;
-    names_of_failed_tests_are_bounded(open).await;
+    two_participants_see_each_others_runs_and_a_fresh_one_sees_all(open).await;
+    a_run_that_has_ended_does_not_begin_again(open).await;
+    actions_and_deliveries_are_there_once(open).await;
+    a_run_whose_operator_died_has_ended_when_its_job_runs_again(open).await;
+    of_a_participant_the_last_state_is_known(open).await;
 }
 
-/// Records a run that ended, `nth` seconds after the first.
-async fn record(
-    history: &dyn RecordingHistory,
-    nth: i64,
-    job: &Job,
-    verdict: Verdict,
-    failed: &[String],
-    counts: Option<TestCounts>,
+/// `append`: every participant sees it, also one that starts later.
+pub async fn two_participants_see_each_others_runs_and_a_fresh_one_sees_all(
+    open: impl AsyncFn(&str) -> Participant,
 ) {
-    let at = samples::AT + SignedDuration::from_secs(nth);
-    let status = if failed.is_empty() { StageStatus::Passed } else { StageStatus::Failed };
-    let outcome = StageOutcome::new(status, Duration::ZERO).with_failed_tests(failed.to_vec());
-    let run = RunId::generate();
-    let result = RunResult::new(run.clone(), job.clone(), verdict, at, Duration::ZERO)
-        .with_stages(vec![StageResult::new(stage(), outcome)])
-        .with_tests(counts);
-    let update =
-        Update::new(job.clone(), UpdateKind::Finished { result: Box::new(result) }, at).with_run(run);
-    history.report(&update).await.expect("a history records the end of a run");
+    let (one, two) = (open("shared").await, open("shared").await);
+    let (first, second) = (job("tempest"), job("unit"));
+    let run_of_one = run_to_the_end(&one, &first, Verdict::Success).await;
+    let run_of_two = run_to_the_end(&two, &second, Verdict::NodeFailure).await;
+    let fresh = open("shared").await;
+    for (name, participant) in [("the first", &one), ("the second", &two), ("a fresh", &fresh)] {
+        for (run, job, verdict) in
+            [(&run_of_one, &first, Verdict::Success), (&run_of_two, &second, Verdict::NodeFailure)]
+        {
+            let record = ended(participant, run, &format!("{name} participant")).await;
+            assert_eq!(
+                (&record.job, &record.verdict),
+                (job, &Some(verdict)),
+                "what {name} participant knows"
+            );
+            assert_eq!(record.stages.len(), 1, "the stages that {name} participant knows");
+            assert_eq!(record.node.as_deref(), Some("node-1"), "the node that {name} participant knows");
+        }
+        assert_eq!(participant.history.recent(10).await.expect("listing works").len(), 2);
+        let verdicts = participant.history.verdicts().await.expect("counting works");
+        assert_eq!(verdicts.iter().map(|(_, count)| count).sum::<u64>(), 2, "{verdicts:?}");
+    }
 }
 
-fn stage() -> StageName {
-    StageName::new("tempest").expect("a valid name")
+/// `append`: a run that has a verdict keeps it, whatever comes late or again.
+pub async fn a_run_that_has_ended_does_not_begin_again(open: impl AsyncFn(&str) -> Participant) {
+    let (one, two) = (open("again").await, open("again").await);
+    let job = job("tempest");
+    let run = run_to_the_end(&one, &job, Verdict::Success).await;
+    ended(&two, &run, "the other participant").await;
+    for state in [RunState::Claimed, RunState::Running] {
+        let late = RunRecord::new(run.clone(), job.clone(), 1, base()).with_state(state);
+        append(&two, HistoryEntry::Run { record: Box::new(late) }).await;
+    }
+    // What was appended before it was read before it.
+    let marker = run_to_the_end(&two, &self::job("marker"), Verdict::Success).await;
+    for participant in [&one, &two, &open("again").await] {
+        ended(participant, &marker, "a participant").await;
+        let record = ended(participant, &run, "a participant").await;
+        assert_eq!(record.verdict, Some(Verdict::Success), "a run has lost its verdict");
+    }
 }
 
-fn failure() -> Verdict {
-    Verdict::Failure { stage: stage() }
+/// `append`: an entry that is appended twice is there once; of two about the same the later one counts.
+pub async fn actions_and_deliveries_are_there_once(open: impl AsyncFn(&str) -> Participant) {
+    let (one, two) = (open("actions").await, open("actions").await);
+    let message = ControlMessage::Cancel {
+        job: job("tempest").id,
+        by: "alice".to_owned(),
+        at: base() + SignedDuration::from_secs(1),
+    };
+    let job = job("tempest");
+    let report =
+        BuildsetReport::new(job.buildset.id.clone(), vec![samples::success(&job)]).expect("it is reported");
+    let delivery = |state, attempts: u32| {
+        DeliveryRecord::new(&report, state, attempts, base() + SignedDuration::from_secs(attempts.into()))
+    };
+    for _ in 0..2 {
+        append(&one, HistoryEntry::Control { message: message.clone() }).await;
+    }
+    append(&one, HistoryEntry::Delivery { delivery: delivery(DeliveryState::Retrying, 1) }).await;
+    append(&one, HistoryEntry::Delivery { delivery: delivery(DeliveryState::Delivered, 2) }).await;
+    for participant in [&one, &two, &open("actions").await] {
+        let is_there = async || {
+            let known = participant.history.deliveries(10).await.expect("listing works");
+            known == [delivery(DeliveryState::Delivered, 2)]
+        };
+        until("a participant knows that the report was delivered", is_there).await;
+        let actions = participant.history.actions(10).await.expect("listing works");
+        assert_eq!(actions, [message.clone()], "the control messages that a participant knows");
+    }
 }
 
-fn names(tests: &[&str]) -> Vec<String> {
-    tests.iter().map(ToString::to_string).collect()
-}
-
-/// Records a run of `tempest` on this change, in which these tests failed and ten passed.
-async fn failed(history: &dyn RecordingHistory, nth: i64, change: u64, tests: &[&str]) {
-    let verdict = if tests.is_empty() { Verdict::Success } else { failure() };
-    let counts = TestCounts::new(10, tests.len() as u64, 0);
-    record(history, nth, &samples::job_on(change, "tempest"), verdict, &names(tests), Some(counts)).await;
-}
-
-fn query(tests: &[&str]) -> FailureQuery {
-    FailureQuery::new("tempest".parse().expect("a valid name"), ChangeNumber(1), names(tests))
-}
-
-async fn counts(history: &dyn RecordingHistory, query: &FailureQuery) -> Vec<(u32, u32)> {
-    let counts = history.failure_counts(query).await.expect("a history answers");
-    counts.into_iter().map(|FailureCount { failed, runs, .. }| (failed, runs)).collect()
-}
-
-/// `failure_counts`: one count for each test, in the order of the query; the change itself does not count.
-pub async fn failures_of_other_changes_are_counted_in_the_order_of_the_query(
-    open: impl AsyncFn(&str) -> Arc<dyn RecordingHistory>,
+/// A job has one run at a time: an older one that is still open has lost its operator.
+pub async fn a_run_whose_operator_died_has_ended_when_its_job_runs_again(
+    open: impl AsyncFn(&str) -> Participant,
 ) {
-    let history = open("order").await;
-    let asked = query(&["a", "b", "never"]);
-    assert_eq!(counts(&*history, &asked).await, [(0, 0); 3], "an empty history has counted runs");
-    for (nth, change, tests) in
-        [(1, 2, &["a", "b"][..]), (2, 3, &["b"]), (3, 4, &[]), (4, 1, &["a", "b", "never"])]
+    let (one, two) = (open("lost").await, open("lost").await);
+    let (job, lost) = (job("tempest"), RunId::generate());
+    let reporter = HistoryReporter::new(Arc::clone(&one.log));
+    report(&reporter, &lost, &job, 0, UpdateKind::Started).await;
+    let is_open = async || matches!(two.history.find_run(&lost).await, Ok(Some(run)) if run.ended.is_none());
+    until("another participant knows the run", is_open).await;
+    drop(reporter);
+    let next = run_to_the_end(&two, &job, Verdict::Success).await;
+    for participant in [&one, &two, &open("lost").await] {
+        ended(participant, &next, "a participant").await;
+        let record = ended(participant, &lost, "a participant").await;
+        assert_eq!((record.state, record.verdict), (RunState::Retrying, None), "a run without an operator");
+    }
+}
+
+/// `participants`: each is there once, as it last said.
+pub async fn of_a_participant_the_last_state_is_known(open: impl AsyncFn(&str) -> Participant) {
+    let (one, two) = (open("participants").await, open("participants").await);
+    let state = |name: &str, seconds: i64, running: u64| {
+        let at = base() + SignedDuration::from_secs(seconds);
+        ParticipantRecord::new(name, base(), at).with_slots(4).with_running(running)
+    };
+    for participant in [state("operator a 1", 1, 0), state("operator b 1", 2, 1), state("operator a 1", 3, 2)]
     {
-        failed(&*history, nth, change, tests).await;
+        append(&one, HistoryEntry::Participant { participant: Box::new(participant) }).await;
     }
-    assert_eq!(counts(&*history, &asked).await, [(1, 3), (2, 3), (0, 3)], "the failures are counted wrong");
-}
-
-/// `failure_counts`: the newest runs count, by their starts, and no more than were asked for.
-pub async fn only_the_newest_runs_count(open: impl AsyncFn(&str) -> Arc<dyn RecordingHistory>) {
-    let history = open("newest").await;
-    // Recorded in another order than they began.
-    for nth in [5, 1, 4, 2, 3, 6] {
-        failed(&*history, nth, 100, if nth <= 3 { &["a"] } else { &[] }).await;
-    }
-    for (runs, expected) in [(0_u32, (0, 0)), (3, (0, 3)), (4, (1, 4)), (20, (3, 6))] {
-        let asked = query(&["a"]).with_runs(runs);
-        assert_eq!(counts(&*history, &asked).await, [expected], "of the newest {runs} runs");
+    let expected = [state("operator a 1", 3, 2), state("operator b 1", 2, 1)];
+    for participant in [&one, &two] {
+        let is_there = async || participant.history.participants().await.expect("listing works") == expected;
+        until("a participant knows how the others are", is_there).await;
     }
 }
 
-/// `failure_counts`: runs of other jobs, without a verdict or without tests do not count, nor hide those that do.
-pub async fn only_runs_of_the_job_with_a_verdict_and_tests_count(
-    open: impl AsyncFn(&str) -> Arc<dyn RecordingHistory>,
-) {
-    let history = open("which").await;
-    failed(&*history, 1, 2, &["a"]).await;
-    let (a, counted) = (names(&["a"]), Some(TestCounts::new(1, 1, 0)));
-    record(&*history, 2, &samples::job_on(3, "unit"), failure(), &a, counted).await;
-    record(&*history, 3, &samples::job_on(4, "tempest"), Verdict::NodeFailure, &[], None).await;
-    record(&*history, 4, &samples::job_on(5, "tempest"), failure(), &[], None).await;
-    let job = samples::job_on(6, "tempest");
-    let outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO)
-        .with_failed_tests(a.clone())
-        .with_tests(counted);
-    let (at, run) = (samples::AT + SignedDuration::from_secs(5), RunId::generate());
-    for kind in [
+/// The same in one process. Of the present: a history deletes what is old.
+fn base() -> Timestamp {
+    static BASE: OnceLock<Timestamp> = OnceLock::new();
+    *BASE.get_or_init(|| Timestamp::now() - SignedDuration::from_secs(60))
+}
+
+fn job(name: &str) -> Job {
+    samples::job(JobName::new(name).expect("a name").as_str())
+}
+
+async fn append(participant: &Participant, entry: HistoryEntry) {
+    participant.log.append(entry).await.expect("appending works");
+}
+
+async fn report(reporter: &HistoryReporter, run: &RunId, job: &Job, seconds: i64, kind: UpdateKind) {
+    let at = base() + SignedDuration::from_secs(seconds);
+    let update = Update::new(job.clone(), kind, at).with_run(run.clone());
+    reporter.report(&update).await.expect("reporting works");
+}
+
+/// Reports a run with one stage.
+async fn run_to_the_end(participant: &Participant, job: &Job, verdict: Verdict) -> RunId {
+    let (reporter, run) = (HistoryReporter::new(Arc::clone(&participant.log)), RunId::generate());
+    let stage: pushbutton_core::StageName = "run".parse().expect("a name");
+    let outcome = StageOutcome::new(StageStatus::Passed, Duration::from_secs(2));
+    let mut result = samples::success(job);
+    (result.run, result.verdict) = (run.clone(), verdict);
+    let steps = [
         UpdateKind::Started,
-        UpdateKind::StageEnded { stage: stage(), outcome },
-        UpdateKind::Retrying { why: "no route to host".into(), after: Duration::ZERO },
-    ] {
-        let update = Update::new(job.clone(), kind, at).with_run(run.clone());
-        history.report(&update).await.expect("a history records a step");
+        UpdateKind::Provisioning,
+        UpdateKind::NodeReady { name: "node-1".to_owned(), address: "192.0.2.1".to_owned() },
+        UpdateKind::StageStarted { stage: stage.clone() },
+        UpdateKind::Line { stage: stage.clone(), line: "not in the history".to_owned() },
+        UpdateKind::StageEnded { stage, outcome },
+        UpdateKind::Finished { result: Box::new(result) },
+    ];
+    for (seconds, step) in (10..).zip(steps) {
+        report(&reporter, &run, job, seconds, step).await;
     }
-    assert_eq!(counts(&*history, &query(&["a"]).with_runs(1_u32)).await, [(1, 1)], "another run was counted");
+    run
 }
 
-/// `failure_counts`: where more tests failed than are named, nothing is known about the tests that are not named.
-pub async fn a_run_that_does_not_name_all_failed_tests_says_nothing_about_the_others(
-    open: impl AsyncFn(&str) -> Arc<dyn RecordingHistory>,
-) {
-    let history = open("unnamed").await;
-    failed(&*history, 1, 2, &[]).await;
-    let counted = Some(TestCounts::new(0, 300, 0));
-    record(&*history, 2, &samples::job_on(3, "tempest"), failure(), &names(&["a"]), counted).await;
-    assert_eq!(
-        counts(&*history, &query(&["a", "z"])).await,
-        [(1, 2), (0, 1)],
-        "a test that may have failed was counted as one that did not"
-    );
+async fn ended(participant: &Participant, run: &RunId, who: &str) -> RunRecord {
+    let find = async || participant.history.find_run(run).await.expect("looking up a run works");
+    until(&format!("{who} knows how the run ended"), async || {
+        find().await.is_some_and(|run| run.ended.is_some())
+    })
+    .await;
+    find().await.expect("it was there")
 }
 
-/// A record does not grow with what a run reports.
-pub async fn names_of_failed_tests_are_bounded(open: impl AsyncFn(&str) -> Arc<dyn RecordingHistory>) {
-    let history = open("bounded").await;
-    let many: Vec<String> = (0..100_000).map(|nth| format!("test_{nth}")).collect();
-    let counted = Some(TestCounts::new(0, 100_000, 0));
-    record(&*history, 1, &samples::job_on(2, "tempest"), failure(), &many, counted).await;
-    let kept = history.recent(1).await.expect("a history answers");
-    let named = kept[0].failed_tests().count();
-    assert!((20..1000).contains(&named), "{named} names were kept of one run");
-    assert_eq!(counts(&*history, &query(&["test_0", "test_99999"])).await, [(1, 1), (0, 0)]);
+/// Waits by asking: a history tells nobody when it changes.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(SOON, waiting).await.is_ok(), "in vain it was waited until {what}");
 }

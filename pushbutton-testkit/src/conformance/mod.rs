@@ -5,6 +5,7 @@ pub mod dead_letters;
 pub mod dependencies;
 pub mod event_store;
 pub mod execute;
+pub mod failure_counts;
 pub mod history;
 pub mod journal;
 pub mod outbox;

@@ -9,9 +9,9 @@ use pushbutton_core::{
     ChangeStatusLookup, Claim, ControlMessage, ControlMessages, DeadLetter, DeadLetters, Delivery,
     DependencyLookup, EventId, EventStore, Executor, InstallationId, Job, JobFilter, Journal, JournalEntry,
     LineSink, LinkedChange, Node, NodeRequest, OwnedResource, PatchsetDetails, PatchsetNumber,
-    PatchsetStatus, Position, Provisioner, Queue, QueueDepth, Reporter, ResourceKind, Result, RunId,
-    RunResult, Stage, StageContext, StageOutcome, TriggerLookup, UndeliveredReport, UndeliveredReports,
-    Update, WaitingJobs,
+    PatchsetStatus, Position, Provisioner, Queue, QueueAges, QueueDepth, Reporter, ResourceKind, Result,
+    RunId, RunResult, Stage, StageContext, StageOutcome, TriggerLookup, UndeliveredReport,
+    UndeliveredReports, Update, WaitingJobs,
 };
 
 use super::{FaultPlan, Method};
@@ -169,6 +169,10 @@ impl<T: Queue + ?Sized> Queue for Faulty<T> {
 
     async fn waiting(&self) -> Result<Vec<WaitingJobs>> {
         self.plan.call(Method::Waiting, self.inner.waiting()).await
+    }
+
+    async fn ages(&self) -> Result<QueueAges> {
+        self.plan.call(Method::Depth, self.inner.ages()).await
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {

@@ -10,8 +10,8 @@ use axum::Router;
 use jiff::{SignedDuration, Timestamp};
 use pushbutton_core::memory::MemoryQueue;
 use pushbutton_core::{
-    Error, ErrorKind, Result, RunHistory, RunId, RunRecord, RunState, StageName, StageOutcome, StageRecord,
-    StageStatus, TestCounts, Verdict, samples,
+    ControlMessage, DeliveryRecord, Error, ErrorKind, ParticipantRecord, Result, RunHistory, RunId,
+    RunRecord, RunState, StageName, StageOutcome, StageRecord, StageStatus, TestCounts, Verdict, samples,
 };
 use pushbutton_web::{WebState, router};
 use tempfile::TempDir;
@@ -31,6 +31,13 @@ impl Server {
     }
 
     pub(crate) async fn new(history: Runs, mount: impl FnOnce(WebState) -> Router) -> Self {
+        Self::with_history(history, mount).await
+    }
+
+    pub(crate) async fn with_history(
+        history: impl RunHistory + 'static,
+        mount: impl FnOnce(WebState) -> Router,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("logs")).unwrap();
         let queue = MemoryQueue::with_lease(Duration::from_secs(60));
@@ -137,6 +144,22 @@ impl RunHistory for Runs {
             .filter(|run| run.verdict == Some(Verdict::Success))
             .filter_map(|run| run.ended)
             .max())
+    }
+
+    async fn find_run(&self, run: &RunId) -> Result<Option<RunRecord>> {
+        Ok(self.list()?.iter().find(|known| known.run == *run).cloned())
+    }
+
+    async fn actions(&self, _: usize) -> Result<Vec<ControlMessage>> {
+        self.list().map(|_| Vec::new())
+    }
+
+    async fn deliveries(&self, _: usize) -> Result<Vec<DeliveryRecord>> {
+        self.list().map(|_| Vec::new())
+    }
+
+    async fn participants(&self) -> Result<Vec<ParticipantRecord>> {
+        self.list().map(|_| Vec::new())
     }
 }
 

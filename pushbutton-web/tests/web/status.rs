@@ -1,27 +1,118 @@
 //! The status page, the API and the metrics, over HTTP.
 
-use crate::server::{Runs, Server, run};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::Router;
-use pushbutton_core::{JobFilter, Queue, Verdict, samples};
+use pushbutton_core::memory::MemoryHistory;
+use pushbutton_core::{
+    BuildsetReport, ControlMessage, DeliveryRecord, DeliveryState, HistoryEntry, HistoryLog as _, JobFilter,
+    ParticipantRecord, Queue, StreamMonitor, StreamState, Verdict, samples,
+};
 use pushbutton_web::{WebState, router};
 use serde_json::json;
+
+use crate::server::{Runs, Server, run};
 
 fn two_runs() -> Runs {
     Runs(Some(vec![run(7, None), run(6, Some(Verdict::Success))]))
 }
 
 #[tokio::test]
-async fn health_is_the_health_of_the_parts_and_names_no_secrets() {
-    let well = Server::with(two_runs()).await.get("/healthz").await;
-    assert_eq!((well.status, well.json()), (200, json!({"queue": "ok", "history": "ok"})));
+async fn readiness_is_that_of_the_parts_and_names_no_secrets() {
+    let well = Server::with(two_runs()).await.get("/readyz").await;
+    let parts = |answer: &serde_json::Value| json!({"queue": answer["queue"], "history": answer["history"]});
+    assert_eq!((well.status, parts(&well.json())), (200, json!({"queue": "ok", "history": "ok"})));
     let server = Server::with(Runs(None)).await;
-    let ill = server.get("/healthz").await;
-    assert_eq!((ill.status, ill.json()), (503, json!({"queue": "ok", "history": "failed"})));
-    for path in ["/api/runs", "/", "/metrics"] {
+    let ill = server.get("/readyz").await;
+    assert_eq!((ill.status, parts(&ill.json())), (503, json!({"queue": "ok", "history": "failed"})));
+    assert_eq!(ill.json()["reasons"], json!(["the run history does not answer"]));
+    assert_eq!(server.get("/healthz").await.status, 200, "a restart would not mend it");
+    for path in ["/api/runs", "/", "/metrics", "/readyz", "/api/actions", "/api/participants"] {
         assert!(!server.get(path).await.text().contains("secret-host"), "{path}");
     }
     assert_eq!(server.get("/api/runs").await.status, 503);
     assert!(server.get("/").await.text().contains("The run history does not answer"));
+}
+
+/// At the address of a router with these parts.
+async fn mounted(change: impl FnOnce(WebState) -> WebState) -> Server {
+    Server::new(two_runs(), |state| router(change(state))).await
+}
+
+#[tokio::test]
+async fn it_is_not_ready_while_the_event_stream_or_the_broker_is_away() {
+    let (monitor, broker) = (StreamMonitor::default(), Arc::new(AtomicBool::new(true)));
+    let (stream, asked) = (monitor.watch(), Arc::clone(&broker));
+    let server =
+        mounted(|state| state.with_stream(stream).with_broker(move || asked.load(Ordering::Relaxed))).await;
+    let reasons = async || {
+        let answer = server.get("/readyz").await;
+        let reasons: Vec<String> = serde_json::from_value(answer.json()["reasons"].clone()).unwrap();
+        assert_eq!(answer.status, if reasons.is_empty() { 200 } else { 503 }, "{reasons:?}");
+        assert_eq!(server.get("/healthz").await.status, 200);
+        reasons
+    };
+    assert!(reasons().await[0].starts_with("the event stream of the review server is not connected, since "));
+    monitor.set(StreamState::Connected, None);
+    assert_eq!(reasons().await, Vec::<String>::new());
+    monitor.set(StreamState::Disconnected, Some("no route to secret-host"));
+    let down = reasons().await;
+    assert!(down.len() == 1 && !down[0].contains("secret-host"), "{down:?}");
+    monitor.set(StreamState::Standby, None);
+    assert_eq!(reasons().await, Vec::<String>::new(), "another handler takes the events");
+    broker.store(false, Ordering::Relaxed);
+    assert_eq!(reasons().await, ["RabbitMQ is not connected"]);
+    broker.store(true, Ordering::Relaxed);
+    assert_eq!(reasons().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn every_dashboard_shows_who_did_what_and_how_each_participant_is_without_secrets() {
+    let history = MemoryHistory::default();
+    let run = run(7, Some(Verdict::Success));
+    let report = BuildsetReport::new(run.job.buildset.id.clone(), vec![samples::success(&run.job)]).unwrap();
+    let delivery = DeliveryRecord::new(&report, DeliveryState::Undelivered, 3, samples::AT)
+        .with_why("secret-host said no".to_owned());
+    let operator = ParticipantRecord::new("operator host-3 7", samples::AT, samples::AT)
+        .with_slots(4)
+        .with_running(2)
+        .with_breaker("secret-host: no valid host".to_owned())
+        .with_disk_free(vec![("state".to_owned(), 1)]);
+    for entry in [
+        HistoryEntry::Run { record: Box::new(run.clone()) },
+        HistoryEntry::Control {
+            message: ControlMessage::Cancel { job: run.job.id.clone(), by: "alice".into(), at: samples::AT },
+        },
+        HistoryEntry::Control {
+            message: ControlMessage::Muted { by: "bob".into(), why: "secret-host".into(), at: samples::AT },
+        },
+        HistoryEntry::Delivery { delivery },
+        HistoryEntry::Participant { participant: Box::new(operator) },
+    ] {
+        history.append(entry).await.unwrap();
+    }
+    let server = Server::with_history(history, router).await;
+    let page = server.get("/").await.text();
+    for text in [
+        "cancelled by alice",
+        "comments muted by bob",
+        "undelivered, after 3 tries",
+        "operator host-3 7",
+        "2 of 4",
+    ] {
+        assert!(page.contains(text), "{text}\n{page}");
+    }
+    let one = server.get(&format!("/api/runs/{}", run.run)).await.json();
+    assert_eq!(one["run"]["run"], json!(run.run));
+    assert_eq!(server.get("/api/runs/no-such-run").await.status, 404);
+    let mut shown = page;
+    for path in ["/api/actions", "/api/deliveries", "/api/participants", "/metrics"] {
+        let answer = server.get(path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        shown += &answer.text();
+    }
+    assert!(!shown.contains("secret-host"), "{shown}");
 }
 
 #[tokio::test]

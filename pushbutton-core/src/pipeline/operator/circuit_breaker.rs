@@ -184,6 +184,13 @@ pub struct Health {
     pub no_room: Vec<NoRoom>,
 }
 
+impl Health {
+    /// An operator that claims jobs, with so many runs now.
+    pub fn new(running: usize, slots: usize) -> Self {
+        Self { running, slots, breaker: BreakerState::Closed, no_room: Vec::new() }
+    }
+}
+
 /// Whether an operator claims jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]

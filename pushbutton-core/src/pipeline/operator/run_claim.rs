@@ -243,7 +243,7 @@ impl OperatorContext {
                 ended
             }
             AttemptOutcome::Stopped(StopReason::LeaseLost) => {
-                attempt.notify(UpdateKind::HandedBack { why: "the lease was lost".into() }).await;
+                attempt.notify(UpdateKind::HandedBack { why: UpdateKind::LEASE_LOST.into() }).await;
                 Ended::Unfinished
             }
             AttemptOutcome::Stopped(StopReason::HandBack) => {
