@@ -342,6 +342,8 @@ fn triggers(document: &mut Document) -> Vec<(usize, Trigger)> {
 }
 
 #[cfg(test)]
+mod book_tests;
+#[cfg(test)]
 mod default_job_tests;
 #[cfg(test)]
 mod hostile_tests;
