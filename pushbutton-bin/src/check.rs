@@ -11,8 +11,8 @@ use crate::exit::Exit;
 use crate::logging::is_colored;
 use crate::print::{count, print, sanitize};
 
-/// Checks every part, or those of an operator, one after the other, and prints its findings as soon as they are known.
-pub(crate) async fn run(config: &Config, global: &Global, operator: bool) -> anyhow::Result<Exit> {
+/// Checks these parts, one after the other, and prints its findings as soon as they are known.
+pub(crate) async fn run(config: &Config, global: &Global, parts: checks::Parts) -> anyhow::Result<Exit> {
     let colored = is_colored(global, std::io::stdout().is_terminal());
     let mut counts = [0_usize; 3];
     let mut show = |part: &str, findings: Vec<Finding>| {
@@ -24,7 +24,7 @@ pub(crate) async fn run(config: &Config, global: &Global, operator: bool) -> any
     let (triggers, jobs) = (config.triggers.len() as u64, config.jobs.len() as u64);
     let sizes = format!("{}, {}, no errors", count(triggers, "trigger"), count(jobs, "job"));
     show("config", vec![Finding::ok(sizes)]);
-    for (name, part) in checks::all(config, operator) {
+    for (name, part) in checks::all(config, parts) {
         show(name, part.check().await);
     }
     let [ok, warn, fail] = counts;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use pushbutton_core::{ChangeNumber, HumanDuration, JobId, JobName, PatchsetNumber};
 
+use crate::config::Uses;
+
 /// A third-party CI for OpenStack drivers: watches Gerrit, tests changes on your own machines, comments on the review.
 #[derive(Debug, Parser)]
 #[command(
@@ -129,12 +131,26 @@ pub(crate) enum Command {
         /// Only what `operator` needs: nothing of Gerrit.
         #[arg(long)]
         operator: bool,
+        /// Only what `handler` needs: nothing of machines and Ansible.
+        #[arg(long, conflicts_with = "operator")]
+        handler: bool,
     },
+    /// Ask the process that runs with this configuration on this host whether it is healthy.
+    ///
+    /// It gets `/healthz` from the address of `web.listen`. For the health check of a container. Exit code 0: healthy;
+    /// 3: no answer within 5 seconds; 5: another answer.
+    Health,
     /// Write a configuration with every key explained.
+    #[command(after_long_help = "Examples:\n  pushbutton-bin init\n  \
+        pushbutton-bin init --compose lab     everything for docker-compose, in the folder lab")]
     Init {
         /// The file to write. An existing file is never overwritten.
         #[arg(value_name = "PATH", default_value = "./pushbutton.yml")]
         path: PathBuf,
+        /// Write a folder for docker-compose instead: docker-compose.yml, .env, pushbutton.yml, and files for the
+        /// secrets.
+        #[arg(long, value_name = "DIR", conflicts_with = "path")]
+        compose: Option<PathBuf>,
     },
     /// Show what the triggers do with recorded events, and the exact comments. Offline; changes nothing; the same every
     /// time.
@@ -235,13 +251,14 @@ impl Command {
         match self {
             Self::Run { .. }
             | Self::Handler { .. }
-            | Self::Check { operator: false }
+            | Self::Check { operator: false, .. }
             | Self::Init { .. }
             | Self::Replay { .. }
             | Self::Enqueue { .. }
             | Self::Rerun { .. } => true,
             Self::Operator { .. }
-            | Self::Check { operator: true }
+            | Self::Check { operator: true, .. }
+            | Self::Health
             | Self::Cancel { .. }
             | Self::Dead { .. }
             | Self::Reports { .. }
@@ -250,6 +267,20 @@ impl Command {
             | Self::Unmute
             | Self::Status { .. } => false,
         }
+    }
+
+    /// Whether it uses machines, Ansible or the log folder. The other commands need none of the files that the sections
+    /// `cloud`, `machines`, `ansible` and `logs` name: these may be on the hosts of operators only.
+    pub(crate) fn uses_nodes(&self) -> bool {
+        match self {
+            Self::Run { .. } | Self::Operator { .. } | Self::Check { handler: false, .. } | Self::Sweep { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// What it uses of the configuration.
+    pub(crate) fn uses(&self) -> Uses {
+        Uses { gerrit: self.uses_gerrit(), nodes: self.uses_nodes() }
     }
 }
 

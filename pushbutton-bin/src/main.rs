@@ -19,8 +19,10 @@ mod web;
 // The commands.
 mod cancel;
 mod check;
+mod compose;
 mod dead_letters;
 mod enqueue;
+mod health;
 mod init;
 mod log_url_check;
 mod mute;
@@ -36,6 +38,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::assemble::checks;
 use crate::cli::{Cli, Command};
 use crate::exit::Exit;
 
@@ -57,16 +60,23 @@ fn main() -> ExitCode {
 
 async fn command(cli: Cli) -> anyhow::Result<Exit> {
     let global = &cli.global;
-    if let Command::Init { path } = &cli.command {
-        return init::run(path);
+    if let Command::Init { path, compose } = &cli.command {
+        return match compose {
+            Some(folder) => compose::init(folder),
+            None => init::run(path),
+        };
     }
-    let config = config::load(&global.config, cli.command.uses_gerrit())?;
+    let config = config::load(&global.config, cli.command.uses())?;
     match cli.command {
         Command::Run { recorded: Some(file), work, .. } => recorded::run(&config, global, work, &file).await,
         Command::Run { work, comments, start, .. } => run::both(&config, global, work, comments, start).await,
         Command::Handler { comments, start } => run::handler(&config, global, comments, start).await,
         Command::Operator { work, start } => run::operator(&config, global, work, start).await,
-        Command::Check { operator } => check::run(&config, global, operator).await,
+        Command::Check { operator, handler } => {
+            let parts = checks::Parts { gerrit: !operator, nodes: !handler };
+            check::run(&config, global, parts).await
+        }
+        Command::Health => health::run(&config).await,
         Command::Replay { file, verdict } => replay::run(&config, &file, verdict).await,
         Command::Enqueue { target: (change, patchset), job } => {
             enqueue::run(&config, change, Some(patchset), job).await

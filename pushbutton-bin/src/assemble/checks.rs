@@ -7,8 +7,17 @@ use super::{STORE_FILE, store};
 use crate::config::{Config, Nodes};
 use crate::log_url_check::LogUrlCheck;
 
-/// Every part with its check, in the order in which people should fix them; only those of an operator if `operator`.
-pub(crate) fn all(config: &Config, operator: bool) -> Vec<(&'static str, Box<dyn Check + '_>)> {
+/// What is checked besides the state folder and the queue.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts {
+    /// What only a handler uses: Gerrit.
+    pub(crate) gerrit: bool,
+    /// What only an operator uses: machines, Ansible, the log folder.
+    pub(crate) nodes: bool,
+}
+
+/// Each of these parts with its check, in the order in which people should fix them.
+pub(crate) fn all(config: &Config, parts: Parts) -> Vec<(&'static str, Box<dyn Check + '_>)> {
     let queue: Box<dyn Check> = match &config.rabbitmq {
         Some(rabbitmq) => Box::new(rabbitmq.clone()),
         None => {
@@ -16,25 +25,30 @@ pub(crate) fn all(config: &Config, operator: bool) -> Vec<(&'static str, Box<dyn
             Box::new(Known(vec![Finding::ok(what)]))
         }
     };
-    let nodes = match &config.nodes {
+    let mut checks: Vec<(&'static str, Box<dyn Check + '_>)> = vec![("state", Box::new(StateCheck(config)))];
+    if parts.gerrit {
+        checks.push(("gerrit", part(super::gerrit(config), "fix `gerrit`")));
+    }
+    checks.push(("queue", queue));
+    if parts.nodes {
+        checks.extend([
+            ("nodes", nodes(config)),
+            ("ansible", part(super::ansible(config), "fix `ansible`")),
+            ("logs", Box::new(LogUrlCheck(&config.logs)) as Box<dyn Check + '_>),
+        ]);
+    }
+    checks
+}
+
+fn nodes(config: &Config) -> Box<dyn Check> {
+    match &config.nodes {
         Nodes::Machines(machines) => part(StaticNodes::new(machines.clone()), "fix `machines`"),
         Nodes::Cloud(cloud) => {
             let (cloud, owner) = (cloud.as_ref().clone(), config.owner.clone());
             // A check creates nothing and looks for nothing of ours, so any id will do, and needs no queue.
             part(OpenStackProvisioner::new(cloud, owner, InstallationId::generate()), "fix `cloud`")
         }
-    };
-    let mut checks: Vec<(&'static str, Box<dyn Check + '_>)> = vec![("state", Box::new(StateCheck(config)))];
-    if !operator {
-        checks.push(("gerrit", part(super::gerrit(config), "fix `gerrit`")));
     }
-    checks.extend([
-        ("queue", queue),
-        ("nodes", nodes),
-        ("ansible", part(super::ansible(config), "fix `ansible`")),
-        ("logs", Box::new(LogUrlCheck(&config.logs))),
-    ]);
-    checks
 }
 
 /// A part's check; a part that cannot be made is itself a finding.

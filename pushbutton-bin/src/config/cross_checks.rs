@@ -47,7 +47,8 @@ pub(crate) fn jobs(
     let folder = KeyPath::section("ansible").key("playbooks");
     let playbooks = document.root.get(&folder.0).and_then(|folder| folder.text()).map(str::to_owned);
     let playbooks = playbooks.filter(|_| !document.has_error(&folder));
-    let playbooks = playbooks.as_deref().map(Path::new);
+    // A process that runs no playbook may be on a host that has none.
+    let playbooks = playbooks.as_deref().map(Path::new).filter(|folder| folder.exists());
     for (name, job) in jobs {
         let at = KeyPath::section("jobs").key(name.as_str());
         if let Some(labels) = labels.filter(|labels| !labels.contains(job.node.as_str())) {

@@ -20,8 +20,8 @@ pub(crate) type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
 pub(crate) struct Document {
     pub(crate) root: Node,
     file: PathBuf,
-    /// A section that is read, but not used: files that it names need not be there.
-    unused: Option<&'static str>,
+    /// Sections that are read, but not used: files that they name need not be there.
+    unused: Vec<&'static str>,
     errors: Vec<ConfigError>,
 }
 
@@ -30,7 +30,7 @@ impl Document {
     pub(crate) fn read(
         text: &str,
         file: &Path,
-        unused: Option<&'static str>,
+        unused: Vec<&'static str>,
         env: Env<'_>,
     ) -> Result<Self, ConfigErrors> {
         let fatal = |line: usize, problem: String, fix: &str| ConfigErrors {
@@ -62,7 +62,7 @@ impl Document {
     }
 
     fn is_unused(&self, at: &KeyPath) -> bool {
-        matches!((at.0.first(), self.unused), (Some(Step::Key(key)), Some(unused)) if key == unused)
+        matches!(at.0.first(), Some(Step::Key(key)) if self.unused.contains(&key.as_str()))
     }
 
     /// Adds an error.
@@ -181,9 +181,7 @@ impl Document {
                 }
                 let path = paths::absolute(text, folder, env);
                 node.value = Value::Text(path.display().to_string());
-                if self.is_unused(&at) {
-                    continue;
-                }
+                let check = if self.is_unused(&at) { check.when_unused() } else { *check };
                 if let Some((problem, fix)) = check.problem(&path) {
                     self.error(&at, problem, fix);
                 }

@@ -113,9 +113,25 @@ pub(crate) enum Nodes {
     Machines(Vec<StaticNodeConfig>),
 }
 
-/// Reads a file, with the environment of the process. A command that does not use Gerrit needs neither its section nor
-/// the files that it names.
-pub(crate) fn load(file: &Path, uses_gerrit: bool) -> Result<Config, ConfigErrors> {
+/// What a command uses of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Uses {
+    /// Gerrit. Without it, neither the sections nor the files that they name need be there.
+    pub(crate) gerrit: bool,
+    /// Machines, Ansible and the log folder. Without them, files that their sections name need not be there.
+    pub(crate) nodes: bool,
+}
+
+impl Uses {
+    fn unused_sections(self) -> Vec<&'static str> {
+        let gerrit: &[_] = if self.gerrit { &[] } else { &["gerrit"] };
+        let nodes: &[_] = if self.nodes { &[] } else { &["cloud", "machines", "ansible", "logs"] };
+        [gerrit, nodes].concat()
+    }
+}
+
+/// Reads a file, with the environment of the process.
+pub(crate) fn load(file: &Path, uses: Uses) -> Result<Config, ConfigErrors> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         let fix = format!(
             "name another file with --config, or write one with `pushbutton-bin init {}`",
@@ -125,7 +141,7 @@ pub(crate) fn load(file: &Path, uses_gerrit: bool) -> Result<Config, ConfigError
     })?;
     // Paths in the file are relative to it, not to the working directory.
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    parse(&text, &file, uses_gerrit, &|name| std::env::var(name).ok())
+    parse(&text, &file, uses, &|name| std::env::var(name).ok())
 }
 
 fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
@@ -136,15 +152,9 @@ fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
 }
 
 /// Reads a text that is, or would be, the content of `file`.
-pub(crate) fn parse(
-    text: &str,
-    file: &Path,
-    uses_gerrit: bool,
-    env: Env<'_>,
-) -> Result<Config, ConfigErrors> {
-    let unused = if uses_gerrit { None } else { Some("gerrit") };
-    let mut document = Document::read(text, file, unused, env)?;
-    check_sections(&mut document, uses_gerrit);
+pub(crate) fn parse(text: &str, file: &Path, uses: Uses, env: Env<'_>) -> Result<Config, ConfigErrors> {
+    let mut document = Document::read(text, file, uses.unused_sections(), env)?;
+    check_sections(&mut document, uses.gerrit);
 
     let owner = owner(&mut document);
     let state = section(&mut document, "state");
@@ -323,6 +333,9 @@ fn triggers(document: &mut Document) -> Vec<(usize, Trigger)> {
     };
     (0..count).filter_map(|index| Some((index, read(document, &section.index(index))?))).collect()
 }
+
+#[cfg(test)]
+const ALL: Uses = Uses { gerrit: true, nodes: true };
 
 #[cfg(test)]
 mod default_job_tests;

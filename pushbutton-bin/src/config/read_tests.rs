@@ -31,7 +31,7 @@ fn errors<T: DeserializeOwned>(text: &str) -> Vec<String> {
         "WAIT" => Some("s3cret".to_owned()),
         _ => None,
     };
-    let mut document = Document::read(text, Path::new("/x/a.yml"), None, &env).unwrap();
+    let mut document = Document::read(text, Path::new("/x/a.yml"), Vec::new(), &env).unwrap();
     let value = read::<T>(&mut document, &KeyPath::section("s"));
     match document.finish() {
         Ok(()) => {

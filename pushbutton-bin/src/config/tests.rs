@@ -31,17 +31,17 @@ impl Place {
     }
 
     fn parse(&self, text: &str) -> Result<Config, ConfigErrors> {
-        self.parse_for(true, text)
+        self.parse_for(ALL, text)
     }
 
-    fn parse_for(&self, uses_gerrit: bool, text: &str) -> Result<Config, ConfigErrors> {
+    fn parse_for(&self, uses: Uses, text: &str) -> Result<Config, ConfigErrors> {
         let env = |name: &str| match name {
             "GERRIT_KEY" => Some("key".to_owned()),
             "PUSHBUTTON_OWNER" => Some("acme-ci".to_owned()),
             "AMQP_URL" => Some("amqp://guest:hush@127.0.0.1".to_owned()),
             _ => None,
         };
-        parse(text, &self.path("pushbutton.yml"), uses_gerrit, &env)
+        parse(text, &self.path("pushbutton.yml"), uses, &env)
     }
 
     /// The errors of a text, without the file's name.
@@ -61,6 +61,30 @@ fn the_default_file_is_valid() {
     assert!(matches!(config.nodes, Nodes::Cloud(_)) && config.rabbitmq.is_none());
 }
 
+const WITHOUT_GERRIT: Uses = Uses { gerrit: false, nodes: true };
+const WITHOUT_NODES: Uses = Uses { gerrit: true, nodes: false };
+
+/// Issue 12, part 1: the image of a handler holds one binary, and only operators get the credentials of the cloud.
+#[test]
+fn a_command_without_nodes_needs_none_of_their_files() {
+    let place = Place::new();
+    fs::remove_file(place.path("clouds.yaml")).unwrap();
+    fs::remove_dir_all(place.path("playbooks")).unwrap();
+    let text = DEFAULT
+        .replace("      # key_file: ~/.ssh/id_ed25519\n      # networks", "      key_file: ./node-key\n      # networks")
+        .replace("  # secrets: {array", "  secrets: {array")
+        .replace("${PUSHBUTTON_LOGS:-./logs}", "/proc/none/logs");
+    let keys: Vec<_> = place.parse(&text).unwrap_err().list.into_iter().map(|error| error.key).collect();
+    let files =
+        ["cloud.clouds_file", "cloud.nodes.devstack.key_file", "ansible.playbooks", "ansible.secrets.array_password", "logs.dir"];
+    assert_eq!(keys, files);
+    place.parse_for(WITHOUT_NODES, &text).unwrap();
+    // What can be told without the files is still an error.
+    let wrong = text.replace("node: devstack", "node: devstak");
+    let errors = place.parse_for(WITHOUT_NODES, &wrong).unwrap_err();
+    assert_eq!(errors.list.iter().map(|error| error.key.as_str()).collect::<Vec<_>>(), ["jobs.cinder-tempest.node"]);
+}
+
 /// Issue 10, part 1: an operator needs no account.
 #[test]
 fn a_command_without_gerrit_needs_neither_its_section_nor_its_files() {
@@ -70,7 +94,7 @@ fn a_command_without_gerrit_needs_neither_its_section_nor_its_files() {
     assert!(with_passphrase.contains("\n  passphrase: ${file"));
     let errors = place.errors(&with_passphrase);
     assert!(errors.len() == 2 && errors.iter().all(|error| error.contains(": gerrit.")), "{errors:?}");
-    let config = place.parse_for(false, &with_passphrase).unwrap();
+    let config = place.parse_for(WITHOUT_GERRIT, &with_passphrase).unwrap();
     assert!(config.gerrit().is_ok());
 
     let section = |name: &str| format!("\n{name}:\n");
@@ -79,12 +103,12 @@ fn a_command_without_gerrit_needs_neither_its_section_nor_its_files() {
     let errors = place.errors(&without);
     assert!(errors.iter().all(|error| error.contains("this section is missing")), "{errors:?}");
     assert_eq!(errors.len(), 2, "{errors:?}");
-    let config = place.parse_for(false, &without).unwrap();
+    let config = place.parse_for(WITHOUT_GERRIT, &without).unwrap();
     assert!(config.gerrit().is_err() && config.triggers.is_empty() && !config.jobs.is_empty());
 
     // What is wrong in the section itself is an error for every command.
     let typo = DEFAULT.replace("  # port: 29418", "  prot: 29418");
-    assert!(place.parse_for(false, &typo).unwrap_err().to_string().contains("gerrit.prot: unknown key"));
+    assert!(place.parse_for(WITHOUT_GERRIT, &typo).unwrap_err().to_string().contains("gerrit.prot: unknown key"));
 }
 
 /// L4: with a default, two labs that share a project have the same owner.
