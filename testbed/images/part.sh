@@ -26,30 +26,25 @@ images_make() { # debian|rust folder
   mv "$making" "$2"
   say "images: $(du -sm "$2" | cut -f1) MB in $2"
 }
-images_debian() ( # tree
-  set -e
-  debootstrap --variant=minbase bookworm "$1" "$(debian_mirror)"
-  stock_apt "$1"
+images_debian() { # tree
+  debootstrap --variant=minbase bookworm "$1" "$(debian_mirror)" && stock_apt "$1" || return
   # As in the slim images: no documentation, now or later.
   printf 'path-exclude /usr/share/%s/*\n' doc info locale man >"$1/etc/dpkg/dpkg.cfg.d/slim"
   rm -rf "$1"/usr/share/{doc,info,locale,man}/* "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1"/var/log/*.log
   : >"$1/etc/resolv.conf"
-  install -D -m 644 -t "$1/usr/local/share/ca-certificates" /usr/local/share/ca-certificates/*.crt || true
+  mkdir -p "$1/usr/local/share/ca-certificates"
+  cp /usr/local/share/ca-certificates/*.crt "$1/usr/local/share/ca-certificates/" 2>/dev/null || true
   [ ! -e /etc/pip.conf ] || cp /etc/pip.conf "$1/etc/"
-)
-images_rust() ( # tree : the toolchain is this host's
-  set -e
-  cp -a "$IMAGE_DEBIAN/." "$1"
-  cp -L /etc/resolv.conf "$1/etc/"
-  printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d"
-  chmod +x "$1/usr/sbin/policy-rc.d"
-  stock_chroot "$1" apt-get -qq update
-  stock_chroot "$1" apt-get -qq -y --no-install-recommends install ca-certificates gcc libc6-dev
-  stock_chroot "$1" apt-get clean
-  rm -rf "$1"/var/lib/apt/lists/* "$1/usr/sbin/policy-rc.d"
+}
+images_rust() { # tree : the toolchain is this host's
+  cp -a "$IMAGE_DEBIAN/." "$1" && cp -L /etc/resolv.conf "$1/etc/" &&
+    stock_chroot "$1" apt-get -qq update &&
+    stock_chroot "$1" apt-get -qq -y --no-install-recommends install ca-certificates gcc libc6-dev &&
+    stock_chroot "$1" apt-get clean &&
+    cp -a "$(rustc --print sysroot)"/{bin,lib} "$1/usr/local/" || return
+  rm -rf "$1"/var/lib/apt/lists/*
   : >"$1/etc/resolv.conf"
-  cp -a "$(rustc --print sysroot)"/{bin,lib} "$1/usr/local/"
-)
+}
 images_crates() { # the crates of this checkout's lock file, and the index of the registry
   local home=${CARGO_HOME:-$HOME/.cargo} crate
   cargo fetch --quiet --locked --target "$(rustc -vV | sed -n 's/^host: //p')" --manifest-path "$HERE/../Cargo.toml" 9>&-
