@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use pushbutton_core::{
     BuildsetId, Claim, ControlMessage, ControlMessages, DeadLetter, DeadLetters, Delivery, Error, ErrorKind,
     InstallationId, Job, JobFilter, Queue, QueueDepth, Result, RunId, UndeliveredReport, UndeliveredReports,
+    WaitingJobs,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -216,6 +217,16 @@ impl Queue for AmqpQueue {
                 .with_undelivered(state.outbox.undelivered().len() as u64))
         };
         counting.await.map_err(|error: Error| error.during("queue::depth"))
+    }
+
+    async fn waiting(&self) -> Result<Vec<WaitingJobs>> {
+        let shared = &self.tasks.shared;
+        let counting = async {
+            shared.session(Some(shared.deadline())).await?;
+            let replica = shared.replica();
+            Ok(replica.state().ok_or_else(not_ready)?.jobs.waiting(Instant::now()))
+        };
+        counting.await.map_err(|error: Error| error.during("queue::waiting"))
     }
 
     /// A claim is granted when its entry is read back, so all that were granted before this call are in the log

@@ -109,6 +109,14 @@ def output(*texts):
     return kept[::-1]
 
 
+def verdict(task):
+    """What a task says of the whole run when it fails: its variable `pushbutton_verdict`. Only `fail` may say it, which never
+    leaves this machine, and the text must stand in the playbook itself: nothing that a node sends can be taken for it."""
+    action = str(getattr(task, "action", "")).split(".")[-1]
+    value = (getattr(task, "vars", None) or {}).get("pushbutton_verdict")
+    return str(value) if action == "fail" and isinstance(value, str) else ""
+
+
 def rescued(task):
     """Whether the task is in a block that has a rescue."""
     child, block = task, getattr(task, "_parent", None)
@@ -179,7 +187,7 @@ class CallbackModule(CallbackBase):
             fields.update(
                 msg=text(msg), reason=text(reason(stderr, stdout, bool(followed))), output=output(stdout, stderr, msg),
                 ignored=bool(ignored), rescued=rescued(task), delegated_to=self._delegated(host, task),
-                in_nodes=any(group.get_name() == GROUP for group in host.get_groups()),
+                verdict=text(verdict(task)), in_nodes=any(group.get_name() == GROUP for group in host.get_groups()),
             )
         self._write("result", status=status, host=host.get_name(), task=text(task.get_name()), **fields)
 

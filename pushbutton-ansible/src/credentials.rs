@@ -112,6 +112,14 @@ impl CredentialFilter {
         }
     }
 
+    /// A text of its own, of several lines.
+    pub(crate) fn redact_text(&mut self, text: &str) -> String {
+        (self.continued, self.in_private_key) = (None, false);
+        let lines: Vec<u8> =
+            text.split_inclusive('\n').flat_map(|line| self.redact(line.as_bytes()).into_owned()).collect();
+        String::from_utf8_lossy(&lines).into_owned()
+    }
+
     fn is_credential(&self, found: &Captures<'_>, group: usize) -> bool {
         found.get(group).is_some_and(|name| !self.harmless.is_match(name.as_bytes()))
     }

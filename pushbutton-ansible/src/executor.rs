@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use pushbutton_core::{
     CancellationToken, Error, ErrorKind, Executor, HumanDuration, LineSink, Node, Result, RetryPatterns,
     RunId, Stage, StageContext, StageOutcome, StageStatus,
 };
+use pushbutton_results::KnownResults;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
@@ -22,7 +24,6 @@ use crate::redact::Redactor;
 use crate::workspace::{EVENTS, StageFiles, Workspace, create_private_dir};
 use crate::{
     CONSOLE_LOG, artifacts, command, extra_vars, gathered_logs, inventory, liveness, playbook_events,
-    test_results,
 };
 
 /// The longest detail of an outcome, in bytes: it is one line of a comment.
@@ -150,9 +151,9 @@ impl AnsibleExecutor {
         // Declared before the processes: when this future is dropped, the processes are killed first.
         let files = self.workspace.create_stage(&context.run, id.as_str())?;
         files.write(nodes, &extra_vars::extra_vars(context)?, &self.secret_vars)?;
-        let known_streams = blocking({
+        let known_results = blocking({
             let log_dir = log_dir.clone();
-            move || test_results::known_streams(&log_dir)
+            move || KnownResults::of(&log_dir)
         })
         .await?;
 
@@ -176,7 +177,7 @@ impl AnsibleExecutor {
         console.finish().await;
 
         let deadline = (began + stage.timeout).max(Instant::now() + UNPACK_TIMEOUT).into_std();
-        let (removed, mut events, tests, gathered) = blocking({
+        let (removed, mut events, tests, page, gathered) = blocking({
             let (log_dir, events) = (log_dir.clone(), files.path(EVENTS));
             let (names, nodes) = (inventory::names(nodes), inventory::names_and_addresses(nodes));
             // Made for each stage: its patterns take a mebibyte, which an idle operator does not need.
@@ -185,12 +186,15 @@ impl AnsibleExecutor {
             move || {
                 let removed = artifacts::sanitize_tree(&log_dir);
                 let events = playbook_events::read(&events, &nodes);
-                let tests = test_results::count_new(known_streams, &log_dir);
+                let filter = RefCell::new(credentials.clone());
+                let redact = |text: &str| filter.borrow_mut().redact_text(&secrets.redact(text));
+                let tests = known_results.read_new(&log_dir, &redact);
+                let page = tests.write_page(&log_dir);
                 // After the count: what a node claims to be results is not.
                 let filters = gathered_logs::Filters { secrets: &secrets, credentials: &credentials };
                 let stop = || cancel.is_cancelled() || std::time::Instant::now() > deadline;
                 let gathered = gathered_logs::unpack_all(&log_dir, &names, id.as_str(), filters, &stop);
-                (removed, events, tests, gathered)
+                (removed, events, tests, page, gathered)
             }
         })
         .await?;
@@ -198,6 +202,13 @@ impl AnsibleExecutor {
             let path = path.display();
             console.note(&format!("pushbutton: removed {path}: it leads out of the log folder")).await;
         }
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => {
+                console.note(&format!("pushbutton: cannot write the page of test results: {error}")).await;
+                None
+            }
+        };
         let mut unpack_fault = None;
         for (node, unpacked) in gathered {
             for note in unpacked.notes {
@@ -230,12 +241,18 @@ impl AnsibleExecutor {
             }
             _ => None,
         };
-        let failed_tests: Vec<_> = tests.failed.iter().map(|name| self.redactor.redact(name)).collect();
+        let merge_conflict = events
+            .merge_conflict()
+            .filter(|_| end.status == StageStatus::Failed)
+            .map(|what| one_line(what, &self.redactor, MAX_DETAIL));
         let outcome = StageOutcome::new(end.status, began.elapsed())
             .with_detail(end.detail.map(|detail| one_line(&detail, &self.redactor, MAX_DETAIL)))
             .with_lab_fault(lab_fault.map(|fault| one_line(&fault, &self.redactor, MAX_DETAIL)))
+            .with_merge_conflict(merge_conflict)
             .with_tests(tests.counts)
-            .with_failed_tests(failed_tests)
+            .with_failed_tests(tests.failed)
+            .with_slowest_tests(tests.slowest)
+            .with_test_page(page)
             .with_log_url(events.log_url);
         console.note(&console::footer(stage, &outcome)).await;
         Ok(outcome)

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use pushbutton_core::{Error, ErrorKind, Result, StageContext};
+use pushbutton_core::{Error, ErrorKind, Job, Result, StageContext};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
@@ -59,11 +59,37 @@ fn run_variable(context: &StageContext) -> Value {
             "revision": job.patchset.revision,
             "ref": job.patchset.git_ref,
         },
+        "items": items(job),
         "log_dir": context.log_dir,
         "log_url": context.log_url,
         "attempt": context.attempt,
         "failed_so_far": context.failed_so_far,
     })
+}
+
+/// What the test is made of, in the order in which it applies, as Zuul's `zuul.items`: the dependencies, then the change.
+fn items(job: &Job) -> Value {
+    let dependencies = job.dependencies.iter().map(|dependency| {
+        json!({
+            "kind": dependency.kind,
+            "project": dependency.project,
+            "branch": dependency.branch,
+            "change": dependency.change,
+            "patchset": dependency.patchset,
+            "ref": dependency.git_ref,
+            "commit": dependency.revision,
+        })
+    });
+    let change = json!({
+        "kind": "change",
+        "project": job.change.project,
+        "branch": job.change.branch,
+        "change": job.change.number,
+        "patchset": job.patchset.number,
+        "ref": job.patchset.git_ref,
+        "commit": job.patchset.revision,
+    });
+    dependencies.chain([change]).collect()
 }
 
 /// Whether Ansible takes this as a variable's name, and it is not the run's.
@@ -139,6 +165,8 @@ impl Formatter for YamlFormatter {
 
 #[cfg(test)]
 mod tests {
+    use pushbutton_core::samples;
+
     use super::*;
 
     fn written(value: Value, tagged: bool) -> String {
@@ -161,6 +189,20 @@ mod tests {
             written(json!("a\"\\\n\u{1}\u{7f}é😀\u{2028}"), false),
             r#""a\"\\\n\u0001\u007f\u00e9\U0001f600\u2028""#
         );
+    }
+
+    #[test]
+    fn the_items_are_the_dependencies_in_their_order_and_then_the_change() {
+        let job = samples::job("x").with_dependencies(vec![samples::dependency(7), samples::dependency(8)]);
+        let items = items(&job);
+        let changes: Vec<_> = items.as_array().unwrap().iter().map(|item| item["change"].clone()).collect();
+        assert_eq!(changes, [7, 8, 12345]);
+        let commit = format!("{:040x}", 7);
+        let first = json!({
+            "kind": "depends-on", "project": "openstack/nova", "branch": "master", "change": 7, "patchset": 1,
+            "ref": "refs/changes/07/7/1", "commit": commit,
+        });
+        assert_eq!((&items[0], &items[2]["kind"]), (&first, &json!("change")));
     }
 
     /// Issue 10, H6.

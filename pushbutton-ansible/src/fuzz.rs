@@ -1,7 +1,6 @@
 //! Entry points for fuzzing: parsers of bytes that the tested machine can influence. Each function takes any bytes.
 
 use crate::playbook_events::parse;
-use crate::subunit;
 
 /// The events that the callback plugin writes.
 pub fn playbook_events(bytes: &[u8]) {
@@ -14,38 +13,6 @@ pub fn playbook_events(bytes: &[u8]) {
     assert!(events.results <= lines);
 }
 
-/// A stream of test results.
-pub fn subunit_stream(bytes: &[u8]) {
-    read_whole_and_in_chunks(bytes);
-    read_whole_and_in_chunks(&packet_with(bytes));
-}
-
-/// A packet with the right length and checksum, which a fuzzer does not find by itself.
-fn packet_with(body: &[u8]) -> Vec<u8> {
-    let (flags, rest) = body.split_at(body.len().min(2));
-    let flags = flags.iter().fold(0, |flags, byte| flags << 8 | u16::from(*byte));
-    let mut packet = vec![0xb3];
-    packet.extend((0x2000 | flags & 0x0fff).to_be_bytes());
-    let length = packet.len() + 3 + rest.len() + 4;
-    packet.extend([0x80 | (length >> 16) as u8 & 0x3f, (length >> 8) as u8, length as u8]);
-    packet.extend(rest);
-    packet.extend(crc32fast::hash(&packet).to_be_bytes());
-    packet
-}
-
-fn read_whole_and_in_chunks(bytes: &[u8]) {
-    let mut tests = 0;
-    let whole = subunit::read(bytes, |name, _| {
-        assert!(name.len() <= bytes.len());
-        tests += 1;
-    });
-    // The smallest packet that names a test: signature, flags, length, an empty name, checksum.
-    assert!(tests <= bytes.len() / 9);
-    let mut again = 0;
-    let in_chunks = subunit::read(std::io::BufReader::with_capacity(7, bytes), |_, _| again += 1);
-    assert_eq!((whole.is_ok(), tests), (in_chunks.is_ok(), again));
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -56,17 +23,11 @@ mod tests {
         #[test]
         fn any_bytes_are_read_to_their_end(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
             playbook_events(&bytes);
-            subunit_stream(&bytes);
         }
 
         #[test]
         fn any_lines_are_read_to_their_end(lines in prop::collection::vec(line(), 0..40)) {
             playbook_events(lines.join("\n").as_bytes());
-        }
-
-        #[test]
-        fn any_packets_are_read_to_their_end(packets in prop::collection::vec(packet(), 0..20)) {
-            subunit_stream(&packets.concat());
         }
     }
 
@@ -90,15 +51,6 @@ mod tests {
             let fields: String =
                 fields.into_iter().map(|(key, value)| format!(",\"{key}\":{value}")).collect();
             format!("{{\"event\":\"{event}\"{fields}{}", if whole { "}" } else { "" })
-        })
-    }
-
-    /// Headers whose length does not fit what follows.
-    fn packet() -> impl Strategy<Value = Vec<u8>> {
-        (any::<u16>(), prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(flags, rest)| {
-            let mut packet = vec![0xb3, 0x20 | (flags >> 8) as u8 & 0x0f, flags as u8];
-            packet.extend(rest);
-            packet
         })
     }
 }

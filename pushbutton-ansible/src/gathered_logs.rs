@@ -682,15 +682,19 @@ mod tests {
         assert_eq!(unpacked_with(&gzip(&plain), LIMITS, |_| {}, &|| false).files(), ["logs/a"]);
         let half = gzip(b"a line\n");
         let run = unpacked(&[entry("logs/half.txt.gz", &half[..half.len() - 8]), entry("logs/after", b"x")]);
-        assert_eq!((run.unpacked.fault, run.unpacked.notes.len()), (None, 1));
-        assert!(run.folder.path().join("run/logs/after").exists());
+        assert_eq!((&run.unpacked.fault, run.unpacked.notes.len()), (&None, 1));
+        assert_eq!(gunzip(&run.path("logs/half.txt.gz")), "a line\n");
+        assert_eq!(run.read("logs/after"), "x");
     }
 
     #[test]
     fn an_archive_that_is_a_link_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let archive = archive(folder.path(), "node");
-        symlink("/etc/passwd", &archive).unwrap();
+        let target = folder.path().join("target");
+        fs::write(&target, tar(&[entry("logs/a", b"not the node's")])).unwrap();
+        let before = fs::read(&target).unwrap();
+        symlink(&target, &archive).unwrap();
         let (secrets, credentials) =
             (Redactor::new(&Default::default()).unwrap(), CredentialFilter::new().unwrap());
         let filters = Filters { secrets: &secrets, credentials: &credentials };
@@ -700,6 +704,7 @@ mod tests {
             panic!("one archive")
         };
         assert!(unpacked.fault.is_some() && archive.symlink_metadata().is_err());
-        assert!(Path::new("/etc/passwd").exists());
+        assert_eq!(fs::read(&target).unwrap(), before);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was unpacked");
     }
 }

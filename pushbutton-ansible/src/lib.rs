@@ -27,8 +27,6 @@ mod exit_status;
 mod gathered_logs;
 mod liveness;
 mod playbook_events;
-mod subunit;
-mod test_results;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -36,6 +34,4 @@ pub mod fuzz;
 
 pub use config::AnsibleConfig;
 pub use executor::AnsibleExecutor;
-
-/// The file in a run's log folder that every stage's output is appended to.
-pub const CONSOLE_LOG: &str = "console.log";
+pub use pushbutton_results::CONSOLE_LOG;

@@ -69,6 +69,9 @@ pub(crate) struct TaskFailure {
     /// The line of the command's output that says why it failed.
     #[serde(default)]
     pub(crate) reason: String,
+    /// What the playbook says of the whole run, where this task fails.
+    #[serde(default)]
+    pub(crate) verdict: String,
     /// The last lines that the task printed, and its message.
     #[serde(default)]
     pub(crate) output: Vec<String>,
@@ -143,7 +146,18 @@ impl TaskFailure {
     }
 }
 
+/// The word in a playbook for a change that does not merge.
+const MERGE_CONFLICT: &str = "merge-conflict";
+
 impl PlaybookEvents {
+    /// What does not merge, if that is why the playbook failed.
+    pub(crate) fn merge_conflict(&self) -> Option<&str> {
+        self.failure
+            .as_ref()
+            .filter(|failure| failure.verdict == MERGE_CONFLICT)
+            .map(|failure| failure.msg.as_str())
+    }
+
     /// What made the playbook fail.
     pub(crate) fn cause(&self) -> Option<&TaskFailure> {
         self.failure.as_ref().or(self.rescued_failure.as_ref())
@@ -224,6 +238,22 @@ mod tests {
         assert_eq!(events.rescued_failure.map(|failure| failure.task), Some("b".into()));
         assert_eq!(events.log_url.as_deref(), Some("https://logs.example.org/1/"));
         assert_eq!(events.results, 4);
+    }
+
+    #[test]
+    fn only_the_failure_that_ended_the_playbook_says_that_there_is_a_conflict() {
+        let line = |fields: &str| {
+            format!(
+                r#"{{"event":"result","status":"failed","host":"n","task":"a","msg":"a.py",{fields}"verdict":"merge-conflict"}}"#
+            )
+        };
+        assert_eq!(parse(line("").as_bytes()).merge_conflict(), Some("a.py"));
+        for fields in [r#""ignored":true,"#, r#""rescued":true,"#] {
+            assert_eq!(parse(line(fields).as_bytes()).merge_conflict(), None, "{fields}");
+        }
+        let first = r#"{"event":"result","status":"failed","host":"n","task":"b","msg":"no"}"#;
+        assert_eq!(parse(format!("{first}\n{}", line("")).as_bytes()).merge_conflict(), None);
+        assert_eq!(parse(line("").replace("merge-conflict", "success").as_bytes()).merge_conflict(), None);
     }
 
     #[test]

@@ -249,11 +249,16 @@ mod tests {
         fs::write(ended.join("run/stage/secrets.yml"), "password: x").unwrap();
         let others = ["somebody", "op-", "op-mine", "op-0123cdefa"].map(|name| work.path().join(name));
         others.iter().for_each(|other| fs::create_dir(other).unwrap());
+        fs::write(running.path.join("in-use"), "kept").unwrap();
+        others.iter().for_each(|other| fs::write(other.join("file"), "not ours").unwrap());
         let new = Workspace::create(work.path()).unwrap();
-        assert!(!ended.exists() && running.path.exists());
+        assert!(ended.symlink_metadata().is_err());
+        assert_eq!(fs::read_to_string(running.path.join("in-use")).unwrap(), "kept");
         drop((running, new));
         assert_eq!(count(work.path()), others.len());
-        assert!(others.iter().all(|other| other.exists()));
+        for other in others {
+            assert_eq!(fs::read_to_string(other.join("file")).unwrap(), "not ours", "{}", other.display());
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ impl ExecutorHarness for Ansible {
             StageBehavior::Passes => (stage("passes.yml"), local_node()),
             StageBehavior::Fails => (stage("fails.yml"), local_node()),
             StageBehavior::FailsWithoutNameService => (stage("fails_without_name_service.yml"), local_node()),
+            StageBehavior::DoesNotMerge => (stage("does_not_merge.yml"), local_node()),
             StageBehavior::Prints(50) => (stage("prints_50.yml"), local_node()),
             StageBehavior::Prints(_) => (stage("prints_300.yml"), local_node()),
             StageBehavior::RunsForMinutes => (stage("runs_for_minutes.yml"), local_node()),

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use common::{TestRun, label, shipped_playbooks};
+use common::{TestRun, host_keys_of, label, shipped_playbooks, ssh_node, sshd};
 use pushbutton_core::{Node, StageStatus};
 
 /// Around what Python buffers before it writes (8 KiB), and well above any buffer.
@@ -55,8 +55,8 @@ fn unpacked(path: &Path) -> Result<Vec<u8>, String> {
     Ok(Command::new("gzip").arg("-dc").arg(path).output().unwrap().stdout)
 }
 
-#[tokio::test]
-async fn files_and_journals_arrive_as_they_are_on_the_node() {
+/// Makes files and journals on a node that is this machine's, gathers them, and compares all that arrived.
+async fn gather_and_compare(node: Node) {
     let mut run = TestRun::new(shipped_playbooks());
     let on_node = run.folder.path().join("node");
     let (service, journals, bin) = (on_node.join("service"), on_node.join("journals"), on_node.join("bin"));
@@ -97,7 +97,8 @@ async fn files_and_journals_arrive_as_they_are_on_the_node() {
     let python = on_node.join("python3");
     program(&python, &format!("#!/bin/sh\nPATH='{}':$PATH exec /usr/bin/python3 \"$@\"\n", bin.display()));
     let vars = [("ansible_python_interpreter".to_owned(), path(&python).into())];
-    let node = Node::local("node", label()).with_vars(vars);
+    let vars: BTreeMap<_, _> = node.vars.clone().into_iter().chain(vars).collect();
+    let node = node.with_vars(vars);
 
     run.context.vars.insert("gather_logs_become".into(), false.into());
     run.context.vars.insert("gather_logs_local_conf".into(), path(&on_node.join("local.conf")).into());
@@ -113,6 +114,12 @@ async fn files_and_journals_arrive_as_they_are_on_the_node() {
             Err(problem) => wrong.push(format!("{name} ({} bytes): {problem}", content.len())),
         }
     }
+    // And nothing else: what is not asked for is not published.
+    for name in gathered(&run.context.log_dir) {
+        if !expected.contains_key(&name) {
+            wrong.push(format!("{name}: it is not on the node"));
+        }
+    }
     assert!(
         wrong.is_empty(),
         "{} of {} files are not as on the node:\n{}",
@@ -120,4 +127,24 @@ async fn files_and_journals_arrive_as_they_are_on_the_node() {
         expected.len(),
         wrong.join("\n")
     );
+}
+
+/// The files that came from the node.
+fn gathered(log_dir: &Path) -> Vec<String> {
+    let files = walkdir::WalkDir::new(log_dir).into_iter().map(Result::unwrap);
+    let files = files.filter(|entry| !entry.file_type().is_dir());
+    let names = files.map(|entry| entry.path().strip_prefix(log_dir).unwrap().to_str().unwrap().to_owned());
+    names.filter(|name| name != "console.log").collect()
+}
+
+#[tokio::test]
+async fn files_and_journals_arrive_as_they_are_on_the_node() {
+    gather_and_compare(Node::local("node", label())).await;
+}
+
+#[tokio::test]
+async fn files_and_journals_arrive_through_ssh_as_they_are_on_the_node() {
+    let server = sshd();
+    let node = ssh_node(&server, &host_keys_of(&server)).remove(0);
+    gather_and_compare(node).await;
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use common::{TestRun, host_keys_of, local_node, shipped_playbooks, ssh_node, sshd};
 use pushbutton_core::check::{Check, Level};
-use pushbutton_core::{PatchsetNumber, RunId, StageStatus, TestCounts};
+use pushbutton_core::{Dependency, PatchsetNumber, RunId, StageStatus, TestCounts, samples};
 
 fn git(folder: &Path, words: &[&str]) -> String {
     let mut command = Command::new("git");
@@ -146,6 +146,7 @@ async fn each_run_is_published_in_a_folder_of_its_own() {
     let bystander = root.join("keep/this/folder/of/somebody");
     for folder in [&old, &bystander] {
         std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(folder.join("file"), "somebody's").unwrap();
         let touched = Command::new("touch").args(["-d", "40 days ago"]).arg(folder).status().unwrap();
         assert!(touched.success());
     }
@@ -173,7 +174,9 @@ async fn each_run_is_published_in_a_folder_of_its_own() {
             "{copied}"
         );
     }
-    assert!(!old.exists() && bystander.exists(), "only runs older than a month go");
+    assert!(old.symlink_metadata().is_err(), "a run older than a month goes");
+    let kept = std::fs::read_to_string(bystander.join("file")).unwrap();
+    assert_eq!(kept, "somebody's", "nothing else goes");
 }
 
 #[tokio::test]
@@ -197,4 +200,117 @@ async fn all_shipped_playbooks_parse() {
     let findings = run.executor.with_checked_playbooks(names.map(|name| format!("{name}.yml"))).check().await;
     assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:#?}");
     assert_eq!(findings.len(), names.len() + 2);
+}
+
+/// The branch goes on after the patch set was made: this file, with this content.
+fn move_branch(run: &TestRun, file: &str, content: &str) -> String {
+    let project = run.folder.path().join("git").join(run.context.job.change.project.as_str());
+    git(&project, &["checkout", "-q", "-B", "master", "HEAD~1"]);
+    std::fs::write(project.join(file), content).unwrap();
+    git(&project, &["add", "."]);
+    git(&project, &["commit", "-q", "-m", "meanwhile"]);
+    git(&project, &["rev-parse", "HEAD"])
+}
+
+/// A patch set on a first commit, as `propose` makes the first.
+fn propose_on_top(run: &mut TestRun, file: &str, content: &str) {
+    propose(run, 2);
+    let project = run.folder.path().join("git").join(run.context.job.change.project.as_str());
+    std::fs::write(project.join(file), content).unwrap();
+    git(&project, &["add", "."]);
+    git(&project, &["commit", "-q", "-m", "the patch"]);
+    let patchset = &mut run.context.job.patchset;
+    git(&project, &["update-ref", patchset.git_ref.as_str(), "HEAD"]);
+    patchset.revision = git(&project, &["rev-parse", "HEAD"]).parse().unwrap();
+    let dest = run.folder.path().join("src");
+    run.context.vars.insert("checkout_patchset_dest".into(), dest.to_str().into());
+}
+
+/// A change of openstack/nova that the run's change depends on.
+fn depend_on_nova(run: &mut TestRun) -> Dependency {
+    let nova = run.folder.path().join("git/openstack/nova");
+    std::fs::create_dir_all(&nova).unwrap();
+    git(&nova, &["init", "-q", "-b", "master"]);
+    git(&nova, &["commit", "-q", "--allow-empty", "-m", "first"]);
+    git(&nova, &["checkout", "-q", "--detach"]);
+    std::fs::write(nova.join("needed.py"), "1\n").unwrap();
+    git(&nova, &["add", "."]);
+    git(&nova, &["commit", "-q", "-m", "needed"]);
+    let mut dependency = samples::dependency(7);
+    git(&nova, &["update-ref", dependency.git_ref.as_str(), "HEAD"]);
+    dependency.revision = git(&nova, &["rev-parse", "HEAD"]).parse().unwrap();
+    run.context.job.dependencies = vec![dependency.clone()];
+    dependency
+}
+
+#[tokio::test]
+async fn the_patch_set_is_merged_onto_the_head_of_its_branch_with_what_it_depends_on_beside_it() {
+    let mut run = TestRun::new(shipped_playbooks());
+    propose_on_top(&mut run, "patch.py", "1\n");
+    let head = move_branch(&run, "meanwhile.py", "1\n");
+    let dependency = depend_on_nova(&mut run);
+    let outcome = run.playbook("demo/prepare.yml", &local_node()).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", run.console());
+
+    let (tree, revision) = (run.folder.path().join("src"), run.context.job.patchset.revision.clone());
+    assert_eq!(git(&tree, &["log", "-1", "--format=%P"]), format!("{head} {revision}"));
+    assert_eq!(
+        git(&tree, &["log", "-1", "--format=%an %cn %s"]),
+        "pushbutton pushbutton Merge change 12345,2 into master"
+    );
+    assert!(tree.join("patch.py").exists() && tree.join("meanwhile.py").exists());
+    assert_eq!(git(&tree, &["status", "--porcelain"]), "");
+    let nova = run.folder.path().join("src.others/nova");
+    assert_eq!(git(&nova, &["rev-parse", "HEAD"]), dependency.revision.as_str());
+
+    let merged = git(&tree, &["rev-parse", "HEAD"]);
+    let text = std::fs::read_to_string(run.context.log_dir.join("patchset.txt")).unwrap();
+    for line in [
+        format!("commit {revision}"),
+        format!("tested openstack/cinder: {merged}, branch master onto {head}"),
+        format!("    change 12345,2 (change) {revision}: merged"),
+        format!("    change 7,1 (depends-on) {}: fast-forward", dependency.revision),
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line:?} in\n{text}");
+    }
+    let end = "    the patch\n\n patch.py | 1 +\n 1 file changed, 1 insertion(+)\n";
+    assert!(text.ends_with(end), "only the files of the patch set:\n{text}");
+
+    // Another run of the same job, with a shallow fetch, tests the same commit.
+    run.context.vars.insert("checkout_patchset_depth".into(), 1.into());
+    let outcome = run.playbook("demo/prepare.yml", &local_node()).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", run.console());
+    assert_eq!(git(&tree, &["rev-parse", "HEAD"]), merged);
+    // Where the configuration says so, the patch set is tested as it is.
+    run.context.vars.insert("checkout_patchset_mode".into(), "checkout".into());
+    let outcome = run.playbook("demo/prepare.yml", &local_node()).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", run.console());
+    assert_eq!(git(&tree, &["rev-parse", "HEAD"]), revision.as_str());
+}
+
+#[tokio::test]
+async fn a_patch_set_that_does_not_merge_is_a_merge_conflict_and_leaves_nothing_behind() {
+    let mut run = TestRun::new(shipped_playbooks());
+    run.context.job.change.project = "openstack/conflicting".parse().unwrap();
+    propose_on_top(&mut run, "tests/__init__.py", "# patch\n");
+    move_branch(&run, "tests/__init__.py", "# meanwhile\n");
+    let outcome = run.playbook("demo/prepare.yml", &local_node()).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Failed, "{outcome:?}\n{}", run.console());
+    let why = outcome.merge_conflict.unwrap();
+    assert!(why.starts_with("12345,2 of openstack/conflicting does not merge with master at "), "{why}");
+    assert!(why.ends_with(": conflict in tests/__init__.py"), "{why}");
+    let folders = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
+    let left = folders.map(|entry| entry.path().join("conflicting.git")).find(|path| path.exists());
+    assert_eq!(left, None, "the operator's disk would fill");
+}
+
+/// Only a playbook can say that there is a conflict, and nothing that ran on a node.
+#[tokio::test]
+async fn a_failure_on_the_node_is_no_merge_conflict_whatever_it_prints() {
+    let run = TestRun::new(common::config());
+    let outcome = run.playbook("claims_conflict.yml", &local_node()).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Failed, "{outcome:?}\n{}", run.console());
+    assert_eq!(outcome.merge_conflict, None);
+    let detail = outcome.detail.unwrap();
+    assert!(detail.contains("Claim a conflict"), "{detail}");
 }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_ansible::AnsibleExecutor;
 use pushbutton_core::{
-    DeadLetters, Error, ErrorKind, JobFilter, Operator, Provisioner, Queue, ReportGuard, Reporter, Result,
-    StaticNodes, Sweeper, Triggers, UndeliveredReports,
+    DeadLetters, Decider, Error, ErrorKind, JobFilter, Operator, Provisioner, Queue, ReportGuard, Reporter,
+    Result, RunHistory, StaticNodes, Sweeper, Triggers, UndeliveredReports,
 };
 use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter};
 use pushbutton_openstack::OpenStackProvisioner;
@@ -88,12 +88,23 @@ pub(crate) fn gerrit(config: &Config) -> Result<Arc<Gerrit>> {
 
 /// The compiled triggers. Nothing that our own account does triggers a job.
 pub(crate) fn triggers(config: &Config) -> Result<Triggers> {
-    Triggers::compile(config.triggers.clone(), config.gerrit()?.own_names())
+    let gerrit = config.gerrit()?;
+    let name = gerrit.comment.name.as_deref().unwrap_or(&gerrit.user);
+    Triggers::compile_named(config.triggers.clone(), gerrit.own_names(), Some(name))
+}
+
+/// What decides on events for `replay` and `explain`; a handler makes the same for itself. Nothing is looked up.
+pub(crate) fn decider(config: &Config) -> Result<Decider> {
+    let decider = Decider::new(triggers(config)?).with_supersede(config.supersede);
+    Ok(match config.handler.max_builds_per_change_per_day {
+        Some(limit) => decider.with_build_limit(limit),
+        None => decider,
+    })
 }
 
 /// Where nodes come from. What it makes in a cloud belongs to the participants of this queue, which must be connected.
 pub(crate) async fn provisioner(config: &Config, queue: &dyn Queue) -> Result<Arc<dyn Provisioner>> {
-    Ok(match &config.nodes {
+    Ok(match config.nodes()? {
         Nodes::Cloud(cloud) => {
             let installation = queue.installation().await?;
             tracing::info!(owner = %config.owner, %installation, "resources in the cloud carry these tags");
@@ -109,17 +120,17 @@ fn ansible(config: &Config) -> Result<AnsibleExecutor> {
     create_state_folder(config)?;
     let stages = config.jobs.values().flat_map(|job| &job.stages);
     let playbooks: BTreeSet<&str> = stages.map(|stage| stage.playbook.as_str()).collect();
-    Ok(AnsibleExecutor::new(config.ansible.clone(), &config.state)?.with_checked_playbooks(playbooks))
+    Ok(AnsibleExecutor::new(config.ansible()?.clone(), &config.state)?.with_checked_playbooks(playbooks))
 }
 
 /// The jobs that an operator with this configuration can run: those that it defines, on nodes that it has. The others
 /// wait for another operator.
-fn job_filter(config: &Config) -> JobFilter {
+fn job_filter(config: &Config) -> Result<JobFilter> {
     let names = JobFilter::names(config.jobs.keys().cloned());
-    match &config.nodes {
+    Ok(match config.nodes()? {
         Nodes::Cloud(cloud) => names.with_labels(cloud.nodes.keys().cloned()),
         Nodes::Machines(machines) => names.with_labels(machines.iter().map(|node| node.label.clone())),
-    }
+    })
 }
 
 /// The work half with what the configuration says of every operator. Reporters and the rest are added by its caller.
@@ -135,8 +146,9 @@ pub(crate) fn operator(
     let orphans = Arc::clone(&executor);
     // Processes of a crashed operator are stopped in the background.
     tokio::spawn(async move { orphans.stop_orphans().await });
-    let operator = Operator::new(queue, provisioner, executor, config.jobs.clone(), config.logs.clone())
-        .with_filter(job_filter(config))
+    let operator = Operator::new(queue, provisioner, executor, config.jobs.clone(), config.logs()?.clone())
+        .with_filter(job_filter(config)?)
+        .with_name(format!("operator {}", hostname()))
         .with_journal(store.journal())
         .with_slots(work.slots.map_or(settings.slots, usize::from))
         .with_breaker(settings.breaker)
@@ -150,13 +162,25 @@ pub(crate) fn operator(
 }
 
 /// Posts comments on the review, or writes them to a file.
-pub(crate) fn review(config: &Config, comments: Comments, gerrit: &Arc<Gerrit>) -> Arc<dyn Reporter> {
+///
+/// # Errors
+/// An alarm that cannot be used.
+pub(crate) fn review(
+    config: &Config,
+    comments: Comments,
+    gerrit: &Arc<Gerrit>,
+    history: impl RunHistory + 'static,
+) -> Result<Arc<dyn Reporter>> {
     if !comments.dry_run {
-        return Arc::new(GerritReporter::new(Arc::clone(gerrit)));
+        let reporter = GerritReporter::new(Arc::clone(gerrit)).with_history(history);
+        return Ok(match &config.alarm {
+            Some(alarm) => Arc::new(reporter.with_alerter(MailAlerter::new(&alarm.mail)?)),
+            None => Arc::new(reporter),
+        });
     }
     let file = config.state.join(COMMENTS_FILE);
     tracing::info!("dry run: comments are written to {}", file.display());
-    Arc::new(DryRunReporter::new(gerrit.config().clone(), file))
+    Ok(Arc::new(DryRunReporter::new(gerrit.config().clone(), file).with_history(history)))
 }
 
 /// Deletes what crashes have left on the cloud.
@@ -172,10 +196,14 @@ pub(crate) fn sweeper(
         .with_safety_age(config.sweep.safety_age.into())
 }
 
+/// The name of this host, for people.
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
 /// Mutes comments on reviews after too many failures, and alerts the lab's people then.
 pub(crate) fn report_guard(config: &Config) -> Result<Arc<ReportGuard>> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let guard = ReportGuard::new(format!("handler {}", host.trim())).with_limit(config.handler.mute_after);
+    let guard = ReportGuard::new(format!("handler {}", hostname())).with_limit(config.handler.mute_after);
     Ok(Arc::new(match &config.alarm {
         Some(alarm) => guard.with_alerter(MailAlerter::new(&alarm.mail)?),
         None => guard,

@@ -6,13 +6,14 @@ use pushbutton_core::check::{Finding, Level};
 
 use crate::assemble::checks;
 use crate::cli::Global;
-use crate::config::Config;
+use crate::config::{Config, Needs};
 use crate::exit::Exit;
+use crate::lint;
 use crate::logging::is_colored;
 use crate::print::{count, print, sanitize};
 
-/// Checks these parts, one after the other, and prints its findings as soon as they are known.
-pub(crate) async fn run(config: &Config, global: &Global, parts: checks::Parts) -> anyhow::Result<Exit> {
+/// Checks the parts that are needed, one after the other, and prints the findings of each as soon as they are known.
+pub(crate) async fn run(config: &Config, global: &Global, needs: Needs) -> anyhow::Result<Exit> {
     let colored = is_colored(global, std::io::stdout().is_terminal());
     let mut counts = [0_usize; 3];
     let mut show = |part: &str, findings: Vec<Finding>| {
@@ -24,8 +25,11 @@ pub(crate) async fn run(config: &Config, global: &Global, parts: checks::Parts) 
     let (triggers, jobs) = (config.triggers.len() as u64, config.jobs.len() as u64);
     let sizes = format!("{}, {}, no errors", count(triggers, "trigger"), count(jobs, "job"));
     show("config", vec![Finding::ok(sizes)]);
-    for (name, part) in checks::all(config, parts) {
+    for (name, part) in checks::needed(config, needs) {
         show(name, part.check().await);
+    }
+    if !operator {
+        show("rules", lint::for_check(config));
     }
     let [ok, warn, fail] = counts;
     print(format!("\n{ok} ok, {warn} to look at, {fail} to fix"));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use pushbutton_core::{ChangeNumber, HumanDuration, JobId, JobName, PatchsetNumber};
 
-use crate::config::Uses;
+use crate::config::{Need, Needs};
 
 /// A third-party CI for OpenStack drivers: watches Gerrit, tests changes on your own machines, comments on the review.
 #[derive(Debug, Parser)]
@@ -131,7 +131,7 @@ pub(crate) enum Command {
         /// Only what `operator` needs: nothing of Gerrit.
         #[arg(long)]
         operator: bool,
-        /// Only what `handler` needs: nothing of machines and Ansible.
+        /// Only what `handler` needs: no machines, no playbooks and no logs.
         #[arg(long, conflicts_with = "operator")]
         handler: bool,
     },
@@ -140,6 +140,17 @@ pub(crate) enum Command {
     /// It gets `/healthz` from the address of `web.listen`. For the health check of a container. Exit code 0: healthy;
     /// 3: no answer within 5 seconds; 5: another answer.
     Health,
+    /// Check a comment, logs, an account and the configuration against OpenStack's rules for third-party CIs.
+    ///
+    /// Each finding has the number of the rule, what was seen, what to do, and where the rule is written. The
+    /// configuration is checked if its file exists, with the comments that it makes of sample results. Offline; changes
+    /// nothing. It ends with 5 if there is something to fix or to look at.
+    #[command(
+        after_long_help = "Examples:\n  pushbutton-bin lint                      the configuration and its comments\n  \
+        pushbutton-bin lint --comment comment.txt\n  \
+        pushbutton-bin lint --logs logs/45/12345/2/cinder-tempest/RUN --name \"Acme Storage CI\""
+    )]
+    Lint(Lint),
     /// Write a configuration with every key explained.
     #[command(after_long_help = "Examples:\n  pushbutton-bin init\n  \
         pushbutton-bin init --compose lab     everything for docker-compose, in the folder lab")]
@@ -147,15 +158,21 @@ pub(crate) enum Command {
         /// The file to write. An existing file is never overwritten.
         #[arg(value_name = "PATH", default_value = "./pushbutton.yml")]
         path: PathBuf,
+        /// Fill in the settings of pushbutton-ci (`ci.env`, `vars.yaml`) or sos-ci (`sos-ci.conf`, `sos-ci.yaml`), and list
+        /// those that have no counterpart.
+        #[arg(long, value_name = "FILE")]
+        from_env: Option<PathBuf>,
         /// Write a folder for docker-compose instead: docker-compose.yml, .env, pushbutton.yml, and files for the
         /// secrets.
-        #[arg(long, value_name = "DIR", conflicts_with = "path")]
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["path", "from_env"])]
         compose: Option<PathBuf>,
     },
     /// Show what the triggers do with recorded events, and the exact comments. Offline; changes nothing; the same every
     /// time.
-    #[command(after_long_help = "Record a stream with:\n  \
-        ssh -p 29418 USER@review.example.org gerrit stream-events > stream.jsonl")]
+    #[command(after_long_help = "Record a stream with:\n  pushbutton-bin record stream.jsonl\n\n\
+        It decides as a handler does. What only Gerrit knows (files, standing votes, members of groups) is not \
+        asked for: \
+        such a trigger is shown with \"ask\", and `explain` asks.")]
     Replay {
         /// The recorded event stream: one JSON object per line.
         #[arg(value_name = "FILE")]
@@ -163,6 +180,38 @@ pub(crate) enum Command {
         /// The assumed result of every job.
         #[arg(long, value_name = "VERDICT", value_enum, default_value_t = VerdictName::Success)]
         verdict: VerdictName,
+    },
+    /// Explain why a change was run, or was not: each event, each trigger, each condition with what it saw, and what
+    /// followed. Changes nothing.
+    ///
+    /// It asks Gerrit for the change, its comments and its votes, and decides on each as a handler does. Then it looks for
+    /// the jobs, runs and comments that followed. Topic, hashtags and marks of the change are those of now.
+    #[command(
+        after_long_help = "Examples:\n  pushbutton-bin explain 12345             everything on a change\n  \
+        pushbutton-bin explain 12345,2           on one patch set of it\n  \
+        pushbutton-bin explain --recorded stream.jsonl    a recorded stream, offline"
+    )]
+    Explain {
+        /// Change number, as `12345`; or number and patch set, as `12345,2`.
+        #[arg(value_name = "CHANGE[,PATCHSET]", value_parser = some_target, required_unless_present = "recorded")]
+        target: Option<(ChangeNumber, Option<PatchsetNumber>)>,
+        /// Read this recorded event stream instead of the live Gerrit.
+        #[arg(long, value_name = "FILE")]
+        recorded: Option<PathBuf>,
+        /// One JSON object per event, with everything that is known.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Record the live event stream, until SIGINT or SIGTERM: one JSON object per line, as `gerrit stream-events` writes it.
+    ///
+    /// An existing file is continued. Where events may be missing there is a line with the type `dropped-output`. Events of
+    /// private changes are left out. The file is readable by its owner only: it holds comments and addresses of people.
+    #[command(after_long_help = "Examples:\n  pushbutton-bin record stream.jsonl\n  \
+        pushbutton-bin replay stream.jsonl\n  pushbutton-bin explain --recorded stream.jsonl")]
+    Record {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
     /// Enqueue a job for a patch set.
     #[command(after_long_help = "Examples:\n  pushbutton-bin enqueue 12345,2\n  \
@@ -237,50 +286,84 @@ pub(crate) enum Command {
     /// Allow comments on reviews again, after `mute` or after too many failures in a row.
     Unmute,
     /// Show the queue, the dead letters, the undelivered reports and the latest runs.
+    ///
+    /// Of the jobs that wait it shows those for whose nodes the cloud has no room, and those that no operator can run
+    /// that has announced itself within the last 40 minutes.
     Status {
         /// The number of runs, dead letters and undelivered reports to show.
         #[arg(long, value_name = "N", default_value_t = 10)]
         last: usize,
+        /// One JSON object, with everything that is known.
+        #[arg(long)]
+        json: bool,
     },
 }
 
 impl Command {
-    /// Whether it uses Gerrit, and so needs the sections `gerrit` and `triggers`. The other commands work on hosts that
-    /// have no key of the account.
-    pub(crate) fn uses_gerrit(&self) -> bool {
+    /// What it uses of the configuration. The key of the account need not be on the host of an operator, nor clouds.yaml
+    /// and the playbooks on the host of a handler; who looks at the queue needs neither.
+    pub(crate) fn needs(&self) -> Needs {
         match self {
-            Self::Run { .. }
-            | Self::Handler { .. }
-            | Self::Check { operator: false, .. }
-            | Self::Init { .. }
-            | Self::Replay { .. }
+            // Events are from the file, and comments are printed.
+            Self::Run { recorded: Some(_), .. } => Needs { gerrit: Need::Sections, ..Needs::ALL },
+            Self::Run { .. } | Self::Check { operator: false, handler: false } | Self::Init { .. } => {
+                Needs::ALL
+            }
+            Self::Handler { .. }
+            | Self::Check { handler: true, .. }
+            | Self::Record { .. }
             | Self::Enqueue { .. }
-            | Self::Rerun { .. } => true,
-            Self::Operator { .. }
-            | Self::Check { operator: true, .. }
-            | Self::Health
+            | Self::Rerun { .. } => Needs::HANDLER,
+            Self::Operator { .. } | Self::Check { operator: true, .. } => Needs::OPERATOR,
+            Self::Replay { .. } => Needs { gerrit: Need::Sections, ..Needs::QUEUE },
+            // A recorded stream is explained offline.
+            Self::Explain { recorded: Some(_), .. } => Needs { gerrit: Need::Sections, ..Needs::QUEUE },
+            Self::Explain { .. } => Needs::HANDLER,
+            // It reads what the sections say, and opens none of the files that they name.
+            Self::Lint(_) => Needs { gerrit: Need::Sections, nodes: Need::Sections, stages: Need::Sections },
+            Self::Sweep { .. } => Needs { nodes: Need::Files, ..Needs::QUEUE },
+            Self::Health
             | Self::Cancel { .. }
             | Self::Dead { .. }
             | Self::Reports { .. }
-            | Self::Sweep { .. }
             | Self::Mute { .. }
             | Self::Unmute
-            | Self::Status { .. } => false,
+            | Self::Status { .. } => Needs::QUEUE,
         }
     }
+}
 
-    /// Whether it uses machines, Ansible or the log folder. The other commands need none of the files that the sections
-    /// `cloud`, `machines`, `ansible` and `logs` name: these may be on the hosts of operators only.
-    pub(crate) fn uses_nodes(&self) -> bool {
-        match self {
-            Self::Run { .. } | Self::Operator { .. } | Self::Check { handler: false, .. } | Self::Sweep { .. } => true,
-            _ => false,
-        }
-    }
+/// What `lint` checks.
+#[derive(Debug, Args)]
+pub(crate) struct Lint {
+    /// The text of a comment; - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) comment: Option<PathBuf>,
+    /// A run's folder of logs.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) logs: Option<PathBuf>,
+    /// The full name of the account.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// The mail address of the account or the wiki page.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) email: Option<String>,
+    /// One JSON object per finding.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// List all rules with their sources instead; those with - are for people to check.
+    #[arg(long)]
+    pub(crate) rules: bool,
+}
 
-    /// What it uses of the configuration.
-    pub(crate) fn uses(&self) -> Uses {
-        Uses { gerrit: self.uses_gerrit(), nodes: self.uses_nodes() }
+impl Lint {
+    /// Whether it checks something besides the configuration, which may then be absent.
+    pub(crate) fn names_a_subject(&self) -> bool {
+        self.rules
+            || self.comment.is_some()
+            || self.logs.is_some()
+            || self.name.is_some()
+            || self.email.is_some()
     }
 }
 

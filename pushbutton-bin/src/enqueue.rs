@@ -1,9 +1,10 @@
 //! `enqueue` and `rerun`: jobs that a person asks for.
 
 use jiff::Timestamp;
+use pushbutton_core::pipeline::resolve_dependencies;
 use pushbutton_core::{
-    Buildset, Cause, ChangeNumber, ChangeStatus, Error, ErrorKind, EventId, InstallationId, Job, JobName,
-    PatchsetNumber, Queue as _, RunId, Triggers,
+    Buildset, Cause, Change, ChangeNumber, ChangeStatus, Dependency, Error, ErrorKind, EventId,
+    InstallationId, Job, JobName, Patchset, PatchsetNumber, Queue as _, RunId, Triggers,
 };
 use pushbutton_gerrit::ChangeState;
 
@@ -35,9 +36,18 @@ pub(crate) async fn run(
     if state.change.status != ChangeStatus::New {
         tracing::warn!("change {change} is closed: perhaps nobody needs the result");
     }
+    let patchset = patchset_of(&state, patchset)?;
+    let found = resolve_dependencies(&*gerrit, &state.change, patchset).await?;
+    for note in &found.notes {
+        tracing::warn!("a dependency is ignored: {note}");
+    }
+    if let Some(why) = found.unmet {
+        let message = format!("change {change} cannot be tested: {why}");
+        return Err(Error::permanent(ErrorKind::Invalid, message).into());
+    }
     let (_store, backend) = QueueBackend::open(config).await?;
     let installation = backend.queue.installation().await?;
-    for job in manual_jobs(config, &state, patchset, names, &installation)? {
+    for job in manual_jobs(config, &state.change, patchset, &found.list, names, &installation) {
         backend.queue.publish(&job).await?;
         print(format!("queued {} for {}: {}", job.name, job.target(), sanitize(&job.change.subject)));
     }
@@ -50,7 +60,9 @@ fn jobs_for(config: &Config, state: &ChangeState) -> Result<Vec<JobName>, Error>
     let (project, branch) = (state.change.project.as_str(), state.change.branch.as_str());
     let mut names = Vec::new();
     for trigger in &config.triggers {
-        if Triggers::compile(vec![trigger.clone()], Vec::new())?.matches_project(project, branch) {
+        if Triggers::compile_named(vec![trigger.clone()], Vec::new(), Some("CI"))?
+            .matches_project(project, branch)
+        {
             for job in &trigger.jobs {
                 if !names.contains(job) {
                     names.push(job.clone());
@@ -65,31 +77,37 @@ fn jobs_for(config: &Config, state: &ChangeState) -> Result<Vec<JobName>, Error>
     Ok(names)
 }
 
-/// The jobs of these names, which are reported together.
-fn manual_jobs(
-    config: &Config,
-    state: &ChangeState,
-    number: Option<PatchsetNumber>,
-    names: Vec<JobName>,
-    installation: &InstallationId,
-) -> Result<Vec<Job>, Error> {
+/// The patch set of this number; by default the newest.
+fn patchset_of(state: &ChangeState, number: Option<PatchsetNumber>) -> Result<&Patchset, Error> {
     let change = state.change.number;
     let newest = state.current().map_or(PatchsetNumber(0), |patchset| patchset.number);
     let number = number.unwrap_or(newest);
-    let patchset = state.patchset(number).ok_or_else(|| {
+    state.patchset(number).ok_or_else(|| {
         let message = format!("change {change} has no patch set {number}; its newest is {newest}");
         Error::permanent(ErrorKind::NotFound, message)
-    })?;
+    })
+}
+
+/// The jobs of these names, which are reported together.
+fn manual_jobs(
+    config: &Config,
+    change: &Change,
+    patchset: &Patchset,
+    dependencies: &[Dependency],
+    names: Vec<JobName>,
+    installation: &InstallationId,
+) -> Vec<Job> {
     // Each call is a new event: a job that has ended runs again.
-    let event = EventId::manual(change, number, RunId::generate().as_str());
+    let event = EventId::manual(change.number, patchset.number, RunId::generate().as_str());
     let buildset = Buildset::of(&event, names.iter().cloned()).in_installation(installation.as_str());
     let cause = Cause::new(event, Cause::MANUAL, "enqueue").with_by(std::env::var("USER").ok());
     let now = Timestamp::now();
     let job = |name: JobName| {
         let label = config.jobs.get(&name).map(|job| job.node.clone());
-        Job::for_patchset(name, state.change.clone(), patchset.clone(), cause.clone(), now)
+        Job::for_patchset(name, change.clone(), patchset.clone(), cause.clone(), now)
             .with_label(label)
+            .with_dependencies(dependencies)
             .with_buildset(buildset.clone())
     };
-    Ok(names.into_iter().map(job).collect())
+    names.into_iter().map(job).collect()
 }

@@ -20,7 +20,7 @@ pub(crate) enum Exit {
     Unreachable = 3,
     /// A server refused the login, key, token or permission; or its host key is not the known one.
     Denied = 4,
-    /// `check` found something to fix, or a run of `run --recorded` did not succeed.
+    /// `check` or `lint` found something to fix, or a run of `run --recorded` did not succeed.
     NotOk = 5,
     /// The change, patch set or job that was named does not exist.
     NotFound = 6,
@@ -36,7 +36,7 @@ Exit codes:
     2  the command line or the configuration is wrong; nothing was started
     3  a server could not be reached
     4  a server refused the login, or showed the wrong host key
-    5  `check` found something to fix, or a run of `run --recorded` did not succeed
+    5  `check` or `lint` found something to fix, or a run of `run --recorded` did not succeed
     6  the change, patch set or job does not exist
   130  shut down by a second signal; running jobs returned to the queue";
 

@@ -19,6 +19,7 @@ pub(crate) struct LogUrlCheck<'c>(pub(crate) &'c LogLocation);
 impl Check for LogUrlCheck<'_> {
     async fn check(&self) -> Vec<Finding> {
         let mut findings = vec![Finding::ok(format!("{} can be written", self.0.dir.display()))];
+        findings.push(retention(self.0.keep));
         let Some(url) = &self.0.url else {
             let fix = "let a web server show the folder, and name its URL in `logs.url`";
             findings.push(Finding::warn("no `logs.url`: comments will not link to the logs", fix));
@@ -50,6 +51,21 @@ impl Check for LogUrlCheck<'_> {
     }
 }
 
+/// OpenStack's third-party CI requirements ask for logs of a month.
+const A_MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
+
+fn retention(keep: Duration) -> Finding {
+    let days = keep.as_secs() / (24 * 3600);
+    if keep.is_zero() {
+        return Finding::ok("logs are kept for ever: watch the disk, or set `logs.keep`".to_owned());
+    }
+    if keep < A_MONTH {
+        let fix = "set `logs.keep` to 32d: OpenStack's third-party CI requirements ask for a month";
+        return Finding::warn(format!("logs are deleted after {days} days"), fix);
+    }
+    Finding::ok(format!("logs are deleted after {days} days"))
+}
+
 fn host_and_port(url: &str) -> Option<(String, u16)> {
     let url = Url::parse(url)
         .ok()
@@ -62,6 +78,21 @@ fn host_and_port(url: &str) -> Option<(String, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn less_than_a_month_is_a_warning() {
+        use pushbutton_core::check::Level;
+        let day = Duration::from_secs(24 * 3600);
+        for (keep, level, text) in [
+            (29 * day, Level::Warn, "after 29 days"),
+            (30 * day, Level::Ok, "after 30 days"),
+            (Duration::ZERO, Level::Ok, "for ever"),
+        ] {
+            let finding = retention(keep);
+            assert_eq!(finding.level, level, "{finding:?}");
+            assert!(finding.what.contains(text), "{finding:?}");
+        }
+    }
 
     #[test]
     fn a_url_names_host_and_port() {

@@ -4,6 +4,8 @@
 mod cli;
 mod config;
 mod exit;
+mod explain;
+mod import;
 mod logging;
 mod print;
 mod signals;
@@ -24,8 +26,10 @@ mod dead_letters;
 mod enqueue;
 mod health;
 mod init;
+mod lint;
 mod log_url_check;
 mod mute;
+mod record;
 mod recorded;
 mod replay;
 mod reports;
@@ -38,7 +42,6 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::assemble::checks;
 use crate::cli::{Cli, Command};
 use crate::exit::Exit;
 
@@ -60,24 +63,29 @@ fn main() -> ExitCode {
 
 async fn command(cli: Cli) -> anyhow::Result<Exit> {
     let global = &cli.global;
-    if let Command::Init { path, compose } = &cli.command {
+    if let Command::Init { path, from_env, compose } = &cli.command {
         return match compose {
             Some(folder) => compose::init(folder),
-            None => init::run(path),
+            None => init::run(path, from_env.as_deref()),
         };
     }
-    let config = config::load(&global.config, cli.command.uses())?;
+    if let Command::Lint(options) = &cli.command {
+        let is_needed = !options.names_a_subject() || !options.rules && global.config.exists();
+        let config = is_needed.then(|| config::load(&global.config, cli.command.needs())).transpose()?;
+        return lint::run(config.as_ref(), options);
+    }
+    let config = config::load(&global.config, cli.command.needs())?;
     match cli.command {
         Command::Run { recorded: Some(file), work, .. } => recorded::run(&config, global, work, &file).await,
         Command::Run { work, comments, start, .. } => run::both(&config, global, work, comments, start).await,
         Command::Handler { comments, start } => run::handler(&config, global, comments, start).await,
         Command::Operator { work, start } => run::operator(&config, global, work, start).await,
-        Command::Check { operator, handler } => {
-            let parts = checks::Parts { gerrit: !operator, nodes: !handler };
-            check::run(&config, global, parts).await
-        }
-        Command::Health => health::run(&config).await,
+        Command::Check { .. } => check::run(&config, global, cli.command.needs()).await,
         Command::Replay { file, verdict } => replay::run(&config, &file, verdict).await,
+        Command::Explain { target, recorded, json } => {
+            explain::run(&config, target, recorded.as_deref(), json).await
+        }
+        Command::Record { file } => record::run(&config, &file).await,
         Command::Enqueue { target: (change, patchset), job } => {
             enqueue::run(&config, change, Some(patchset), job).await
         }
@@ -90,8 +98,9 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Sweep { dry_run } => sweep::run(&config, dry_run).await,
         Command::Mute { why } => mute::mute(&config, why).await,
         Command::Unmute => mute::unmute(&config).await,
-        Command::Status { last } => status::run(&config, last).await,
-        Command::Init { .. } => Ok(Exit::Ok),
+        Command::Status { last, json } => status::run(&config, last, json).await,
+        Command::Health => health::run(&config).await,
+        Command::Init { .. } | Command::Lint(_) => Ok(Exit::Ok),
     }
 }
 

@@ -117,7 +117,9 @@ fn line(update: &Update, verbose: bool) -> Option<(Mark, String)> {
         UpdateKind::Finished { result } => {
             let mark = match result.verdict {
                 Verdict::Success => Mark::Good,
-                Verdict::Superseded | Verdict::Cancelled | Verdict::Skipped => Mark::Warning,
+                Verdict::Superseded | Verdict::Cancelled | Verdict::Skipped | Verdict::MergeConflict => {
+                    Mark::Warning
+                }
                 _ => Mark::Bad,
             };
             let reason =

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use pushbutton_core::{
-    BuildsetReport, Handler, HumanDuration, Pipeline, Queue, Reporter, Result, RunId, RunResult, Update,
-    UpdateKind, Verdict,
+    BuildsetReport, Handler, HumanDuration, LogLocation, Pipeline, Queue, Reporter, Result, RunId, RunResult,
+    Update, UpdateKind, Verdict,
 };
 use pushbutton_gerrit::{EventFilter, GerritConfig, RecordedStream, preview};
 use pushbutton_store::Store;
@@ -32,10 +32,14 @@ pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Pat
     let own = Store::open(folder.0.join(assemble::STORE_FILE)).await?;
     let queue: Arc<dyn Queue> = Arc::new(own.queue());
     let reports = Arc::new(Reports::default());
+    let needs_gerrit = triggers.lookups().is_some();
     let handler = Handler::new(source, triggers, Arc::clone(&queue))
+        .with_supersede(config.supersede)
         .with_event_store(own.events())
         .with_reporter(Progress::new(global))
         .with_reporter(Arc::clone(&reports));
+    // Files, votes and groups are not in a recording.
+    let handler = if needs_gerrit { handler.with_lookup(assemble::gerrit(config)?) } else { handler };
     // Also with a journal and an installation id of its own: the sweep of a live CI does not take its nodes.
     let provisioner = assemble::provisioner(config, &queue).await?;
     let operator = assemble::operator(config, work, queue, provisioner, &own)?
@@ -47,7 +51,7 @@ pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Pat
     let (events, jobs) = (count(handled.events, "event"), count(handled.jobs, "job"));
     print(format!("\n{events}, {jobs}, {} finished", count(worked.finished, "run")));
     for result in &results {
-        print(format!("\n{}", summary(config, result).trim_end()));
+        print(format!("\n{}", summary(config.logs()?, result).trim_end()));
     }
     for report in &buildsets {
         print(format!("\n{}", comment(config.gerrit()?, report).trim_end()));
@@ -130,8 +134,8 @@ impl Reporter for Reports {
 }
 
 /// Change, verdict, time, tests and logs.
-fn summary(config: &Config, result: &RunResult) -> String {
-    let folder = config.logs.of(&result.run, &result.job).dir;
+fn summary(logs: &LogLocation, result: &RunResult) -> String {
+    let folder = logs.of(&result.run, &result.job).dir;
     let tests = result.tests.map_or("none counted".to_owned(), |tests| {
         format!("{} passed, {} failed, {} skipped", tests.passed, tests.failed, tests.skipped)
     });

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use pushbutton_core::pipeline::control_message_of;
 use pushbutton_core::{
-    Buildset, BuildsetReport, ControlMessage, Decision, Event, EventSource as _, Job, JobSpec, OnFailure,
-    PlannedJob, Result, RunId, RunResult, RunWhen, StageName, StageOutcome, StageResult, StageStatus,
-    Verdict,
+    Buildset, BuildsetReport, ControlMessage, Event, EventSource as _, Job, JobSpec, OnFailure, PlannedJob,
+    Result, RunId, RunResult, RunWhen, StageName, StageOutcome, StageResult, StageStatus, Verdict,
 };
 use pushbutton_gerrit::{EventFilter, RecordedStream};
 
@@ -28,53 +27,67 @@ const RUN: &str = "00000000-0000-7000-8000-000000000000";
 
 /// Reads the stream, and prints each event with its consequences.
 pub(crate) async fn run(config: &Config, file: &Path, verdict: VerdictName) -> anyhow::Result<Exit> {
-    let triggers = assemble::triggers(config)?;
+    let decider = assemble::decider(config)?;
     let mut source = RecordedStream::open(file, EventFilter::everything()).await?;
-    let (mut seen, mut events, mut jobs) = (HashSet::new(), 0_u64, 0_u64);
+    let (mut seen, mut events, mut jobs, mut asks) = (HashSet::new(), 0_u64, 0_u64, 0_u64);
     while let Some(event) = source.next().await? {
         events += 1;
         print(heading(events, &event));
+        let observed = decider.observe(&event);
         if !seen.insert(event.id.clone()) {
             print("   seen before: nothing to do");
             continue;
         }
-        match control_message_of(&event, &triggers, config.supersede, event.position.at) {
+        match control_message_of(&event, decider.triggers(), config.supersede, event.position.at) {
             Some(ControlMessage::Superseded { .. }) => print("   runs of older patch sets are superseded"),
             Some(ControlMessage::Closed { .. }) => print("   runs of this change are superseded"),
             _ => {}
         }
-        match triggers.decide(&event) {
-            Decision::Ignore(reasons) => {
-                for reason in reasons {
-                    print(format!("   no    {}", sanitize(&reason)));
-                }
+        let evaluation = decider.complete(&event, observed).await;
+        let planned = evaluation.jobs();
+        if planned.is_empty() {
+            let decided = evaluation.without_undecided();
+            for reason in decided.reasons() {
+                print(format!("   no    {}", sanitize(&reason)));
             }
-            Decision::Run(planned) => {
-                let id = Buildset::of(&event.id, planned.iter().map(|job| job.name.clone())).id;
-                let mut reports = Vec::new();
-                for PlannedJob { name, trigger, .. } in planned {
-                    jobs += 1;
-                    print(format!("   RUN   {name}, by trigger {}", sanitize(&trigger)));
-                    let job = Job::new(name, &event, trigger, event.position.at);
-                    let spec = config.jobs.get(&job.name);
-                    reports.push(report(config, job, spec, verdict)?);
-                }
-                if let Some(report) = BuildsetReport::new(id, reports) {
-                    print(indent(&comment(config.gerrit()?, &report)));
-                }
-            }
-            _ => {}
+        }
+        for reason in evaluation.undecided().reasons() {
+            asks += 1;
+            print(format!("   ask   {}", sanitize(&reason)));
+        }
+        if planned.is_empty() {
+            continue;
+        }
+        if let Some(refusal) = decider.refuse_build(event.change.number, event.position.at) {
+            print(format!("   no    {}", sanitize(&refusal.why)));
+            continue;
+        }
+        let id = Buildset::of(&event.id, planned.iter().map(|job| job.name.clone())).id;
+        let mut reports = Vec::new();
+        for PlannedJob { name, trigger, .. } in planned {
+            jobs += 1;
+            print(format!("   RUN   {name}, by trigger {}", sanitize(&trigger)));
+            let job = Job::new(name, &event, trigger, event.position.at);
+            let spec = config.jobs.get(&job.name);
+            reports.push(report(config, job, spec, verdict)?);
+        }
+        if let Some(report) = BuildsetReport::new(id, reports) {
+            print(indent(&comment(config.gerrit()?, &report)));
         }
     }
     for line in source.skipped() {
         print(format!("skipped: {}", sanitize(line)));
+    }
+    if asks > 0 {
+        print("\nask: only Gerrit knows; `pushbutton-bin explain CHANGE` asks it");
     }
     let skipped = count(source.skipped().len() as u64, "line");
     print(format!("\n{}, {}, {skipped} skipped", count(events, "event"), count(jobs, "job")));
     Ok(Exit::Ok)
 }
 
-fn heading(number: u64, event: &Event) -> String {
+/// The event on one line.
+pub(crate) fn heading(number: u64, event: &Event) -> String {
     let change = &event.change;
     let by =
         event.kind.actor().map(|actor| format!(" by {}", sanitize(&actor.to_string()))).unwrap_or_default();
@@ -105,7 +118,11 @@ fn report(config: &Config, job: Job, spec: Option<&JobSpec>, verdict: VerdictNam
         VerdictName::TimedOut => (Verdict::TimedOut { stage: stage.clone() }, 1, StageStatus::TimedOut),
         VerdictName::PostFailure => (Verdict::PostFailure, 1, StageStatus::Failed),
     };
-    let logs = config.logs.of(&run, &job).url.filter(|_| verdict != Verdict::NodeFailure);
+    let logs = config
+        .logs
+        .as_ref()
+        .and_then(|logs| logs.of(&run, &job).url)
+        .filter(|_| verdict != Verdict::NodeFailure);
     let (started, outcome) = (job.created, StageOutcome::new(status, ASSUMED_TIME));
     Ok(RunResult::new(run, job, verdict, started, ASSUMED_TIME)
         .with_attempts(attempts)

@@ -6,6 +6,7 @@ use pushbutton_core::{
     GuardedReporter, Handler, HandlerStats, Operator, OperatorStats, ReportGuard, Result, Shutdown,
 };
 use pushbutton_gerrit::Gerrit;
+use pushbutton_results::{Retention, RunPages};
 use pushbutton_store::Store;
 
 use crate::assemble::QueueBackend;
@@ -77,11 +78,13 @@ impl<'c> Runtime<'c> {
         let config = self.config;
         let triggers = assemble::triggers(config)?;
         let (source, event_store) = assemble::source(&self.backend, &self.store, &upstream.gerrit, &triggers);
-        let review = assemble::review(config, comments, &upstream.gerrit);
+        let review = assemble::review(config, comments, &upstream.gerrit, self.store.history())?;
         let handler = Handler::new(source, triggers, Arc::clone(&self.backend.queue))
             .with_event_store(event_store)
             .with_labels(config.jobs.iter().map(|(name, job)| (name.clone(), job.node.clone())))
             .with_supersede(config.supersede)
+            .with_dependencies(Arc::clone(&upstream.gerrit))
+            .with_lookup(upstream.gerrit())
             .with_reporter(Progress::new(self.global))
             .with_reporter(GuardedReporter::new(review, Arc::clone(&upstream.report_guard)))
             .with_report_guard(Arc::clone(&upstream.report_guard));
@@ -95,13 +98,20 @@ impl<'c> Runtime<'c> {
         })
     }
 
-    /// The work half. It reports to the terminal and the history.
+    /// The work half. It reports to the terminal, the history and the pages of runs, and deletes old results.
     pub(crate) async fn operator(&self, work: Work) -> Result<Operator> {
         let (config, queue) = (self.config, &self.backend.queue);
         let provisioner = assemble::provisioner(config, queue).await?;
         let sweeper = assemble::sweeper(config, Arc::clone(&provisioner), Arc::clone(queue), &self.store);
         let operator = assemble::operator(config, work, Arc::clone(queue), provisioner, &self.store)?;
+        let pages = RunPages::new(config.logs.clone());
+        if !config.logs.keep.is_zero() {
+            let logs = &config.logs;
+            // It ends with the process: a folder that is half deleted has a hidden name, and goes next time.
+            tokio::spawn(Retention::new(&logs.dir, logs.keep, pages.clone()).run());
+        }
         Ok(operator
+            .with_reporter(pages)
             .with_sweeper(sweeper)
             .with_supersede(config.supersede)
             .with_reporter(Progress::new(self.global))

@@ -57,8 +57,10 @@ pub(crate) async fn serve(
     };
     let mut state = WebState::new(Arc::clone(&backend.queue), history)
         .with_dead_letters(Arc::clone(&backend.dead_letters))
-        .with_logs(config.logs.dir.clone())
         .with_title(config.owner.as_str());
+    if let Some(logs) = &config.logs {
+        state = state.with_logs(logs.dir.clone());
+    }
     if let Some(muted) = muted {
         state = state.with_muted(muted);
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::Job;
 use crate::names::{ChangeNumber, JobId, JobName, PatchsetNumber};
+use crate::operators::OperatorState;
 
 /// The content of a control message. Acting on the same message twice does no harm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,9 @@ pub enum ControlMessage {
         /// When it was sent.
         at: Timestamp,
     },
+    /// An operator announces itself: it has started, there is no room for a label or room again, it still runs, or it
+    /// has ended.
+    Operator(OperatorState),
     /// A person has looked: reviews are commented on again.
     Unmuted {
         /// Who.
@@ -83,7 +87,7 @@ impl ControlMessage {
                     && name.as_ref().is_none_or(|name| job.name == *name)
                     && job.created <= *at
             }
-            Self::Muted { .. } | Self::Unmuted { .. } => false,
+            Self::Muted { .. } | Self::Unmuted { .. } | Self::Operator(_) => false,
         }
     }
 
@@ -96,6 +100,7 @@ impl ControlMessage {
             | Self::CancelAll { at, .. }
             | Self::Muted { at, .. }
             | Self::Unmuted { at, .. } => *at,
+            Self::Operator(state) => state.at,
         }
     }
 }

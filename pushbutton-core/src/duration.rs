@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind};
 
-/// A duration that a configuration writes as `90s`, `45m`, `2h 30m` (jiff's friendly format), and people read as `2h
-/// 30m 00s`.
+/// A duration that a configuration writes as `90s`, `45m`, `2h 30m` (jiff's friendly format) or `32d`, and people read as
+/// `2h 30m 00s`. A day has 24 hours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanDuration(pub Duration);
 
@@ -41,8 +41,19 @@ impl FromStr for HumanDuration {
             let message = format!("{text:?} is not a duration such as 90s, 45m or 2h 30m");
             Error::permanent(ErrorKind::Invalid, message)
         };
-        let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-        Duration::try_from(parsed).map(Self).map_err(|_| wrong())
+        // jiff reads no days, because a day of a calendar may have another length.
+        let (days, rest) =
+            match text.split_once('d').map(|(days, rest)| (days.trim().parse::<u32>(), rest.trim())) {
+                Some((Ok(days), rest)) => (days, rest),
+                _ => (0, text),
+            };
+        let days = Duration::from_secs(u64::from(days) * 24 * 3600);
+        if rest.is_empty() && !text.is_empty() {
+            return Ok(Self(days));
+        }
+        let parsed: jiff::SignedDuration = rest.parse().map_err(|_| wrong())?;
+        let rest = Duration::try_from(parsed).map_err(|_| wrong())?;
+        days.checked_add(rest).map(Self).ok_or_else(wrong)
     }
 }
 
@@ -107,6 +118,17 @@ mod tests {
         for text in ["\"-5s\"", "\"90\"", "\"soon\"", "\"1 month\""] {
             let error = serde_json::from_str::<HumanDuration>(text).unwrap_err().to_string();
             assert!(error.contains("is not a duration such as"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_day_has_24_hours() {
+        let day = 24 * 3600;
+        for (text, seconds) in [("32d", 32 * day), ("1d 12h", day + day / 2), ("0d", 0), ("2 d", 2 * day)] {
+            assert_eq!(text.parse::<HumanDuration>().unwrap(), HumanDuration::secs(seconds), "{text}");
+        }
+        for text in ["d", "-1d", "1.5d", "1d-5s", "1day", "", "99999999999d", "1d 1d"] {
+            assert!(text.parse::<HumanDuration>().is_err(), "{text}");
         }
     }
 

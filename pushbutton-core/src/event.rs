@@ -117,6 +117,9 @@ pub struct Change {
     /// Where people read it.
     #[serde(default)]
     pub url: Option<String>,
+    /// Whose change it is, where the event says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Account>,
     /// Its topic.
     #[serde(default)]
     pub topic: Option<String>,
@@ -143,6 +146,7 @@ impl Change {
             number,
             subject: String::new(),
             url: None,
+            owner: None,
             topic: None,
             hashtags: Vec::new(),
             status: ChangeStatus::New,
@@ -155,6 +159,7 @@ impl Change {
 setters!(Change {
     subject / with_subject: String,
     url / with_url: Option<String>,
+    owner / with_owner: Option<Account>,
     topic / with_topic: Option<String>,
     hashtags / with_hashtags: Vec<String>,
     status / with_status: ChangeStatus,
@@ -190,16 +195,19 @@ pub struct Patchset {
     /// How it differs from the one before.
     #[serde(default)]
     pub kind: PatchsetKind,
+    /// Who uploaded it, where the event says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uploader: Option<Account>,
 }
 
 impl Patchset {
     /// A patch set whose kind is [`PatchsetKind::Rework`].
     pub fn new(number: PatchsetNumber, revision: Revision, git_ref: GitRef) -> Self {
-        Self { number, revision, git_ref, kind: PatchsetKind::Rework }
+        Self { number, revision, git_ref, kind: PatchsetKind::Rework, uploader: None }
     }
 }
 
-setters!(Patchset { kind / with_kind: PatchsetKind });
+setters!(Patchset { kind / with_kind: PatchsetKind, uploader / with_uploader: Option<Account> });
 
 /// How a patch set differs from the one before it (Gerrit's JSON documentation, `kind`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -265,6 +273,9 @@ impl Account {
         }
     }
 
+    /// The prefix of a matcher of a trigger that is a group.
+    pub(crate) const GROUP: &str = "group:";
+
     /// The prefix of a matcher that is an address.
     const EMAIL: &str = "email:";
 
@@ -278,6 +289,9 @@ impl Account {
             return Some(format!(
                 "{matcher:?} is an address: name the account by its login, or write \"email:{matcher}\" if your Gerrit verifies addresses"
             ));
+        }
+        if matcher.starts_with(Self::GROUP) {
+            return Some(format!("{matcher:?} is a group: accounts are named here one by one"));
         }
         if matcher.is_empty() || matcher.contains(char::is_whitespace) || matcher.starts_with(Self::EMAIL) {
             return Some(format!(

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::buildset::Buildset;
+use crate::dependency::Dependency;
 use crate::event::{Change, Event, EventId, Patchset};
 use crate::names::{JobId, JobName, NodeLabel};
 use crate::setters::setters;
@@ -25,6 +26,10 @@ pub struct Job {
     pub change: Change,
     /// The patch set to test.
     pub patchset: Patchset,
+    /// The open changes that must be applied before it, in this order. At most
+    /// [`MAX_DEPENDENCIES`](crate::dependency::MAX_DEPENDENCIES).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<Dependency>,
     /// Why it is run.
     pub cause: Cause,
     /// The jobs that are reported together with it.
@@ -82,7 +87,18 @@ impl Job {
     ) -> Self {
         let id = JobId::of(&cause.event, &name);
         let buildset = Buildset::of(&cause.event, [name.clone()]);
-        Self { id, name, label: None, change, patchset, cause, buildset, created, failed_attempts: 0 }
+        Self {
+            id,
+            name,
+            label: None,
+            change,
+            patchset,
+            dependencies: Vec::new(),
+            cause,
+            buildset,
+            created,
+            failed_attempts: 0,
+        }
     }
 
     /// A buildset of this job alone: it runs again, after its own buildset was reported without it. `what` makes the
@@ -104,6 +120,7 @@ impl Job {
             && self.change.number == other.change.number
             && self.patchset.number == other.patchset.number
             && self.patchset.revision == other.patchset.revision
+            && self.dependencies == other.dependencies
             && (self.is_manual() || !other.is_manual())
     }
 
@@ -116,6 +133,7 @@ impl Job {
 setters!(Job {
     buildset / with_buildset: Buildset,
     label / with_label: Option<NodeLabel>,
+    dependencies / with_dependencies: Vec<Dependency>,
     failed_attempts / with_failed_attempts: u32,
 });
 
@@ -160,11 +178,13 @@ impl JobFilter {
 
     /// Whether this job may be claimed.
     pub fn matches(&self, job: &Job) -> bool {
-        self.names.as_ref().is_none_or(|names| names.contains(&job.name))
-            && self
-                .labels
-                .as_ref()
-                .is_none_or(|labels| job.label.as_ref().is_none_or(|label| labels.contains(label)))
+        self.matches_kind(&job.name, job.label.as_ref())
+    }
+
+    /// Whether a job of this name that needs a node of this label may be claimed.
+    pub fn matches_kind(&self, name: &JobName, label: Option<&NodeLabel>) -> bool {
+        self.names.as_ref().is_none_or(|names| names.contains(name))
+            && self.labels.as_ref().is_none_or(|labels| label.is_none_or(|label| labels.contains(label)))
     }
 }
 
@@ -183,9 +203,24 @@ mod tests {
 
     #[test]
     fn a_job_survives_the_queue() {
-        let job = samples::job("tempest").with_label(NodeLabel::new("devstack").unwrap());
+        let job = samples::job("tempest")
+            .with_label(NodeLabel::new("devstack").unwrap())
+            .with_dependencies(vec![samples::dependency(7)]);
         let text = serde_json::to_string(&job).unwrap();
         assert_eq!(serde_json::from_str::<Job>(&text).unwrap(), job);
+    }
+
+    #[test]
+    fn a_waiting_job_does_not_stand_for_one_with_other_dependencies() {
+        let on = |numbers: &[u64]| {
+            let dependencies: Vec<_> = numbers.iter().map(|number| samples::dependency(*number)).collect();
+            samples::job("tempest").with_dependencies(dependencies)
+        };
+        assert!(on(&[7, 8]).absorbs(&on(&[7, 8])));
+        assert!(
+            !on(&[7, 8]).absorbs(&on(&[8])),
+            "change 7 was merged meanwhile, and its tree is another one"
+        );
     }
 
     #[test]

@@ -7,7 +7,9 @@ pub mod event;
 pub mod trigger;
 
 pub mod control;
+pub mod dependency;
 pub mod job;
+pub mod operators;
 
 pub mod node;
 pub mod run;
@@ -39,33 +41,42 @@ pub mod samples;
 
 pub use buildset::{Buildset, BuildsetReport, JobEnd, MissingJob, OpenBuildset};
 pub use control::ControlMessage;
+pub use dependency::{Dependency, DependencyKind};
 pub use duration::HumanDuration;
 pub use error::{Error, ErrorKind, Result, RetryClass};
 pub use event::{
     Account, Approval, Change, ChangeStatus, Event, EventId, EventKind, Patchset, PatchsetKind, Position,
 };
-pub use history::{RunHistory, RunRecord, RunState, StageRecord};
+pub use history::{FailureCount, FailureQuery, RunHistory, RunRecord, RunState, StageRecord};
 pub use job::{Cause, Job, JobFilter};
 pub use line_sink::LineSink;
 pub use names::{
-    BranchName, BuildsetId, ChangeNumber, GitRef, InstallationId, JobId, JobName, NodeLabel, OwnerName,
-    PatchsetNumber, ProjectName, Revision, RunId, StageName,
+    BranchName, BuildsetId, ChangeId, ChangeNumber, GitRef, InstallationId, JobId, JobName, NodeLabel,
+    OwnerName, PatchsetNumber, ProjectName, Revision, RunId, StageName,
 };
 pub use node::{Node, NodeRequest, OwnedResource, ResourceKind};
+pub use operators::{OperatorState, Operators, WaitingJobs};
 pub use pipeline::{
-    BreakerPolicy, BreakerState, GuardedReporter, Handler, HandlerStats, Health, LogLocation, NoRoom,
-    NoRoomPolicy, Operator, OperatorStats, Pipeline, ReportGuard, Shutdown, SupersedePolicy, Sweeper,
+    BreakerPolicy, BreakerState, Decider, GuardedReporter, Handler, HandlerStats, Health, LogLocation,
+    NoRoom, NoRoomPolicy, Operator, OperatorStats, Pipeline, ReportGuard, Shutdown, SupersedePolicy, Sweeper,
 };
 pub use report::{RunResult, StageResult, Update, UpdateKind};
 pub use retry_when::RetryPatterns;
-pub use run::{JobSpec, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus, TestCounts};
+pub use run::{
+    JobSpec, OnFailure, RunWhen, Stage, StageContext, StageOutcome, StageStatus, TestCounts, TestTime,
+    test_anchor,
+};
 pub use static_nodes::{StaticNodeConfig, StaticNodes};
 pub use traits::{
-    Alerter, ChangeStatusLookup, Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, EventSource,
-    EventStore, Executor, Journal, JournalEntry, PatchsetStatus, Provisioner, Queue, QueueDepth, Reporter,
-    UndeliveredReport, UndeliveredReports,
+    Alerter, ChangeSelector, ChangeStatusLookup, Claim, ControlMessages, CurrentVote, DeadLetter,
+    DeadLetters, Delivery, DependencyLookup, EventSource, EventStore, Executor, Journal, JournalEntry,
+    LinkedChange, PatchsetCommit, PatchsetDetails, PatchsetStatus, Provisioner, Queue, QueueDepth, Reporter,
+    TriggerLookup, UndeliveredReport, UndeliveredReports,
 };
-pub use trigger::{Decision, EventMatch, PlannedJob, Trigger, Triggers};
+pub use trigger::{
+    Decision, Evaluation, EventMatch, Exceptions, Matched, PlannedJob, PredicateTrace, Preset, RuleTrace,
+    Trigger, Triggers, VoteCondition,
+};
 pub use verdict::{Verdict, Vote};
 
 // Foreign types that stand in signatures: an implementer needs no other crate but tokio.

@@ -109,6 +109,12 @@ checked_name!(
     Revision, "a commit id of 40 or 64 hexadecimal digits", |text| matches!(text.len(), 40 | 64) && is_hex(text)
 );
 checked_name!(
+    /// A Change-Id, which Gerrit knows a change by on one project and branch: `I` and 40 hexadecimal digits.
+    ChangeId, "a Change-Id such as I0123456789abcdef0123456789abcdef01234567", |text| {
+        text.len() == 41 && text.strip_prefix('I').is_some_and(is_hex)
+    }
+);
+checked_name!(
     /// The name of a job. No blanks: result tables split on them (third-party CI requirements, "test-name-no-spaces").
     JobName, "a job name (letters, digits, - _ . and no blanks)", is_word
 );

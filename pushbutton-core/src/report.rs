@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::Job;
 use crate::names::{RunId, StageName};
-use crate::run::{StageOutcome, TestCounts, seconds};
+use crate::run::{StageOutcome, TestCounts, TestTime, seconds};
 use crate::setters::setters;
 use crate::text::cut;
 use crate::verdict::Verdict;
@@ -17,6 +17,9 @@ const MAX_REASON: usize = 2_000;
 
 /// How many bytes of one kind of texts [`RunResult::bounded`] keeps of all stages together.
 const MAX_STAGE_TEXTS: usize = 10_000;
+
+/// The longest name of a page of test results that [`RunResult::bounded`] keeps, in bytes.
+const MAX_PAGE_NAME: usize = 100;
 
 /// A step of a run, sent to every reporter in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -167,27 +170,12 @@ impl RunResult {
     /// of each stage the details and the names of failed tests. A URL that is too long is left out.
     #[must_use]
     pub fn bounded(mut self) -> Self {
-        let shorten = |text: &mut Option<String>, most: usize| {
-            if let Some(text) = text {
-                text.truncate(cut(text, most).len());
-            }
-        };
         let short_url = |url: &String| url.len() <= MAX_REASON;
         self.log_url = self.log_url.filter(short_url);
         shorten(&mut self.reason, MAX_REASON);
         let each = (MAX_STAGE_TEXTS / self.stages.len().max(1)).min(MAX_REASON);
         for StageResult { outcome, .. } in &mut self.stages {
-            shorten(&mut outcome.detail, each);
-            shorten(&mut outcome.lab_fault, each);
-            outcome.log_url = outcome.log_url.take().filter(|url| url.len() <= each);
-            let mut left = each;
-            outcome.failed_tests.retain(|test| {
-                // With its quotation marks.
-                let size = test.len() + 4;
-                let fits = size <= left;
-                left = left.saturating_sub(size);
-                fits
-            });
+            bound(outcome, each);
         }
         self
     }
@@ -195,6 +183,11 @@ impl RunResult {
     /// Names of tests that failed, of all stages, the first few of each.
     pub fn failed_tests(&self) -> impl Iterator<Item = &str> {
         self.stages.iter().flat_map(|stage| stage.outcome.failed_tests.iter().map(String::as_str))
+    }
+
+    /// The slowest tests of all stages, the slowest first, at most `most`.
+    pub fn slowest_tests(&self, most: usize) -> Vec<&TestTime> {
+        TestTime::slowest(self.stages.iter().map(|stage| &stage.outcome), most)
     }
 }
 
@@ -205,6 +198,43 @@ setters!(RunResult {
     log_url / with_log_url: Option<String>,
     reason / with_reason: Option<String>,
 });
+
+fn shorten(text: &mut Option<String>, most: usize) {
+    if let Some(text) = text {
+        text.truncate(cut(text, most).len());
+    }
+}
+
+fn bound(outcome: &mut StageOutcome, each: usize) {
+    shorten(&mut outcome.detail, each);
+    shorten(&mut outcome.lab_fault, each);
+    outcome.log_url = outcome.log_url.take().filter(|url| url.len() <= each);
+    let mut left = each;
+    outcome.failed_tests.retain(|test| {
+        // With its quotation marks.
+        let size = test.len() + 4;
+        let fits = size <= left;
+        left = left.saturating_sub(size);
+        fits
+    });
+    outcome.slowest_tests.retain(|test| {
+        // With the names of its fields and its time.
+        let size = test.name.len() + 50;
+        let fits = size <= left;
+        left = left.saturating_sub(size);
+        fits
+    });
+    outcome.test_page = outcome.test_page.take().filter(|page| page.len() <= MAX_PAGE_NAME);
+}
+
+impl StageOutcome {
+    /// The same with texts cut to some 2 KiB each, and names of failed tests to some 2 KiB together.
+    #[must_use]
+    pub(crate) fn bounded(mut self) -> Self {
+        bound(&mut self, MAX_REASON);
+        self
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -220,6 +250,8 @@ mod tests {
                 .with_lab_fault(Some(text.to_owned()))
                 .with_log_url(Some(text.to_owned()))
                 .with_failed_tests(vec![text.to_owned(); tests])
+                .with_slowest_tests(vec![TestTime::new(text, Duration::from_secs(9)); tests])
+                .with_test_page(Some(text.to_owned()))
         };
         let result = |text: &str, stages: usize, tests: usize| {
             let stage = StageResult::new("run".parse().unwrap(), outcome(text, tests));

@@ -212,12 +212,22 @@ pub struct StageOutcome {
     /// again.
     #[serde(default)]
     pub lab_fault: Option<String>,
+    /// What does not merge, in one line, where that is why the stage failed. It ends the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge_conflict: Option<String>,
     /// Counts of the tests that the stage ran, where it left results.
     #[serde(default)]
     pub tests: Option<TestCounts>,
     /// Names of some tests that failed, the first few.
     #[serde(default)]
     pub failed_tests: Vec<String>,
+    /// Some tests that took longest, the slowest first. Empty where the results say no times.
+    #[serde(default)]
+    pub slowest_tests: Vec<TestTime>,
+    /// The page with all its tests, relative to the run's log folder, as `testr_results.html.gz`. Each test that is not a
+    /// success has the anchor [`test_anchor`] there.
+    #[serde(default)]
+    pub test_page: Option<String>,
     /// A URL of the logs that the stage itself knows (it published them elsewhere); it replaces the run's own.
     #[serde(default)]
     pub log_url: Option<String>,
@@ -231,10 +241,18 @@ impl StageOutcome {
             took,
             detail: None,
             lab_fault: None,
+            merge_conflict: None,
             tests: None,
             failed_tests: Vec::new(),
+            slowest_tests: Vec::new(),
+            test_page: None,
             log_url: None,
         }
+    }
+
+    /// Where people read what a test that failed said, relative to the run's log folder.
+    pub fn test_link(&self, test: &str) -> Option<String> {
+        self.test_page.as_ref().map(|page| format!("{page}#{}", test_anchor(test)))
     }
 }
 
@@ -242,8 +260,11 @@ setters!(StageOutcome {
     took / with_took: Duration,
     detail / with_detail: Option<String>,
     lab_fault / with_lab_fault: Option<String>,
+    merge_conflict / with_merge_conflict: Option<String>,
     tests / with_tests: Option<TestCounts>,
     failed_tests / with_failed_tests: Vec<String>,
+    slowest_tests / with_slowest_tests: Vec<TestTime>,
+    test_page / with_test_page: Option<String>,
     log_url / with_log_url: Option<String>,
 });
 
@@ -262,6 +283,41 @@ pub enum StageStatus {
     TimedOut,
     /// It was cancelled; its processes were ended.
     Cancelled,
+}
+
+/// The anchor of a test in a page of test results: short, plain, and the same wherever it is made from the same name.
+pub fn test_anchor(test: &str) -> String {
+    // FNV-1a, 64 bits. Two tests with one anchor would only share a link.
+    let hash = test.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("t{hash:016x}")
+}
+
+/// How long a test took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TestTime {
+    /// The test's name.
+    pub name: String,
+    /// From its begin to its end.
+    #[serde(with = "seconds")]
+    pub took: Duration,
+}
+
+impl TestTime {
+    /// A test that took so long.
+    pub fn new(name: impl Into<String>, took: Duration) -> Self {
+        Self { name: name.into(), took }
+    }
+
+    /// The slowest tests of all stages, the slowest first, at most `most`.
+    pub(crate) fn slowest<'a>(stages: impl Iterator<Item = &'a StageOutcome>, most: usize) -> Vec<&'a Self> {
+        let mut tests: Vec<&Self> = stages.flat_map(|outcome| &outcome.slowest_tests).collect();
+        tests.sort_by(|a, b| b.took.cmp(&a.took).then_with(|| a.name.cmp(&b.name)));
+        tests.truncate(most);
+        tests
+    }
 }
 
 /// Counts of tests.
@@ -288,6 +344,40 @@ impl AddAssign for TestCounts {
         self.passed = self.passed.saturating_add(other.passed);
         self.failed = self.failed.saturating_add(other.failed);
         self.skipped = self.skipped.saturating_add(other.skipped);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_has_the_same_plain_anchor_everywhere() {
+        // Links are in comments that outlive this program: the value must not change.
+        assert_eq!(test_anchor(""), "tcbf29ce484222325");
+        assert_eq!(
+            test_anchor("tempest.api.volume.test_x[id-1]"),
+            test_anchor("tempest.api.volume.test_x[id-1]")
+        );
+        assert_ne!(test_anchor("a"), test_anchor("b"));
+        assert!(test_anchor("\"><script>").bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        let outcome = StageOutcome::new(StageStatus::Failed, Duration::ZERO);
+        assert_eq!(outcome.test_link("a"), None);
+        let outcome = outcome.with_test_page(Some("testr_results.html.gz".into()));
+        assert_eq!(outcome.test_link("").unwrap(), "testr_results.html.gz#tcbf29ce484222325");
+    }
+
+    #[test]
+    fn the_slowest_tests_of_all_stages_are_sorted_and_few() {
+        let outcome = |tests: &[(&str, u64)]| {
+            let tests: Vec<_> =
+                tests.iter().map(|(name, s)| TestTime::new(*name, Duration::from_secs(*s))).collect();
+            StageOutcome::new(StageStatus::Passed, Duration::ZERO).with_slowest_tests(tests)
+        };
+        let stages = [outcome(&[("a", 5), ("b", 2)]), outcome(&[("c", 9), ("d", 2)])];
+        let names: Vec<_> =
+            TestTime::slowest(stages.iter(), 3).into_iter().map(|test| test.name.as_str()).collect();
+        assert_eq!(names, ["c", "a", "b"]);
     }
 }
 

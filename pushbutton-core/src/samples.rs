@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::dependency::{Dependency, DependencyKind};
 use crate::event::{
     Account, Approval, Change, ChangeStatus, Event, EventId, EventKind, Patchset, PatchsetKind, Position,
 };
@@ -30,6 +31,7 @@ pub fn change() -> Change {
         number: ChangeNumber(12345),
         subject: "Acme: retry a failed attach".into(),
         url: Some("https://review.example.org/c/openstack/cinder/+/12345".into()),
+        owner: None,
         topic: None,
         hashtags: Vec::new(),
         status: ChangeStatus::New,
@@ -45,7 +47,16 @@ pub fn patchset() -> Patchset {
         revision: parsed(REVISION),
         git_ref: parsed("refs/changes/45/12345/2"),
         kind: PatchsetKind::Rework,
+        uploader: None,
     }
+}
+
+/// A dependency on the first patch set of change `number` of openstack/nova, by a footer.
+pub fn dependency(number: u64) -> Dependency {
+    let change = Change::new(parsed("openstack/nova"), parsed("master"), ChangeNumber(number));
+    let git_ref = parsed(&format!("refs/changes/{:02}/{number}/1", number % 100));
+    let patchset = Patchset::new(PatchsetNumber(1), parsed(&format!("{number:040x}")), git_ref);
+    Dependency::new(&change, &patchset, DependencyKind::DependsOn)
 }
 
 fn event(id: EventId, kind: EventKind) -> Event {

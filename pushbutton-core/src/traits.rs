@@ -3,7 +3,7 @@
 //!
 //! | trait | its part | small traits beside it |
 //! |---|---|---|
-//! | [`EventSource`] | what happened upstream | [`EventStore`]: which events were handled |
+//! | [`EventSource`] | what happened upstream | [`EventStore`]: which events were handled; [`TriggerLookup`]: what events do not say; [`DependencyLookup`]: what a change depends on |
 //! | [`Queue`], [`Claim`], [`Delivery`] | carries jobs from handlers to operators, and reports back | [`DeadLetters`], [`UndeliveredReports`]: what a person must look at |
 //! | [`Provisioner`] | makes nodes | [`Journal`]: what is about to be made |
 //! | [`Executor`] | runs stages on nodes | [`ChangeStatusLookup`]: is the patch set still current? |
@@ -28,12 +28,13 @@ use crate::buildset::BuildsetReport;
 use crate::check::{Check, Finding};
 use crate::control::ControlMessage;
 use crate::error::Result;
-use crate::event::{Event, EventId, Position};
-use crate::history::{RunHistory, RunRecord};
+use crate::event::{Account, Approval, Change, Event, EventId, Patchset, Position};
+use crate::history::{FailureCount, FailureQuery, RunHistory, RunRecord};
 use crate::job::{Job, JobFilter};
 use crate::line_sink::LineSink;
-use crate::names::{BuildsetId, InstallationId, PatchsetNumber, RunId};
+use crate::names::{BuildsetId, ChangeId, ChangeNumber, InstallationId, PatchsetNumber, Revision, RunId};
 use crate::node::{Node, NodeRequest, OwnedResource, ResourceKind};
+use crate::operators::WaitingJobs;
 use crate::report::{RunResult, Update};
 use crate::run::{Stage, StageContext, StageOutcome};
 use crate::setters::setters;
@@ -108,6 +109,159 @@ pub trait EventStore: Send + Sync {
     /// # Contract
     /// - Never goes back: an older position than the committed one changes nothing.
     async fn commit(&self, position: &Position) -> Result<()>;
+}
+
+/// Looks up changes upstream, to find what a change depends on
+/// ([`resolve_dependencies`](crate::pipeline::resolve_dependencies)).
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait DependencyLookup: Send + Sync {
+    /// Finds changes, of any status.
+    ///
+    /// # Contract
+    /// - Answers from upstream's present state, not from memory.
+    /// - What upstream does not show to this account is left out: the list is then empty, and that is no error.
+    /// - A [`Commit`](ChangeSelector::Commit) finds the changes of which it is a patch set, also an old one.
+    /// - An [`Id`](ChangeSelector::Id) finds the changes of every project and branch that have it; of more than a hundred
+    ///   only some.
+    /// - Every change has all its patch sets.
+    /// - Temporary, within a minute, when upstream cannot be asked.
+    async fn find(&self, which: &ChangeSelector) -> Result<Vec<LinkedChange>>;
+}
+
+/// Which changes [`DependencyLookup::find`] looks for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChangeSelector {
+    /// The change with this number.
+    Number(ChangeNumber),
+    /// All changes with this Change-Id.
+    Id(ChangeId),
+    /// The changes with this commit as a patch set.
+    Commit(Revision),
+}
+
+/// A change with what links it to others.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LinkedChange {
+    /// The change.
+    pub change: Change,
+    /// Its Change-Id, where upstream gives it.
+    pub id: Option<ChangeId>,
+    /// Its patch sets, oldest first; never empty.
+    pub commits: Vec<PatchsetCommit>,
+    /// The commit message of the newest. Hostile text.
+    pub message: String,
+}
+
+/// A patch set with its place in git.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct PatchsetCommit {
+    /// The patch set.
+    pub patchset: Patchset,
+    /// The parents of its commit; several for a merge.
+    pub parents: Vec<Revision>,
+}
+
+impl LinkedChange {
+    /// A change with these patch sets, without a Change-Id and a message.
+    pub fn new(change: Change, commits: Vec<PatchsetCommit>) -> Self {
+        Self { change, id: None, commits, message: String::new() }
+    }
+}
+
+setters!(LinkedChange { id / with_id: Option<ChangeId>, message / with_message: String });
+
+impl PatchsetCommit {
+    /// A patch set whose commit has these parents.
+    pub fn new(patchset: Patchset, parents: Vec<Revision>) -> Self {
+        Self { patchset, parents }
+    }
+}
+
+/// Looks up what triggers ask for and events do not say.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> pushbutton_core::Result<()> {
+/// use pushbutton_core::memory::MemoryLookup;
+/// use pushbutton_core::{ChangeNumber, PatchsetDetails, PatchsetNumber, TriggerLookup};
+///
+/// let lookup = MemoryLookup::default();
+/// lookup.add_patchset(ChangeNumber(1), PatchsetNumber(2), PatchsetDetails::new(["doc/index.rst".to_owned()]));
+/// let details = lookup.patchset(ChangeNumber(1), PatchsetNumber(2)).await?;
+/// assert_eq!(details.files, ["doc/index.rst"]);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait TriggerLookup: Send + Sync {
+    /// The files that a patch set changes, and the votes that stand on it.
+    ///
+    /// # Contract
+    /// - Answers for exactly this patch set, also if there is a newer one.
+    /// - Names the old and the new path of a file that was moved.
+    /// - Names at most [`PatchsetDetails::MAX_FILES`] paths, and says so if there are more.
+    /// - The votes are those that stand now, from upstream's present state.
+    /// - [`ErrorKind::NotFound`](crate::ErrorKind::NotFound), permanent, if upstream does not show such a patch set.
+    /// - Temporary when upstream cannot be asked: the caller asks again, and neither runs nor skips anything until then.
+    /// - Returns within two minutes. A call that takes longer is dropped, and made again.
+    async fn patchset(&self, change: ChangeNumber, patchset: PatchsetNumber) -> Result<PatchsetDetails>;
+
+    /// The members of a group, those of included groups too.
+    ///
+    /// # Contract
+    /// - Never empty. [`ErrorKind::NotFound`](crate::ErrorKind::NotFound), permanent, if there is no such group, or it shows
+    ///   no member: upstream may hide members from the account, and nobody can tell that from an empty group.
+    /// - Temporary when upstream cannot be asked.
+    /// - Returns within two minutes. A call that takes longer is dropped, and made again.
+    async fn group_members(&self, group: &str) -> Result<Vec<Account>>;
+}
+
+/// What upstream says about a patch set, beside what its events say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PatchsetDetails {
+    /// The paths of the files that it changes.
+    pub files: Vec<String>,
+    /// Whether there are more files than are named.
+    #[serde(default)]
+    pub more_files: bool,
+    /// The votes that stand on it.
+    #[serde(default)]
+    pub votes: Vec<CurrentVote>,
+}
+
+impl PatchsetDetails {
+    /// The most paths that are named.
+    pub const MAX_FILES: usize = 10_000;
+
+    /// All files of a patch set without votes.
+    pub fn new(files: impl IntoIterator<Item = String>) -> Self {
+        Self { files: files.into_iter().collect(), more_files: false, votes: Vec::new() }
+    }
+}
+
+setters!(PatchsetDetails { more_files / with_more_files: bool, votes / with_votes: Vec<CurrentVote> });
+
+/// A vote that stands on a patch set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CurrentVote {
+    /// Whose it is.
+    pub by: Account,
+    /// The vote.
+    pub vote: Approval,
+}
+
+impl CurrentVote {
+    /// The vote of this account.
+    pub fn new(by: Account, vote: Approval) -> Self {
+        Self { by, vote }
+    }
 }
 
 // ---- 2. jobs -------------------------------------------------------------------------------------------------------
@@ -193,6 +347,17 @@ pub trait Queue: Send + Sync {
 
     /// Counts what is on the queue.
     async fn depth(&self) -> Result<QueueDepth>;
+
+    /// Counts the jobs that wait to be claimed, those that wait for a retry too, by name and label. For people. Default:
+    /// none are known.
+    ///
+    /// # Contract
+    /// - Ordered by name and label; each kind once.
+    /// - A job that is claimed, has ended or is a dead letter is not counted.
+    /// - May be late by a moment, and may leave out jobs that no participant has read yet.
+    async fn waiting(&self) -> Result<Vec<WaitingJobs>> {
+        Ok(Vec::new())
+    }
 
     /// Lists the runs whose leases have not ended: what the orphan sweep must not touch.
     ///
@@ -610,6 +775,8 @@ pub trait Executor: Send + Sync {
     /// - An unreachable node is `Unreachable`, whatever else failed.
     /// - A stage that failed with output that a pattern of [`Stage::retry_when`] matches has a
     ///   [`StageOutcome::lab_fault`]; no other stage has one.
+    /// - A stage that failed because the change does not merge has a [`StageOutcome::merge_conflict`]. Only what runs on
+    ///   this machine can say so: nothing that a node sends counts.
     /// - What the stage does wrong is an outcome. An error means that the stage could not be run at all.
     async fn execute(
         &self,
@@ -763,6 +930,7 @@ forward!(Queue {
     async fn control_messages(&self) -> Result<ControlMessages>;
     async fn claim_report(&self) -> Result<Box<dyn Delivery>>;
     async fn depth(&self) -> Result<QueueDepth>;
+    async fn waiting(&self) -> Result<Vec<WaitingJobs>>;
     async fn leased_runs(&self) -> Result<Vec<RunId>>;
     async fn installation(&self) -> Result<InstallationId>;
 });
@@ -797,8 +965,15 @@ forward!(Executor {
         cancel: &CancellationToken,
     ) -> Result<StageOutcome>;
 });
+forward!(DependencyLookup {
+    async fn find(&self, which: &ChangeSelector) -> Result<Vec<LinkedChange>>;
+});
 forward!(ChangeStatusLookup {
     async fn status(&self, job: &Job) -> Result<PatchsetStatus>;
+});
+forward!(TriggerLookup {
+    async fn patchset(&self, change: ChangeNumber, patchset: PatchsetNumber) -> Result<PatchsetDetails>;
+    async fn group_members(&self, group: &str) -> Result<Vec<Account>>;
 });
 forward!(Reporter {
     async fn report(&self, update: &Update) -> Result<()>;
@@ -812,6 +987,7 @@ forward!(RunHistory {
     async fn recent(&self, limit: usize) -> Result<Vec<RunRecord>>;
     async fn verdicts(&self) -> Result<Vec<(String, u64)>>;
     async fn last_success(&self) -> Result<Option<Timestamp>>;
+    async fn failure_counts(&self, query: &FailureQuery) -> Result<Vec<FailureCount>>;
 });
 forward!(Check {
     async fn check(&self) -> Vec<Finding>;

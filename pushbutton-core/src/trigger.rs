@@ -1,16 +1,20 @@
-//! Triggers turn events into jobs. Pure, so that `replay` and tests decide exactly as the handler does.
+//! Triggers turn events into jobs. Pure: what an event does not say is looked up by the
+//! [`Decider`](crate::pipeline::Decider), which the handler, `replay` and `explain` share.
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
-use regex::{Regex, RegexBuilder};
+mod rule;
+mod trace;
+mod warnings;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Account, Approval, ChangeStatus, Event, EventKind, PatchsetKind};
+use crate::event::{Account, Approval, Event, PatchsetKind};
 use crate::names::JobName;
 use crate::setters::setters;
 
-/// A pattern's compiled size may not pass this: patterns come from people.
-const PATTERN_LIMIT: usize = 1 << 20;
+use self::rule::Rule;
+pub(crate) use self::trace::{ChangedFiles, Detail, Fact, Facts, Needs};
+pub use self::trace::{Evaluation, Matched, PredicateTrace, RuleTrace};
 
 /// One trigger, as in the configuration. All given conditions must hold.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,6 +31,37 @@ pub struct Trigger {
     /// Branches, as globs (`stable/*`); any when empty.
     #[serde(default)]
     pub branches: Vec<String>,
+    /// Regular expressions for paths, tried from the beginning of each, as Zuul's `files`: the trigger applies if the patch
+    /// set changes a file that one of them matches. Any file when empty. Gerrit is asked for the files, once for each patch
+    /// set, and only if everything else applies. The commit message is no file; a patch set without files applies.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// The same, as Zuul's `irrelevant-files`: the trigger does not apply if all files of the patch set match one of them.
+    #[serde(default)]
+    pub irrelevant_files: Vec<String>,
+    /// Topics, as globs; any, and none, when empty.
+    #[serde(default)]
+    pub topics: Vec<String>,
+    /// Hashtags, as globs: the change must have one that matches. Any, and none, when empty.
+    #[serde(default)]
+    pub hashtags: Vec<String>,
+    /// Who caused the event: who uploaded, commented, voted or restored. By login name, as `email:ci@example.org`, or as
+    /// `group:cinder-core` for the members of a group on Gerrit; anybody when empty.
+    #[serde(default)]
+    pub from: Vec<String>,
+    /// The change's owner, named in the same way; anybody when empty.
+    #[serde(default)]
+    pub owners: Vec<String>,
+    /// Who uploaded the patch set, named in the same way; anybody when empty.
+    #[serde(default)]
+    pub uploaders: Vec<String>,
+    /// Votes that must stand on the patch set when the trigger is judged, whatever the event: all of them. Gerrit is asked
+    /// for them, and only if everything else applies.
+    #[serde(default)]
+    pub votes: Vec<VoteCondition>,
+    /// The trigger does not apply if one of these matches.
+    #[serde(default)]
+    pub except: Exceptions,
     /// Kinds of patch sets to skip, as `NO_CODE_CHANGE`.
     #[serde(default)]
     pub skip_kinds: Vec<PatchsetKind>,
@@ -49,6 +84,15 @@ impl Trigger {
             on,
             projects: Vec::new(),
             branches: Vec::new(),
+            files: Vec::new(),
+            irrelevant_files: Vec::new(),
+            topics: Vec::new(),
+            hashtags: Vec::new(),
+            from: Vec::new(),
+            owners: Vec::new(),
+            uploaders: Vec::new(),
+            votes: Vec::new(),
+            except: Exceptions::default(),
             skip_kinds: Vec::new(),
             wip: false,
             private: false,
@@ -60,10 +104,100 @@ impl Trigger {
 setters!(Trigger {
     projects / with_projects: Vec<String>,
     branches / with_branches: Vec<String>,
+    files / with_files: Vec<String>,
+    irrelevant_files / with_irrelevant_files: Vec<String>,
+    topics / with_topics: Vec<String>,
+    hashtags / with_hashtags: Vec<String>,
+    from / with_from: Vec<String>,
+    owners / with_owners: Vec<String>,
+    uploaders / with_uploaders: Vec<String>,
+    votes / with_votes: Vec<VoteCondition>,
+    except / with_except: Exceptions,
     skip_kinds / with_skip_kinds: Vec<PatchsetKind>,
     wip / with_wip: bool,
     private / with_private: bool,
 });
+
+/// What keeps a trigger from applying. A list that is empty keeps nothing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Exceptions {
+    /// Projects, as globs.
+    pub projects: Vec<String>,
+    /// Branches, as globs.
+    pub branches: Vec<String>,
+    /// Topics, as globs.
+    pub topics: Vec<String>,
+    /// Hashtags, as globs: one that the change has is enough.
+    pub hashtags: Vec<String>,
+    /// Who caused the event, as in [`Trigger::from`].
+    pub from: Vec<String>,
+    /// The change's owner.
+    pub owners: Vec<String>,
+    /// Who uploaded the patch set.
+    pub uploaders: Vec<String>,
+    /// A regular expression for the text of a comment, as the pattern of a trigger. Default: none.
+    pub comment: Option<String>,
+    /// Votes that stand on the patch set: one of them is enough.
+    pub votes: Vec<VoteCondition>,
+}
+
+setters!(Exceptions {
+    projects / with_projects: Vec<String>,
+    branches / with_branches: Vec<String>,
+    topics / with_topics: Vec<String>,
+    hashtags / with_hashtags: Vec<String>,
+    from / with_from: Vec<String>,
+    owners / with_owners: Vec<String>,
+    uploaders / with_uploaders: Vec<String>,
+    comment / with_comment: Option<String>,
+    votes / with_votes: Vec<VoteCondition>,
+});
+
+/// A vote that stands on a patch set: of this label, within these values, by one of these accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct VoteCondition {
+    /// The label, as `Verified`.
+    pub label: String,
+    /// The least value that counts. Default: any; one of the two must be given.
+    #[serde(default)]
+    pub at_least: Option<i8>,
+    /// The greatest value that counts. Default: any.
+    #[serde(default)]
+    pub at_most: Option<i8>,
+    /// Whose votes count, as in [`Trigger::from`]; anybody's when empty.
+    #[serde(default)]
+    pub by: Vec<String>,
+}
+
+impl VoteCondition {
+    /// A vote of this label by anybody, with any value: set at least one limit.
+    pub fn new(label: impl Into<String>) -> Self {
+        Self { label: label.into(), at_least: None, at_most: None, by: Vec::new() }
+    }
+}
+
+setters!(VoteCondition {
+    at_least / with_at_least: Option<i8>,
+    at_most / with_at_most: Option<i8>,
+    by / with_by: Vec<String>,
+});
+
+/// A comment that OpenStack's reviewers write, and how it is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Preset {
+    /// `recheck`, exactly as upstream's own Zuul recognises it: at the beginning, in any case, with anything behind it.
+    /// All CI systems run again. Source: `zuul.d/pipelines.yaml` of openstack/project-config.
+    Recheck,
+    /// `run-` and the name of this CI, as `run-Acme Storage CI`: only this CI runs again. Any case, and `-` or `_` for each
+    /// blank. Source: Cinder's new driver checklist.
+    RunCiName,
+}
 
 /// The kind of event that a trigger waits for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -76,17 +210,19 @@ pub enum EventMatch {
         /// with `^`. The message and each comment on the patch set as a whole are tried one by one. A pattern that names
         /// the header `Patch Set N:`, as those of Zuul and of Jenkins do, is tried with and without it.
         pattern: String,
-        /// Only from these accounts, by login name, or as `email:ci@example.org`; anybody when empty.
+        /// Only from these accounts, as in [`Trigger::from`]; anybody when empty.
         #[serde(default)]
         from: Vec<String>,
     },
-    /// A vote just given or changed.
+    /// A comment that OpenStack's reviewers know.
+    Preset(Preset),
+    /// A vote just given or changed. Gerrit repeats standing votes with every comment; those do not count.
     Approval {
         /// The label, as `Verified`.
         label: String,
         /// The least value that counts, as `1`.
         at_least: i8,
-        /// Whose votes count, by login name, or as `email:ci@example.org`. Required: the upstream CI, not anybody.
+        /// Whose votes count, as in [`Trigger::from`]. Required: the upstream CI, not anybody.
         by: Vec<String>,
     },
     /// A patch set was uploaded; or it was skipped because its change was work in progress or private, and the change
@@ -104,6 +240,9 @@ pub enum Decision {
     Run(Vec<PlannedJob>),
     /// Run nothing, for these reasons: one per trigger, as `trigger: why not`.
     Ignore(Vec<String>),
+    /// Nothing is decided before what an event does not say is looked up, as the files of a patch set: one reason per
+    /// trigger that could apply.
+    LookUp(Vec<String>),
 }
 
 /// A job that a trigger calls for.
@@ -134,20 +273,6 @@ pub struct Triggers {
     own_accounts: Vec<String>,
 }
 
-#[derive(Debug, Clone)]
-struct Rule {
-    trigger: Trigger,
-    projects: GlobSet,
-    branches: GlobSet,
-    pattern: Option<Regex>,
-    /// Whether the pattern names the header that Gerrit puts before a comment.
-    names_header: bool,
-}
-
-/// The headers that Gerrit puts before a comment, for patterns that name it. Votes in it are left out: a rule asks for
-/// a vote by [`EventMatch::Approval`].
-const HEADERS: [&str; 2] = ["Patch Set 1:\n\n", "Patch Set 1:\n\n(1 comment)\n\n"];
-
 impl Triggers {
     /// Compiles the triggers. `own_accounts` are the names of our own account: its comments never trigger anything,
     /// since a CI that reacts to its own comments loops.
@@ -155,12 +280,24 @@ impl Triggers {
     /// # Errors
     /// [`ErrorKind::Config`] for each pattern that does not compile: all of them, in one message.
     pub fn compile(triggers: Vec<Trigger>, own_accounts: Vec<String>) -> Result<Self> {
+        Self::compile_named(triggers, own_accounts, None)
+    }
+
+    /// The same, with the name of this CI, by which people ask for it ([`Preset::RunCiName`]).
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile); and if a trigger needs the name and there is none.
+    pub fn compile_named(
+        triggers: Vec<Trigger>,
+        own_accounts: Vec<String>,
+        ci_name: Option<&str>,
+    ) -> Result<Self> {
         let mut rules = Vec::new();
         let mut faults: Vec<String> =
             own_accounts.iter().filter_map(|own| Account::matcher_fault(own)).collect();
         for trigger in triggers {
             let name = trigger.name.clone();
-            match Rule::compile(trigger) {
+            match Rule::compile(trigger, ci_name) {
                 Ok(rule) => rules.push(rule),
                 Err(fault) => faults.push(format!("trigger {name:?}: {fault}")),
             }
@@ -171,25 +308,38 @@ impl Triggers {
         Err(Error::permanent(ErrorKind::Config, faults.join("; ")).during("triggers::compile"))
     }
 
-    /// Decides what to run for an event, with a reason for each trigger that does not apply.
+    /// Decides what to run for an event, with a reason for each trigger that does not apply. Nothing is looked up: see
+    /// [`Decision::LookUp`].
     pub fn decide(&self, event: &Event) -> Decision {
+        self.evaluate(event, &Facts::default(), Detail::Brief).decision()
+    }
+
+    /// Judges an event by all rules, with what is known beside it. The only place where rules are judged.
+    pub(crate) fn evaluate(&self, event: &Event, facts: &Facts, detail: Detail) -> Evaluation {
         if let Some(actor) = event.kind.actor().filter(|actor| self.is_own(actor)) {
-            return Decision::Ignore(vec![format!("own comment: {actor} is our own account")]);
+            return Evaluation::ignored(format!("own comment: {actor} is our own account"));
         }
-        let (mut jobs, mut reasons) = (Vec::<PlannedJob>::new(), Vec::new());
-        for rule in &self.rules {
-            match rule.refusal(event) {
-                Some(why) => reasons.push(format!("{}: {why}", rule.trigger.name)),
-                None => {
-                    for job in &rule.trigger.jobs {
-                        if !jobs.iter().any(|known| known.name == *job) {
-                            jobs.push(PlannedJob { name: job.clone(), trigger: rule.trigger.name.clone() });
-                        }
-                    }
-                }
-            }
-        }
-        if jobs.is_empty() { Decision::Ignore(reasons) } else { Decision::Run(jobs) }
+        Evaluation::of(self.rules.iter().map(|rule| rule.evaluate(event, facts, detail)).collect())
+    }
+
+    /// What of the triggers can only be judged by a look-up: the files and votes of patch sets, and members of groups. None
+    /// if everything stands in the events.
+    pub fn lookups(&self) -> Option<String> {
+        let named = |rule: &Rule| format!("trigger {:?}", rule.trigger.name);
+        let needed: Vec<String> = self.rules.iter().filter(|rule| rule.needs_lookup()).map(named).collect();
+        (!needed.is_empty()).then(|| needed.join(", "))
+    }
+
+    /// The groups whose members the triggers name, with the trigger, sorted.
+    pub fn groups(&self) -> Vec<(String, String)> {
+        let of = |rule: &Rule| {
+            let name = rule.trigger.name.clone();
+            rule.groups().into_iter().map(move |group| (group, name.clone()))
+        };
+        let mut groups: Vec<_> = self.rules.iter().flat_map(of).collect();
+        groups.sort();
+        groups.dedup();
+        groups
     }
 
     /// Whether a comment matches the pattern of some trigger, whatever its other conditions. Such comments are
@@ -210,10 +360,7 @@ impl Triggers {
     /// Whether any trigger could apply to this project and branch: to drop early what cannot matter, and for
     /// superseding.
     pub fn matches_project(&self, project: &str, branch: &str) -> bool {
-        self.rules.iter().any(|rule| {
-            (rule.trigger.projects.is_empty() || rule.projects.is_match(project))
-                && (rule.trigger.branches.is_empty() || rule.branches.is_match(branch))
-        })
+        self.rules.iter().any(|rule| rule.matches_project(project, branch))
     }
 
     /// Gerrit's names of the event types that the triggers need, for the server-side filter of `gerrit stream-events
@@ -223,7 +370,9 @@ impl Triggers {
         let mut types = vec!["patchset-created", "change-merged", "change-abandoned", "change-deleted"];
         for rule in &self.rules {
             let needed: &[&str] = match rule.trigger.on {
-                EventMatch::Comment { .. } | EventMatch::Approval { .. } => &["comment-added"],
+                EventMatch::Comment { .. } | EventMatch::Preset(_) | EventMatch::Approval { .. } => {
+                    &["comment-added"]
+                }
                 EventMatch::PatchsetCreated => &["wip-state-changed", "private-state-changed"],
                 EventMatch::ChangeRestored => &["change-restored"],
             };
@@ -244,126 +393,6 @@ impl Triggers {
     fn is_own(&self, actor: &Account) -> bool {
         self.own_accounts.iter().any(|own| actor.is(own))
     }
-}
-
-impl Rule {
-    fn compile(trigger: Trigger) -> std::result::Result<Self, String> {
-        let pattern = match &trigger.on {
-            EventMatch::Comment { pattern, .. } => Some(
-                RegexBuilder::new(pattern)
-                    .size_limit(PATTERN_LIMIT)
-                    .build()
-                    .map_err(|error| format!("pattern {pattern:?} does not compile: {error}"))?,
-            ),
-            _ => None,
-        };
-        let names_header = match &trigger.on {
-            EventMatch::Comment { pattern, .. } => {
-                let pattern = pattern.to_ascii_lowercase();
-                pattern.contains("patch") && pattern.contains("set")
-            }
-            _ => false,
-        };
-        let accounts = match &trigger.on {
-            EventMatch::Approval { by, label, .. } if by.is_empty() => {
-                return Err(format!("`by` is empty: name the account whose {label} votes count, as [zuul]"));
-            }
-            EventMatch::Approval { by: accounts, .. } | EventMatch::Comment { from: accounts, .. } => {
-                &accounts[..]
-            }
-            _ => &[],
-        };
-        if let Some(fault) = accounts.iter().find_map(|matcher| Account::matcher_fault(matcher)) {
-            return Err(fault);
-        }
-        if trigger.jobs.is_empty() {
-            return Err("`jobs` is empty: name at least one job".into());
-        }
-        let (projects, branches) = (globs(&trigger.projects)?, globs(&trigger.branches)?);
-        Ok(Self { projects, branches, pattern, names_header, trigger })
-    }
-
-    /// Whether the pattern matches the text: as it is, or behind the header if the pattern names it.
-    fn matches_text(&self, text: &str) -> bool {
-        self.pattern.as_ref().is_some_and(|pattern| {
-            pattern.is_match(text)
-                || self.names_header
-                    && HEADERS.iter().any(|header| pattern.is_match(&format!("{header}{text}")))
-        })
-    }
-
-    /// Why the trigger does not apply, or none when it does. The cheap tests come first.
-    fn refusal(&self, event: &Event) -> Option<String> {
-        let trigger = &self.trigger;
-        match (&trigger.on, &event.kind) {
-            (EventMatch::Comment { from, .. }, EventKind::CommentAdded { author, texts, .. }) => {
-                if !from.is_empty() && !from.iter().any(|who| author.is(who)) {
-                    return Some(format!("{author} is not one of {}", from.join(", ")));
-                }
-                if !texts.iter().any(|text| self.matches_text(text)) {
-                    return Some("the comment does not match".into());
-                }
-            }
-            (
-                EventMatch::Approval { label, at_least, by },
-                EventKind::CommentAdded { author, approvals, .. },
-            ) => {
-                if !by.iter().any(|who| author.is(who)) {
-                    return Some(format!("{author} is not one of {}", by.join(", ")));
-                }
-                if !approvals.iter().any(|vote| vote.label == *label && vote.value >= *at_least) {
-                    return Some(format!("no new {label} vote of {at_least:+} or more"));
-                }
-            }
-            (EventMatch::PatchsetCreated, EventKind::PatchsetCreated { .. }) => {}
-            // The upload was skipped then. A trigger that runs such changes has run it already.
-            (EventMatch::PatchsetCreated, EventKind::ReadyForReview { .. }) if !trigger.wip => {}
-            (EventMatch::PatchsetCreated, EventKind::MadePublic { .. }) if !trigger.private => {}
-            (EventMatch::ChangeRestored, EventKind::ChangeRestored { .. }) => {}
-            (_, kind) => return Some(format!("it does not react to {}", kind.name())),
-        }
-        let change = &event.change;
-        if !trigger.projects.is_empty() && !self.projects.is_match(change.project.as_str()) {
-            return Some(format!("project {} is not one of {}", change.project, trigger.projects.join(", ")));
-        }
-        if !trigger.branches.is_empty() && !self.branches.is_match(change.branch.as_str()) {
-            return Some(format!("branch {} is not one of {}", change.branch, trigger.branches.join(", ")));
-        }
-        if change.status != ChangeStatus::New {
-            return Some(format!("change {} is closed", change.number));
-        }
-        if change.private && !trigger.private {
-            return Some(format!("change {} is private", change.number));
-        }
-        // Who comments the phrase on a WIP change wants the run.
-        if change.wip && !trigger.wip && !matches!(trigger.on, EventMatch::Comment { .. }) {
-            return Some(format!("change {} is work in progress", change.number));
-        }
-        // Of a change that becomes ready, earlier patch sets were skipped: this one stands for them too.
-        let is_upload =
-            !matches!(event.kind, EventKind::ReadyForReview { .. } | EventKind::MadePublic { .. });
-        if trigger.skip_kinds.contains(&event.patchset.kind)
-            && is_upload
-            && !matches!(trigger.on, EventMatch::Comment { .. })
-        {
-            return Some(format!(
-                "patch set {} is of a kind to skip ({:?})",
-                event.patchset.number, event.patchset.kind
-            ));
-        }
-        None
-    }
-}
-
-fn globs(patterns: &[String]) -> std::result::Result<GlobSet, String> {
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        let glob = globset::GlobBuilder::new(pattern).literal_separator(true).build();
-        let glob: Glob =
-            glob.map_err(|error| format!("glob {pattern:?} does not compile: {}", error.kind()))?;
-        set.add(glob);
-    }
-    set.build().map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

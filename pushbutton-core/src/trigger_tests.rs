@@ -1,5 +1,6 @@
 use super::*;
 use crate::event::PatchsetKind;
+use crate::event::{ChangeStatus, EventKind};
 use crate::samples;
 
 /// Upstream Zuul's own recheck pattern (peers: openstack/project-config).
@@ -251,4 +252,188 @@ fn a_pattern_that_names_gerrits_header_works() {
         let triggers = Triggers::compile(vec![trigger(on())], vec![]).unwrap();
         assert!(triggers.matches_comment("recheck"), "{pattern}: else the source drops the comment");
     }
+}
+
+fn list(values: &[&str]) -> Vec<String> {
+    values.iter().map(|value| (*value).to_owned()).collect()
+}
+
+/// The reasons why a trigger does not apply; none: it runs.
+fn reasons(trigger: Trigger, event: &Event) -> Option<Vec<String>> {
+    match Triggers::compile_named(vec![trigger], vec!["acme-ci".into()], Some("Acme Storage CI"))
+        .unwrap()
+        .decide(event)
+    {
+        Decision::Run(_) => None,
+        Decision::Ignore(reasons) | Decision::LookUp(reasons) => Some(reasons),
+    }
+}
+
+fn asked() -> Trigger {
+    Trigger::new("rule", recheck(), [JobName::new("tempest").unwrap()])
+}
+
+#[test]
+fn topics_and_hashtags_are_globs_and_exceptions_win() {
+    let mut event = samples::comment("bob", "recheck");
+    event.change.topic = Some("bp/acme".into());
+    event.change.hashtags = list(&["review-priority", "ci-skip"]);
+    assert_eq!(reasons(asked().with_topics(list(&["bp/*"])), &event), None);
+    assert_eq!(reasons(asked().with_hashtags(list(&["review-*"])), &event), None);
+    let not = |except: Exceptions| reasons(asked().with_except(except), &event);
+    assert_eq!(not(Exceptions::default().with_topics(list(&["other"]))), None);
+    let excepted = not(Exceptions::default().with_hashtags(list(&["ci-*"]))).unwrap();
+    assert_eq!(excepted, ["rule: hashtag \"ci-skip\" is an exception"]);
+    assert!(not(Exceptions::default().with_topics(list(&["bp/*"]))).is_some());
+    assert!(not(Exceptions::default().with_projects(list(&["openstack/*"]))).is_some());
+    assert!(not(Exceptions::default().with_branches(list(&["master"]))).is_some());
+    assert!(not(Exceptions::default().with_comment("recheck".to_owned())).is_some());
+    let without = samples::comment("bob", "recheck");
+    assert_eq!(reasons(asked().with_topics(list(&["*"])), &without).unwrap(), ["rule: no topic is one of *"]);
+    assert!(reasons(asked().with_hashtags(list(&["x"])), &event).is_some());
+}
+
+#[test]
+fn owner_uploader_and_actor_are_three_people() {
+    let mut event = samples::comment("bob", "recheck");
+    event.change.owner = Some(Account::of("alice"));
+    event.patchset.uploader = Some(Account::of("carol"));
+    assert_eq!(reasons(asked().with_from(list(&["bob"])), &event), None);
+    assert_eq!(reasons(asked().with_owners(list(&["alice", "x"])), &event), None);
+    assert_eq!(reasons(asked().with_uploaders(list(&["carol"])), &event), None);
+    for trigger in [
+        asked().with_from(list(&["alice"])),
+        asked().with_owners(list(&["bob"])),
+        asked().with_uploaders(list(&["alice"])),
+        asked().with_except(Exceptions::default().with_from(list(&["bob"]))),
+        asked().with_except(Exceptions::default().with_owners(list(&["alice"]))),
+        asked().with_except(Exceptions::default().with_uploaders(list(&["carol"]))),
+    ] {
+        assert!(reasons(trigger.clone(), &event).is_some(), "{trigger:?}");
+    }
+    // An event that does not say who it was is never taken for one of the allowed, nor for none of the excepted.
+    let nameless = samples::comment("bob", "recheck");
+    assert!(reasons(asked().with_owners(list(&["alice"])), &nameless).is_some());
+    assert!(
+        reasons(asked().with_except(Exceptions::default().with_owners(list(&["alice"]))), &nameless)
+            .is_some()
+    );
+}
+
+#[test]
+fn upstreams_recheck_is_a_preset() {
+    let preset = || trigger(EventMatch::Preset(Preset::Recheck));
+    for (text, is_recheck) in [
+        ("recheck", true),
+        ("Recheck bug 1234", true),
+        ("recheckthis", true),
+        ("  recheck no bug", true),
+        ("please recheck", false),
+        ("Build failed\n\nrecheck", false),
+    ] {
+        let ran = reasons(preset(), &samples::comment("bob", text)).is_none();
+        assert_eq!(ran, is_recheck, "peers.md A5: {text:?}");
+    }
+}
+
+#[test]
+fn run_and_the_name_of_the_ci_is_a_preset() {
+    let preset = || trigger(EventMatch::Preset(Preset::RunCiName));
+    for (text, is_ours) in [
+        ("run-Acme Storage CI", true),
+        ("run-acme storage ci", true),
+        ("run-Acme_Storage_CI please", true),
+        ("run Acme-Storage-CI", true),
+        ("run-Acme Storage CIs", false),
+        ("run-Acme Storage", false),
+        ("run-Other CI", false),
+        ("recheck", false),
+        ("please run-Acme Storage CI", false),
+    ] {
+        let ran = reasons(preset(), &samples::comment("bob", text)).is_none();
+        assert_eq!(ran, is_ours, "peers.md A6: {text:?}");
+    }
+    let nameless = Triggers::compile(vec![preset()], vec![]).unwrap_err();
+    assert!(nameless.message().contains("needs the name of this CI"), "{nameless}");
+}
+
+#[test]
+fn what_must_be_looked_up_is_neither_run_nor_ignored() {
+    let event = samples::comment("bob", "recheck");
+    for (trigger, part) in [
+        (asked().with_files(list(&["cinder/.*"])), "the files of the patch set"),
+        (asked().with_irrelevant_files(list(&["doc/.*"])), "the files of the patch set"),
+        (
+            asked().with_votes(vec![VoteCondition::new("Verified").with_at_least(1)]),
+            "the votes on the patch set",
+        ),
+        (asked().with_from(list(&["group:cinder core"])), "the members of cinder core"),
+    ] {
+        let triggers = Triggers::compile(vec![trigger], vec![]).unwrap();
+        assert!(triggers.lookups().unwrap().contains("\"rule\""));
+        let Decision::LookUp(reasons) = triggers.decide(&event) else { panic!("{part}") };
+        assert!(reasons[0].contains(part), "{reasons:?}");
+        // What does not apply for another reason asks nobody.
+        assert!(matches!(triggers.decide(&samples::comment("bob", "nice")), Decision::Ignore(_)), "{part}");
+    }
+    assert_eq!(Triggers::compile(vec![asked()], vec![]).unwrap().lookups(), None);
+}
+
+#[test]
+fn a_condition_that_cannot_be_meant_is_refused_with_its_place() {
+    let refused =
+        |trigger: Trigger| Triggers::compile(vec![trigger], vec![]).unwrap_err().message().to_owned();
+    for (trigger, part) in [
+        (asked().with_files(list(&["*.py"])), "this looks like a glob: write \".*\\\\.py$\""),
+        (asked().with_files(list(&["("])), "file pattern \"(\" does not compile"),
+        (asked().with_topics(list(&["a{"])), "glob \"a{\""),
+        (asked().with_owners(list(&["Alice Dev"])), "is no login name"),
+        (asked().with_owners(list(&["group: "])), "names no group"),
+        (asked().with_votes(vec![VoteCondition::new("Verified")]), "give `at_least` or `at_most`"),
+        (
+            asked().with_votes(vec![VoteCondition::new("Verified").with_at_least(2).with_at_most(1)]),
+            "does not exist",
+        ),
+        (asked().with_except(Exceptions::default().with_comment("(".to_owned())), "pattern \"(\""),
+    ] {
+        let message = refused(trigger);
+        assert!(message.contains("trigger \"rule\"") && message.contains(part), "{part}: {message}");
+    }
+    let own = Triggers::compile(vec![asked()], vec!["group:ci".into()]).unwrap_err();
+    assert!(own.message().contains("is a group"), "{own}");
+}
+
+#[test]
+fn a_full_trace_has_every_condition_with_what_it_saw() {
+    let mut event = samples::comment("bob", "nice");
+    event.change.branch = "stable/x".parse().unwrap();
+    let trigger = trigger(recheck()).with_files(list(&["cinder/.*"]));
+    let triggers = Triggers::compile(vec![trigger], vec![]).unwrap();
+    let full = triggers.evaluate(&event, &Facts::default(), Detail::Full);
+    let brief = triggers.evaluate(&event, &Facts::default(), Detail::Brief);
+    assert_eq!(full.reasons(), brief.reasons(), "one implementation, in two depths");
+    let rule = &full.rules[0];
+    let seen: Vec<_> = rule
+        .predicates
+        .iter()
+        .map(|predicate| (predicate.name, predicate.matched, predicate.saw.as_str()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("on", Matched::Yes, "comment-added"),
+            ("on.comment", Matched::No, "\"nice\""),
+            ("projects", Matched::Yes, "openstack/cinder"),
+            ("branches", Matched::Yes, "stable/x"),
+            ("open", Matched::Yes, "NEW"),
+            ("private", Matched::Yes, "public"),
+            ("wip", Matched::Yes, "ready"),
+            ("files", Matched::Unknown, "not asked"),
+        ]
+    );
+    assert!(
+        rule.predicates[7].why.as_deref().unwrap().contains("another condition does not hold"),
+        "{rule:?}"
+    );
+    assert_eq!(brief.rules[0].predicates.len(), 1);
 }

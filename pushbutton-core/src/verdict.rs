@@ -28,6 +28,9 @@ pub enum Verdict {
         /// The stage that was running.
         stage: StageName,
     },
+    /// The patch set, or a change that it depends on, does not merge with its branch. The review server says so itself,
+    /// so that by default no comment repeats it: the lab's people are told (third-party CI requirements).
+    MergeConflict,
     /// The tests passed, but their logs could not be gathered or published.
     PostFailure,
     /// A person cancelled it.
@@ -59,6 +62,7 @@ impl Verdict {
             Self::NodeFailure => "NODE_FAILURE",
             Self::RetryLimit => "RETRY_LIMIT",
             Self::TimedOut { .. } => "TIMED_OUT",
+            Self::MergeConflict => "MERGER_FAILURE",
             Self::PostFailure => "POST_FAILURE",
             Self::Cancelled | Self::Superseded => "ABORTED",
             Self::Skipped => "SKIPPED",
@@ -74,7 +78,7 @@ impl Verdict {
         }
     }
 
-    /// Whether it is reported on the review. Nobody waits for a verdict on a superseded patch set.
+    /// Whether it is reported. Nobody waits for a verdict on a superseded patch set.
     pub fn is_reported(&self) -> bool {
         !matches!(self, Self::Superseded | Self::Cancelled | Self::Skipped)
     }
@@ -113,6 +117,7 @@ mod tests {
             Verdict::NodeFailure,
             Verdict::RetryLimit,
             Verdict::TimedOut { stage },
+            Verdict::MergeConflict,
             Verdict::PostFailure,
             Verdict::Cancelled,
             Verdict::Superseded,

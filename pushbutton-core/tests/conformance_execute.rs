@@ -47,6 +47,12 @@ fn fake(stage: &Stage) -> FakeStage {
         "FailsWithoutNameService" => {
             FakeStage::ends(StageStatus::Failed).with_lines(["Could not resolve host: opendev.org".into()])
         }
+        "DoesNotMerge" => {
+            let conflict = Some("conflict in a.py".to_owned());
+            passes.with_outcome(
+                StageOutcome::new(StageStatus::Failed, Duration::ZERO).with_merge_conflict(conflict),
+            )
+        }
         "NodeUnreachable" => FakeStage::ends(StageStatus::Unreachable),
         "RunsForMinutes" => passes.after(Duration::from_secs(600)).with_lines(["lasting".into()]),
         printing => {

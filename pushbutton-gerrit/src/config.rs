@@ -140,7 +140,8 @@ pub struct BackfillConfig {
     pub overlap: HumanDuration,
     /// Changes per page of the reply. Default: 100.
     pub page: u32,
-    /// More search terms that narrow the query, as `project:openstack/cinder`. Default: none.
+    /// More search terms that narrow the query, as `project:openstack/cinder`, in Gerrit's own syntax with `OR` and phrases
+    /// in quotes. Default: none.
     pub query: Option<String>,
 }
 

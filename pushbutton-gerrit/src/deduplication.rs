@@ -177,7 +177,7 @@ impl fmt::Debug for Deduplicator {
 }
 
 /// The ids under which an event that a query found may have been recorded: the stream may have dated it later.
-fn candidates(event: &RawEvent, nth: u32) -> Vec<EventId> {
+pub(crate) fn candidates(event: &RawEvent, nth: u32) -> Vec<EventId> {
     let at = event.at.as_second();
     match event.kind {
         RawEventKind::Comment { .. }

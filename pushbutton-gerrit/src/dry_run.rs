@@ -2,30 +2,44 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use pushbutton_core::{BuildsetReport, Error, ErrorKind, Reporter, Result};
+use pushbutton_core::{BuildsetReport, Error, ErrorKind, Reporter, Result, RunHistory};
 
 use crate::config::GerritConfig;
 use crate::message::dedup_footer;
-use crate::reporter::review_of;
+use crate::reporter::{earlier_failures, review_of};
+use crate::template::EarlierFailures;
 
 /// Appends each comment to a file, exactly as Gerrit would get it, after a line with the change and the vote.
 ///
 /// Like [`GerritReporter`](crate::GerritReporter) it reports each buildset once, also after a restart: it
 /// looks for the buildset's footer in the file.
-#[derive(Debug)]
 pub struct DryRunReporter {
     config: GerritConfig,
     file: PathBuf,
     write_lock: Mutex<()>,
+    history: Option<Arc<dyn RunHistory>>,
+}
+
+impl std::fmt::Debug for DryRunReporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DryRunReporter").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 impl DryRunReporter {
     /// Writes to this file, which is created with the first comment.
     pub fn new(config: GerritConfig, file: impl Into<PathBuf>) -> Self {
-        Self { config, file: file.into(), write_lock: Mutex::new(()) }
+        Self { config, file: file.into(), write_lock: Mutex::new(()), history: None }
+    }
+
+    /// As [`GerritReporter::with_history`](crate::GerritReporter::with_history).
+    #[must_use]
+    pub fn with_history(mut self, history: impl RunHistory + 'static) -> Self {
+        self.history = Some(Arc::new(history));
+        self
     }
 
     /// The file.
@@ -33,7 +47,7 @@ impl DryRunReporter {
         &self.file
     }
 
-    fn write(&self, report: &BuildsetReport) -> std::io::Result<()> {
+    fn write(&self, report: &BuildsetReport, earlier: &EarlierFailures) -> std::io::Result<()> {
         let _guard = self.write_lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut file = std::fs::OpenOptions::new().create(true).read(true).append(true).open(&self.file)?;
         let mut text = Vec::new();
@@ -42,14 +56,21 @@ impl DryRunReporter {
         if String::from_utf8_lossy(&text).lines().any(|line| line == footer) {
             return Ok(());
         }
-        file.write_all(preview(&self.config, report).as_bytes())?;
+        file.write_all(shown(&self.config, report, earlier).as_bytes())?;
         file.sync_all()
     }
 }
 
 /// What would be posted for a report: a line with the change, the vote and the tag, then the exact comment.
 pub fn preview(config: &GerritConfig, report: &BuildsetReport) -> String {
-    let review = review_of(config, report);
+    shown(config, report, &EarlierFailures::default())
+}
+
+fn shown(config: &GerritConfig, report: &BuildsetReport, earlier: &EarlierFailures) -> String {
+    let (review, problem) = review_of(config, report, earlier);
+    if let Some(problem) = problem {
+        tracing::warn!(change = %report.target(), "the template of comments was not used: {problem}");
+    }
     let votes: Vec<String> = review.labels.iter().map(|(label, value)| format!("{label}{value:+}")).collect();
     let vote = if votes.is_empty() { "no vote".to_owned() } else { votes.join(" ") };
     let tag = review.tag.unwrap_or_default();
@@ -59,7 +80,11 @@ pub fn preview(config: &GerritConfig, report: &BuildsetReport) -> String {
 #[async_trait]
 impl Reporter for DryRunReporter {
     async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
-        self.write(report).map_err(|error| {
+        if !self.config.comment.is_for_the_review(report) {
+            return Ok(());
+        }
+        let earlier = earlier_failures(&self.config.comment, report, self.history.as_deref()).await;
+        self.write(report, &earlier).map_err(|error| {
             Error::temporary(ErrorKind::Local, "the comment cannot be written to the file")
                 .during("gerrit::dry_run")
                 .with("file", self.file.display())

@@ -6,6 +6,7 @@ use pushbutton_core::PatchsetNumber;
 
 use crate::backfill::BackfilledEvent;
 use crate::backfill::change_events::backfilled_events;
+use crate::client::dependency_lookup::linked_change;
 use crate::client::query::{Row, read_row};
 use crate::client::rest_comments::{CommentTime, parse_comments};
 use crate::comment_text::split_header;
@@ -48,6 +49,10 @@ pub fn comment_text(bytes: &[u8]) {
 pub fn query_line(bytes: &[u8]) {
     let Ok(Ok(Row::Change(row))) = std::str::from_utf8(bytes).map(read_row) else { return };
     backfill(&row, &[]);
+    if let Ok(found) = linked_change(&row) {
+        assert!(!found.commits.is_empty() && found.commits.len() <= MAX_LIST);
+        assert!(found.commits.iter().all(|commit| commit.parents.len() <= 16));
+    }
     if let Ok(times) = parse_comments(include_bytes!("../tests/payloads/rest-3.10-comments.json")) {
         backfill(&row, &times);
     }

@@ -19,18 +19,23 @@ mod backfill;
 mod deduplication;
 mod position;
 mod recorded_stream;
+mod recorder;
 mod source;
 
-// The reporters.
+// The reporters, and the text of comments.
+pub mod dashboards;
 mod dry_run;
 pub mod message;
 mod reporter;
+mod samples;
+pub mod template;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 
 pub use client::Gerrit;
+pub use client::change_events::{ChangeEvents, ChangeMessage, PastEvent};
 pub use client::query::ChangeState;
 pub use client::review::{Posted, Review, Target};
 pub use config::{
@@ -40,5 +45,7 @@ pub use dry_run::{DryRunReporter, preview};
 pub use event_filter::EventFilter;
 pub use message::{CommentConfig, Notify, VoteMode};
 pub use recorded_stream::RecordedStream;
+pub use recorder::{Recorder, Recording};
 pub use reporter::GerritReporter;
+pub use samples::{SampleReport, sample_reports};
 pub use source::GerritSource;

@@ -1,10 +1,13 @@
 //! The text of comments. Pure, so that `replay` and a dry run print exactly what would be posted.
 //!
 //! Two programs read the comments too: the result table of OpenStack's Gerrit (the plugin zuul-results-summary) and
-//! ciwatch. Both find results with regular expressions; the tests of this file match the text against them.
+//! ciwatch. Both find results with regular expressions ([`dashboards`](crate::dashboards)); the tests of this file match
+//! the text against them. The text itself comes from a [template](crate::template).
 
-use pushbutton_core::{BuildsetId, BuildsetReport, HumanDuration, RunResult, TestCounts, Verdict, text};
+use pushbutton_core::{BuildsetId, BuildsetReport, HumanDuration, RunResult, Verdict, text};
 use serde::Deserialize;
+
+use crate::template::{EarlierFailures, render, render_with};
 
 /// Gerrit's limit for a message (`change.commentSizeLimit`, default 16 KiB: "Comment size exceeds limit (N >
 /// 16384)"). Counted in bytes, to be safe.
@@ -13,11 +16,17 @@ pub const GERRIT_LIMIT: usize = 16_384;
 /// The limit for a comment: leaves room for the sentence about a refused vote.
 pub const MESSAGE_LIMIT: usize = GERRIT_LIMIT - 1024;
 
-/// How many failed tests of a job are named. The logs have the rest.
-const FAILED_TESTS_SHOWN: usize = 10;
-
 /// The longest text that comes from elsewhere (a test's name, a reason, a URL).
-const FOREIGN_LINE: usize = 300;
+pub(crate) const FOREIGN_LINE: usize = 300;
+
+/// A report names no more failed tests of a job; see [`RunResult::failed_tests`].
+const MAX_FAILED_TESTS: usize = 50;
+
+/// The history is asked about no more runs of a job.
+const MAX_FLAKY_RUNS: u32 = 200;
+
+/// The longest template.
+const MAX_TEMPLATE: usize = 64 << 10;
 
 /// The form of comments, and whether they vote.
 #[derive(Debug, Clone, Deserialize)]
@@ -44,8 +53,22 @@ pub struct CommentConfig {
     /// Whether to vote. Default: `never`: new CIs comment without a vote until they are stable (third-party CI
     /// requirements).
     pub vote: VoteMode,
+    /// Whether a change that does not merge is commented. Default: no: Gerrit shows the conflict itself, and OpenStack's
+    /// requirements ask to tell the CI's own people instead.
+    pub merge_conflicts: bool,
     /// To whom Gerrit sends mail about comments. Default: `NONE`.
     pub notify: Notify,
+    /// The text of comments, in the language of Jinja; the README lists the variables. A template that fails, or whose text
+    /// a result table would misread, is replaced by the default one. Default:
+    /// [`DEFAULT_TEMPLATE`](crate::template::DEFAULT_TEMPLATE).
+    pub template: Option<String>,
+    /// Whom to ask about the CI, such as a mail address. Shown in every comment. Default: none.
+    pub contact: Option<String>,
+    /// How many failed tests of a job a comment names. Default: 10.
+    pub failed_tests: usize,
+    /// In how many runs of a job on other changes to look whether a failed test failed there too; 0 to leave that out.
+    /// Default: 20.
+    pub flaky_runs: u32,
 }
 
 /// Whether to vote.
@@ -88,7 +111,12 @@ impl Default for CommentConfig {
             tag: None,
             label: "Verified".into(),
             vote: VoteMode::default(),
+            merge_conflicts: false,
             notify: Notify::default(),
+            template: None,
+            contact: None,
+            failed_tests: 10,
+            flaky_runs: 20,
         }
     }
 }
@@ -107,6 +135,14 @@ impl CommentConfig {
             VoteMode::PositiveOnly => (value > 0).then_some(value),
             VoteMode::Both => Some(value),
         }
+    }
+
+    /// Whether this report is for people on the review. Jobs that ended as a merge conflict are not, unless the
+    /// configuration says so.
+    pub fn is_for_the_review(&self, report: &BuildsetReport) -> bool {
+        let is_conflict = |result: &RunResult| result.verdict == Verdict::MergeConflict;
+        let others = report.results.iter().any(|result| result.verdict.is_reported() && !is_conflict(result));
+        self.merge_conflicts || others || !report.results.iter().any(is_conflict)
     }
 
     /// Everything that is wrong, each as `key: the problem and how to fix it`.
@@ -128,6 +164,7 @@ impl CommentConfig {
             ("wiki", self.wiki.as_deref()),
             ("recheck", Some(self.recheck.as_str())),
             ("tag", self.tag.as_deref()),
+            ("contact", self.contact.as_deref()),
         ] {
             if text.is_some_and(|text| {
                 text.trim().is_empty() || text.len() > 200 || text.chars().any(char::is_control)
@@ -138,14 +175,43 @@ impl CommentConfig {
         if self.wiki.as_deref().is_some_and(|url| !is_link(url)) {
             problems.push("wiki: must be a URL that begins with http:// or https://".into());
         }
+        if self.failed_tests > MAX_FAILED_TESTS {
+            problems.push(format!("failed_tests: must be at most {MAX_FAILED_TESTS}"));
+        }
+        if self.flaky_runs > MAX_FLAKY_RUNS {
+            problems.push(format!("flaky_runs: must be at most {MAX_FLAKY_RUNS}"));
+        }
+        // What the other keys break is not the template's fault.
+        if problems.is_empty() {
+            problems.extend(self.template_problem().map(|problem| format!("template: {problem}")));
+        }
         problems
+    }
+
+    /// What is wrong with the template: it is rendered with [sample reports](crate::sample_reports).
+    fn template_problem(&self) -> Option<String> {
+        let template = self.template.as_deref()?;
+        if template.len() > MAX_TEMPLATE {
+            return Some(format!("it has more than {MAX_TEMPLATE} bytes"));
+        }
+        let ci = self.name.as_deref().unwrap_or("acme-ci");
+        let samples = match crate::sample_reports() {
+            Ok(samples) => samples,
+            Err(error) => return Some(error.to_string()),
+        };
+        samples.iter().find_map(|(what, report, earlier)| {
+            let problem = render_with(template, self, ci, report, earlier).err()?;
+            Some(format!("{problem} (in the comment on {what})"))
+        })
     }
 }
 
 pushbutton_core::__setters!(CommentConfig {
     name / with_name: Option<String>, pipeline / with_pipeline: String, wiki / with_wiki: Option<String>,
     recheck / with_recheck: String, tag / with_tag: Option<String>, label / with_label: String,
-    vote / with_vote: VoteMode, notify / with_notify: Notify,
+    vote / with_vote: VoteMode, merge_conflicts / with_merge_conflicts: bool, notify / with_notify: Notify, template / with_template: Option<String>,
+    contact / with_contact: Option<String>, failed_tests / with_failed_tests: usize,
+    flaky_runs / with_flaky_runs: u32,
 });
 
 /// The last line of a comment, by which the reporter finds out whether it has reported a buildset. It names no run: all
@@ -155,117 +221,25 @@ pub fn dedup_footer(buildset: &BuildsetId) -> String {
 }
 
 /// The comment for a complete buildset. `ci` is the CI's name if the configuration has none, usually the login name.
+/// [`render`](crate::template::render) also knows of earlier failures, and tells when a template does not work.
 pub fn comment(config: &CommentConfig, ci: &str, report: &BuildsetReport) -> String {
-    // Programs look for the first and the last lines: only the middle may be cut.
-    let (head, footer) = (head(config, report), footer(config, ci, report));
-    let section = |result: &RunResult| {
-        let details = details(result)?;
-        Some(if report.results.len() > 1 { format!("{}:\n{details}", result.job.name) } else { details })
-    };
-    let mut sections: Vec<String> = report.results.iter().filter_map(section).collect();
-    // Often all for the same reason.
-    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
-    for job in &report.missing {
-        let why = one_line(&job.why);
-        match reasons.iter_mut().find(|(known, _)| *known == why) {
-            Some((_, names)) => names.push(job.name.as_str()),
-            None => reasons.push((why, vec![job.name.as_str()])),
-        }
-    }
-    for (why, names) in reasons {
-        let verb = if names.len() > 1 { "have" } else { "has" };
-        sections.push(format!(
-            "{} {verb} no result here: {}.\n",
-            names.join(", "),
-            why.trim_end_matches('.')
-        ));
-    }
-    let mut room = MESSAGE_LIMIT.saturating_sub(head.len() + footer.len());
-    let (mut body, count) = (String::new(), sections.len());
-    for (number, section) in sections.iter().enumerate() {
-        // What a short section leaves is for those after it.
-        let section = cut_section(&format!("\n{section}"), room / (count - number));
-        room -= section.len();
-        body.push_str(&section);
-    }
-    head + &body + &footer
-}
-
-/// A section, cut where it is too long.
-fn cut_section(section: &str, room: usize) -> String {
-    const CUT: &str = "\n[cut]\n";
-    match section.len() <= room {
-        true => section.to_owned(),
-        false if room < CUT.len() => String::new(),
-        false => text::cut(section, room - CUT.len()).to_owned() + CUT,
-    }
-}
-
-/// The first line and the result lines.
-fn head(config: &CommentConfig, report: &BuildsetReport) -> String {
-    if report.results.is_empty() {
-        // Result tables do not read this line: they go on showing the last build.
-        return format!("No build of patch set {} was started.\n", report.patchset.number);
-    }
-    let is_success = report.results.iter().all(|result| result.verdict == Verdict::Success);
-    let status = if is_success { "succeeded" } else { "failed" };
-    let first = format!("Build {status} ({} pipeline).\n\n", config.pipeline);
-    let room = MESSAGE_LIMIT / 2;
-    for with_link in [true, false] {
-        let lines: String =
-            report.results.iter().map(|result| result_line(result, with_link) + "\n").collect();
-        if first.len() + lines.len() <= room {
-            return first + &lines;
-        }
-    }
-    let (mut head, total) = (first, report.results.len());
-    for (shown, result) in report.results.iter().enumerate() {
-        let line = result_line(result, false);
-        if head.len() + line.len() + 40 > room {
-            head.push_str(&format!("and {} more jobs\n", total - shown));
-            break;
-        }
-        head.push_str(&line);
-        head.push('\n');
-    }
-    head
-}
-
-/// Why a job is not a success, and its tests.
-fn details(report: &RunResult) -> Option<String> {
-    let mut parts = Vec::new();
-    parts.extend(explanation(report).map(|why| why + "\n"));
-    let mut tests =
-        report.tests.as_ref().map_or(String::new(), |tests| format!("Tests: {}.\n", counts(tests)));
-    let failed: Vec<String> = report.failed_tests().map(one_line).collect();
-    if !failed.is_empty() {
-        tests.push_str("Failed tests:\n");
-        // Four blanks make preformatted text in Gerrit: a test's name becomes no link or markup.
-        for name in failed.iter().take(FAILED_TESTS_SHOWN) {
-            tests.push_str(&format!("    {name}\n"));
-        }
-        let total = report.tests.map_or(0, |tests| tests.failed as usize).max(failed.len());
-        if total > FAILED_TESTS_SHOWN.min(failed.len()) {
-            tests.push_str(&format!("    and {} more\n", total - FAILED_TESTS_SHOWN.min(failed.len())));
-        }
-    }
-    parts.extend(Some(tests).filter(|tests| !tests.is_empty()));
-    Some(parts.join("\n")).filter(|details| !details.is_empty())
+    render(config, ci, report, &EarlierFailures::default()).text
 }
 
 /// The message with a sentence about the vote that Gerrit refused.
 pub fn without_vote(message: &str, label: &str, value: i8, why: &str) -> String {
-    let sentence =
-        format!("\n\nThis would have been {label}{value:+}, but the vote was refused: {}.\n", one_line(why));
+    let sentence = format!(
+        "\n\nThis would have been {label}{value:+}, but the vote was refused: {}.\n",
+        one_line(why, FOREIGN_LINE)
+    );
     let room = GERRIT_LIMIT.saturating_sub(sentence.len());
     format!("{}{sentence}", text::cut(message, room).trim_end())
 }
 
 /// Zuul's format, which the result tables parse: `- job url : RESULT in 5m 30s`. Without logs, the job's name
 /// replaces the URL.
-fn result_line(report: &RunResult, with_link: bool) -> String {
+pub(crate) fn result_line(report: &RunResult, link: Option<&str>) -> String {
     let job = &report.job.name;
-    let link = report.log_url.as_deref().filter(|url| with_link && is_link(url));
     let place = link.unwrap_or(job.as_str());
     let took = HumanDuration(report.took);
     match &report.verdict {
@@ -275,9 +249,8 @@ fn result_line(report: &RunResult, with_link: bool) -> String {
 }
 
 /// Why it is not a success, and whether the change or the test environment is the cause.
-fn explanation(report: &RunResult) -> Option<String> {
-    let reason = report.reason.as_deref().map(one_line).filter(|reason| !reason.is_empty());
-    let with = |sentence: &str| match &reason {
+pub(crate) fn explanation(report: &RunResult, reason: Option<&str>) -> Option<String> {
+    let with = |sentence: &str| match reason {
         Some(reason) => format!("{sentence} Details: {reason}"),
         None => sentence.to_owned(),
     };
@@ -288,7 +261,7 @@ fn explanation(report: &RunResult) -> Option<String> {
     };
     match &report.verdict {
         Verdict::Success => None,
-        Verdict::Failure { stage } => Some(match &reason {
+        Verdict::Failure { stage } => Some(match reason {
             Some(reason) => format!("Stage {stage} failed: {reason}"),
             None => format!("Stage {stage} failed."),
         }),
@@ -297,6 +270,7 @@ fn explanation(report: &RunResult) -> Option<String> {
         Verdict::TimedOut { stage } => {
             Some(with(&format!("The time limit passed in stage {stage}; the run was stopped.")))
         }
+        Verdict::MergeConflict => Some(with("It was not tested: it does not merge.")),
         Verdict::PostFailure => Some(with(
             "The tests passed, but their logs could not be published. This is not a fault of this change.",
         )),
@@ -306,29 +280,18 @@ fn explanation(report: &RunResult) -> Option<String> {
     }
 }
 
-fn counts(tests: &TestCounts) -> String {
-    format!("{} passed, {} failed, {} skipped", tests.passed, tests.failed, tests.skipped)
-}
-
-fn footer(config: &CommentConfig, ci: &str, report: &BuildsetReport) -> String {
-    let name = config.name.as_deref().unwrap_or(ci);
-    let mut footer = format!("\nTo run it again, comment: {}\n", config.recheck);
-    match &config.wiki {
-        Some(wiki) => footer.push_str(&format!("About {name}: {wiki}\n")),
-        None => footer.push_str(&format!("By {name}.\n")),
+/// One line of a text that comes from elsewhere, of at most `most` bytes: with a line break, a test's name could look
+/// like a result line. ciwatch finds results anywhere in a line, by the ` : ` before the word: there is none left.
+pub(crate) fn one_line(line: &str, most: usize) -> String {
+    let mut line = text::short_line(line, most);
+    while line.contains(" : ") {
+        line = line.replace(" : ", ": ");
     }
-    footer.push_str(&dedup_footer(&report.id));
-    footer.push('\n');
-    footer
-}
-
-/// One line of a text that comes from elsewhere: with a line break, a test's name could look like a result line.
-fn one_line(line: &str) -> String {
-    text::short_line(line, FOREIGN_LINE)
+    line
 }
 
 /// Whether it is a URL that fits in a result line.
-fn is_link(url: &str) -> bool {
+pub(crate) fn is_link(url: &str) -> bool {
     (url.starts_with("https://") || url.starts_with("http://"))
         && url.len() <= 2 * FOREIGN_LINE
         && url.chars().all(|c| c.is_ascii_graphic())

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use pushbutton_core::samples;
-use pushbutton_core::{JobName, MissingJob, RunId, StageName, StageOutcome, StageResult, StageStatus};
+use pushbutton_core::{
+    JobName, MissingJob, RunId, StageName, StageOutcome, StageResult, StageStatus, TestCounts,
+};
 use regex::Regex;
 
 use super::*;
@@ -95,7 +97,7 @@ fn a_failure_names_the_stage_and_the_first_tests() {
         ),
         "{text}"
     );
-    assert!(text.contains("    tempest.api.volume.test_10\n    and 2 more\n\nTo run"), "{text}");
+    assert!(text.contains("    tempest.api.volume.test_10\n        https://logs.acme.example/12345/2/x/#:~:text=tempest.api.volume.test_10\n    and 2 more\n\nTo run"), "{text}");
 }
 
 #[test]
@@ -110,6 +112,11 @@ fn a_failure_of_the_environment_says_so_and_never_reads_as_a_failure_of_the_chan
             Verdict::RetryLimit,
             "RETRY_LIMIT",
             "not of this change. It failed in 3 attempts. Details: no valid host",
+        ),
+        (
+            Verdict::MergeConflict,
+            "MERGER_FAILURE",
+            "It was not tested: it does not merge. Details: no valid host",
         ),
         (Verdict::PostFailure, "POST_FAILURE", "not a fault of this change. Details: no valid host"),
         (
@@ -138,6 +145,7 @@ fn every_reported_verdict_is_parsed_by_the_result_tables() {
         Verdict::NodeFailure,
         Verdict::RetryLimit,
         Verdict::TimedOut { stage: stage("s") },
+        Verdict::MergeConflict,
         Verdict::PostFailure,
     ] {
         let text = text(&report(verdict.clone()));
@@ -154,6 +162,29 @@ fn every_reported_verdict_is_parsed_by_the_result_tables() {
             assert!(ciwatch.is_match(&shown), "{shown}");
         }
     }
+}
+
+#[test]
+fn a_merge_conflict_alone_is_no_comment_unless_it_is_asked_for() {
+    let of = |verdicts: &[Verdict]| {
+        let results = verdicts.iter().map(|verdict| report(verdict.clone())).collect();
+        BuildsetReport::new(samples::job("x").buildset.id, results).unwrap()
+    };
+    let (silent, config) = (CommentConfig::default(), CommentConfig::default().with_merge_conflicts(true));
+    for (verdicts, expected) in [
+        (vec![Verdict::MergeConflict], false),
+        (vec![Verdict::MergeConflict, Verdict::MergeConflict], false),
+        (vec![Verdict::MergeConflict, Verdict::Cancelled], false),
+        (vec![Verdict::MergeConflict, Verdict::RetryLimit], true),
+        (vec![Verdict::Success], true),
+    ] {
+        assert_eq!(silent.is_for_the_review(&of(&verdicts)), expected, "{verdicts:?}");
+        assert!(config.is_for_the_review(&of(&verdicts)), "{verdicts:?}");
+    }
+    // A notice that nothing was started has no results.
+    let (change, patchset) = (samples::change(), samples::patchset());
+    let notice = BuildsetReport::without_results(samples::job("x").buildset.id, change, patchset, Vec::new());
+    assert!(silent.is_for_the_review(&notice));
 }
 
 #[test]

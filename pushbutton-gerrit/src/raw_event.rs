@@ -257,6 +257,7 @@ pub(crate) fn change(wire: &WireChange<'_>) -> Result<Change> {
     let mut change = Change::new(project, branch, ChangeNumber(number));
     change.subject = wire.subject.as_str().chars().take(500).collect();
     change.url = wire.url.owned().filter(|url| url.len() <= 2000);
+    change.owner = wire.owner.as_ref().map(|owner| account(Some(owner)));
     change.topic = name(&wire.topic);
     change.hashtags = wire.hashtags.iter().filter_map(name).take(MAX_HASHTAGS).collect();
     change.status = match wire.status.as_str() {
@@ -275,7 +276,9 @@ pub(crate) fn patchset(wire: &WirePatchset<'_>) -> Result<Patchset> {
     let field = |name| move |error: Error| error.with("field", name);
     let revision = Revision::new(wire.revision.as_str()).map_err(field("patchSet.revision"))?;
     let git_ref = GitRef::new(wire.r#ref.as_str()).map_err(field("patchSet.ref"))?;
-    Ok(Patchset::new(PatchsetNumber(number), revision, git_ref).with_kind(match wire.kind.as_str() {
+    let uploader = wire.uploader.as_ref().map(|uploader| account(Some(uploader)));
+    let patchset = Patchset::new(PatchsetNumber(number), revision, git_ref).with_uploader(uploader);
+    Ok(patchset.with_kind(match wire.kind.as_str() {
         "TRIVIAL_REBASE" => PatchsetKind::TrivialRebase,
         "TRIVIAL_REBASE_WITH_MESSAGE_UPDATE" => PatchsetKind::TrivialRebaseWithMessageUpdate,
         "MERGE_FIRST_PARENT_UPDATE" => PatchsetKind::MergeFirstParentUpdate,

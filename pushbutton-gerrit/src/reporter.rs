@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use pushbutton_core::{Account, BuildsetId, BuildsetReport, Error, Reporter, Result};
+use pushbutton_core::{Account, Alerter, BuildsetId, BuildsetReport, Error, Reporter, Result, RunHistory};
 
 use crate::client::Gerrit;
 use crate::client::review::{Posted, REVIEW, Review, Target};
 use crate::error::is_unknown_refusal;
-use crate::message::{comment, dedup_footer};
+use crate::message::{CommentConfig, dedup_footer};
+use crate::template::{EarlierFailures, render};
 
 /// How long to wait for a review whose answer was lost, after Gerrit answers again: a server that was frozen may
 /// start the old command and the new query at the same time.
@@ -23,6 +24,15 @@ const REFUSAL_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// How far Gerrit's clock may be behind ours. Only messages since the first job was made can be about a buildset: an
 /// older one with the same id is of an earlier run, by an installation that has lost its state. Gerrit's own time of the event is no better bound: the position of an event stays behind every gap in the stream.
 const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_mins(10);
+
+/// How long a history may take to answer. A comment without what it knows is better than a late one.
+const HISTORY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an alert may take.
+const ALERT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A template that does not work is told to the lab's people once within this time.
+const ALERT_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Failed posts that are remembered. One that is forgotten is only a little less safe: its next try does not wait for a
 /// lost answer, and its refusals are counted from then on.
@@ -40,11 +50,23 @@ const MAX_FAILED: usize = 1000;
 ///
 /// # Cancel safety
 /// A dropped call may have posted the comment. The next call for the same buildset finds it.
-#[derive(Debug)]
 pub struct GerritReporter {
     gerrit: Arc<Gerrit>,
     refusal_limit: Duration,
     failed: Mutex<HashMap<BuildsetId, FailedPost>>,
+    history: Option<Arc<dyn RunHistory>>,
+    alerter: Option<Arc<dyn Alerter>>,
+    /// When the lab's people were last told that the template does not work.
+    alerted: Mutex<Option<Instant>>,
+}
+
+impl std::fmt::Debug for GerritReporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GerritReporter")
+            .field("gerrit", &self.gerrit)
+            .field("refusal_limit", &self.refusal_limit)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The last try to deliver a report failed, or has not ended.
@@ -59,7 +81,30 @@ struct FailedPost {
 impl GerritReporter {
     /// A reporter on this server.
     pub fn new(gerrit: Arc<Gerrit>) -> Self {
-        Self { gerrit, refusal_limit: REFUSAL_LIMIT, failed: Mutex::default() }
+        Self {
+            gerrit,
+            refusal_limit: REFUSAL_LIMIT,
+            failed: Mutex::default(),
+            history: None,
+            alerter: None,
+            alerted: Mutex::default(),
+        }
+    }
+
+    /// Says of each failed test how often it failed in earlier runs of the job on other changes. Default: nothing is
+    /// said of earlier runs.
+    #[must_use]
+    pub fn with_history(mut self, history: impl RunHistory + 'static) -> Self {
+        self.history = Some(Arc::new(history));
+        self
+    }
+
+    /// Tells the lab's people, at most once a day, that the template of comments does not work and the default one was
+    /// used. Default: that is only logged.
+    #[must_use]
+    pub fn with_alerter(mut self, alerter: impl Alerter + 'static) -> Self {
+        self.alerter = Some(Arc::new(alerter));
+        self
     }
 
     /// For how long a refusal with an unknown text is retried. Default: 15 minutes.
@@ -123,6 +168,30 @@ impl GerritReporter {
         self.gerrit.review(target, review).await.map(Some)
     }
 
+    /// Tells the lab's people that the template does not work.
+    async fn report_template(&self, target: &str, problem: &str) {
+        tracing::error!(change = %target, "the template of comments was not used: {problem}");
+        let Some(alerter) = &self.alerter else { return };
+        {
+            let mut alerted = self.alerted.lock().unwrap_or_else(PoisonError::into_inner);
+            if alerted.is_some_and(|at| at.elapsed() < ALERT_PAUSE) {
+                return;
+            }
+            *alerted = Some(Instant::now());
+        }
+        let text = format!(
+            "The comment on {target} was made from the default template, because that of `gerrit.comment.template` \
+             does not work for it: {problem}.\n\n\
+             Nothing is lost. `pushbutton-bin check` tries the template on examples.\n"
+        );
+        let alert = alerter.alert("pushbutton: the template of comments does not work", &text);
+        match tokio::time::timeout(ALERT_TIMEOUT, alert).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("could not alert a person: {error}"),
+            Err(_) => tracing::error!("could not alert a person: no answer in time"),
+        }
+    }
+
     /// Remembers that a try failed. Returns true if Gerrit has refused it for so long that it is not tried again.
     fn is_refused_for_good(&self, buildset: &BuildsetId, error: &Error) -> bool {
         let mut refused_since = None;
@@ -134,24 +203,52 @@ impl GerritReporter {
     }
 }
 
-/// The review for a report: the comment, the tag, and the vote that the vote mode allows.
-pub(crate) fn review_of(gerrit: &crate::GerritConfig, report: &BuildsetReport) -> Review {
+/// The review for a report: the comment, the tag, and the vote that the vote mode allows; and why the template was not
+/// used, if it was not.
+pub(crate) fn review_of(
+    gerrit: &crate::GerritConfig,
+    report: &BuildsetReport,
+    earlier: &EarlierFailures,
+) -> (Review, Option<String>) {
     let config = &gerrit.comment;
-    let review = Review::new(comment(config, &gerrit.user, report))
-        .with_tag(config.tag_for(&gerrit.user))
-        .with_notify(config.notify);
-    match config.vote_for(report) {
+    let rendered = render(config, &gerrit.user, report, earlier);
+    let review = Review::new(rendered.text).with_tag(config.tag_for(&gerrit.user)).with_notify(config.notify);
+    let review = match config.vote_for(report) {
         Some(value) => review.with_vote(&config.label, value),
         None => review,
-    }
+    };
+    (review, rendered.problem)
+}
+
+/// What the history knows of the failed tests of a report. Nothing when it does not answer: the report does not wait.
+pub(crate) async fn earlier_failures(
+    config: &CommentConfig,
+    report: &BuildsetReport,
+    history: Option<&dyn RunHistory>,
+) -> EarlierFailures {
+    let Some(history) = history else { return EarlierFailures::default() };
+    let asked = tokio::time::timeout(HISTORY_TIMEOUT, EarlierFailures::of(report, config, history)).await;
+    let problem = match asked {
+        Ok(Ok(earlier)) => return earlier,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    tracing::warn!(buildset = %report.id, "the comment says nothing about earlier runs: {problem}");
+    EarlierFailures::default()
 }
 
 #[async_trait]
 impl Reporter for GerritReporter {
     async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
         let target = report.target();
+        if !self.gerrit.config().comment.is_for_the_review(report) {
+            tracing::info!(change = %target, results = report.summary(), "no comment on a merge conflict");
+            return Ok(());
+        }
         let context = |error: Error| error.during("gerrit::deliver").with("change", &target);
-        let review = review_of(self.gerrit.config(), report);
+        let config = self.gerrit.config();
+        let earlier = earlier_failures(&config.comment, report, self.history.as_deref()).await;
+        let (review, problem) = review_of(config, report, &earlier);
         let on = Target::Patchset(report.change.number, report.patchset.number);
         let mut result = self.try_deliver(report, &on, &review).await;
         if let Err(error) = &result {
@@ -166,6 +263,10 @@ impl Reporter for GerritReporter {
         }
         if !result.as_ref().is_err_and(Error::is_temporary) {
             self.failed().remove(&report.id);
+        }
+        if let (Some(problem), Ok(Some(_))) = (problem, &result) {
+            // After the post, which does not wait for a mail server.
+            self.report_template(&target, &problem).await;
         }
         let results = report.summary();
         match result.map_err(context)? {
@@ -182,5 +283,80 @@ impl Reporter for GerritReporter {
 
     fn name(&self) -> &'static str {
         "gerrit"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use pushbutton_core::{ErrorKind, FailureCount, FailureQuery, RunRecord};
+
+    use super::*;
+    use crate::{GerritConfig, sample_reports};
+
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    #[async_trait]
+    impl Alerter for Counting {
+        async fn alert(&self, _: &str, text: &str) -> Result<()> {
+            assert!(text.contains("12345,2") && text.contains("line 3: undefined value"), "{text}");
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_template_that_does_not_work_is_told_once_a_day() {
+        let gerrit = Gerrit::new(GerritConfig::new("127.0.0.1", "acme-ci", "key")).unwrap();
+        let alerts = Arc::new(Counting::default());
+        let reporter = GerritReporter::new(gerrit).with_alerter(Arc::clone(&alerts));
+        for _ in 0..3 {
+            reporter.report_template("12345,2", "line 3: undefined value").await;
+        }
+        assert_eq!(alerts.0.load(Ordering::Relaxed), 1);
+        let long_ago = Instant::now().checked_sub(ALERT_PAUSE);
+        *reporter.alerted.lock().unwrap() = Some(long_ago.unwrap());
+        reporter.report_template("12345,2", "line 3: undefined value").await;
+        assert_eq!(alerts.0.load(Ordering::Relaxed), 2);
+    }
+
+    /// A history that fails, or never answers.
+    struct Broken(bool);
+
+    #[async_trait]
+    impl RunHistory for Broken {
+        async fn recent(&self, _: usize) -> Result<Vec<RunRecord>> {
+            Ok(Vec::new())
+        }
+
+        async fn verdicts(&self) -> Result<Vec<(String, u64)>> {
+            Ok(Vec::new())
+        }
+
+        async fn last_success(&self) -> Result<Option<Timestamp>> {
+            Ok(None)
+        }
+
+        async fn failure_counts(&self, _: &FailureQuery) -> Result<Vec<FailureCount>> {
+            match self.0 {
+                true => std::future::pending().await,
+                false => Err(Error::temporary(ErrorKind::Local, "the disk has failed")),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_history_that_does_not_answer_delays_no_comment() {
+        let config = CommentConfig::default();
+        let (_, report, _) = sample_reports().unwrap().remove(1);
+        let plain = render(&config, "acme-ci", &report, &EarlierFailures::default());
+        for hangs in [false, true] {
+            let began = tokio::time::Instant::now();
+            let earlier = earlier_failures(&config, &report, Some(&Broken(hangs))).await;
+            assert!(began.elapsed() <= HISTORY_TIMEOUT);
+            assert_eq!(render(&config, "acme-ci", &report, &earlier), plain);
+        }
     }
 }

@@ -33,7 +33,7 @@ const MIN_BATCH_BYTES: usize = 4 << 10;
 const FULL_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A stream that lasted this long was granted: a refusal comes with the next round trip.
-const GRANTED_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const GRANTED_AFTER: Duration = Duration::from_secs(5);
 
 /// What the stream passes on.
 #[derive(Debug)]

@@ -52,6 +52,7 @@ pub(crate) struct WireChange<'a> {
     pub(crate) branch: Text<'a>,
     pub(crate) number: Number,
     pub(crate) subject: Text<'a>,
+    pub(crate) owner: Option<WireAccount<'a>>,
     pub(crate) url: Text<'a>,
     pub(crate) topic: Text<'a>,
     pub(crate) hashtags: List<Text<'a>>,
@@ -63,6 +64,8 @@ pub(crate) struct WireChange<'a> {
     pub(crate) comments: List<WireMessage<'a>>,
     pub(crate) patch_sets: List<WirePatchset<'a>>,
     pub(crate) current_patch_set: Option<WirePatchset<'a>>,
+    pub(crate) id: Text<'a>,
+    pub(crate) commit_message: Text<'a>,
     // Only in its last line, which is not a change: `{"type":"stats","moreChanges":false,...}`.
     pub(crate) r#type: Text<'a>,
     pub(crate) more_changes: Option<bool>,
@@ -78,10 +81,21 @@ pub(crate) struct WirePatchset<'a> {
     pub(crate) revision: Text<'a>,
     pub(crate) r#ref: Text<'a>,
     pub(crate) kind: Text<'a>,
+    pub(crate) parents: List<Text<'a>>,
     pub(crate) uploader: Option<WireAccount<'a>>,
     pub(crate) created_on: Number,
     pub(crate) approvals: List<WireApproval<'a>>,
     pub(crate) comments: List<WireComment<'a>>,
+    pub(crate) files: List<WireFile<'a>>,
+}
+
+/// A file of a patch set, in a query reply with `--files`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+pub(crate) struct WireFile<'a> {
+    pub(crate) file: Text<'a>,
+    /// Where it was before it was moved.
+    pub(crate) file_old: Text<'a>,
 }
 
 /// An account.
@@ -251,6 +265,7 @@ macro_rules! listed {
 listed! {
     Text: text => !text.as_str().is_empty(),
     WirePatchset: patchset => patchset.number.0.is_some(),
+    WireFile: file => file.file.is_usable(),
     WireApproval: vote => vote.value.0.is_some() && vote.r#type.is_usable(),
     WireMessage: message => message.timestamp.0.is_some() && message.message.is_usable(),
     WireComment: comment => comment.message.is_usable(),

@@ -11,12 +11,12 @@ use jiff::Timestamp;
 use pushbutton_core::memory::MemoryEventStore;
 use pushbutton_core::samples;
 use pushbutton_core::{
-    ChangeNumber, EventSource, EventStore, GitRef, Job, PatchsetNumber, Position, ProjectName, Reporter,
-    Revision,
+    ChangeNumber, EventSource, EventStore, GitRef, Job, LinkedChange, Patchset, PatchsetCommit,
+    PatchsetNumber, Position, ProjectName, Reporter, Revision,
 };
 use pushbutton_gerrit::{DryRunReporter, EventFilter, Gerrit, GerritReporter, GerritSource, RecordedStream};
 use pushbutton_testbed::Change;
-use pushbutton_testkit::conformance::{report, source};
+use pushbutton_testkit::conformance::{dependencies, report, source};
 
 use common::{Proxy, config, filter, unique};
 
@@ -206,4 +206,37 @@ impl report::Harness for DryRun {
 #[tokio::test]
 async fn a_dry_run_keeps_the_contract() {
     report::all(async || DryRun { folder: tempfile::tempdir().unwrap(), jobs: 0 }).await;
+}
+
+/// A lookup on Gerrit keeps the contract, with two projects' branches and an amended change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_lookup_of_dependencies_on_gerrit_keeps_the_contract() {
+    let server = pushbutton_testbed::gerrit();
+    let project = unique("conformance/dependencies");
+    server.create_project(&project);
+    server.create_branch(&project, "stable/2026.1");
+    let first = server.push_change(&project, "master", &[("a.txt", "a\n")]);
+    let message = format!("The same\n\nDepends-On: https://x/1\nChange-Id: {}\n", first.change_id);
+    let second = server.push_message(&project, "master", &message, &[("a.txt", "b\n")]);
+    let twin = server.push_message(&project, "stable/2026.1", &message, &[("a.txt", "c\n")]);
+    let linked = |patchsets: &[&Change]| {
+        let newest = *patchsets.last().unwrap();
+        let change = pushbutton_core::Change::new(
+            project.parse().unwrap(),
+            newest.branch.parse().unwrap(),
+            ChangeNumber(newest.number),
+        );
+        let parent: Revision = server.branch_head(&project, &newest.branch).parse().unwrap();
+        let commits = patchsets.iter().map(|patchset| {
+            let (number, git_ref) = (PatchsetNumber(patchset.patchset), patchset.reference.parse().unwrap());
+            let commit = Patchset::new(number, patchset.revision.parse().unwrap(), git_ref);
+            PatchsetCommit::new(commit, vec![parent.clone()])
+        });
+        LinkedChange::new(change, commits.collect())
+            .with_id(Some(newest.change_id.parse().unwrap()))
+            .with_message(message.clone())
+    };
+    let changes = [linked(&[&first, &second]), linked(&[&twin])];
+    let gerrit = Gerrit::new(config(&server)).unwrap();
+    dependencies::all(&*gerrit, &changes).await;
 }

@@ -15,10 +15,10 @@ use pushbutton_core::memory::{
 };
 use pushbutton_core::samples;
 use pushbutton_core::{
-    Approval, Buildset, BuildsetReport, ChangeNumber, Decision, ErrorKind, EventKind, EventMatch,
-    EventSource, EventStore, Handler, HumanDuration, JobName, JobSpec, LogLocation, Operator, PatchsetNumber,
-    Pipeline, Position, ProjectName, Reporter, RetryClass, Revision, RunId, RunResult, Shutdown, Stage,
-    StageName, Trigger, Triggers, Verdict,
+    Account, Approval, Buildset, BuildsetReport, ChangeNumber, Decision, ErrorKind, EventId, EventKind,
+    EventMatch, EventSource, EventStore, Handler, HumanDuration, JobName, JobSpec, LogLocation, Operator,
+    PatchsetNumber, Pipeline, Position, ProjectName, Reporter, RetryClass, Revision, RunId, RunResult,
+    Shutdown, Stage, StageName, Trigger, Triggers, Verdict,
 };
 use pushbutton_gerrit::{
     EventFilter, Gerrit, GerritConfig, GerritReporter, GerritSource, HostKeyPolicy, JumpConfig, Posted,
@@ -264,6 +264,38 @@ async fn neither_an_older_comment_nor_a_stranger_with_our_name_suppresses_a_verd
     assert_eq!(deliver(job.created + SignedDuration::from_hours(1)).await, 2);
 }
 
+/// Issue 10, part 8: a handler with a bound of builds says so on the review, once and without a vote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_notice_of_the_build_limit_is_posted_once_and_has_no_vote() {
+    let (server, change) = change();
+    let mut config = config(&server);
+    config.comment.vote = VoteMode::Both;
+    let (number, patchset, bob) = (ChangeNumber(change.number), PatchsetNumber(1), Account::of("bob"));
+    let recheck = |nth| {
+        let mut event = samples::comment("bob", "recheck");
+        (event.change.number, event.patchset.number) = (number, patchset);
+        event.id = EventId::comment(number, patchset, &bob, "recheck", nth);
+        event
+    };
+    let on = EventMatch::Comment { pattern: "^recheck".into(), from: vec![] };
+    let rule =
+        Trigger::new("recheck", on, ["tempest".parse().unwrap()]).with_projects(["openstack/*".into()]);
+    let queue = MemoryQueue::default();
+    let source = MemorySource::of((1..=3).map(recheck).collect());
+    let stats = Handler::new(source, Triggers::compile(vec![rule], vec![]).unwrap(), queue.clone())
+        .with_reporter(GerritReporter::new(Gerrit::new(config).unwrap()))
+        .with_build_limit(std::num::NonZeroU32::MIN)
+        .run(&Shutdown::new())
+        .await
+        .unwrap();
+    assert_eq!((stats.events, stats.jobs), (3, 1));
+    let messages = server.messages(change.number);
+    let texts: Vec<_> = messages.iter().filter(|it| it.author == "acme-ci").map(|it| &it.text).collect();
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    assert!(texts[0].contains("this CI starts at most 1 builds of one change within 24 hours"), "{texts:?}");
+    assert!(!texts[0].contains("Verified") && server.votes(change.number).is_empty(), "{texts:?}");
+}
+
 /// Issue 10, part 1. The comment is found again from the time of the first job on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_jobs_of_one_event_make_one_comment_with_two_lines_and_one_vote() {
@@ -447,6 +479,22 @@ async fn check_finds_what_works_and_what_does_not() {
     assert_eq!(level("event stream: "), Some(Level::Ok), "{findings:#?}");
     assert_eq!(level("account name: "), Some(Level::Ok), "{findings:#?}");
     assert_eq!(level("wiki: "), Some(Level::Warn), "{findings:#?}");
+    // core.md S3-13: a bad query was an error in the log every five minutes.
+    let trial = async |query: &str| {
+        let mut config = config(&server);
+        config.backfill.query = Some(query.to_owned());
+        let findings = Gerrit::new(config).unwrap().check().await;
+        findings.into_iter().find(|finding| finding.what.starts_with("backfill query: ")).unwrap()
+    };
+    for good in
+        ["project:acme/none", "message:\"two words\" OR owner:self", "-project:^acme/.* (is:open OR is:wip)"]
+    {
+        assert_eq!(trial(good).await.level, Level::Ok, "{good}");
+    }
+    for bad in ["message:\"two", "nonsense:1", "(is:open"] {
+        let finding = trial(bad).await;
+        assert_eq!(finding.level, Level::Fail, "{bad}: {finding:?}");
+    }
     // bob is a person: his name does not end in CI.
     let mut bob = config(&server);
     (bob.user, bob.key) = ("bob".into(), server.key("bob"));

@@ -33,5 +33,7 @@ async fn a_report_and_a_look_up_end_in_time() {
     config.deadlines.connect = HumanDuration::secs(2);
     let gerrit = Gerrit::new(config).unwrap();
     time_bounded::change_status(&*gerrit).await;
+    time_bounded::dependencies(&*gerrit).await;
+    time_bounded::trigger_lookup(&*gerrit).await;
     time_bounded::reporter(&GerritReporter::new(gerrit)).await;
 }

@@ -1,9 +1,9 @@
 //! The run history: a reporter that records every step of a run, and the answers from what it has recorded.
 
 use async_trait::async_trait;
-use jiff::{SignedDuration, Timestamp};
-use pushbutton_core::history::{RunHistory, RunRecord, RunState, StageRecord};
-use pushbutton_core::{Reporter, Result, RunId, StageName, StageOutcome, Update, UpdateKind, Verdict};
+use jiff::Timestamp;
+use pushbutton_core::history::{FailureCount, FailureQuery, RunHistory, RunRecord};
+use pushbutton_core::{Reporter, Result, RunId, Update, UpdateKind, Verdict};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::Store;
@@ -62,6 +62,27 @@ impl RunHistory for StoreHistory {
         };
         self.0.call("history::last_success", read).await
     }
+
+    async fn failure_counts(&self, query: &FailureQuery) -> Result<Vec<FailureCount>> {
+        let query = query.clone();
+        let read = move |connection: &mut Connection| {
+            // The index of the starts gives the order; rows are read until there are enough.
+            let sql = "SELECT record FROM runs WHERE name = ? AND change <> ? AND verdict IS NOT NULL
+                       ORDER BY started_at DESC, run DESC";
+            let mut statement = connection.prepare_cached(sql)?;
+            // Changes of a Gerrit have far smaller numbers.
+            let change = i64::try_from(query.not_on.0).unwrap_or(i64::MAX);
+            let mut rows = statement.query(params![query.job.as_str(), change])?;
+            let mut runs = Vec::new();
+            while runs.len() < query.runs as usize {
+                let Some(row) = rows.next()? else { break };
+                let Json(record) = row.get::<_, Json<RunRecord>>(0)?;
+                runs.extend(Some(record).filter(|record| query.includes(record)));
+            }
+            Ok(query.count(&runs))
+        };
+        self.0.call("history::failure_counts", read).await
+    }
 }
 
 #[async_trait]
@@ -97,7 +118,7 @@ fn record(connection: &mut Connection, run: &RunId, update: &Update) -> Result<(
             RunRecord::new(run.clone(), update.job.clone(), update.attempt, started)
         }
     };
-    apply(&mut record, update);
+    record.apply(update);
     save(&transaction, &record)?;
     Ok(transaction.commit()?)
 }
@@ -109,58 +130,10 @@ fn end_lost_runs(connection: &Connection, update: &Update) -> Result<(), StoreEr
     let open =
         statement.query_map(params![update.job.id.as_str()], |row| row.get::<_, Json<RunRecord>>(0))?;
     for Json(mut record) in open.collect::<rusqlite::Result<Vec<_>>>()? {
-        end_without_verdict(&mut record, update.at, LOST);
+        record.end_without_verdict(update.at, LOST);
         save(connection, &record)?;
     }
     Ok(())
-}
-
-fn end_without_verdict(record: &mut RunRecord, at: Timestamp, why: &str) {
-    record.state = RunState::Retrying;
-    record.ended = Some(at);
-    record.reason = Some(why.to_owned());
-}
-
-fn apply(record: &mut RunRecord, update: &Update) {
-    match &update.kind {
-        UpdateKind::Provisioning => record.state = RunState::Provisioning,
-        UpdateKind::NodeReady { name, .. } => {
-            record.state = RunState::Running;
-            record.node = Some(name.clone());
-        }
-        UpdateKind::StageStarted { stage } => {
-            record.state = RunState::Running;
-            record.stages.push(StageRecord::new(stage.clone(), update.at));
-        }
-        UpdateKind::StageEnded { stage, outcome } => end_stage(record, stage, outcome, update.at),
-        UpdateKind::Retrying { why, .. } | UpdateKind::HandedBack { why } => {
-            end_without_verdict(record, update.at, why);
-        }
-        UpdateKind::Finished { result } => {
-            record.state = RunState::Completed;
-            record.ended = Some(update.at);
-            record.verdict = Some(result.verdict.clone());
-            record.reason.clone_from(&result.reason);
-            record.log_url.clone_from(&result.log_url);
-            record.tests = result.tests;
-            for stage in &result.stages {
-                end_stage(record, &stage.name, &stage.outcome, update.at);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Sets the stage's outcome. Adds the stage when its start was not reported.
-fn end_stage(record: &mut RunRecord, stage: &StageName, outcome: &StageOutcome, at: Timestamp) {
-    match record.stages.iter_mut().find(|known| known.stage == *stage) {
-        Some(known) => known.outcome = Some(outcome.clone()),
-        None => {
-            let took = SignedDuration::try_from(outcome.took).unwrap_or_default();
-            let started = at.checked_sub(took).unwrap_or(at);
-            record.stages.push(StageRecord::new(stage.clone(), started).with_outcome(Some(outcome.clone())));
-        }
-    }
 }
 
 fn load(connection: &Connection, run: &RunId) -> Result<Option<RunRecord>, StoreError> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 use pushbutton_core::{
     BuildsetId, Claim, ControlMessage, ControlMessages, DeadLetter, Delivery, Error, ErrorKind,
-    InstallationId, Job, JobEnd, JobFilter, Queue, QueueDepth, Result, RunId,
+    InstallationId, Job, JobEnd, JobFilter, Queue, QueueDepth, Result, RunId, WaitingJobs,
 };
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, TransactionBehavior, params};
 
@@ -70,6 +70,11 @@ impl Queue for StoreQueue {
     async fn depth(&self) -> Result<QueueDepth> {
         let now = self.0.now();
         self.0.call("queue::depth", move |connection| depth(connection, &now)).await
+    }
+
+    async fn waiting(&self) -> Result<Vec<WaitingJobs>> {
+        let now = self.0.now();
+        self.0.call("queue::waiting", move |connection| waiting(connection, &now)).await
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {
@@ -293,6 +298,22 @@ fn depth(connection: &Connection, now: &Moment) -> Result<QueueDepth, StoreError
     Ok(QueueDepth::new(ready + delayed + claimed - leased, leased, dead)
         .with_reports(reports)
         .with_undelivered(undelivered))
+}
+
+/// Jobs of one kind are counted by SQLite: there may be many.
+fn waiting(connection: &Connection, now: &Moment) -> Result<Vec<WaitingJobs>, StoreError> {
+    // A job whose lease has ended is waiting. Times are compared as texts: right to a second.
+    let sql = "SELECT name, label, count(*), min(job ->> '$.created') FROM jobs WHERE state IN ('ready', 'delayed') \
+               OR (state = 'leased' AND (boot <> ? OR lease_ends <= ?)) GROUP BY name, label ORDER BY name, label";
+    let mut statement = connection.prepare_cached(sql)?;
+    let kind = |row: &Row<'_>| {
+        let label: Option<Text<_>> = row.get(1)?;
+        let (count, created): (i64, Text<_>) = (row.get(2)?, row.get(3)?);
+        let name: Text<_> = row.get(0)?;
+        Ok(WaitingJobs::new(name.0, label.map(|label| label.0), count.unsigned_abs(), created.0))
+    };
+    let kinds = statement.query_map(params![now.boot, now.uptime], kind)?;
+    Ok(kinds.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The id in the file; of processes that ask at once, the first to write decides.

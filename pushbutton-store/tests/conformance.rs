@@ -102,3 +102,12 @@ async fn the_journal_keeps_its_contract() {
     conformance::journal::all(async |name| Arc::new(files.open(name).await.journal()) as Arc<dyn Journal>)
         .await;
 }
+
+#[tokio::test]
+async fn the_history_keeps_its_contract() {
+    let files = Files::new();
+    conformance::history::all(async |name| {
+        Arc::new(files.open(name).await.history()) as Arc<dyn conformance::history::RecordingHistory>
+    })
+    .await;
+}

@@ -1,7 +1,8 @@
 //! The log folder, readable in a browser without a download, as OpenStack's rules for third-party CIs ask.
 //!
 //! The files come from machines that ran strangers' patches as root. So they are shown as text, never rendered; links
-//! cannot lead out of the folder; and only plain files and folders are served.
+//! cannot lead out of the folder; and only plain files and folders are served. The pages of a run, which the operator
+//! wrote, are rendered, in a sandbox without scripts.
 
 use axum::body::Body;
 use axum::extract::{Path as UrlPath, State};
@@ -81,12 +82,19 @@ fn send(file: LogFile, accepts_gzip: bool) -> Response {
             set(CONTENT_TYPE, "text/plain; charset=utf-8");
             set(CONTENT_ENCODING, "gzip");
         }
-        Content::GzippedText | Content::Bytes => {
+        Content::Page { compressed } if !compressed || accepts_gzip => {
+            set(CONTENT_TYPE, "text/html; charset=utf-8");
+            set(CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; style-src 'unsafe-inline'");
+            if compressed {
+                set(CONTENT_ENCODING, "gzip");
+            }
+        }
+        Content::GzippedText | Content::Page { .. } | Content::Bytes => {
             set(CONTENT_TYPE, "application/octet-stream");
             set(CONTENT_DISPOSITION, "attachment");
         }
     }
-    if file.content == Content::GzippedText {
+    if matches!(file.content, Content::GzippedText | Content::Page { compressed: true }) {
         set(VARY, "accept-encoding");
     }
     headers.insert(CONTENT_LENGTH, file.length.into());

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::ids::EntryId;
+use super::rules::{Rule, holds};
 
 /// How long a message is kept; a little more than the day that the contract of `Queue` demands.
 const MAX_AGE: Duration = Duration::from_secs(25 * 3600);
@@ -108,7 +109,8 @@ impl Listened {
         }
         self.fingerprint = messages.fingerprint;
         self.delivered.retain(|id| messages.has(*id));
-        let new = messages.iter().filter(|message| self.delivered.insert(message.id));
+        let new =
+            messages.iter().filter(|message| self.delivered.insert(message.id) || !holds(Rule::HeardOnce));
         new.map(|message| message.text.clone()).collect()
     }
 }

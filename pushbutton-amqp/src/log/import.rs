@@ -4,6 +4,7 @@ use pushbutton_core::Job;
 
 use super::dead_letters::Letter;
 use super::entry::Op;
+use super::rules::{Rule, holds};
 use super::state_machine::{Outcome, State};
 
 /// Above so many bytes of open jobs and of reports that are due, further jobs stay in the inbox: every participant has
@@ -48,6 +49,6 @@ impl ImportBatch {
     /// Whether the messages may leave the inbox: only a job that is in the log may. `read_back` is what became of the
     /// entry, once it was read.
     pub(crate) fn may_acknowledge(&self, read_back: Option<&Outcome>) -> bool {
-        self.entry.is_none() || read_back == Some(&Outcome::Accepted)
+        self.entry.is_none() || !holds(Rule::AcknowledgeReadBack) || read_back == Some(&Outcome::Accepted)
     }
 }

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{BuildsetId, ChangeNumber, DeadLetter, Job, JobId, RunId};
+use pushbutton_core::{BuildsetId, ChangeNumber, DeadLetter, Job, JobId, RunId, WaitingJobs};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::entry::Op;
 use super::ids::{JobKey, Version};
 use super::lease::LeaseTerm;
+use super::rules::{Rule, holds};
 use super::state_machine::{Arrival, later, lease_end};
 
 /// How many completed jobs are remembered, so that they are not run again.
@@ -55,6 +56,7 @@ impl JobStatus {
 
     pub(super) fn available_at(&self, now: Arrival) -> Instant {
         match self {
+            Self::Leased { .. } if !holds(Rule::LeaseWaits) => now.instant,
             Self::Leased { lease_ms, .. } => lease_end(*lease_ms, now),
             Self::Waiting { due, after_ms } => {
                 let left = Duration::try_from(due.duration_since(now.date)).unwrap_or(Duration::ZERO);
@@ -247,6 +249,13 @@ impl Jobs {
     pub(crate) fn counts(&self, now: Instant) -> (u64, u64) {
         let leased = self.leased(now).count();
         ((self.open.len() - leased) as u64, leased as u64)
+    }
+
+    /// The jobs that [`counts`](Self::counts) counts as waiting, by name and label.
+    pub(crate) fn waiting(&self, now: Instant) -> Vec<WaitingJobs> {
+        let waits = |open: &&OpenJob| !(open.record.status.is_leased() && open.available_at > now);
+        let jobs = self.open.values().filter(waits).map(|open| &open.record.job);
+        WaitingJobs::count(jobs.map(|job| (&job.name, job.label.as_ref(), job.created)))
     }
 
     /// The runs whose leases have not ended.

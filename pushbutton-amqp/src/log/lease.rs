@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::rules::{Rule, holds};
+
 /// The length of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LeaseTerm {
@@ -47,7 +49,8 @@ impl LeaseTerm {
 
     /// The holder's lease, if the entry is accepted that it is about to write at this moment.
     pub(crate) fn written_at(self, written: Instant) -> HeldLease {
-        HeldLease { term: self, end: written + self.held }
+        let held = if holds(Rule::HolderStopsFirst) { self.held } else { self.whole * 2 };
+        HeldLease { term: self, end: written + held }
     }
 }
 

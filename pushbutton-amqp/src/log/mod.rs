@@ -4,6 +4,9 @@
 //! state without an arbiter. A participant that wants something appends an entry, reads it back, and learns from the
 //! state at that place whether it was accepted.
 
+/// The rules that tests break.
+mod rules;
+
 /// What is written into the log.
 mod entry;
 /// Ids of entries, events and jobs.

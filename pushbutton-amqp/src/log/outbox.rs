@@ -14,6 +14,7 @@ use super::entry::Op;
 use super::ids::{EntryId, Version};
 use super::jobs::{JobStatus, MAX_COMPLETED, Next, json_size};
 use super::lease::LeaseTerm;
+use super::rules::{Rule, holds};
 use super::state_machine::Arrival;
 
 /// How many bytes of results are kept whole until they are delivered; further ones lose their stages.
@@ -292,7 +293,9 @@ impl Outbox {
         version: Version,
         now: Arrival,
     ) -> bool {
-        self.change_due(id, |record| record.version == expected_version, status, version, now)
+        let unchanged =
+            |record: &ReportRecord| record.version == expected_version || !holds(Rule::ReportUnchanged);
+        self.change_due(id, unchanged, status, version, now)
     }
 
     /// Ends a delivery, if it still has the report.

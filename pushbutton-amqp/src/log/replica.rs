@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::entry::{Entry, Op};
 use super::ids::EntryId;
+use super::rules::{Rule, holds};
 use super::state_machine::{Arrival, Outcome, State};
 
 /// How many bytes of entries are buffered while no snapshot was read: those between a snapshot's state and its place.
@@ -98,7 +99,7 @@ impl Replica {
     pub(crate) fn read(&mut self, offset: u64, entry: Entry, size: usize, now: Arrival) -> Applied {
         if let Some((last, id, copy)) = self.last {
             if std::mem::take(&mut self.verify) {
-                if (offset, entry.id, entry.copy) == (last, id, copy) {
+                if (offset, entry.id, entry.copy) == (last, id, copy) || !holds(Rule::LossNoticed) {
                     return Applied::No;
                 }
                 if offset > last {
@@ -114,7 +115,8 @@ impl Replica {
             // A reader is moved on silently when the broker drops what it has not read yet. One missing place is the
             // entry of the broker's own with which each segment begins (measured on 3.10 and 4): a reader that was
             // moved on misses that one and more.
-            if offset > last + 2 && self.known_gap.is_none_or(|known| known < last) {
+            if offset > last + 2 && holds(Rule::GapNoticed) && self.known_gap.is_none_or(|known| known < last)
+            {
                 self.known_gap = Some(last);
                 self.forget_as_dropped();
                 return Applied::Diverged;
@@ -225,7 +227,7 @@ impl Replica {
     /// The log was read to its end, as it was at some moment after connecting. What must be written now, before any
     /// other entry; nothing once the state is complete.
     pub(crate) fn reached_end(&mut self, now: Arrival) -> Option<Op> {
-        let restore = self.lost(now);
+        let restore = self.lost(now).filter(|_| holds(Rule::LossRestored));
         if restore.is_none() {
             self.caught_up();
         }

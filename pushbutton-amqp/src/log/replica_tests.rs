@@ -1,5 +1,6 @@
 use super::*;
 use pushbutton_core::samples::job_on;
+use pushbutton_core::{InstallationId, RunId};
 
 fn import(n: u64) -> Entry {
     Entry::new(Op::Import { jobs: vec![job_on(n, "tempest")], unreadable: Vec::new() })
@@ -136,6 +137,45 @@ fn a_log_that_went_on_and_dropped_its_beginning_has_lost_nothing() {
 fn snapshot_as_of(offset: u64, replica: &Replica) -> Entry {
     let state = replica.state().unwrap().snapshot(Arrival::now());
     Entry::new(Op::Snapshot { as_of: offset, state: Box::new(state) })
+}
+
+/// backends.md L5: a participant that comes first after somebody has deleted the stream sees no leases. It sees no
+/// machines of the former installation either, because it does not have its id before it has its leases.
+#[test]
+fn l5_in_a_new_log_the_former_installation_comes_only_together_with_its_leases() {
+    let (installation, other) = (InstallationId::generate(), InstallationId::generate());
+    let (job, run, imported) = (job_on(1, "tempest").id, RunId::generate(), import(1));
+    let claim = Op::Claim { job, expected_version: (1, imported.id), run: run.clone(), lease_ms: 600_000 };
+    let id =
+        |installation: &InstallationId| Entry::new(Op::Installation { installation: installation.clone() });
+    let mut holder = caught_up(&[id(&installation), imported, Entry::new(claim)]);
+    let leased = |replica: &Replica| replica.state().unwrap().jobs.leased_runs(Instant::now());
+    assert_eq!(leased(&holder), [run.clone()]);
+
+    let barrier = Entry::new(Op::Barrier);
+    holder.resume();
+    assert_eq!(read(&mut holder, 0, &barrier), Applied::Diverged);
+    holder.resume();
+    read(&mut holder, 0, &barrier);
+    let restore = Entry::new(holder.reached_end(Arrival::now()).unwrap());
+    for asks_first in [false, true] {
+        let mut fresh = caught_up(std::slice::from_ref(&barrier));
+        assert_eq!((leased(&fresh), &fresh.state().unwrap().installation), (vec![], &None));
+        let mut entries = [restore.clone(), id(&other)];
+        if asks_first {
+            entries.reverse();
+        }
+        for (offset, entry) in (1..).zip(&entries) {
+            read(&mut fresh, offset, entry);
+            let has_id = fresh.state().unwrap().installation.as_ref() == Some(&installation);
+            assert!(!has_id || leased(&fresh) == [run.clone()]);
+        }
+        let wins = if asks_first { &other } else { &installation };
+        assert_eq!(
+            (leased(&fresh), fresh.state().unwrap().installation.as_ref()),
+            (vec![run.clone()], Some(wins))
+        );
+    }
 }
 
 /// Found by the simulation: RabbitMQ moves a reader on silently when it drops what the reader has not read yet.

@@ -5,6 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use pushbutton_core::Position;
 
 use super::ids::EventKey;
+use super::rules::{Rule, holds};
 
 /// How many events are remembered. After a gap the event source asks for what came after the position, some minutes or
 /// hours ago. An event must not be forgotten while its jobs (10,000 completed ones) are remembered.
@@ -48,7 +49,7 @@ impl SeenEvents {
     }
 
     fn insert(&mut self, key: EventKey) -> bool {
-        if !self.seen.insert(key) {
+        if !self.seen.insert(key) && holds(Rule::EventNewOnce) {
             return false;
         }
         self.order.push_back(key);

@@ -8,6 +8,7 @@ use super::dead_letters::Letter;
 use super::ids::{EntryId, EventKey, JobKey, Version};
 use super::jobs::{JobRecord, JobStatus};
 use super::outbox::OutboxSnapshot;
+use super::rules::{Rule, holds};
 use super::state_machine::{Arrival, Leader, State};
 
 /// All that later entries are judged by. Lists are in order, oldest first.
@@ -40,7 +41,11 @@ impl State {
             jobs: self.jobs.records().cloned().collect(),
             completed: self.jobs.completed().collect(),
             dead: self.dead.iter().cloned().collect(),
-            outbox: self.outbox.snapshot(),
+            outbox: if holds(Rule::SnapshotWhole) {
+                self.outbox.snapshot()
+            } else {
+                OutboxSnapshot::default()
+            },
             leader: self.leader().map(|(leader, _)| leader.clone()),
             seen: self.events.keys().collect(),
             position: self.events.position().cloned(),

@@ -13,6 +13,7 @@ use super::entry::{Entry, Op};
 use super::ids::{EntryId, JobKey, Version};
 use super::jobs::{JobRecord, JobStatus, Jobs};
 use super::outbox::Outbox;
+use super::rules::{Rule, holds};
 use super::seen_events::SeenEvents;
 
 /// When an entry was read, on the reader's clocks: the monotonic one, and the calendar.
@@ -93,7 +94,7 @@ impl State {
             }
             Op::Claim { job, expected_version, run, lease_ms } => {
                 let claim = |record: &mut JobRecord| {
-                    let unchanged = record.version == *expected_version;
+                    let unchanged = record.version == *expected_version || !holds(Rule::ClaimUnchanged);
                     if unchanged {
                         record.lost_leases += u32::from(matches!(record.status, JobStatus::Leased { .. }));
                         record.status = JobStatus::Leased { run: run.clone(), lease_ms: *lease_ms };
@@ -165,7 +166,9 @@ impl State {
             }
             Op::Lead { candidate, expected_version, lease_ms } => {
                 let may = self.leader().is_none_or(|(leader, _)| {
-                    leader.candidate == *candidate || Some(leader.version) == *expected_version
+                    leader.candidate == *candidate
+                        || Some(leader.version) == *expected_version
+                        || !holds(Rule::OneLeader)
                 });
                 if may {
                     let leader = Leader { candidate: *candidate, version, lease_ms: *lease_ms };
@@ -227,7 +230,7 @@ impl State {
     }
 
     fn import(&mut self, job: &Job, version: Version, now: Arrival) {
-        if self.skips(job) {
+        if self.skips(job) && holds(Rule::KnownJobSkipped) {
             return;
         }
         self.dead.forget(JobKey::of(&job.id));

@@ -1,7 +1,7 @@
 //! Checks across sections: names that are defined nowhere, playbooks that do not exist, values that do not go together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pushbutton_core::{JobName, JobSpec, RetryPatterns, RunWhen, Trigger, Triggers};
 
@@ -20,7 +20,8 @@ pub(crate) fn triggers(document: &mut Document, triggers: &[(usize, Trigger)]) {
             let problem = format!("two triggers are named {:?}", trigger.name);
             document.error(&at.key("name"), problem, "give each its own name");
         }
-        if let Err(error) = Triggers::compile(vec![trigger.clone()], Vec::new()) {
+        // The name of this CI is that of its account, if no other is given.
+        if let Err(error) = Triggers::compile_named(vec![trigger.clone()], Vec::new(), Some("CI")) {
             let message = error.message().split_once(": ").map_or(error.message(), |(_, rest)| rest);
             let place = match ["pattern", "`by`", "`jobs`"].iter().position(|key| message.starts_with(key)) {
                 Some(0) => at.key("on").key("comment").key("pattern"),
@@ -38,17 +39,12 @@ pub(crate) fn triggers(document: &mut Document, triggers: &[(usize, Trigger)]) {
     }
 }
 
-/// Jobs: their node label must be known, their playbooks must exist, their stages must have different names.
+/// Jobs: their node label must be known, their stages must have different names.
 pub(crate) fn jobs(
     document: &mut Document,
     jobs: &BTreeMap<JobName, JobSpec>,
     labels: Option<&BTreeSet<String>>,
 ) {
-    let folder = KeyPath::section("ansible").key("playbooks");
-    let playbooks = document.root.get(&folder.0).and_then(|folder| folder.text()).map(str::to_owned);
-    let playbooks = playbooks.filter(|_| !document.has_error(&folder));
-    // A process that runs no playbook may be on a host that has none.
-    let playbooks = playbooks.as_deref().map(Path::new).filter(|folder| folder.exists());
     for (name, job) in jobs {
         let at = KeyPath::section("jobs").key(name.as_str());
         if let Some(labels) = labels.filter(|labels| !labels.contains(job.node.as_str())) {
@@ -78,11 +74,23 @@ pub(crate) fn jobs(
                 let problem = format!("more than {} patterns", RetryPatterns::MAX);
                 document.error(&at.key("retry_when"), problem, "join some with |");
             }
-            if let Some(folder) = playbooks.filter(|folder| !folder.join(&stage.playbook).is_file()) {
-                let known = playbooks_in(folder);
+        }
+    }
+}
+
+/// The playbook of each stage must exist.
+pub(crate) fn playbooks(document: &mut Document, jobs: &BTreeMap<JobName, JobSpec>) {
+    let folder = KeyPath::section("ansible").key("playbooks");
+    let text = document.root.get(&folder.0).and_then(|folder| folder.text()).map(PathBuf::from);
+    let Some(folder) = text.filter(|_| !document.has_error(&folder)) else { return };
+    for (name, job) in jobs {
+        let stages = KeyPath::section("jobs").key(name.as_str()).key("stages");
+        for (nth, stage) in job.stages.iter().enumerate() {
+            if !folder.join(&stage.playbook).is_file() {
+                let known = playbooks_in(&folder);
                 let fix = suggest(&stage.playbook, known.iter().map(String::as_str));
                 let problem = format!("no playbook {:?} in {}", stage.playbook, folder.display());
-                document.error(&at.key("playbook"), problem, fix);
+                document.error(&stages.index(nth).key("playbook"), problem, fix);
             }
         }
     }

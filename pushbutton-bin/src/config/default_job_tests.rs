@@ -19,7 +19,7 @@ fn default_job(place: &Path) -> JobSpec {
         "PUSHBUTTON_OWNER" => Some("acme-ci".to_owned()),
         _ => None,
     };
-    let config = parse(DEFAULT, &place.join("pushbutton.yml"), ALL, &env).unwrap();
+    let config = parse(DEFAULT, &place.join("pushbutton.yml"), Needs::ALL, &env).unwrap();
     config.jobs.into_values().next().unwrap()
 }
 

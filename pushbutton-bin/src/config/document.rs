@@ -9,6 +9,7 @@ use serde_yaml::Value as Yaml;
 use super::error::{ConfigError, ConfigErrors};
 use super::interpolate;
 use super::lines::Lines;
+use super::needs::Needs;
 use super::node::{KeyPath, Node, Step, Value};
 use super::paths::{self, PATHS, PathCheck};
 
@@ -20,19 +21,17 @@ pub(crate) type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
 pub(crate) struct Document {
     pub(crate) root: Node,
     file: PathBuf,
-    /// Sections that are read, but not used: files that they name need not be there.
-    unused: Vec<&'static str>,
+    /// What the command uses. Files and variables of other sections need not be there.
+    needs: Needs,
     errors: Vec<ConfigError>,
+    /// References in sections that are not used which could not be filled in. Such a value is its own text; its error
+    /// is reported where that does not do, as for a number.
+    unresolved: Vec<ConfigError>,
 }
 
 impl Document {
     /// Parses a text. A text that is not YAML, or not a mapping, has that one error.
-    pub(crate) fn read(
-        text: &str,
-        file: &Path,
-        unused: Vec<&'static str>,
-        env: Env<'_>,
-    ) -> Result<Self, ConfigErrors> {
+    pub(crate) fn read(text: &str, file: &Path, needs: Needs, env: Env<'_>) -> Result<Self, ConfigErrors> {
         let fatal = |line: usize, problem: String, fix: &str| ConfigErrors {
             file: file.to_owned(),
             list: vec![ConfigError { line, key: String::new(), problem, fix: fix.into() }],
@@ -54,7 +53,8 @@ impl Document {
             return Err(fatal(1, "the file is not a mapping of keys to values".into(), fix));
         }
         let root = Node { line: 1, value: Value::Null };
-        let mut document = Self { root, file: file.to_owned(), unused, errors: Vec::new() };
+        let mut document =
+            Self { root, file: file.to_owned(), needs, errors: Vec::new(), unresolved: Vec::new() };
         let folder = file.parent().unwrap_or(Path::new(""));
         document.root = document.convert(yaml, Some(&lines), 1, &mut KeyPath::default(), folder, env);
         document.resolve_paths(folder, env);
@@ -62,7 +62,7 @@ impl Document {
     }
 
     fn is_unused(&self, at: &KeyPath) -> bool {
-        matches!(at.0.first(), Some(Step::Key(key)) if self.unused.contains(&key.as_str()))
+        matches!(at.0.first(), Some(Step::Key(section)) if !self.needs.reads_files_of(section))
     }
 
     /// Adds an error.
@@ -73,6 +73,8 @@ impl Document {
             problem: problem.into(),
             fix: fix.into(),
         };
+        let cause = self.unresolved.iter().find(|unresolved| unresolved.key == error.key);
+        let error = cause.cloned().unwrap_or(error);
         if !self.errors.contains(&error) {
             self.errors.push(error);
         }
@@ -120,7 +122,10 @@ impl Document {
             Yaml::String(text) => match interpolate::fill(&text, folder, env) {
                 Ok(None) => Value::Text(text),
                 Ok(Some(filled)) => Value::Filled { text: filled.text, whole: filled.whole },
-                Err(_) if self.is_unused(at) && text.contains("${file:") => Value::Text(text),
+                Err((problem, fix)) if self.is_unused(at) => {
+                    self.unresolved.push(ConfigError { line, key: at.to_string(), problem, fix });
+                    Value::Text(text)
+                }
                 Err((problem, fix)) => {
                     self.error_on(line, at, problem, fix);
                     Value::Text(text)
@@ -181,7 +186,9 @@ impl Document {
                 }
                 let path = paths::absolute(text, folder, env);
                 node.value = Value::Text(path.display().to_string());
-                let check = if self.is_unused(&at) { check.when_unused() } else { *check };
+                if self.is_unused(&at) {
+                    continue;
+                }
                 if let Some((problem, fix)) = check.problem(&path) {
                     self.error(&at, problem, fix);
                 }

@@ -56,7 +56,7 @@ const PIECES: &[&str] = &[
 
 fn check(text: &str) -> Result<(), TestCaseError> {
     let file = Path::new("/nonexistent/pushbutton.yml");
-    if let Err(errors) = parse(text, file, ALL, &|name| (name == "X").then(|| "x: [1".to_owned())) {
+    if let Err(errors) = parse(text, file, Needs::ALL, &|name| (name == "X").then(|| "x: [1".to_owned())) {
         let lines = text.lines().count().max(1);
         prop_assert!(!errors.list.is_empty());
         for error in &errors.list {

@@ -5,6 +5,7 @@
 mod document;
 mod interpolate;
 mod lines;
+mod needs;
 mod node;
 mod paths;
 mod read;
@@ -32,6 +33,7 @@ use crate::mail;
 use self::document::{Document, Env};
 use self::error::ConfigError;
 pub(crate) use self::error::{ConfigErrors, suggest};
+pub(crate) use self::needs::{Need, Needs};
 use self::node::{KeyPath, Value};
 use self::read::read;
 pub(crate) use self::sections::{
@@ -41,34 +43,25 @@ pub(crate) use self::sections::{
 /// What `init` writes: every key with its explanation.
 pub(crate) const DEFAULT: &str = include_str!("default.yml");
 
-/// Whether a section must be there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Required {
-    Always,
-    /// For commands that use Gerrit.
-    WithGerrit,
-    Never,
-}
-
-/// The sections in the order of the file that `init` writes, and whether each is required.
-const SECTIONS: [(&str, Required); 17] = [
-    ("owner", Required::Always),
-    ("state", Required::Always),
-    ("store", Required::Never),
-    ("gerrit", Required::WithGerrit),
-    ("rabbitmq", Required::Never),
-    ("cloud", Required::Never),
-    ("machines", Required::Never),
-    ("ansible", Required::Always),
-    ("logs", Required::Always),
-    ("handler", Required::Never),
-    ("operator", Required::Never),
-    ("supersede", Required::Never),
-    ("sweep", Required::Never),
-    ("alarm", Required::Never),
-    ("web", Required::Never),
-    ("triggers", Required::WithGerrit),
-    ("jobs", Required::Always),
+/// The sections in the order of the file that `init` writes. [`Needs`] says which of them a command requires.
+const SECTIONS: [&str; 17] = [
+    "owner",
+    "state",
+    "store",
+    "gerrit",
+    "rabbitmq",
+    "cloud",
+    "machines",
+    "ansible",
+    "logs",
+    "handler",
+    "operator",
+    "supersede",
+    "sweep",
+    "alarm",
+    "web",
+    "triggers",
+    "jobs",
 ];
 
 /// A configuration without errors.
@@ -77,12 +70,13 @@ pub(crate) struct Config {
     pub(crate) owner: OwnerName,
     pub(crate) state: PathBuf,
     pub(crate) store: StoreSection,
-    /// Always there for commands that [use Gerrit](crate::cli::Command::uses_gerrit).
+    // These are always there for commands that [need](crate::cli::Command::needs) them.
     gerrit: Option<GerritConfig>,
+    nodes: Option<Nodes>,
+    ansible: Option<AnsibleConfig>,
+    /// Where the logs of runs are.
+    pub(crate) logs: Option<LogLocation>,
     pub(crate) rabbitmq: Option<AmqpConfig>,
-    pub(crate) nodes: Nodes,
-    pub(crate) ansible: AnsibleConfig,
-    pub(crate) logs: LogLocation,
     pub(crate) handler: HandlerConfig,
     pub(crate) operator: OperatorConfig,
     pub(crate) supersede: SupersedePolicy,
@@ -99,9 +93,36 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`] for a command that does not use Gerrit.
     pub(crate) fn gerrit(&self) -> Result<&GerritConfig, Error> {
-        let missing = || Error::permanent(ErrorKind::Config, "the section `gerrit` is missing");
-        self.gerrit.as_ref().ok_or_else(missing)
+        self.gerrit.as_ref().ok_or_else(|| missing("gerrit"))
     }
+
+    /// Where nodes come from.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a command that uses no nodes.
+    pub(crate) fn nodes(&self) -> Result<&Nodes, Error> {
+        self.nodes.as_ref().ok_or_else(|| missing("cloud"))
+    }
+
+    /// How to run playbooks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a command that runs no stages.
+    pub(crate) fn ansible(&self) -> Result<&AnsibleConfig, Error> {
+        self.ansible.as_ref().ok_or_else(|| missing("ansible"))
+    }
+
+    /// Where operators write the logs of runs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a command that runs no stages.
+    pub(crate) fn logs(&self) -> Result<&LogLocation, Error> {
+        self.logs.as_ref().ok_or_else(|| missing("logs"))
+    }
+}
+
+fn missing(section: &str) -> Error {
+    Error::permanent(ErrorKind::Config, format!("the section `{section}` is missing"))
 }
 
 /// Where nodes come from.
@@ -113,25 +134,9 @@ pub(crate) enum Nodes {
     Machines(Vec<StaticNodeConfig>),
 }
 
-/// What a command uses of the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Uses {
-    /// Gerrit. Without it, neither the sections nor the files that they name need be there.
-    pub(crate) gerrit: bool,
-    /// Machines, Ansible and the log folder. Without them, files that their sections name need not be there.
-    pub(crate) nodes: bool,
-}
-
-impl Uses {
-    fn unused_sections(self) -> Vec<&'static str> {
-        let gerrit: &[_] = if self.gerrit { &[] } else { &["gerrit"] };
-        let nodes: &[_] = if self.nodes { &[] } else { &["cloud", "machines", "ansible", "logs"] };
-        [gerrit, nodes].concat()
-    }
-}
-
-/// Reads a file, with the environment of the process.
-pub(crate) fn load(file: &Path, uses: Uses) -> Result<Config, ConfigErrors> {
+/// Reads a file, with the environment of the process. Of sections that the command does not use, neither the files that
+/// they name nor secrets from the environment need be there.
+pub(crate) fn load(file: &Path, needs: Needs) -> Result<Config, ConfigErrors> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         let fix = format!(
             "name another file with --config, or write one with `pushbutton-bin init {}`",
@@ -141,7 +146,7 @@ pub(crate) fn load(file: &Path, uses: Uses) -> Result<Config, ConfigErrors> {
     })?;
     // Paths in the file are relative to it, not to the working directory.
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    parse(&text, &file, uses, &|name| std::env::var(name).ok())
+    parse(&text, &file, needs, &|name| std::env::var(name).ok())
 }
 
 fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
@@ -152,9 +157,9 @@ fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
 }
 
 /// Reads a text that is, or would be, the content of `file`.
-pub(crate) fn parse(text: &str, file: &Path, uses: Uses, env: Env<'_>) -> Result<Config, ConfigErrors> {
-    let mut document = Document::read(text, file, uses.unused_sections(), env)?;
-    check_sections(&mut document, uses.gerrit);
+pub(crate) fn parse(text: &str, file: &Path, needs: Needs, env: Env<'_>) -> Result<Config, ConfigErrors> {
+    let mut document = Document::read(text, file, needs, env)?;
+    check_sections(&mut document, needs);
 
     let owner = owner(&mut document);
     let state = section(&mut document, "state");
@@ -171,7 +176,10 @@ pub(crate) fn parse(text: &str, file: &Path, uses: Uses, env: Env<'_>) -> Result
         cross_checks::error_of_part(&mut document, "rabbitmq", &error);
     }
     let ansible: Option<AnsibleConfig> = section(&mut document, "ansible");
-    let logs = section(&mut document, "logs");
+    let logs: Option<LogLocation> = section(&mut document, "logs");
+    for error in logs.iter().flat_map(LogLocation::problems) {
+        cross_checks::error_of_part(&mut document, "logs", &error);
+    }
     let handler = read(&mut document, &KeyPath::section("handler"));
     let operator: Option<OperatorConfig> = read(&mut document, &KeyPath::section("operator"));
     if operator.as_ref().is_some_and(|operator| operator.slots == 0) {
@@ -192,7 +200,10 @@ pub(crate) fn parse(text: &str, file: &Path, uses: Uses, env: Env<'_>) -> Result
     let triggers = triggers(&mut document);
     cross_checks::triggers(&mut document, &triggers);
     cross_checks::jobs(&mut document, &jobs, labels.as_ref());
-    role_variables::check(&mut document, &jobs);
+    if needs.reads_files_of("ansible") {
+        cross_checks::playbooks(&mut document, &jobs);
+        role_variables::check(&mut document, &jobs);
+    }
 
     document.finish()?;
     let triggers = triggers.into_iter().map(|(_, trigger)| trigger).collect();
@@ -203,9 +214,9 @@ pub(crate) fn parse(text: &str, file: &Path, uses: Uses, env: Env<'_>) -> Result
             store: store?,
             gerrit,
             rabbitmq,
-            nodes: nodes?,
-            ansible: ansible?,
-            logs: logs?,
+            nodes,
+            ansible,
+            logs,
             handler: handler?,
             operator: operator?,
             supersede: supersede?,
@@ -222,27 +233,20 @@ pub(crate) fn parse(text: &str, file: &Path, uses: Uses, env: Env<'_>) -> Result
 }
 
 /// Reports unknown and missing sections.
-fn check_sections(document: &mut Document, uses_gerrit: bool) {
+fn check_sections(document: &mut Document, needs: Needs) {
     let present: BTreeSet<String> = document.root.keys().map(str::to_owned).collect();
-    let is_known = |key: &str| SECTIONS.iter().any(|(name, _)| *name == key);
+    let is_known = |key: &str| SECTIONS.contains(&key);
     // Keys that begin with `x-` are reserved for YAML anchors, as in compose files.
     for key in present.iter().filter(|key| !key.starts_with("x-") && !is_known(key)) {
-        let fix = suggest(key, SECTIONS.iter().map(|(name, _)| *name));
+        let fix = suggest(key, SECTIONS.into_iter());
         document.error(&KeyPath::section(key), "unknown section", fix);
     }
-    let is_required = |required: Required| match required {
-        Required::Always => true,
-        Required::WithGerrit => uses_gerrit,
-        Required::Never => false,
-    };
-    for (name, _) in
-        SECTIONS.iter().filter(|(name, required)| is_required(*required) && !present.contains(*name))
-    {
-        let fix = if *name == "owner" { OWNER_FIX } else { "`pushbutton-bin init` writes an example of it" };
+    for name in SECTIONS.into_iter().filter(|name| needs.requires(name) && !present.contains(*name)) {
+        let fix = if name == "owner" { OWNER_FIX } else { "`pushbutton-bin init` writes an example of it" };
         document.error(&KeyPath::section(name), "this section is missing", fix);
     }
     match (present.contains("cloud"), present.contains("machines")) {
-        (false, false) => {
+        (false, false) if needs.nodes != Need::Nothing => {
             let problem = "neither `cloud` nor `machines` is there, so no job has a node";
             document.error(&KeyPath::default(), problem, "add one; `pushbutton-bin init` writes an example");
         }
@@ -333,9 +337,6 @@ fn triggers(document: &mut Document) -> Vec<(usize, Trigger)> {
     };
     (0..count).filter_map(|index| Some((index, read(document, &section.index(index))?))).collect()
 }
-
-#[cfg(test)]
-const ALL: Uses = Uses { gerrit: true, nodes: true };
 
 #[cfg(test)]
 mod default_job_tests;

@@ -11,8 +11,6 @@ pub(crate) enum PathCheck {
     Folder,
     /// It must be a folder that this process can write to or create.
     Writable,
-    /// The same for another process: no file may be in its place.
-    WrittenElsewhere,
     /// It is a command: with a slash a file that can be read, without one it is looked up in PATH when it is started.
     Program,
     /// Not at all: it is created when needed.
@@ -61,11 +59,6 @@ pub(crate) fn absolute(path: &str, folder: &Path, env: &dyn Fn(&str) -> Option<S
 }
 
 impl PathCheck {
-    /// How the path is checked by a process that does not use its section: the file may be on another host.
-    pub(crate) fn when_unused(self) -> Self {
-        if self == Self::Writable { Self::WrittenElsewhere } else { Self::None }
-    }
-
     /// What is wrong with a path, and how to fix it; none when nothing is.
     pub(crate) fn problem(self, path: &Path) -> Option<(String, String)> {
         let shown = path.display();
@@ -80,7 +73,7 @@ impl PathCheck {
                 Err(error) => Some(unreadable("", error)),
             },
             Self::Folder => std::fs::read_dir(path).err().map(|error| unreadable("the folder ", error)),
-            Self::Writable | Self::WrittenElsewhere => not_writable(path, self == Self::Writable).map(|why| {
+            Self::Writable => not_writable(path).map(|why| {
                 let fix = "create it, and give this user write permission";
                 (format!("cannot write to the folder {shown}: {why}"), fix.into())
             }),
@@ -88,17 +81,14 @@ impl PathCheck {
     }
 }
 
-/// Why this folder, or the nearest existing one above it, is not writable; without `probe` only whether it is a folder.
-fn not_writable(path: &Path, probe: bool) -> Option<String> {
+/// Why this folder, or the nearest existing one above it, is not writable.
+fn not_writable(path: &Path) -> Option<String> {
     let mut there = path;
     while !there.exists() {
         there = there.parent()?;
     }
     if !there.is_dir() {
         return Some(format!("{} is not a folder", there.display()));
-    }
-    if !probe {
-        return None;
     }
     // Only an attempt shows it: file modes, read-only mounts and capabilities all matter.
     let probe = there.join(format!(".pushbutton-probe-{}", std::process::id()));
@@ -133,10 +123,6 @@ mod tests {
             (&file, PathCheck::Folder, false),
             (&none, PathCheck::Writable, true),
             (&file, PathCheck::Writable, false),
-            (&file, PathCheck::WrittenElsewhere, false),
-            (&none, PathCheck::WrittenElsewhere, true),
-            (Path::new("/proc/none"), PathCheck::Writable, false),
-            (Path::new("/proc/none"), PathCheck::WrittenElsewhere, true),
             (&none, PathCheck::None, true),
         ] {
             assert_eq!(check.problem(path).is_none(), ok, "{path:?} {check:?}");

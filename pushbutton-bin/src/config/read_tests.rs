@@ -3,6 +3,7 @@ use std::path::Path;
 use pushbutton_core::{HumanDuration, Trigger};
 use serde::Deserialize;
 
+use super::super::needs::Needs;
 use super::*;
 
 #[derive(Debug, Deserialize)]
@@ -31,7 +32,7 @@ fn errors<T: DeserializeOwned>(text: &str) -> Vec<String> {
         "WAIT" => Some("s3cret".to_owned()),
         _ => None,
     };
-    let mut document = Document::read(text, Path::new("/x/a.yml"), Vec::new(), &env).unwrap();
+    let mut document = Document::read(text, Path::new("/x/a.yml"), Needs::ALL, &env).unwrap();
     let value = read::<T>(&mut document, &KeyPath::section("s"));
     match document.finish() {
         Ok(()) => {

@@ -269,7 +269,7 @@ mod tests {
             "PUSHBUTTON_OWNER" => Some("acme-ci".to_owned()),
             _ => None,
         };
-        let Err(errors) = parse(&text, &folder.path().join("pushbutton.yml"), ALL, &env) else {
+        let Err(errors) = parse(&text, &folder.path().join("pushbutton.yml"), Needs::ALL, &env) else {
             return Vec::new();
         };
         errors.list.iter().map(|e| format!("{}: {}; {}", e.key, e.problem, e.fix)).collect()

@@ -31,17 +31,17 @@ impl Place {
     }
 
     fn parse(&self, text: &str) -> Result<Config, ConfigErrors> {
-        self.parse_for(ALL, text)
+        self.parse_for(Needs::ALL, text)
     }
 
-    fn parse_for(&self, uses: Uses, text: &str) -> Result<Config, ConfigErrors> {
+    fn parse_for(&self, needs: Needs, text: &str) -> Result<Config, ConfigErrors> {
         let env = |name: &str| match name {
             "GERRIT_KEY" => Some("key".to_owned()),
             "PUSHBUTTON_OWNER" => Some("acme-ci".to_owned()),
             "AMQP_URL" => Some("amqp://guest:hush@127.0.0.1".to_owned()),
             _ => None,
         };
-        parse(text, &self.path("pushbutton.yml"), uses, &env)
+        parse(text, &self.path("pushbutton.yml"), needs, &env)
     }
 
     /// The errors of a text, without the file's name.
@@ -58,31 +58,7 @@ fn the_default_file_is_valid() {
     let config = place.parse(DEFAULT).unwrap();
     assert_eq!(config.state, place.path("state"), "paths are relative to the file");
     assert_eq!((config.triggers.len(), config.jobs.len(), config.operator.slots), (2, 1, 1));
-    assert!(matches!(config.nodes, Nodes::Cloud(_)) && config.rabbitmq.is_none());
-}
-
-const WITHOUT_GERRIT: Uses = Uses { gerrit: false, nodes: true };
-const WITHOUT_NODES: Uses = Uses { gerrit: true, nodes: false };
-
-/// Issue 12, part 1: the image of a handler holds one binary, and only operators get the credentials of the cloud.
-#[test]
-fn a_command_without_nodes_needs_none_of_their_files() {
-    let place = Place::new();
-    fs::remove_file(place.path("clouds.yaml")).unwrap();
-    fs::remove_dir_all(place.path("playbooks")).unwrap();
-    let text = DEFAULT
-        .replace("      # key_file: ~/.ssh/id_ed25519\n      # networks", "      key_file: ./node-key\n      # networks")
-        .replace("  # secrets: {array", "  secrets: {array")
-        .replace("${PUSHBUTTON_LOGS:-./logs}", "/proc/none/logs");
-    let keys: Vec<_> = place.parse(&text).unwrap_err().list.into_iter().map(|error| error.key).collect();
-    let files =
-        ["cloud.clouds_file", "cloud.nodes.devstack.key_file", "ansible.playbooks", "ansible.secrets.array_password", "logs.dir"];
-    assert_eq!(keys, files);
-    place.parse_for(WITHOUT_NODES, &text).unwrap();
-    // What can be told without the files is still an error.
-    let wrong = text.replace("node: devstack", "node: devstak");
-    let errors = place.parse_for(WITHOUT_NODES, &wrong).unwrap_err();
-    assert_eq!(errors.list.iter().map(|error| error.key.as_str()).collect::<Vec<_>>(), ["jobs.cinder-tempest.node"]);
+    assert!(matches!(config.nodes(), Ok(Nodes::Cloud(_))) && config.rabbitmq.is_none());
 }
 
 /// Issue 10, part 1: an operator needs no account.
@@ -94,7 +70,7 @@ fn a_command_without_gerrit_needs_neither_its_section_nor_its_files() {
     assert!(with_passphrase.contains("\n  passphrase: ${file"));
     let errors = place.errors(&with_passphrase);
     assert!(errors.len() == 2 && errors.iter().all(|error| error.contains(": gerrit.")), "{errors:?}");
-    let config = place.parse_for(WITHOUT_GERRIT, &with_passphrase).unwrap();
+    let config = place.parse_for(Needs::OPERATOR, &with_passphrase).unwrap();
     assert!(config.gerrit().is_ok());
 
     let section = |name: &str| format!("\n{name}:\n");
@@ -103,12 +79,95 @@ fn a_command_without_gerrit_needs_neither_its_section_nor_its_files() {
     let errors = place.errors(&without);
     assert!(errors.iter().all(|error| error.contains("this section is missing")), "{errors:?}");
     assert_eq!(errors.len(), 2, "{errors:?}");
-    let config = place.parse_for(WITHOUT_GERRIT, &without).unwrap();
+    let config = place.parse_for(Needs::OPERATOR, &without).unwrap();
     assert!(config.gerrit().is_err() && config.triggers.is_empty() && !config.jobs.is_empty());
 
     // What is wrong in the section itself is an error for every command.
     let typo = DEFAULT.replace("  # port: 29418", "  prot: 29418");
-    assert!(place.parse_for(WITHOUT_GERRIT, &typo).unwrap_err().to_string().contains("gerrit.prot: unknown key"));
+    assert!(
+        place.parse_for(Needs::OPERATOR, &typo).unwrap_err().to_string().contains("gerrit.prot: unknown key")
+    );
+}
+
+/// core.md S3-8: a host needs only the files of its role.
+#[test]
+fn s3_8_each_command_needs_only_the_files_of_its_role() {
+    use clap::Parser as _;
+
+    use crate::cli::Cli;
+
+    let place = Place::new();
+    let text = DEFAULT
+        .replace("      # key_file: ~/", "      key_file: ./")
+        .replace(
+            "  # secrets: {array_password: \"${file:./array-password}\"}",
+            "  secrets: {array_password: \"${ARRAY_PASSWORD}\"}",
+        )
+        .replace("  dir: ${PUSHBUTTON_LOGS:-./logs}", "  dir: pushbutton.yml/logs");
+    fs::write(place.path("pushbutton.yml"), "").unwrap();
+    for part in ["\n      key_file: ./", "{array_password: \"${ARRAY", "\n  dir: pushbutton.yml/logs"] {
+        assert!(text.contains(part), "{part}");
+    }
+    for name in ["key", "clouds.yaml", "playbooks/run_tempest.yml"] {
+        fs::remove_file(place.path(name)).unwrap();
+    }
+    let errors = |needs: Needs| match place.parse_for(needs, &text) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.list.into_iter().map(|error| error.key).collect(),
+    };
+    let cloud = ["cloud.clouds_file", "cloud.nodes.devstack.key_file"];
+    let stages = ["ansible.secrets.array_password", "logs.dir", "jobs.cinder-tempest.stages[3].playbook"];
+    let work = [cloud.as_slice(), stages.as_slice()].concat();
+    let operator = work.as_slice();
+    let both: Vec<&str> = std::iter::once("gerrit.key").chain(work.iter().copied()).collect();
+    let handler = ["gerrit.key"].as_slice();
+    for (command, expected) in [
+        ("run", both.as_slice()),
+        ("run --recorded stream.jsonl", operator),
+        ("check", both.as_slice()),
+        ("operator", operator),
+        ("check --operator", operator),
+        ("handler", handler),
+        ("check --handler", handler),
+        ("enqueue 1,2", handler),
+        ("rerun 1", handler),
+        ("sweep", &cloud),
+        ("replay stream.jsonl", &[]),
+        ("cancel 1", &[]),
+        ("dead list", &[]),
+        ("dead requeue --all", &[]),
+        ("reports list", &[]),
+        ("reports retry --all", &[]),
+        ("mute", &[]),
+        ("unmute", &[]),
+        ("status", &[]),
+    ] {
+        let arguments = std::iter::once("pushbutton-bin").chain(command.split(' '));
+        let needs = Cli::try_parse_from(arguments).unwrap().command.needs();
+        let mut found = errors(needs);
+        found.sort();
+        let mut expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
+        expected.sort();
+        assert_eq!(found, expected, "{command}");
+    }
+}
+
+#[test]
+fn s3_8_each_command_needs_only_the_sections_of_its_role() {
+    let place = Place::new();
+    let minimal = "owner: lab\nstate: state\n";
+    let missing = |needs: Needs, text: &str| match place.parse_for(needs, text) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.list.into_iter().map(|error| error.key).collect::<Vec<_>>(),
+    };
+    assert_eq!(missing(Needs::QUEUE, minimal), [""; 0]);
+    assert_eq!(missing(Needs::HANDLER, minimal), ["gerrit", "triggers", "jobs"]);
+    assert_eq!(missing(Needs::OPERATOR, minimal), ["ansible", "logs", "jobs", ""]);
+    // A variable of a section that is not used is missed only where its text does not do.
+    let typed = "owner: lab\nstate: state\ncloud: {cloud: \"${CLOUD}\", parallel_boots: \"${BOOTS}\"}\n";
+    let errors = place.parse_for(Needs::QUEUE, typed).unwrap_err().to_string();
+    assert!(errors.contains("cloud.parallel_boots: the environment has no variable BOOTS"), "{errors}");
+    assert!(!errors.contains("CLOUD"), "{errors}");
 }
 
 /// L4: with a default, two labs that share a project have the same owner.
@@ -160,7 +219,7 @@ fn variables_in_the_default_file_are_such_that_roles_read() {
 fn the_default_file_names_every_key() {
     use read::known_keys;
     // serde knows the keys of a struct, so a new one cannot be forgotten here.
-    let mut keys: Vec<String> = SECTIONS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let mut keys: Vec<String> = SECTIONS.into_iter().map(str::to_owned).collect();
     for known in [
         known_keys::<GerritConfig>(),
         known_keys::<pushbutton_gerrit::HostKeyPolicy>(),
@@ -181,6 +240,8 @@ fn the_default_file_names_every_key() {
         known_keys::<OperatorConfig>(),
         known_keys::<WebConfig>(),
         known_keys::<Trigger>(),
+        known_keys::<pushbutton_core::Exceptions>(),
+        known_keys::<pushbutton_core::VoteCondition>(),
         known_keys::<JobSpec>(),
         known_keys::<pushbutton_core::Stage>(),
     ] {

@@ -47,3 +47,25 @@ fn init_writes_a_file_once_and_never_over_another() {
     assert!(again.err.contains("it exists already"), "{}", again.err);
     assert_eq!(fs::read_to_string(folder.path().join("pushbutton.yml")).unwrap(), "mine");
 }
+
+#[test]
+fn init_takes_over_the_settings_of_the_older_ci() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(
+        folder.path().join("ci.env"),
+        "gerrit_host=review.openstack.org\nci_account=acmeci\nupload_script=./up.sh\n",
+    )
+    .unwrap();
+    let init = |file: &str| ended(command().args(["init", "--from-env", file]).current_dir(folder.path()));
+    let missing = init("other.env").with(2);
+    assert!(missing.err.contains("cannot use other.env"), "{}", missing.err);
+    let made = init("ci.env").with(0);
+    assert!(
+        made.out.contains("- upload_script: the playbook `gather_logs.yml` does its work"),
+        "{}",
+        made.out
+    );
+    let written = fs::read_to_string(folder.path().join("pushbutton.yml")).unwrap();
+    assert!(written.contains("  host: review.opendev.org\n  # port: 29418\n"), "{written}");
+    assert!(written.contains("\n  user: \"acmeci\"\n"), "{written}");
+}

@@ -10,7 +10,9 @@
 // What needs no server.
 mod compose;
 mod config;
+mod explain;
 mod help;
+mod lint;
 mod replay;
 mod status;
 

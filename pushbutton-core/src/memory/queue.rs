@@ -14,6 +14,7 @@ use crate::control::ControlMessage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Job, JobFilter};
 use crate::names::{BuildsetId, InstallationId, JobId, RunId};
+use crate::operators::WaitingJobs;
 use crate::report::RunResult;
 use crate::traits::{
     Claim, ControlMessages, DeadLetter, DeadLetters, Delivery, Queue, QueueDepth, UndeliveredReport,
@@ -282,6 +283,14 @@ impl Queue for MemoryQueue {
         Ok(QueueDepth::new(count(waiting), count(leased), count(state.dead.len()))
             .with_reports(self.outbox.due())
             .with_undelivered(self.outbox.undelivered()))
+    }
+
+    async fn waiting(&self) -> Result<Vec<WaitingJobs>> {
+        let (state, now) = (self.state(), Instant::now());
+        // A job whose lease has run out is waiting.
+        let lost = state.leased.values().filter(|lease| lease.end <= now).map(|lease| &lease.job);
+        let jobs = state.waiting.iter().map(|waiting| &waiting.job).chain(lost);
+        Ok(WaitingJobs::count(jobs.map(|job| (&job.name, job.label.as_ref(), job.created))))
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {

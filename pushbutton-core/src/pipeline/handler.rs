@@ -1,7 +1,7 @@
 //! The handler: events in, jobs out, and the reports of complete buildsets back. No position is committed before
 //! everything that earlier events called for is durable.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::future::Future;
 use std::num::NonZeroU32;
@@ -15,8 +15,10 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::build_limit::{Admission, BuildLimit};
+use super::decider::{Decider, Observed, Refusal};
 use super::delivery::ReportDelivery;
+use super::dependencies::resolve_dependencies;
+use super::merge_conflict::MergeConflictAlert;
 use super::notify::notify;
 use super::panics::restart_after_panic;
 use super::report_guard::ReportGuard;
@@ -25,15 +27,16 @@ use super::supersede::{SupersedePolicy, control_message_of};
 use crate::buildset::{Buildset, BuildsetReport, MissingJob};
 use crate::clock::{Clock, SystemClock};
 use crate::control::ControlMessage;
-use crate::error::{Error, Result};
+use crate::dependency::Dependency;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind, Position};
 use crate::job::Job;
 use crate::memory::MemoryEventStore;
 use crate::names::{InstallationId, JobName, NodeLabel};
 use crate::report::{Update, UpdateKind};
 use crate::retry::{Backoff, RetryPolicy};
-use crate::traits::{Alerter, EventSource, EventStore, Queue, Reporter};
-use crate::trigger::{Decision, PlannedJob, Triggers};
+use crate::traits::{Alerter, DependencyLookup, EventSource, EventStore, Queue, Reporter, TriggerLookup};
+use crate::trigger::{PlannedJob, Triggers};
 
 /// Events whose jobs may be published at once. Measured on RabbitMQ 3.10: a window of 32 to 128 publishes ten times
 /// as fast as one.
@@ -45,6 +48,10 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Notices that may wait to be delivered. More are dropped: they are not worth more memory.
 const NOTICES: usize = 100;
+
+/// How many different troubles with triggers the lab's people are told of, and how long telling one may take.
+const MAX_ALERTED: usize = 100;
+const ALERT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Gives the source's events to the triggers, publishes the jobs that they call for, and delivers the reports of
 /// complete buildsets to the reporters.
@@ -60,6 +67,8 @@ pub struct Handler {
     report_guard: Option<Arc<ReportGuard>>,
     alerter: Option<Arc<dyn Alerter>>,
     build_limit: Option<NonZeroU32>,
+    dependencies: Option<Arc<dyn DependencyLookup>>,
+    lookup: Option<Arc<dyn TriggerLookup>>,
 }
 
 /// What a handler did.
@@ -89,7 +98,17 @@ impl Handler {
             report_guard: None,
             alerter: None,
             build_limit: None,
+            dependencies: None,
+            lookup: None,
         }
+    }
+
+    /// Looks up here what triggers ask for and events do not say: files, votes and groups. Needed if a trigger does
+    /// ([`Triggers::lookups`]).
+    #[must_use]
+    pub fn with_lookup(mut self, lookup: impl TriggerLookup + 'static) -> Self {
+        self.lookup = Some(Arc::new(lookup));
+        self
     }
 
     /// Remembers handled events here. Default: in memory.
@@ -136,7 +155,17 @@ impl Handler {
         self
     }
 
-    /// Alerts a person when a report is refused for good. Default: nobody.
+    /// Looks up what each change depends on, so that its jobs carry it ([`Job::dependencies`]). Without an answer no job
+    /// is made: the question is asked again until there is one. A change that cannot be tested, because it depends on an
+    /// abandoned one or on itself, gets one report without results that says so. Default: jobs have no dependencies.
+    #[must_use]
+    pub fn with_dependencies(mut self, lookup: impl DependencyLookup + 'static) -> Self {
+        self.dependencies = Some(Arc::new(lookup));
+        self
+    }
+
+    /// Alerts a person when a report is refused for good, when a change does not merge, and when a trigger cannot be
+    /// judged. Default: nobody.
     #[must_use]
     pub fn with_alerter(mut self, alerter: impl Alerter + 'static) -> Self {
         self.alerter = Some(Arc::new(alerter));
@@ -169,6 +198,7 @@ impl Handler {
     ///
     /// # Errors
     /// Permanent errors of the source, the queue or the event store: a person must act.
+    /// [`ErrorKind::Config`] if a trigger needs a look-up and there is none.
     ///
     /// # Cancel safety
     /// Dropping it is like a forced shutdown, without a last commit.
@@ -183,9 +213,11 @@ impl Handler {
         drained: impl Future<Output = ()>,
     ) -> Result<HandlerStats> {
         let (queue, report_guard) = (self.queue(), self.report_guard.clone());
+        let mut reporters = self.reporters.clone();
+        reporters.push(Arc::new(MergeConflictAlert { alerter: self.alerter.clone() }));
         let delivery = ReportDelivery {
             queue: Arc::clone(&queue),
-            reporters: self.reporters.clone(),
+            reporters,
             report_guard: report_guard.clone(),
             alerter: self.alerter.clone(),
             clock: Arc::clone(&self.clock),
@@ -241,22 +273,39 @@ impl Handler {
             clock,
             supersede,
             build_limit,
+            dependencies,
+            lookup,
+            alerter,
             ..
         } = self;
+        if let Some(needed) = triggers.lookups().filter(|_| lookup.is_none()) {
+            let message =
+                format!("{needed}: files, votes or groups must be looked up, and the handler has no look-up");
+            return Err(Error::permanent(ErrorKind::Config, message).during("handler::run"));
+        }
+        let mut decider = Decider::new(triggers).with_supersede(supersede);
+        if let Some(lookup) = lookup {
+            decider = decider.with_lookup(lookup);
+        }
+        if let Some(limit) = build_limit {
+            decider = decider.with_build_limit(limit);
+        }
         // It goes into the identity of buildsets. A source must not move on before it is known.
         let installation = tokio::select! {
             id = RetryPolicy::UNTIL_SUCCESS.run("queue::installation", || queue.installation()) => id?,
             () = shutdown.begun() => return Ok(HandlerStats::default()),
         };
-        let build_limit = build_limit.map(|limit| Mutex::new(BuildLimit::new(limit)));
         let ingest = Arc::new(IngestContext {
+            decider,
             queue,
             event_store,
             reporters,
             labels,
             clock,
             installation,
-            build_limit,
+            dependencies,
+            alerter,
+            alerted: Mutex::default(),
             notices,
         });
         let mut in_flight = InFlight::default();
@@ -283,7 +332,7 @@ impl Handler {
             match next {
                 Next::Event(event) => {
                     source_backoff.reset();
-                    in_flight.accept(&ingest, &triggers, supersede, event);
+                    in_flight.accept(&ingest, event);
                 }
                 // By its contract a source retries these itself. One that does not must not end the intake.
                 Next::Retry(error) => {
@@ -331,13 +380,17 @@ enum Next {
 
 /// What is needed to process an event, shared by all that are in flight.
 struct IngestContext {
+    decider: Decider,
     queue: Arc<dyn Queue>,
     event_store: Arc<dyn EventStore>,
     reporters: Vec<Arc<dyn Reporter>>,
     labels: HashMap<JobName, NodeLabel>,
     clock: Arc<dyn Clock>,
     installation: InstallationId,
-    build_limit: Option<Mutex<BuildLimit>>,
+    dependencies: Option<Arc<dyn DependencyLookup>>,
+    alerter: Option<Arc<dyn Alerter>>,
+    /// What the lab's people were told of already.
+    alerted: Mutex<BTreeSet<String>>,
     notices: mpsc::Sender<BuildsetReport>,
 }
 
@@ -349,12 +402,12 @@ struct Processed {
 }
 
 impl IngestContext {
-    /// Broadcasts what an event supersedes, publishes its jobs, records it. While the broker is away this retries
-    /// without a limit: a source must not move on before its events are durable.
+    /// Broadcasts what an event supersedes, looks up what the triggers need, publishes its jobs, records it. While the
+    /// broker or upstream is away this retries without a limit: a source must not move on before its events are durable.
     async fn process(
         &self,
         event: Event,
-        jobs: Vec<PlannedJob>,
+        observed: Observed,
         message: Option<ControlMessage>,
         now: Timestamp,
     ) -> Result<Processed> {
@@ -367,12 +420,24 @@ impl IngestContext {
         if let Some(message) = &message {
             retry.run("queue::broadcast", || self.queue.broadcast(message)).await?;
         }
+        let evaluation = self.decider.complete(&event, observed).await;
+        for what in &evaluation.unanswered {
+            self.alert(&event, what).await;
+        }
+        let jobs = evaluation.jobs();
         let buildset = Buildset::of(&event.id, jobs.iter().map(|job| job.name.clone()))
             .in_installation(self.installation.as_str());
         let jobs = if self.may_start(&event, &buildset, now) { jobs } else { Vec::new() };
+        let dependencies =
+            if jobs.is_empty() { None } else { self.dependencies_of(&event, &buildset).await? };
+        let jobs = if dependencies.is_some() { jobs } else { Vec::new() };
+        let dependencies = dependencies.unwrap_or_default();
         for PlannedJob { name, trigger } in jobs {
             let label = self.labels.get(&name).cloned();
-            let job = Job::new(name, &event, trigger, now).with_label(label).with_buildset(buildset.clone());
+            let job = Job::new(name, &event, trigger, now)
+                .with_label(label)
+                .with_dependencies(dependencies.clone())
+                .with_buildset(buildset.clone());
             retry.run("queue::publish", || self.queue.publish(&job)).await?;
             tracing::info!(job = %job.name, id = %job.id, target = %job.target(), trigger = job.cause.trigger, "queued");
             processed.jobs += 1;
@@ -381,35 +446,78 @@ impl IngestContext {
         retry.run("event_store::record", || self.event_store.record(&event.id)).await?;
         Ok(processed)
     }
-}
 
-impl IngestContext {
-    /// Whether the build limit admits these jobs. If not, people are told once.
-    fn may_start(&self, event: &Event, buildset: &Buildset, now: Timestamp) -> bool {
-        let Some(limit) = self.build_limit.as_ref().filter(|_| !buildset.jobs.is_empty()) else {
-            return true;
-        };
-        let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
-        let Admission::TooMany { until, is_first } = limit.admit(event.change.number, now) else {
-            return true;
-        };
-        let why = format!(
-            "this CI starts at most {} builds of one change within 24 hours, and the next one after {} UTC",
-            limit.limit(),
-            until.strftime("%F %H:%M"),
-        );
-        let change = event.change.number;
-        tracing::warn!(%change, by = event.kind.actor().map(ToString::to_string), "not run: {why}");
-        if is_first {
-            let missing =
-                buildset.jobs.iter().map(|name| MissingJob::new(name.clone(), why.clone())).collect();
-            let (change, patchset) = (event.change.clone(), event.patchset.clone());
-            let notice = BuildsetReport::without_results(buildset.id.clone(), change, patchset, missing);
-            if self.notices.try_send(notice).is_err() {
-                tracing::warn!("too many notices wait already: nobody is told");
+    /// Tells the lab's people, once, that a trigger could not be judged, and that nothing was run.
+    async fn alert(&self, event: &Event, what: &str) {
+        let target = format!("{},{}", event.change.number, event.patchset.number);
+        tracing::error!(%target, kind = event.kind.name(), "a trigger cannot be judged, it runs nothing: {what}");
+        let Some(alerter) = &self.alerter else { return };
+        {
+            let mut alerted = self.alerted.lock().unwrap_or_else(PoisonError::into_inner);
+            if alerted.len() >= MAX_ALERTED || !alerted.insert(what.to_owned()) {
+                return;
             }
         }
+        let text = format!(
+            "An event on {target} ({}) was not run by a trigger that cannot be judged:\n{what}\n\n`pushbutton-bin check` shows what to fix, `pushbutton-bin explain {target}` what each trigger saw. A comment runs it again.",
+            event.kind.name()
+        );
+        let call = alerter.alert("a trigger cannot be judged", &text);
+        match tokio::time::timeout(ALERT_LIMIT, call).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("nobody could be alerted: {error}"),
+            Err(_) => tracing::warn!("nobody could be alerted within {ALERT_LIMIT:?}"),
+        }
+    }
+
+    /// Whether the build limit admits these jobs. If not, people are told once.
+    fn may_start(&self, event: &Event, buildset: &Buildset, now: Timestamp) -> bool {
+        if buildset.jobs.is_empty() {
+            return true;
+        }
+        let change = event.change.number;
+        let Some(Refusal { why, is_first }) = self.decider.refuse_build(change, now) else { return true };
+        tracing::warn!(%change, by = event.kind.actor().map(ToString::to_string), "not run: {why}");
+        if is_first {
+            self.tell(event, buildset, &why);
+        }
         false
+    }
+
+    /// Tells people on the review that no job of this buildset is started, and why.
+    fn tell(&self, event: &Event, buildset: &Buildset, why: &str) {
+        let missing = buildset.jobs.iter().map(|name| MissingJob::new(name.clone(), why)).collect();
+        let (change, patchset) = (event.change.clone(), event.patchset.clone());
+        let notice = BuildsetReport::without_results(buildset.id.clone(), change, patchset, missing);
+        if self.notices.try_send(notice).is_err() {
+            tracing::warn!("too many notices wait already: nobody is told");
+        }
+    }
+
+    /// What the change depends on; none if it cannot be tested, which people are told. While upstream is away this
+    /// retries without a limit: without its answer a job would test something else.
+    async fn dependencies_of(&self, event: &Event, buildset: &Buildset) -> Result<Option<Vec<Dependency>>> {
+        let Some(lookup) = &self.dependencies else { return Ok(Some(Vec::new())) };
+        let ask = || resolve_dependencies(lookup.as_ref(), &event.change, &event.patchset);
+        let found = RetryPolicy::UNTIL_SUCCESS.run("dependencies::find", ask).await;
+        let unmet = match found {
+            Ok(found) => {
+                for note in &found.notes {
+                    tracing::info!(change = %event.change.number, "a dependency is ignored: {note}");
+                }
+                match found.unmet {
+                    None => return Ok(Some(found.list)),
+                    Some(why) => why,
+                }
+            }
+            // A person must act, and the event comes again.
+            Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Config) => return Err(error),
+            // This one change cannot be asked about, and what its author wrote must not stop the intake.
+            Err(error) => format!("what it depends on cannot be found out ({})", error.message()),
+        };
+        tracing::warn!(change = %event.change.number, "not run: {unmet}");
+        self.tell(event, buildset, &unmet);
+        Ok(None)
     }
 }
 
@@ -425,30 +533,24 @@ struct InFlight {
 }
 
 impl InFlight {
-    /// Decides on an event, and starts to process it. An event that calls for nothing costs no more than the decision.
-    fn accept(
-        &mut self,
-        ingest: &Arc<IngestContext>,
-        triggers: &Triggers,
-        supersede: SupersedePolicy,
-        event: Event,
-    ) {
+    /// Judges an event, and starts to process it. An event that calls for nothing costs no more than the judgement.
+    fn accept(&mut self, ingest: &Arc<IngestContext>, event: Event) {
         self.stats.events += 1;
-        let decision = triggers.decide(&event);
+        let decider = &ingest.decider;
+        let observed = decider.observe(&event);
         // One time for the jobs and the message: a job of this very event must not count as older than the message.
         let now = ingest.clock.now();
-        let message = control_message_of(&event, triggers, supersede, now);
-        let jobs = match decision {
-            Decision::Ignore(reasons) if message.is_none() && !must_be_recorded(triggers, &event.kind) => {
-                tracing::debug!(change = %event.change.number, patchset = %event.patchset.number, kind = event.kind.name(), ?reasons, "nothing to run");
-                return self.skip(event.position);
-            }
-            Decision::Ignore(_) => Vec::new(),
-            Decision::Run(jobs) => jobs,
-        };
+        let message = control_message_of(&event, decider.triggers(), decider.supersede(), now);
+        let evaluation = observed.evaluation();
+        let is_nothing = evaluation.is_decided() && evaluation.jobs().is_empty();
+        if is_nothing && message.is_none() && !must_be_recorded(decider.triggers(), &event.kind) {
+            let reasons = evaluation.reasons();
+            tracing::debug!(change = %event.change.number, patchset = %event.patchset.number, kind = event.kind.name(), ?reasons, "nothing to run");
+            return self.skip(event.position);
+        }
         let ingest = Arc::clone(ingest);
         self.last_taken = Some(event.position.clone());
-        self.events.push_back(Box::pin(async move { ingest.process(event, jobs, message, now).await }));
+        self.events.push_back(Box::pin(async move { ingest.process(event, observed, message, now).await }));
     }
 
     /// Notes the position of an event that calls for nothing. It may be committed once all events before it are

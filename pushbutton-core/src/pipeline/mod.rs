@@ -6,8 +6,11 @@
 
 // The review half: events in, reports out.
 mod build_limit;
+mod decider;
 mod delivery;
+mod dependencies;
 mod handler;
+mod merge_conflict;
 mod report_guard;
 mod supersede;
 
@@ -23,6 +26,8 @@ mod panics;
 mod shutdown;
 
 pub use combined::Pipeline;
+pub use decider::{Decider, Observed, Refusal};
+pub use dependencies::{Dependencies, resolve_dependencies};
 pub use handler::{Handler, HandlerStats};
 pub use operator::{
     BreakerPolicy, BreakerState, Health, LogLocation, NoRoom, NoRoomPolicy, Operator, OperatorStats,

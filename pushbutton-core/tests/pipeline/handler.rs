@@ -8,9 +8,9 @@ use pushbutton_core::memory::{
     MemoryEventStore, MemoryExecutor, MemoryProvisioner, MemoryQueue, MemoryReporter, MemorySource,
 };
 use pushbutton_core::{
-    ChangeNumber, ErrorKind, Event, EventId, EventMatch, EventSource, EventStore, Handler, HandlerStats,
-    LogLocation, Operator, PatchsetNumber, Pipeline, Position, Queue, Result, Shutdown, Trigger, Triggers,
-    Verdict, async_trait, samples,
+    Account, ChangeNumber, ErrorKind, Event, EventId, EventKind, EventMatch, EventSource, EventStore,
+    Handler, HandlerStats, LogLocation, Operator, PatchsetNumber, Pipeline, Position, Queue, Result,
+    Shutdown, Trigger, Triggers, Verdict, async_trait, samples,
 };
 
 use crate::lab::tempest;
@@ -84,6 +84,36 @@ async fn rechecks_become_jobs_in_order_and_other_comments_do_not() {
     let position: Option<Position> = committed.lock().unwrap().clone();
     assert_eq!(position.unwrap().at, samples::AT + jiff::SignedDuration::from_secs(200));
     assert_eq!(store.position().await.unwrap(), None, "the source alone owns the position");
+}
+
+/// A clock that shows a later time whenever it is read.
+struct Ticking(FixedClock, std::sync::atomic::AtomicI64);
+
+impl pushbutton_core::clock::Clock for Ticking {
+    fn now(&self) -> pushbutton_core::Timestamp {
+        let ticks = self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.0.now() + jiff::SignedDuration::from_secs(ticks)
+    }
+}
+
+/// core.md S3-1: in a catch-up both are accepted before the first one's job is made.
+#[tokio::test(start_paused = true)]
+async fn s3_1_a_change_that_is_closed_right_after_its_recheck_closes_the_job_of_that_recheck() {
+    let (queue, store): (Arc<MemoryQueue>, Arc<MemoryEventStore>) = Default::default();
+    let recheck = event(1, "bob", "recheck");
+    let mut abandoned = event(1, "bob", "abandoned");
+    abandoned.kind = EventKind::ChangeAbandoned;
+    abandoned.id = EventId::comment(ChangeNumber(1), PatchsetNumber(2), &Account::of("bob"), "abandoned", 1);
+    Handler::new(MemorySource::of(vec![recheck, abandoned]), triggers(), queue.clone())
+        .with_event_store(store)
+        .with_clock(Ticking(FixedClock::at(samples::AT), Default::default()))
+        .run(&Shutdown::new())
+        .await
+        .unwrap();
+    let closed = queue.control_messages().await.unwrap().next().await.unwrap().unwrap();
+    let claim = queue.claim(&pushbutton_core::JobFilter::any()).await.unwrap();
+    assert!(matches!(closed, pushbutton_core::ControlMessage::Closed { .. }), "{closed:?}");
+    assert!(closed.affects(claim.job()), "{closed:?} {:?}", claim.job());
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pushbutton_core::memory::FakeStage;
 use pushbutton_core::samples;
-use pushbutton_core::{ControlMessage, OnFailure, Result, RunWhen, StageStatus, Update, UpdateKind, Verdict};
+use pushbutton_core::{
+    CancellationToken, ControlMessage, Executor, LineSink, Node, OnFailure, Result, RunWhen, Stage,
+    StageContext, StageOutcome, StageStatus, Update, UpdateKind, Verdict, serde_json,
+};
 
 use crate::lab::{Lab, MINUTE, Unstoppable, stage};
 
@@ -26,6 +29,37 @@ async fn cancel_after(lab: &Lab, time: Duration) {
     tokio::time::sleep(time).await;
     let job = samples::job("tempest").id;
     lab.queue.broadcast(&ControlMessage::Cancel { job, by: "ops".into(), at: samples::AT }).await.unwrap();
+}
+
+/// Fails in the stage tempest, with a megabyte of reasons.
+struct Verbose;
+
+#[async_trait]
+impl Executor for Verbose {
+    async fn execute(
+        &self,
+        stage: &Stage,
+        _: &[Node],
+        _: &StageContext,
+        _: &LineSink,
+        _: &CancellationToken,
+    ) -> Result<StageOutcome> {
+        let text = "no ".repeat(1 << 19);
+        let status = if stage.name.as_str() == "tempest" { StageStatus::Failed } else { StageStatus::Passed };
+        let outcome = StageOutcome::new(status, Duration::ZERO).with_detail(Some(text.clone()));
+        Ok(outcome.with_failed_tests(vec![text; 3]))
+    }
+}
+
+/// Issue 10: on every queue, not only on that which has a limit.
+#[tokio::test(start_paused = true)]
+async fn a_result_of_any_size_reaches_the_queue_with_bounded_texts() {
+    let lab = Lab::where_stage("-", StageStatus::Passed).with_executor(Arc::new(Verbose));
+    lab.run(&samples::job("tempest")).await;
+    let delivery = lab.queue.claim_report().await.unwrap();
+    let size = serde_json::to_vec(delivery.report()).unwrap().len();
+    assert!(size < 64 << 10, "{size}");
+    assert_eq!(delivery.report().results[0].verdict, lab.report().verdict);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests panics when it cannot work")]
 
 mod circuit_breaker;
+mod decider;
 mod delivery;
+mod dependencies;
 mod handler;
 mod lab;
 mod lease_fencing;

@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use pushbutton_core::memory::{FakeStage, MemoryExecutor, MemoryProvisioner};
 use pushbutton_core::samples;
 use pushbutton_core::{
-    Alerter, BreakerState, Error, ErrorKind, Health, Job, Journal, LogLocation, Node, NodeRequest, Operator,
-    OwnedResource, Provisioner, Result, RunId, StageStatus, Verdict, async_trait,
+    Alerter, BreakerState, ControlMessage, ControlMessages, Error, ErrorKind, Health, Job, JobFilter,
+    Journal, LogLocation, Node, NodeRequest, Operator, OperatorState, OwnedResource, Provisioner, Result,
+    RunId, StageStatus, Verdict, async_trait,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -83,6 +85,53 @@ async fn v6_a_full_cloud_costs_no_attempt_and_is_tried_by_one_job_at_intervals()
     assert!(*after >= HOUR && *after < HOUR + MINUTE, "{after:?}");
     assert!(text.contains("no room for devstack") && text.contains("No valid host was found"), "{text}");
     assert!(health.borrow().no_room.is_empty());
+}
+
+async fn next_announcement(messages: &mut ControlMessages) -> OperatorState {
+    loop {
+        if let ControlMessage::Operator(state) = messages.next().await.unwrap().unwrap() {
+            return state;
+        }
+    }
+}
+
+/// Issue 10: people see which jobs wait for room, and which nobody can run.
+#[tokio::test(start_paused = true)]
+async fn an_operator_announces_its_jobs_and_the_labels_without_room() {
+    let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(full);
+    let job = samples::job("tempest");
+    let filter = JobFilter::names([job.name.clone()]);
+    let operator = lab.operator().with_filter(filter.clone()).with_name("operator host-3");
+    let mut messages = lab.queue.control_messages().await.unwrap();
+    let steps = async {
+        let first = next_announcement(&mut messages).await;
+        assert_eq!(
+            (first.name.as_str(), &first.filter, first.no_room.len()),
+            ("operator host-3", &filter, 0)
+        );
+        let began = Instant::now();
+        lab.queue.publish(&job).await.unwrap();
+        let closed = next_announcement(&mut messages).await;
+        assert_eq!(closed.no_room[0].label.as_str(), "devstack");
+        assert!(closed.no_room[0].last.contains("No valid host was found"), "{closed:?}");
+        assert!(began.elapsed() <= 2 * MINUTE, "soon, and not more often than once a minute");
+        let repeated = next_announcement(&mut messages).await;
+        assert_eq!((repeated.id, repeated.no_room.len()), (first.id.clone(), 1));
+        let after = began.elapsed();
+        assert!(after > 10 * MINUTE && after <= 17 * MINUTE, "{after:?}");
+        lab.cloud.refuse(None);
+        let mut state = next_announcement(&mut messages).await;
+        while !state.no_room.is_empty() {
+            state = next_announcement(&mut messages).await;
+        }
+        lab.wait_until_idle().await;
+        lab.shutdown.begin();
+        while !state.ended {
+            state = next_announcement(&mut messages).await;
+        }
+        assert_eq!(state.id, first.id);
+    };
+    tokio::join!(async { operator.run(&lab.shutdown).await.unwrap() }, steps);
 }
 
 #[tokio::test(start_paused = true)]

@@ -151,6 +151,36 @@ async fn after_three_failed_changes_the_review_gets_no_report_until_a_person_unm
     assert!(alerts[0].contains("the last was tempest on 3,2: FAILURE in stage tempest"), "{alerts:?}");
 }
 
+/// Issue 10: `reports retry --all`, once a person has looked.
+#[tokio::test(start_paused = true)]
+async fn many_withheld_failures_that_a_person_retries_do_not_mute_again() {
+    let (lab, pager) = (failing(), Arc::default());
+    let reporters = Reporters::new("handler one", &pager);
+    let mut muted = reporters.guard.watch();
+    let steps = async {
+        run_all(&lab, 1..=3).await;
+        muted.wait_for(Option::is_some).await.unwrap();
+        run_all(&lab, 4..=12).await;
+        let withheld = lab.queue.list_undelivered(100).await.unwrap();
+        assert_eq!(withheld.len(), 9, "{withheld:?}");
+        unmute(lab.queue.as_ref()).await;
+        muted.wait_for(Option::is_none).await.unwrap();
+        for report in &withheld {
+            assert!(lab.queue.retry_undelivered(&report.report.id).await.unwrap());
+        }
+        run_all(&lab, []).await;
+        assert_eq!(reporters.guard.muted(), None);
+        let mut reported = reporters.reported().0;
+        reported.sort_unstable();
+        assert_eq!(reported, (1..=12).collect::<Vec<_>>());
+        // A lab that is still broken is muted as ever.
+        run_all(&lab, 13..=15).await;
+        muted.wait_for(Option::is_some).await.unwrap();
+        lab.shutdown.begin();
+    };
+    tokio::join!(reporters.run(&lab, &lab.shutdown), steps);
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_handler_is_muted_also_a_later_one_and_only_one_sends_an_alert() {
     let (lab, pager) = (failing(), Arc::default());

@@ -9,12 +9,12 @@ use pushbutton_core::memory::{MemoryQueue, MemorySource};
 use pushbutton_core::{
     CancellationToken, ControlMessage, Error, ErrorKind, Event, EventMatch, EventSource, Executor, Handler,
     Journal, LineSink, Node, NodeRequest, OwnedResource, Position, Provisioner, Queue, Reporter, Result,
-    RunId, Shutdown, Stage, StageContext, StageOutcome, StageStatus, Trigger, Triggers, Update, UpdateKind,
-    Verdict, async_trait, samples,
+    RunId, Shutdown, Stage, StageContext, StageOutcome, StageStatus, Sweeper, Trigger, Triggers, Update,
+    UpdateKind, Verdict, async_trait, samples,
 };
 use pushbutton_testkit::faults::{Fault, FaultPlan, Faulty, Method};
 
-use crate::lab::{Lab, MINUTE};
+use crate::lab::{Lab, MINUTE, Unstoppable};
 
 /// An executor that misreads its own cancellation in one way.
 struct Misreads(fn() -> Result<StageOutcome>);
@@ -102,6 +102,32 @@ async fn a_run_whose_lease_is_lost_in_its_last_stage_reports_nothing_also_withou
     let finished = |update: &Update| matches!(update.kind, UpdateKind::Finished { .. });
     let finals = lab.reporter.updates().iter().filter(|update| finished(update)).count();
     assert_eq!((lab.cloud.request_count(), finals), (2, 1), "only the second run reports");
+}
+
+/// core.md S3-5: helpers of an operator that panic start again.
+#[tokio::test(start_paused = true)]
+async fn s3_5_after_panics_in_the_background_jobs_are_still_cancelled_and_orphans_swept() {
+    let broker = FaultPlan::none();
+    let panic = || Some(Fault::Fail(|| panic!("a part panics")));
+    broker.next(Method::ControlMessages, [panic(), panic()]);
+    broker.next(Method::LeasedRuns, [panic()]);
+    let lab = Lab::where_stage("-", StageStatus::Passed).with_executor(Arc::new(Unstoppable));
+    let lab = lab.with_queue(Arc::new(Faulty::new(Arc::new(MemoryQueue::default()), &broker)));
+    // The longest interval that there is.
+    let sweeper = Sweeper::new(lab.cloud.clone(), lab.queue.clone())
+        .with_interval(Duration::MAX)
+        .with_safety_age(Duration::ZERO);
+    let job = samples::job("tempest");
+    let cancel = async {
+        while broker.calls(Method::ControlMessages) < 3 || broker.calls(Method::LeasedRuns) < 2 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let message = ControlMessage::Cancel { job: job.id.clone(), by: "ops".into(), at: samples::AT };
+        lab.queue.broadcast(&message).await.unwrap();
+    };
+    tokio::join!(lab.run_on(lab.operator().with_sweeper(sweeper), vec![job.clone()]), cancel);
+    assert_eq!(lab.report().verdict, Verdict::Cancelled);
+    assert_eq!(broker.injected().len(), 3);
 }
 
 /// Panics at one stage.

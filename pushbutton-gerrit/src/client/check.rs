@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pushbutton_core::check::{Check, Finding};
-use pushbutton_core::{Error, HumanDuration, Result};
+use pushbutton_core::{Error, HumanDuration, Result, Timestamp};
 use russh::ChannelMsg;
 
 use crate::client::Gerrit;
@@ -24,7 +24,7 @@ fn failed(what: &str, error: &Error, remedy: &str) -> Finding {
 #[async_trait]
 impl Check for Gerrit {
     /// Logs in, reads the version, opens the event stream for a moment, and looks at the account's name and at REST.
-    /// Changes nothing on the server.
+    /// Tries the query of the backfill. Changes nothing on the server.
     async fn check(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         if tokio::time::timeout(CHECK_TIMEOUT, self.try_all(&mut findings)).await.is_err() {
@@ -77,6 +77,16 @@ impl Gerrit {
                 Err(error) => Finding::warn(
                     format!("REST: {error}"),
                     "correct `gerrit.url`, or remove it: without it, missed comments are dated by SSH alone",
+                ),
+            });
+        }
+        if let Some(query) = &config.backfill.query {
+            findings.push(match self.updated_since(Timestamp::now(), 0, &mut |_, _| {}).await {
+                Ok(_) => Finding::ok(format!("backfill query: {query} is accepted")),
+                Err(error) => failed(
+                    "backfill query",
+                    &error,
+                    "correct `gerrit.backfill.query`: until then no missed event is found",
                 ),
             });
         }

@@ -185,7 +185,7 @@ fn ssh_settings(config: &GerritConfig, host_key_types: Option<Vec<Algorithm>>) -
         inactivity_timeout: interval.map(|interval| {
             interval
                 .saturating_mul(keepalive.count.saturating_add(2))
-                .max(config.deadlines.connect.0 + config.deadlines.auth.0)
+                .max(config.deadlines.connect.0.saturating_add(config.deadlines.auth.0))
         }),
         nodelay: true,
         ..client::Config::default()
@@ -221,5 +221,23 @@ impl Excerpt {
 
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // core.md S3-13
+    #[test]
+    fn s3_13_the_largest_values_of_a_configuration_do_not_overflow() {
+        let mut config = GerritConfig::new("review.example.org", "acme-ci", "key");
+        config.keepalive.count = u32::MAX;
+        config.keepalive.interval = HumanDuration(std::time::Duration::MAX);
+        config.deadlines.connect = HumanDuration(std::time::Duration::MAX);
+        config.deadlines.auth = HumanDuration(std::time::Duration::MAX);
+        let settings = ssh_settings(&config, None);
+        assert_eq!(settings.inactivity_timeout, Some(std::time::Duration::MAX));
+        assert_eq!(settings.keepalive_max, u32::MAX as usize);
     }
 }

@@ -1,7 +1,8 @@
 //! The Gerrit client, in layers.
 //!
 //! `connection` (with `auth` and `host_key`) is one SSH connection; `command` runs a command on the connection that
-//! all commands share; `query`, `review`, `change_status` and `check` are what commands are for. `rest` asks over
+//! all commands share; `query`, `review`, `change_status`, `dependency_lookup`, `trigger_lookup`, `change_events` and
+//! `check` are what commands are for. `rest` asks over
 //! HTTP what SSH does not say: `rest_comments` reads the replies.
 
 use std::fmt;
@@ -15,15 +16,18 @@ use connection::Connection;
 use rest::Rest;
 
 mod auth;
+pub(crate) mod change_events;
 mod change_status;
 mod check;
 mod command;
 pub(crate) mod connection;
+pub(crate) mod dependency_lookup;
 mod host_key;
 pub(crate) mod query;
 pub(crate) mod rest;
 pub(crate) mod rest_comments;
 pub(crate) mod review;
+mod trigger_lookup;
 
 /// A Gerrit server, used through one account. Shared in an [`Arc`]; connects when it is first used.
 ///

@@ -43,7 +43,7 @@ pub(crate) struct QueryStats {
 
 impl QueryStats {
     /// Fails if lines were skipped: their content must not be taken for missing.
-    fn complete(self) -> Result<()> {
+    pub(crate) fn complete(self) -> Result<()> {
         if self.skipped == 0 {
             return Ok(());
         }
@@ -140,16 +140,17 @@ impl Gerrit {
             quote(&since),
             quote(&format!("limit:{}", settings.page)),
         );
-        for term in settings.query.as_deref().unwrap_or_default().split_whitespace() {
+        if let Some(query) = settings.query.as_deref().filter(|query| !query.trim().is_empty()) {
+            // As it was written, in one piece: it may have phrases in quotes. In brackets, because of an OR.
             command.push(' ');
-            command.push_str(&quote(term));
+            command.push_str(&quote(&format!("({query})")));
         }
         self.query(&command, each).await
     }
 
     /// Runs a query and passes each change to `each`, with its line. `gerrit query` exits with 0 on a bad query: the
     /// error is a row.
-    async fn query(
+    pub(crate) async fn query(
         &self,
         command: &str,
         each: &mut (dyn FnMut(&str, &WireChange<'_>) + Send),
@@ -216,7 +217,7 @@ pub(crate) fn read_row(line: &str) -> Result<Row<'_>> {
     })
 }
 
-fn change_state(row: &WireChange<'_>) -> Result<ChangeState> {
+pub(super) fn change_state(row: &WireChange<'_>) -> Result<ChangeState> {
     let change = raw_event::change(row)?;
     let mut patchsets: Vec<Patchset> =
         row.patch_sets.iter().map(raw_event::patchset).collect::<Result<_>>()?;

@@ -22,6 +22,8 @@ pub enum StageBehavior {
     Fails,
     /// Prints a line that contains `Could not resolve host: opendev.org`, and then fails, both in one task.
     FailsWithoutNameService,
+    /// Fails because the change does not merge, with a text that contains `conflict in a.py`.
+    DoesNotMerge,
     /// Prints this many lines, each of which contains `printed N.` with N from 1, and passes.
     Prints(u32),
     /// Prints a line that contains `lasting`, then runs for ten minutes. If it has processes, one of them leaves the
@@ -69,6 +71,7 @@ pub async fn all(harness: &(dyn ExecutorHarness + Sync)) {
     a_slow_or_closed_reader_does_not_block_the_stage(harness).await;
     a_failure_is_an_outcome_with_a_detail(harness).await;
     a_failure_with_output_of_a_broken_infrastructure_is_recognised(harness).await;
+    a_change_that_does_not_merge_is_said(harness).await;
     an_unreachable_node_is_not_a_failure(harness).await;
     a_stage_that_cannot_run_is_an_error(harness).await;
     a_stage_ends_at_its_time_limit_with_all_its_processes(harness).await;
@@ -195,6 +198,25 @@ pub async fn a_failure_with_output_of_a_broken_infrastructure_is_recognised(
         assert_eq!(fault.is_some(), expected.is_some(), "{behavior:?} with {patterns:?}: {fault:?}");
         let told = expected.is_none_or(|text| fault.is_some_and(|fault| fault.contains(text)));
         assert!(told, "the fault quotes what was recognised: {fault:?}");
+    }
+}
+
+/// A stage that failed because the change does not merge has a `merge_conflict`, and no other stage has one.
+pub async fn a_change_that_does_not_merge_is_said(harness: &(dyn ExecutorHarness + Sync)) {
+    for (behavior, expected) in [
+        (StageBehavior::DoesNotMerge, true),
+        (StageBehavior::Fails, false),
+        (StageBehavior::FailsWithoutNameService, false),
+    ] {
+        let Some(prepared) = Prepared::new(harness, behavior, TIME_LIMIT) else { continue };
+        let outcome = prepared.outcome(&LineSink::bounded(2).0).await;
+        assert_eq!(outcome.status, StageStatus::Failed, "{behavior:?}");
+        let told = outcome.merge_conflict.as_deref();
+        assert_eq!(told.is_some(), expected, "{behavior:?}: {told:?}");
+        assert!(
+            told.is_none_or(|told| told.contains("conflict in a.py")),
+            "it says what does not merge: {told:?}"
+        );
     }
 }
 

@@ -2,8 +2,10 @@
 //! contract that is broken.
 
 pub mod dead_letters;
+pub mod dependencies;
 pub mod event_store;
 pub mod execute;
+pub mod history;
 pub mod journal;
 pub mod outbox;
 pub mod provision;
@@ -11,3 +13,4 @@ pub mod queue;
 pub mod report;
 pub mod source;
 pub mod time_bounded;
+pub mod trigger_lookup;

@@ -62,7 +62,7 @@ pub use leases::{
 };
 pub use publishing::{
     a_known_job_does_not_run_again, depth_counts_jobs_by_state, jobs_are_claimed_in_the_order_of_publishing,
-    published_jobs_survive_a_restart,
+    published_jobs_survive_a_restart, waiting_jobs_are_counted_by_name_and_label,
 };
 pub use runs::{
     a_run_that_ended_is_no_longer_listed, each_claim_starts_a_new_run, every_handle_lists_every_leased_run,
@@ -77,6 +77,7 @@ pub async fn all(open: impl AsyncFn(&str) -> Arc<dyn Queue>) {
         Box::pin(jobs_are_claimed_in_the_order_of_publishing(open)),
         Box::pin(a_known_job_does_not_run_again(open)),
         Box::pin(depth_counts_jobs_by_state(open)),
+        Box::pin(waiting_jobs_are_counted_by_name_and_label(open)),
         Box::pin(claims_wait_for_a_job(open)),
         Box::pin(exactly_one_claim_gets_a_job(open)),
         Box::pin(a_dropped_claim_call_loses_no_job(open)),

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use pushbutton_core::memory::MemoryJournal;
 use pushbutton_core::{
-    Alerter, ChangeStatusLookup, Error, Job, Journal, NodeLabel, NodeRequest, Provisioner, Queue, Reporter,
-    RunId, Verdict, samples,
+    Alerter, ChangeSelector, ChangeStatusLookup, DependencyLookup, Error, Job, Journal, NodeLabel,
+    NodeRequest, Provisioner, Queue, Reporter, RunId, TriggerLookup, Verdict, samples,
 };
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -64,6 +64,22 @@ pub async fn change_status(lookup: &dyn ChangeStatusLookup) {
     let job: Job = samples::job("tempest");
     let status = async { lookup.status(&job).await.map(drop) };
     temporary_within(Duration::from_secs(30), "change_status::status", status).await;
+}
+
+/// A look-up of a dependency returns within a minute, with a temporary error.
+pub async fn dependencies(lookup: &dyn DependencyLookup) {
+    let which = ChangeSelector::Number(samples::change().number);
+    let found = async { lookup.find(&which).await.map(drop) };
+    temporary_within(Duration::from_secs(60), "dependencies::find", found).await;
+}
+
+/// A look-up for triggers returns within two minutes, with temporary errors.
+pub async fn trigger_lookup(lookup: &dyn TriggerLookup) {
+    let (minutes, change) = (Duration::from_secs(120), samples::change().number);
+    let patchset = async { lookup.patchset(change, samples::patchset().number).await.map(drop) };
+    temporary_within(minutes, "lookup::patchset", patchset).await;
+    let members = async { lookup.group_members("cinder core").await.map(drop) };
+    temporary_within(minutes, "lookup::group_members", members).await;
 }
 
 /// An alerter returns within a minute, with an error.

@@ -5,11 +5,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use pushbutton_core::{
-    Alerter, BuildsetId, BuildsetReport, CancellationToken, ChangeStatusLookup, Claim, ControlMessage,
-    ControlMessages, DeadLetter, DeadLetters, Delivery, EventId, EventStore, Executor, InstallationId, Job,
-    JobFilter, Journal, JournalEntry, LineSink, Node, NodeRequest, OwnedResource, PatchsetStatus, Position,
-    Provisioner, Queue, QueueDepth, Reporter, ResourceKind, Result, RunId, RunResult, Stage, StageContext,
-    StageOutcome, UndeliveredReport, UndeliveredReports, Update,
+    Account, Alerter, BuildsetId, BuildsetReport, CancellationToken, ChangeNumber, ChangeSelector,
+    ChangeStatusLookup, Claim, ControlMessage, ControlMessages, DeadLetter, DeadLetters, Delivery,
+    DependencyLookup, EventId, EventStore, Executor, InstallationId, Job, JobFilter, Journal, JournalEntry,
+    LineSink, LinkedChange, Node, NodeRequest, OwnedResource, PatchsetDetails, PatchsetNumber,
+    PatchsetStatus, Position, Provisioner, Queue, QueueDepth, Reporter, ResourceKind, Result, RunId,
+    RunResult, Stage, StageContext, StageOutcome, TriggerLookup, UndeliveredReport, UndeliveredReports,
+    Update, WaitingJobs,
 };
 
 use super::{FaultPlan, Method};
@@ -53,6 +55,10 @@ pub type FaultyEventStore = Faulty<dyn EventStore>;
 pub type FaultyJournal = Faulty<dyn Journal>;
 /// Any lookup of change status.
 pub type FaultyChangeStatus = Faulty<dyn ChangeStatusLookup>;
+/// Any lookup of dependencies.
+pub type FaultyDependencies = Faulty<dyn DependencyLookup>;
+/// Any look-up for triggers.
+pub type FaultyTriggerLookup = Faulty<dyn TriggerLookup>;
 /// Any alerter.
 pub type FaultyAlerter = Faulty<dyn Alerter>;
 
@@ -116,6 +122,13 @@ faulty!(Journal {
 faulty!(ChangeStatusLookup {
     status(job: &Job) -> PatchsetStatus, ChangeStatus;
 });
+faulty!(DependencyLookup {
+    find(which: &ChangeSelector) -> Vec<LinkedChange>, FindDependency;
+});
+faulty!(TriggerLookup {
+    patchset(change: ChangeNumber, patchset: PatchsetNumber) -> PatchsetDetails, LookUpPatchset;
+    group_members(group: &str) -> Vec<Account>, GroupMembers;
+});
 faulty!(Alerter {
     alert(subject: &str, text: &str) -> (), Alert;
 });
@@ -152,6 +165,10 @@ impl<T: Queue + ?Sized> Queue for Faulty<T> {
 
     async fn depth(&self) -> Result<QueueDepth> {
         self.plan.call(Method::Depth, self.inner.depth()).await
+    }
+
+    async fn waiting(&self) -> Result<Vec<WaitingJobs>> {
+        self.plan.call(Method::Waiting, self.inner.waiting()).await
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {

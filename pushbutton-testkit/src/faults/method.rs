@@ -32,6 +32,7 @@ methods! {
     Broadcast = "queue::broadcast",
     ControlMessages = "queue::control_messages",
     Depth = "queue::depth",
+    Waiting = "queue::waiting",
     ListDeadLetters = "dead_letters::list",
     RequeueDeadLetter = "dead_letters::requeue",
     RemoveDeadLetter = "dead_letters::remove",
@@ -67,6 +68,9 @@ methods! {
     NextEvent = "source::next",
     CommitSource = "source::commit",
     ChangeStatus = "change_status::status",
+    FindDependency = "dependencies::find",
+    LookUpPatchset = "lookup::patchset",
+    GroupMembers = "lookup::group_members",
     Alert = "alerter::alert",
 }
 

@@ -45,8 +45,8 @@ pub mod proxy;
 pub use fault::{Fault, Rates};
 pub use fault_plan::{FaultPlan, Injected};
 pub use faulty::{
-    Faulty, FaultyAlerter, FaultyChangeStatus, FaultyEventStore, FaultyExecutor, FaultyJournal,
-    FaultyProvisioner, FaultyQueue, FaultyReporter,
+    Faulty, FaultyAlerter, FaultyChangeStatus, FaultyDependencies, FaultyEventStore, FaultyExecutor,
+    FaultyJournal, FaultyProvisioner, FaultyQueue, FaultyReporter, FaultyTriggerLookup,
 };
 pub use faulty_source::FaultySource;
 pub use method::Method;

@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind, Read, Seek};
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
+use pushbutton_results::{CONSOLE_PAGE, INDEX_PAGE, is_page_name};
+
 /// Entries of a folder that are listed, at most: it bounds the page.
 pub(super) const MAX_ENTRIES: usize = 2_000;
 
@@ -33,6 +35,10 @@ pub(super) struct LogFile {
 pub(super) enum Content {
     Text,
     GzippedText,
+    /// A page of the run that the operator wrote; it is compressed or not.
+    Page {
+        compressed: bool,
+    },
     Bytes,
 }
 
@@ -57,13 +63,49 @@ pub(super) fn find(root: &Path, path: &str) -> io::Result<Entry> {
         }
         wanted.push(segment);
     }
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    // A run's folder is shown by its page, once it has one.
+    let index = wanted.join(INDEX_PAGE);
+    if path.ends_with('/')
+        && segments.len() == RUN_DEPTH
+        && index.symlink_metadata().is_ok_and(|meta| meta.is_file())
+    {
+        return open(&root, &index).map(|entry| as_page(entry, false));
+    }
     match open(&root, &wanted) {
+        Ok(entry) if is_page(&segments) => Ok(as_page(entry, wanted.extension() == Some(OsStr::new("gz")))),
         Err(error) if error.kind() == ErrorKind::NotFound && wanted != root && !path.ends_with('/') => {
             let mut name = wanted.into_os_string();
             name.push(".gz");
             open(&root, Path::new(&name))
         }
         found => found,
+    }
+}
+
+/// The depth of a run's folder: `NN/CHANGE/PATCHSET/JOB/RUN`.
+const RUN_DEPTH: usize = 5;
+
+/// Whether a path is that of a page of a run: in its folder, or a page of tests in its folder `logs`. Anything else of
+/// such a name is a node's, and text.
+fn is_page(segments: &[&str]) -> bool {
+    match segments.get(RUN_DEPTH..) {
+        Some([name]) => is_page_name(name),
+        Some(["logs", name]) => is_page_name(name) && *name != INDEX_PAGE && *name != CONSOLE_PAGE,
+        _ => false,
+    }
+}
+
+/// Shows a file as a page, where it is what its name says.
+fn as_page(entry: Entry, compressed: bool) -> Entry {
+    match entry {
+        Entry::File(LogFile { file, length, content: Content::Text }) if !compressed => {
+            Entry::File(LogFile { file, length, content: Content::Page { compressed } })
+        }
+        Entry::File(LogFile { file, length, content: Content::GzippedText }) if compressed => {
+            Entry::File(LogFile { file, length, content: Content::Page { compressed } })
+        }
+        other => other,
     }
 }
 

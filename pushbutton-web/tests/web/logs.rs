@@ -164,3 +164,56 @@ async fn a_log_larger_than_memory_is_streamed() {
     let mut first = vec![0; 4 << 20];
     stream.read_exact(&mut first).await.unwrap();
 }
+
+/// A folder of a run, with the pages that the operator writes.
+const RUN: &str = "45/12345/2/tempest/r1";
+
+fn assert_page(answer: &Answer, encoding: &str) {
+    assert_eq!((answer.status, answer.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert_eq!(answer.header("content-encoding"), encoding);
+    let policy = "sandbox; default-src 'none'; style-src 'unsafe-inline'";
+    assert_eq!(answer.header("content-security-policy"), policy);
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+}
+
+#[tokio::test]
+async fn the_pages_of_a_run_are_rendered_without_scripts() {
+    let path = |name: &str| format!("{RUN}/{name}");
+    let server = server(&[
+        (&path("index.html"), b"<h1>page</h1>"),
+        (&path("console.html.gz"), GZIPPED),
+        (&path("testr_results-2.html.gz"), GZIPPED),
+        (&path("logs/testr_results.html.gz"), GZIPPED),
+    ])
+    .await;
+    for page in [format!("/logs/{RUN}/"), format!("/logs/{RUN}/index.html")] {
+        let answer = server.get(&page).await;
+        assert_page(&answer, "");
+        assert_eq!(answer.body, b"<h1>page</h1>");
+    }
+    for page in ["console.html.gz", "testr_results-2.html.gz", "logs/testr_results.html.gz"] {
+        let answer = server.ask("GET", &format!("/logs/{RUN}/{page}"), "accept-encoding: gzip\r\n").await;
+        assert_page(&answer, "gzip");
+        assert_eq!(answer.body, GZIPPED, "{page}");
+    }
+    let without_slash = server.get(&format!("/logs/{RUN}")).await;
+    assert_eq!(without_slash.header("location"), format!("/logs/{RUN}/"));
+}
+
+#[tokio::test]
+async fn what_only_has_the_name_of_a_page_is_text() {
+    let script = b"<script>alert(1)</script>";
+    let names = ["logs/index.html", "logs/console.html", "page.html", "logs/deep/testr_results.html"];
+    let paths = names.map(|name| format!("{RUN}/{name}"));
+    let files: Vec<(&str, &[u8])> = paths.iter().map(|path| (path.as_str(), script.as_slice())).collect();
+    let server = server(&files).await;
+    for path in &paths {
+        let answer = server.get(&format!("/logs/{path}")).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, TEXT), "{path}");
+        assert_sandboxed(&answer);
+    }
+    // Without a page of its own the folder is listed; a link in the place of the page is not followed.
+    symlink("page.html", server.logs().join(RUN).join("index.html")).unwrap();
+    let listing = server.get(&format!("/logs/{RUN}/")).await;
+    assert!(listing.text().contains("page.html</a>"), "{}", listing.text());
+}

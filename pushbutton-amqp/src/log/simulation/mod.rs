@@ -26,9 +26,12 @@ use pushbutton_core::samples::job_on;
 use pushbutton_core::{Account, Buildset, ChangeNumber, EventId, Job, JobId, JobName, PatchsetNumber};
 use tokio::time::Instant;
 
+use super::rules::{Rule, without};
 use world::World;
 
 const SEEDS: Range<u64> = 0..10_000;
+/// In how many worlds a broken rule must be noticed.
+const BROKEN_SEEDS: u64 = 2_000;
 
 fn seeds() -> Range<u64> {
     match var("PUSHBUTTON_SIMULATION_SEEDS") {
@@ -83,6 +86,37 @@ fn every_invariant_holds_in_every_world() {
         if let (_, Err(why)) = run(seed, start, &jobs, false) {
             panic!("{why}\nreplay: PUSHBUTTON_SIMULATION_SEED={seed}");
         }
+    }
+}
+
+/// The simulation is tested, too: it must notice when a rule is broken on which the guarantees rest.
+#[test]
+fn every_broken_rule_is_noticed() {
+    // What is seen first, among what may be.
+    let act = &["act at the same time", "ended twice"];
+    let broken: [(Rule, &[&str]); 13] = [
+        (Rule::ClaimUnchanged, act),
+        (Rule::ReportUnchanged, &["deliver report", "is delivered again"]),
+        (Rule::LeaseWaits, act),
+        (Rule::HolderStopsFirst, act),
+        (Rule::OneLeader, &["lead at the same time"]),
+        (Rule::KnownJobSkipped, act),
+        (Rule::AcknowledgeReadBack, &["is lost", "not all jobs end"]),
+        (Rule::EventNewOnce, &["was new twice"]),
+        (Rule::HeardOnce, &["twice"]),
+        (Rule::SnapshotWhole, &["differs", "has another state", "is neither"]),
+        (Rule::LossNoticed, &["differs"]),
+        (Rule::LossRestored, &["is lost"]),
+        (Rule::GapNoticed, &["differs"]),
+    ];
+    let (start, jobs) = start();
+    for (rule, expected) in broken {
+        let found = without(rule, || {
+            (0..BROKEN_SEEDS).find_map(|seed| Some((seed, run(seed, start, &jobs, false).1.err()?)))
+        });
+        let (seed, why) = found.unwrap_or_else(|| panic!("no seed notices that {rule:?} is broken"));
+        println!("{rule:?}: seed {seed}: {}", why.lines().next().unwrap_or_default());
+        assert!(expected.iter().any(|part| why.contains(part)), "{rule:?}: seed {seed}: {why}");
     }
 }
 

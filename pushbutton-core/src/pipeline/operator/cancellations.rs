@@ -73,7 +73,9 @@ impl Cancellations {
                 entries.cancelled_all.raise(&(*change, *patchset, name.clone()), *at);
             }
             // These are for the report guard.
-            ControlMessage::Muted { .. } | ControlMessage::Unmuted { .. } => return,
+            ControlMessage::Muted { .. } | ControlMessage::Unmuted { .. } | ControlMessage::Operator(_) => {
+                return;
+            }
         }
         drop(entries);
         self.changed.notify_waiters();

@@ -11,6 +11,7 @@ mod log_location;
 mod outcome;
 
 // What watches over runs.
+mod announcements;
 mod cancellations;
 mod circuit_breaker;
 mod lease_fencing;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use self::announcements::Announcer;
 use self::cancellations::Cancellations;
 use self::circuit_breaker::CircuitBreaker;
 pub use self::circuit_breaker::{BreakerPolicy, BreakerState, Health};
@@ -46,6 +48,7 @@ use crate::traits::{Alerter, ChangeStatusLookup, Executor, Journal, Provisioner,
 /// The work half: claims jobs, runs each on a node of its own, and gives the result to the queue.
 pub struct Operator {
     context: OperatorContext,
+    name: Option<String>,
     filter: JobFilter,
     slots: usize,
     shutdown_deadline: Duration,
@@ -104,6 +107,7 @@ impl Operator {
         };
         Self {
             context,
+            name: None,
             filter: JobFilter::any(),
             slots: 1,
             shutdown_deadline: Duration::from_secs(60),
@@ -117,6 +121,14 @@ impl Operator {
     #[must_use]
     pub fn with_filter(mut self, filter: JobFilter) -> Self {
         self.filter = filter;
+        self
+    }
+
+    /// Announces itself under this name to the other participants of the queue, as `operator host-3`: which jobs it can
+    /// run, and for which nodes there is no room. People see it ([`Operators`](crate::Operators)). Default: it does not.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
@@ -241,9 +253,10 @@ impl Operator {
     /// Dropping it leaves nodes behind, until the leases have run out and an orphan sweep has found them. Use the
     /// shutdown.
     pub async fn run(self, shutdown: &Shutdown) -> Result<OperatorStats> {
-        let Self { context, filter, slots, shutdown_deadline, run_ended, sweeper } = self;
+        let Self { context, name, filter, slots, shutdown_deadline, run_ended, sweeper } = self;
+        let announcer = name.map(|name| Announcer::new(name, filter.clone()));
         OperatorLoop::new(Arc::new(context), filter, slots, run_ended)
-            .run(shutdown, shutdown_deadline, sweeper)
+            .run(shutdown, shutdown_deadline, sweeper, announcer)
             .await
     }
 }

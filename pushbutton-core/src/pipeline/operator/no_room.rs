@@ -64,7 +64,7 @@ setters!(NoRoomPolicy {
 });
 
 /// A label for which there is no room.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct NoRoom {
     /// The label.

@@ -9,6 +9,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::OperatorContext;
+use super::announcements::Announcer;
 use super::circuit_breaker::Admission;
 use super::run_claim::Ended;
 use super::stop_signal::StopSignal;
@@ -78,10 +79,24 @@ impl OperatorLoop {
         shutdown: &Shutdown,
         deadline: Duration,
         sweeper: Option<Sweeper>,
+        announcer: Option<Announcer>,
     ) -> Result<OperatorStats> {
+        let announcer = announcer.map(Arc::new);
         // They are aborted when this call ends, however it ends.
-        let _background = self.background_tasks(shutdown, sweeper);
+        let mut background = self.background_tasks(shutdown, sweeper);
+        let announcing = announcer.clone().map(|announcer| {
+            let context = Arc::clone(&self.context);
+            background.spawn(async move {
+                let announce = || async { match announcer.run(&context).await {} };
+                restart_after_panic("announcements", announce).await;
+            })
+        });
         let fault = self.claim_and_run(shutdown).await.err();
+        // It claims nothing more.
+        if let (Some(announcer), Some(announcing)) = (announcer, announcing) {
+            announcing.abort();
+            announcer.end(&self.context).await;
+        }
         self.finish_runs(shutdown, deadline).await;
         fault.map_or(Ok(self.stats), Err)
     }

@@ -101,6 +101,10 @@ impl AttemptOutcome {
             StageStatus::Unreachable => {
                 Some(Self::Infrastructure { why: describe(&stage.name, outcome), last: Verdict::RetryLimit })
             }
+            // Before `on_failure`: another attempt would find the same conflict.
+            StageStatus::Failed if outcome.merge_conflict.is_some() => {
+                Some(Self::Verdict(Verdict::MergeConflict, outcome.merge_conflict.clone()))
+            }
             StageStatus::TimedOut | StageStatus::Failed if stage.on_failure == OnFailure::Retry => {
                 Some(Self::Infrastructure { why: describe(&stage.name, outcome), last: Verdict::RetryLimit })
             }
@@ -209,6 +213,25 @@ mod tests {
             let why = r#"stage tempest failed, recognised as infrastructure (rate limit: "429"): exit 1"#
                 .to_owned();
             assert_eq!(of_stage, Some(AttemptOutcome::Infrastructure { why, last: Verdict::RetryLimit }));
+        }
+    }
+
+    #[test]
+    fn a_merge_conflict_ends_the_run_whatever_on_failure_says() {
+        let conflict = outcome(StageStatus::Failed).with_merge_conflict("a.py".to_owned());
+        for on_failure in [OnFailure::Fail, OnFailure::Retry] {
+            let of_stage = AttemptOutcome::of_stage(&stage(on_failure, RunWhen::OnSuccess), &conflict, None);
+            assert_eq!(of_stage, Some(AttemptOutcome::Verdict(Verdict::MergeConflict, Some("a.py".into()))));
+        }
+        // Only a stage that failed says so.
+        for status in [StageStatus::Passed, StageStatus::Unreachable, StageStatus::TimedOut] {
+            let of_stage = AttemptOutcome::of_stage(
+                &stage(OnFailure::Fail, RunWhen::OnSuccess),
+                &outcome(status).with_merge_conflict("a.py".to_owned()),
+                None,
+            );
+            let is_conflict = matches!(of_stage, Some(AttemptOutcome::Verdict(Verdict::MergeConflict, _)));
+            assert!(!is_conflict, "{status:?}");
         }
     }
 

@@ -59,7 +59,8 @@ impl OperatorContext {
         let mut attempt = Attempt::new(&self, spec, job, claim.run().clone(), stop.clone());
         tracing::info!(run = %attempt.run, job = %attempt.job.name, target = %attempt.job.target(), attempt = attempt.number, "claimed");
         let (started, began) = (self.clock.now(), Instant::now());
-        let (outcome, result) = with_lease(claim.as_ref(), &stop, async {
+        // On the heap: the job with its change is large.
+        let work = Box::pin(async {
             let outcome = match self.cancellations.reason_for(&attempt.job) {
                 Some(reason) => AttemptOutcome::Stopped(reason),
                 None => self.run_catching_panics(&mut attempt).await,
@@ -78,8 +79,8 @@ impl OperatorContext {
                 None => None,
             };
             (outcome, result)
-        })
-        .await;
+        });
+        let (outcome, result) = with_lease(claim.as_ref(), &stop, work).await;
         // At the same time: a slow cloud must not keep the claim, nor a slow reporter the machine.
         let settled = async {
             match result {
@@ -254,7 +255,7 @@ impl OperatorContext {
     }
 }
 
-/// Gives the result to the queue, as often as it takes, until the lease has ended or a shutdown does not wait any more.
+/// Gives the result to the queue, with texts of bounded length because it may come from a node, as often as it takes, until the lease has ended or a shutdown does not wait any more.
 async fn complete(claim: &dyn Claim, result: &RunResult, stop: &StopSignal) -> Result<()> {
     let gives_up = async {
         tokio::select! {
@@ -262,9 +263,10 @@ async fn complete(claim: &dyn Claim, result: &RunResult, stop: &StopSignal) -> R
             () = async { stop.urgent().cancelled().await; tokio::time::sleep(LAST_CHANCE).await } => {}
         }
     };
+    let result = result.clone().bounded();
     tokio::select! {
         biased;
-        completed = COMPLETE.run("claim::complete", || claim.complete(result)) => completed,
+        completed = COMPLETE.run("claim::complete", || claim.complete(&result)) => completed,
         () = gives_up => Err(Error::temporary(ErrorKind::TimedOut, "the queue did not accept it in time")),
     }
 }

@@ -16,7 +16,6 @@ pub use self::state::Muted;
 use self::state::{Effect, State};
 use crate::buildset::BuildsetReport;
 use crate::control::ControlMessage;
-use crate::report::RunResult;
 use crate::traits::Alerter;
 use crate::verdict::Verdict;
 
@@ -27,6 +26,9 @@ use crate::verdict::Verdict;
 /// When the buildsets of this many changes have failed without a success between them, it mutes reports, broadcasts
 /// that to other handlers, and alerts a person. Failures of the patch count as well as failures of the lab: in a broken
 /// lab the tests fail too. Several buildsets of one change count once.
+///
+/// A run that began before the last success or the last unmuting does not count: it says nothing new about the lab.
+/// So undelivered reports that a person retries after unmuting do not mute reports again.
 ///
 /// Reports stay muted until a person unmutes them ([`ControlMessage::Unmuted`]), also across restarts. Only when all
 /// handlers have been down for more than a day, which is how long control messages are kept, is it forgotten.
@@ -92,7 +94,7 @@ impl ReportGuard {
     /// late. The same message again changes nothing.
     pub fn observe(&self, message: &ControlMessage) {
         let mut state = self.state();
-        match (state.observe(message), message) {
+        match (state.observe(message, Timestamp::now()), message) {
             (Effect::Muted, ControlMessage::Muted { by, why, .. }) => {
                 tracing::error!(by, "muted: reviews get no reports until a person unmutes; {why}");
             }
@@ -107,9 +109,9 @@ impl ReportGuard {
     /// Counts a report, after it was delivered. A buildset has failed when one of its jobs has.
     pub(crate) fn count(&self, report: &BuildsetReport, now: Timestamp) {
         let failed = report.results.iter().find(|result| result.verdict != Verdict::Success);
-        let Some(RunResult { job, verdict, .. }) = failed.or_else(|| report.results.first()) else { return };
+        let Some(result) = failed.or_else(|| report.results.first()) else { return };
         let mut state = self.state();
-        let Some(muted) = state.count(self.limit, &self.by, job, verdict, now) else { return };
+        let Some(muted) = state.count(self.limit, &self.by, result, now) else { return };
         tracing::error!("muted: reviews get no reports until a person unmutes; {}", muted.why);
         self.pending.send_replace(PendingAlerts { broadcast: true, alert: self.alerter.is_some() });
         self.publish(&state);

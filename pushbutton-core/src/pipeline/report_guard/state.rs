@@ -6,9 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::control::ControlMessage;
-use crate::job::Job;
 use crate::names::ChangeNumber;
-
+use crate::report::RunResult;
 use crate::verdict::Verdict;
 
 /// ControlMessages of this kind that are remembered: people send a handful a day, and muted operators repeat theirs
@@ -44,6 +43,9 @@ pub(super) struct State {
     seen: VecDeque<ControlMessage>,
     /// Changes whose runs failed since the last success.
     failed: HashSet<ChangeNumber>,
+    /// When the lab was last known to work: a run began that then succeeded, or a person unmuted reports. A run that
+    /// began before says nothing new, such as those whose undelivered reports a person retries.
+    worked: Option<Timestamp>,
 }
 
 /// What a message changed.
@@ -62,20 +64,25 @@ impl State {
         self.muted.as_ref()
     }
 
-    /// Counts a finished run. Mutes reports when runs of `limit` changes have failed without a success between them.
+    /// Counts a finished run. Mutes reports when runs of `limit` changes have failed that began after the last success
+    /// and the last unmuting.
     pub(super) fn count(
         &mut self,
         limit: usize,
         by: &str,
-        job: &Job,
-        verdict: &Verdict,
+        RunResult { job, verdict, started, .. }: &RunResult,
         now: Timestamp,
     ) -> Option<Muted> {
+        if self.worked.is_some_and(|worked| *started < worked) {
+            return None;
+        }
         if *verdict == Verdict::Success {
+            self.worked = Some(*started);
             self.failed.clear();
         }
-        // Superseded, cancelled and skipped runs say nothing about the lab.
-        if *verdict == Verdict::Success || !verdict.is_reported() || limit == 0 || self.muted.is_some() {
+        // Superseded, cancelled and skipped runs say nothing about the lab, nor do changes that do not merge.
+        let says_nothing = !verdict.is_reported() || *verdict == Verdict::MergeConflict;
+        if *verdict == Verdict::Success || says_nothing || limit == 0 || self.muted.is_some() {
             return None;
         }
         // Several failures of one change may be the change's own fault: they count once.
@@ -97,7 +104,7 @@ impl State {
 
     /// Applies a message. The same message again changes nothing, so that a subscriber may get the past as often as
     /// it likes.
-    pub(super) fn observe(&mut self, message: &ControlMessage) -> Effect {
+    pub(super) fn observe(&mut self, message: &ControlMessage, now: Timestamp) -> Effect {
         if !matches!(message, ControlMessage::Muted { .. } | ControlMessage::Unmuted { .. }) {
             return Effect::None;
         }
@@ -120,6 +127,8 @@ impl State {
             }
             ControlMessage::Unmuted { at, .. } => {
                 self.unmuted = self.unmuted.max(Some(*at));
+                // Their clock may be ahead of this one.
+                self.worked = self.worked.max(Some(*at.min(&now)));
                 // A muting of this operator that was not broadcast yet, with a later time, began after the unmuting:
                 // it stays.
                 let not_broadcast =
@@ -139,7 +148,9 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::StageName;
+    use std::time::Duration;
+
+    use crate::names::{RunId, StageName};
     use crate::samples::{self, AT};
 
     fn at(minutes: i64) -> Timestamp {
@@ -158,12 +169,15 @@ mod tests {
         Verdict::Failure { stage: StageName::new("tempest").unwrap() }
     }
 
+    /// A run on a change, which began then.
+    fn result(change: u64, verdict: &Verdict, minutes: i64) -> RunResult {
+        let job = samples::job_on(change, "tempest");
+        RunResult::new(RunId::generate(), job, verdict.clone(), at(minutes), Duration::ZERO)
+    }
+
     /// Counts one run for each change, and returns whether that muted reports.
     fn count(state: &mut State, changes: &[u64], verdict: &Verdict) -> bool {
-        let count = |change: &u64| {
-            let job = samples::job_on(*change, "tempest");
-            state.count(3, "host-1", &job, verdict, at(0)).is_some()
-        };
+        let count = |change: &u64| state.count(3, "host-1", &result(*change, verdict, 0), at(0)).is_some();
         changes.iter().map(count).filter(|began| *began).count() > 0
     }
 
@@ -187,20 +201,45 @@ mod tests {
     fn a_limit_of_none_never_mutes() {
         let mut state = State::default();
         for change in 0..50 {
-            let job = samples::job_on(change, "tempest");
-            assert_eq!(state.count(0, "host-1", &job, &failure(), at(0)), None);
+            assert_eq!(state.count(0, "host-1", &result(change, &failure(), 0), at(0)), None);
         }
+    }
+
+    /// Issue 10: `reports retry --all` after an unmuting delivers what failed before it.
+    #[test]
+    fn runs_that_began_before_the_lab_was_known_to_work_do_not_count() {
+        let mut state = State::default();
+        assert!(count(&mut state, &[1, 2, 3], &failure()));
+        state.observe(&unmuted(5), at(5));
+        let mut mutes = |change, verdict: &Verdict, began| {
+            state.count(3, "host-1", &result(change, verdict, began), at(90)).is_some()
+        };
+        for change in 4..40 {
+            assert!(!mutes(change, &failure(), 4), "the person who unmuted knows of it");
+        }
+        // What begins afterwards counts, and older runs between them change nothing.
+        assert!(!mutes(40, &failure(), 5) && !mutes(41, &failure(), 6));
+        assert!(!mutes(42, &failure(), 4) && !mutes(43, &Verdict::Success, 4));
+        assert!(mutes(44, &failure(), 7));
+        state.observe(&unmuted(100), at(10));
+        // A success says the same as an unmuting.
+        let mut mutes = |change, verdict: &Verdict, began| {
+            state.count(3, "host-1", &result(change, verdict, began), at(90)).is_some()
+        };
+        assert!(!mutes(50, &Verdict::Success, 60));
+        assert!((51..70).all(|change| !mutes(change, &failure(), 59)));
+        assert!(!mutes(70, &failure(), 61) && !mutes(71, &failure(), 62) && mutes(72, &failure(), 63));
     }
 
     #[test]
     fn an_old_muting_that_arrives_after_its_end_changes_nothing() {
         let mut state = State::default();
         for message in [muted(0), unmuted(5)] {
-            state.observe(&message);
+            state.observe(&message, at(0));
         }
-        assert_eq!(state.observe(&muted(0)), Effect::None, "seen before");
-        assert_eq!(state.observe(&muted(4)), Effect::None, "older than the unmuting");
-        assert_eq!(state.observe(&muted(6)), Effect::Muted);
+        assert_eq!(state.observe(&muted(0), at(0)), Effect::None, "seen before");
+        assert_eq!(state.observe(&muted(4), at(0)), Effect::None, "older than the unmuting");
+        assert_eq!(state.observe(&muted(6), at(0)), Effect::Muted);
     }
 
     #[test]
@@ -208,9 +247,9 @@ mod tests {
         let past = [muted(0), unmuted(5), muted(10)];
         let mut state = State::default();
         for message in &past {
-            state.observe(message);
+            state.observe(message, at(0));
         }
-        let effects: Vec<_> = past.iter().map(|message| state.observe(message)).collect();
+        let effects: Vec<_> = past.iter().map(|message| state.observe(message, at(0))).collect();
         assert_eq!(effects, [Effect::None; 3]);
         assert_eq!(state.muted().unwrap().since, at(10));
     }
@@ -218,15 +257,19 @@ mod tests {
     #[test]
     fn a_person_is_obeyed_also_when_their_clock_is_behind() {
         let mut state = State::default();
-        state.observe(&muted(10));
-        assert_eq!(state.observe(&unmuted(3)), Effect::Unmuted);
-        assert_eq!(state.observe(&muted(10)), Effect::None, "repeated by an operator that was disconnected");
+        state.observe(&muted(10), at(0));
+        assert_eq!(state.observe(&unmuted(3), at(0)), Effect::Unmuted);
+        assert_eq!(
+            state.observe(&muted(10), at(0)),
+            Effect::None,
+            "repeated by an operator that was disconnected"
+        );
     }
 
     #[test]
     fn a_muting_here_is_later_than_an_unmuting_by_a_clock_that_is_ahead() {
         let mut state = State::default();
-        state.observe(&unmuted(60));
+        state.observe(&unmuted(60), at(0));
         assert!(count(&mut state, &[1, 2, 3], &failure()));
         assert!(state.muted().unwrap().since > at(60));
     }
@@ -237,10 +280,10 @@ mod tests {
         assert!(count(&mut state, &[1, 2, 3], &failure()));
         let ours = state.muted().unwrap().message();
         // The broker was away: only now the older messages arrive.
-        assert_eq!(state.observe(&unmuted(-30)), Effect::None);
-        assert_eq!(state.observe(&ours), Effect::None);
+        assert_eq!(state.observe(&unmuted(-30), at(0)), Effect::None);
+        assert_eq!(state.observe(&ours, at(0)), Effect::None);
         assert_eq!(
-            state.observe(&unmuted(-1)),
+            state.observe(&unmuted(-1), at(0)),
             Effect::Unmuted,
             "a person, after all: their clock is behind"
         );
@@ -250,7 +293,7 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let mut state = State::default();
         for n in 0..2 * REMEMBERED as i64 {
-            state.observe(&unmuted(n));
+            state.observe(&unmuted(n), at(0));
         }
         assert_eq!(state.seen.len(), REMEMBERED);
     }

@@ -57,6 +57,27 @@ impl Gerrit {
         self.current(&change.project, &change.branch, &change.change_id)
     }
 
+    /// Pushes a commit by `alice` with this whole message: a new change, or the next patch set of the one whose Change-Id it has.
+    pub fn push_message(&self, project: &str, branch: &str, message: &str, files: &[(&str, &str)]) -> Change {
+        let id = message.lines().find_map(|line| line.strip_prefix("Change-Id: "));
+        let id = id.expect("a Change-Id in the message").to_owned();
+        self.push("alice", project, branch, message, files, "");
+        self.current(project, branch, &id)
+    }
+
+    /// The commit at the head of a branch.
+    pub fn branch_head(&self, project: &str, branch: &str) -> String {
+        let path = format!("/projects/{}/branches/{}", encode(project), encode(branch));
+        let head = self.rest("admin", "GET", &path, None);
+        head["revision"].as_str().expect("a branch's head").to_owned()
+    }
+
+    /// Makes a branch at the head of `master`.
+    pub fn create_branch(&self, project: &str, branch: &str) {
+        let path = format!("/projects/{}/branches/{}", encode(project), encode(branch));
+        self.rest("admin", "PUT", &path, Some(&serde_json::json!({"revision": "master"})));
+    }
+
     /// What Gerrit says of a change and its current patch set.
     fn current(&self, project: &str, branch: &str, change_id: &str) -> Change {
         let path =
