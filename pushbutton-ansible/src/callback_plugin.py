@@ -76,6 +76,15 @@ def failed_test(lines):
     return "failed test: %s%s" % (names[0], more) if names else ""
 
 
+def with_cause(line, lines):
+    """Devstack's error for a failed git command names the command only. Git's own words are the last `fatal:` before it."""
+    if "git call failed: " not in line:
+        return line
+    before = lines[: len(lines) - 1 - lines[::-1].index(line)][-20:]
+    cause = next((other for other in reversed(before) if other.startswith("fatal: ")), "")
+    return "%s: %s" % (line, cause) if cause else line
+
+
 def reason(stderr, stdout, merged=False):
     """Why a command failed: the first test that failed, else its last line that looks like an error, else its last that
     is no shell trace. `merged`: all of its output is in `stdout`."""
@@ -90,7 +99,7 @@ def reason(stderr, stdout, merged=False):
             for pattern in REASONS:
                 for line in reversed(lines):
                     if pattern.search(line) and not (certain and VAGUE.search(line)):
-                        return line
+                        return with_cause(line, lines)
     # Without stderr the last line of stdout is usually a summary, which is no reason.
     return next((lines[-1] for lines in streams if lines), "") if err or merged else ""
 

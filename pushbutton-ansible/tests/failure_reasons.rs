@@ -32,7 +32,20 @@ const CASES: &[(&str, &str, &str, &str)] = &[
          2026-11-26 09:12:32.410 | Error on exit\n\
          2026-11-26 09:12:33.554 | World dumping... see /opt/stack/logs/worlddump-2026-11-26-091232.txt for details\n\
          2026-11-26 09:12:34.001 | nova-compute: no process found\n",
-        "[ERROR] /opt/stack/devstack/functions-common:709 git call failed: [git clone https://opendev.org/openstack/nova.git /opt/stack/nova]",
+        "[ERROR] /opt/stack/devstack/functions-common:709 git call failed: [git clone https://opendev.org/openstack/nova.git /opt/stack/nova]: fatal: unable to access 'https://opendev.org/openstack/nova.git/': Could not resolve host: opendev.org",
+    ),
+    (
+        "git fetch of a branch that the server has not",
+        TRACE,
+        "2026-11-26 16:44:48.720 | + functions-common:git_timed:709           :   timeout -s SIGINT 0 git fetch origin stable/2025.1\n\
+         2026-11-26 16:44:48.970 | fatal: couldn't find remote ref stable/2025.1\n\
+         2026-11-26 16:44:48.980 | + functions-common:die:285                 :   local exitcode=0\n\
+         2026-11-26 16:44:48.980 | [Call Trace]\n\
+         2026-11-26 16:44:48.980 | /opt/stack/devstack/stack.sh:941:stack_install_service\n\
+         2026-11-26 16:44:48.980 | /opt/stack/devstack/functions-common:713:die\n\
+         2026-11-26 16:44:48.990 | [ERROR] /opt/stack/devstack/functions-common:713 git call failed: [git fetch origin stable/2025.1]\n\
+         2026-11-26 16:44:50.010 | Error on exit\n",
+        "[ERROR] /opt/stack/devstack/functions-common:713 git call failed: [git fetch origin stable/2025.1]: fatal: couldn't find remote ref stable/2025.1",
     ),
     (
         "a branch that is not there",

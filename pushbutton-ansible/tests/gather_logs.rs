@@ -75,6 +75,14 @@ async fn gather_and_compare(node: Node) {
             expected.insert(format!("logs/{kind}-{size}.txt.gz"), content);
         }
     }
+    // As devstack leaves its log: one file of it arrives.
+    fs::write(service.join("stack.sh.txt.2026-11-26-162909"), log_lines(100)).unwrap();
+    std::os::unix::fs::symlink("stack.sh.txt.2026-11-26-162909", service.join("stack.sh.txt")).unwrap();
+    expected.insert("logs/service/stack.sh.txt.gz".into(), log_lines(100));
+    fs::write(service.join("worlddump-2026-11-26-164451.txt"), log_lines(50)).unwrap();
+    fs::hard_link(service.join("worlddump-2026-11-26-164451.txt"), service.join("worlddump-latest.txt"))
+        .unwrap();
+    expected.insert("logs/service/worlddump-latest.txt.gz".into(), log_lines(50));
     let local_conf = b"[[local|localrc]]\nADMIN_PASSWORD=secret\n".to_vec();
     fs::write(on_node.join("local.conf"), &local_conf).unwrap();
     let redacted = b"[[local|localrc]]\nADMIN_PASSWORD=********\n".to_vec();
@@ -118,6 +126,11 @@ async fn gather_and_compare(node: Node) {
     for name in gathered(&run.context.log_dir) {
         if !expected.contains_key(&name) {
             wrong.push(format!("{name}: it is not on the node"));
+        }
+    }
+    for twice in ["stack.sh.txt.2026-11-26-162909", "worlddump-2026-11-26-164451.txt.gz"] {
+        if run.context.log_dir.join("logs/service").join(twice).exists() {
+            wrong.push(format!("{twice}: it is there under a shorter name"));
         }
     }
     assert!(

@@ -53,6 +53,9 @@ impl<'a> Lab<'a> {
         repository(served.join("openstack/devstack"), &files);
         let empty = tempfile::tempdir().unwrap();
         repository(served.join("openstack/cinder-tempest-plugin"), empty.path());
+        let requirements = tempfile::tempdir().unwrap();
+        std::fs::write(requirements.path().join("upper-constraints.txt"), "tempest===42.0.0\n").unwrap();
+        repository(served.join("openstack/requirements"), requirements.path());
         let project = repository(run.folder.path().join("gerrit/openstack/cinder"), empty.path());
         git(&project, &["tag", "-a", "-m", "a release", "26.0.0"]);
         let git_server = GitServer::start(&cloud.host_address(), &served);
@@ -67,6 +70,7 @@ impl<'a> Lab<'a> {
             "install_devstack_git_base": dead, "install_devstack_mirrors": [git_server.url],
             "install_devstack_retries": 0, "install_devstack_delay": 0,
             "install_devstack_tempest_plugins": ["cinder-tempest-plugin"],
+            "install_devstack_tempest_constraints": "master",
             "install_devstack_proxy": proxy,
             "install_devstack_local_conf": "[[post-config|$CINDER_CONF]]\n[acme]\nsan_password = {{ array_password }}",
             "array_password": "hunter22",
@@ -145,9 +149,17 @@ async fn a_stock_debian_is_prepared_tested_and_used_again() {
         "san_password = hunter22",
         "TEMPEST_PLUGINS=\"/opt/stack/cinder-tempest-plugin\"",
         &format!("http_proxy=http://{}:3128", cloud.host_address()),
+        "TEMPEST_VENV_UPPER_CONSTRAINTS=/opt/stack/tempest-constraints/upper-constraints.txt",
     ] {
         assert!(local_conf.lines().any(|other| other == line), "{line} in\n{local_conf}");
     }
+    let constraints = lab.on_node("cat /opt/stack/tempest-constraints/upper-constraints.txt");
+    assert_eq!(constraints, "tempest===42.0.0");
+    // Devstack sources this part of the file. A proxy cannot reach the services of the node.
+    let no_proxy =
+        lab.on_node("eval \"$(sudo grep ^no_proxy= /opt/stack/devstack/local.conf)\"; echo $no_proxy");
+    assert_eq!(no_proxy, format!("127.0.0.1,localhost,{}", lab.server.addresses.first().unwrap()));
+    assert_eq!(lab.on_node("LC_ALL=en_US.utf8 bash -c true 2>&1"), "", "devstack's locale is there");
     let expected = "DPkg::Lock::Timeout \"300\";";
     assert!(lab.on_node("cat /etc/apt/apt.conf.d/95pushbutton").contains(expected));
     assert_eq!(lab.on_node("cat /etc/pip.conf"), "[global]\nproxy = http://192.0.2.1:8080");
@@ -195,6 +207,52 @@ async fn a_stock_debian_is_prepared_tested_and_used_again() {
     assert_eq!(lab.on_node("ls /opt/stack/of-the-image"), "/opt/stack/of-the-image");
     let patchset = std::fs::read_to_string(lab.run.context.log_dir.join("patchset.txt")).unwrap();
     assert!(patchset.ends_with("\n\n kept.py | 1 +\n 1 file changed, 1 insertion(+)\n"), "{patchset}");
+}
+
+/// Issue 11, point 2: the pair of an active/active test.
+#[tokio::test]
+async fn of_two_nodes_the_second_runs_its_own_services_with_the_first_ones_database() {
+    let cloud = openstack();
+    let keypair = cloud.keypair(&format!("playbooks-pair-{}", std::process::id()));
+    let mut first = Lab::boot(&cloud, &keypair);
+    let second = Lab::boot(&cloud, &keypair);
+    // What people write for the first; it must not reach the second.
+    first.set(
+        "install_devstack_local_conf",
+        "ENABLED_SERVICES=key,c-api\n[[post-config|$CINDER_CONF]]\n[acme]\na = b",
+    );
+    let gerrit = format!("file://{}/gerrit", first.run.folder.path().display());
+    first.set("checkout_patchset_url", gerrit);
+    let revision = first.propose();
+    let address = |lab: &Lab<'_>| lab.server.addresses.first().unwrap().clone();
+    let node = |name: &str, lab: &Lab<'_>| {
+        Node::ssh(name, label(), address(lab), "debian").with_key_file(Some(keypair.private_key.clone()))
+    };
+    let nodes = [node("first", &first), node("second", &second)];
+    for name in ["prepare_two_nodes.yml", "install_two_nodes.yml", "verify_devstack.yml", "gather_logs.yml"] {
+        let stage = stage(name).with_timeout(Duration::from_secs(1200));
+        let (run, cancel) = (&first.run, CancellationToken::new());
+        let lines = LineSink::bounded(2).0;
+        let outcome = run.executor.execute(&stage, &nodes, &run.context, &lines, &cancel).await.unwrap();
+        assert_eq!(outcome.status, StageStatus::Passed, "{name}: {outcome:?}\n{}", run.console());
+    }
+    let settings = "sudo cat /opt/stack/devstack/.localrc >/tmp/localrc; . /tmp/localrc; \
+         echo \"$ENABLED_SERVICES|${SERVICE_HOST:-}|${RABBIT_HOST:-}|${HOST_IP:-}\"";
+    let of_first = address(&first);
+    assert_eq!(first.on_node(settings), format!("key,c-api|||{of_first}"));
+    assert_eq!(second.on_node(settings), format!("c-vol|{of_first}|{of_first}|"));
+    for lab in [&first, &second] {
+        assert_eq!(lab.on_node("sudo -u stack git -C /opt/stack/cinder rev-parse HEAD"), revision);
+        assert!(lab.on_node("cat /var/tmp/pushbutton-*/stack.sh.txt").contains("stack.sh completed with "));
+    }
+    let log_dir = &first.run.context.log_dir;
+    for name in ["environment-first.txt", "environment-second.txt"] {
+        assert!(std::fs::read_to_string(log_dir.join(name)).unwrap().contains(&revision), "{name}");
+    }
+    for (name, line) in [("first", "HOST_IP="), ("second", "ENABLED_SERVICES=c-vol\n")] {
+        let local_conf = std::fs::read_to_string(log_dir.join(name).join("local.conf")).unwrap();
+        assert!(local_conf.contains(line), "{line} in {name}:\n{local_conf}");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use pushbutton_core::check::{Finding, Level};
 
 use crate::assemble::checks;
 use crate::cli::Global;
-use crate::config::{Config, Needs};
+use crate::config::{Config, Need, Needs};
 use crate::exit::Exit;
 use crate::lint;
 use crate::logging::is_colored;
@@ -28,7 +28,7 @@ pub(crate) async fn run(config: &Config, global: &Global, needs: Needs) -> anyho
     for (name, part) in checks::needed(config, needs) {
         show(name, part.check().await);
     }
-    if !operator {
+    if needs.gerrit != Need::Nothing {
         show("rules", lint::for_check(config));
     }
     let [ok, warn, fail] = counts;

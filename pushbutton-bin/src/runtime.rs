@@ -104,9 +104,9 @@ impl<'c> Runtime<'c> {
         let provisioner = assemble::provisioner(config, queue).await?;
         let sweeper = assemble::sweeper(config, Arc::clone(&provisioner), Arc::clone(queue), &self.store);
         let operator = assemble::operator(config, work, Arc::clone(queue), provisioner, &self.store)?;
-        let pages = RunPages::new(config.logs.clone());
-        if !config.logs.keep.is_zero() {
-            let logs = &config.logs;
+        let logs = config.logs()?;
+        let pages = RunPages::new(logs.clone());
+        if !logs.keep.is_zero() {
             // It ends with the process: a folder that is half deleted has a hidden name, and goes next time.
             tokio::spawn(Retention::new(&logs.dir, logs.keep, pages.clone()).run());
         }

@@ -38,7 +38,7 @@ pub const DEFAULT_RETRY_PATTERNS: &[(&str, &str)] = &[
     ("git server", r"(?:^|\s)error: RPC failed; |(?:^|\s)error: \d+ bytes of body are still expected"),
     (
         "git server",
-        r"(?:^|\s)fatal: invalid object name 'origin/|(?:^|\s)fatal: Remote branch \S+ not found in upstream",
+        r"(?:^|\s)fatal: invalid object name 'origin/|(?:^|\s)fatal: Remote branch \S+ not found in upstream|(?:^|\s)fatal: couldn't find remote ref ",
     ),
     ("git server", r"git call failed: \[git (?:clone|fetch|remote update)\b"),
     ("leftovers on the node", r"(?:^|\s)fatal: detected dubious ownership in repository"),
@@ -68,6 +68,10 @@ pub const DEFAULT_RETRY_PATTERNS: &[(&str, &str)] = &[
         r"(?:^|\s)E: ?(?:Could not get lock|Unable to acquire the dpkg|Unable to lock directory)",
     ),
     ("packages of the node", r"(?:^|\s)E: ?dpkg was interrupted"),
+    (
+        "service of the node",
+        r"(?:^|\s)Job for (?:iscsid|multipathd|tgt|rabbitmq-server|mariadb|mysqld?|postgresql|memcached|libvirtd|openvswitch-switch|docker)\.service (?:failed|canceled)",
+    ),
     ("disk of the node", r"No space left on device|\[Errno 28\]|Disk quota exceeded|Read-only file system"),
     ("disk of the node", r"You don't have enough free space in /var/cache/apt"),
     ("download", r"curl: \(6\) |curl: \(7\) Failed to connect to (?:[\w-]+\.)+[a-z]{2,}\b"),
@@ -232,6 +236,7 @@ mod tests {
             &[
                 "fatal: invalid object name 'origin/master'.",
                 "fatal: Remote branch stable/2026.2 not found in upstream origin",
+                "fatal: couldn't find remote ref stable/2025.1",
             ],
             &["fatal: invalid object name 'HEAD~1'.", "fatal: bad revision 'origin/master'"],
         ),
@@ -350,6 +355,17 @@ mod tests {
                 "E: dpkg was interrupted, you must manually run 'sudo dpkg --configure -a' to correct the problem.",
             ],
             &["dpkg: error processing package rabbitmq-server (--configure):"],
+        ),
+        (
+            &[
+                "Job for iscsid.service failed because the service did not take the steps required by its unit configuration.",
+                "Job for rabbitmq-server.service failed because the control process exited with error code.",
+                "Job for mariadb.service failed because a timeout was exceeded.",
+            ],
+            &[
+                "Job for devstack@c-vol.service failed because the control process exited with error code.",
+                "Job for apache2.service failed because the control process exited with error code.",
+            ],
         ),
         (
             &[

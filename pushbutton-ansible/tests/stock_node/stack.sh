@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")"
 [ "$(id -un)" = stack ]
-grep -A99 '^\[\[local|localrc\]\]' local.conf | sed 1d | sed '/^\[\[/,$d' >.localrc
+awk '/^\[\[/ { on = $0 == "[[local|localrc]]"; next } on' local.conf >.localrc # of all sections of this name, as devstack does
 # shellcheck source=/dev/null
 . ./.localrc
 mkdir -p "$DEST/logs"

@@ -45,15 +45,39 @@ pub(crate) fn check(document: &mut Document, jobs: &BTreeMap<JobName, JobSpec>) 
     };
     let secrets = keys(&at.key("secrets"));
     let of_node = |label: &str| keys(&KeyPath::section("cloud").key("nodes").key(label).key("vars"));
+    let of_machines: BTreeSet<String> =
+        match document.root.get(&KeyPath::section("machines").0).map(|node| &node.value) {
+            Some(NodeValue::List(machines)) => machines
+                .iter()
+                .filter_map(|one| one.get(&KeyPath::section("vars").0))
+                .flat_map(Node::keys)
+                .map(str::to_owned)
+                .collect(),
+            _ => BTreeSet::new(),
+        };
+    let mut words = BTreeSet::new();
+    for folder in [&playbooks].into_iter().chain(folders.iter().skip(1)) {
+        collect_words(folder, 0, &mut words);
+    }
     let mut problems = Vec::new();
     for (name, job) in jobs {
         let at = KeyPath::section("jobs").key(name.as_str());
         problems.extend(wrong_values(&roles, &at.key("vars"), &job.vars));
         let mut set: BTreeSet<String> = job.vars.keys().cloned().chain(secrets.iter().cloned()).collect();
         set.extend(of_node(job.node.as_str()));
+        let is_known = |name: &str| {
+            set.contains(name)
+                || of_machines.contains(name)
+                || words.contains(name)
+                || job.stages.iter().any(|stage| stage.vars.contains_key(name))
+                || ANSIBLES_OWN.contains(&name)
+                || name.starts_with("ansible_")
+        };
+        problems.extend(undefined(&is_known, &at.key("vars"), &job.vars));
         for (nth, stage) in job.stages.iter().enumerate() {
             let at = at.key("stages").index(nth);
             problems.extend(wrong_values(&roles, &at.key("vars"), &stage.vars));
+            problems.extend(undefined(&is_known, &at.key("vars"), &stage.vars));
             let mut uses = Uses::default();
             uses.read(&playbooks, &playbooks.join(&stage.playbook), 0);
             for (role, entry) in &uses.roles {
@@ -73,6 +97,112 @@ pub(crate) fn check(document: &mut Document, jobs: &BTreeMap<JobName, JobSpec>) 
     }
     for (at, problem, fix) in problems {
         document.error(&at, problem, fix);
+    }
+}
+
+/// What templates may name although no file sets it: variables and functions of Ansible, and words of Jinja.
+const ANSIBLES_OWN: &[&str] = &[
+    "pushbutton",
+    "inventory_hostname",
+    "inventory_hostname_short",
+    "inventory_dir",
+    "inventory_file",
+    "groups",
+    "group_names",
+    "hostvars",
+    "vars",
+    "omit",
+    "play_hosts",
+    "playbook_dir",
+    "role_name",
+    "role_path",
+    "item",
+    "lookup",
+    "query",
+    "q",
+    "now",
+    "undef",
+    "range",
+    "dict",
+    "not",
+    "true",
+    "false",
+    "none",
+    "True",
+    "False",
+    "None",
+];
+
+/// How deep folders of playbooks are searched, and how large a file is read.
+const MAX_DEPTH: usize = 8;
+const MAX_FILE: u64 = 1 << 20;
+
+/// Every word in the playbooks, roles and variables of a folder: a name that is not among them is set by none of these
+/// files, in whatever way.
+fn collect_words(folder: &Path, depth: usize, words: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Ok(metadata) = std::fs::metadata(&path) else { continue };
+        let has_ending =
+            |endings: &[&str]| path.extension().is_none_or(|ending| endings.iter().any(|one| ending == *one));
+        if metadata.is_dir() && depth < MAX_DEPTH {
+            collect_words(&path, depth + 1, words);
+        } else if metadata.is_file()
+            && metadata.len() <= MAX_FILE
+            && has_ending(&["yml", "yaml", "j2", "json", "py"])
+        {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+            words.extend(
+                text.split(|letter| !is_part(letter)).filter(|word| !word.is_empty()).map(str::to_owned),
+            );
+        }
+    }
+}
+
+/// Templates that begin with the name of a variable that nothing sets: `{{ aray_password }}`. Ansible reports it on a
+/// node, as a failure of the stage.
+fn undefined(is_known: &impl Fn(&str) -> bool, at: &KeyPath, vars: &BTreeMap<String, Value>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (variable, value) in vars {
+        let mut names = BTreeSet::new();
+        template_names(value, 0, &mut names);
+        for name in names.into_iter().filter(|name| !is_known(name)) {
+            let problem = format!("its template names {name:?}, which is set nowhere");
+            let fix =
+                "add it to `vars` of the job, or, when it is a credential, to `ansible.secrets`".to_owned();
+            problems.push((at.key(variable), problem, fix));
+        }
+    }
+    problems
+}
+
+/// The first word of each `{{ ... }}` in the texts of a value, where it is the name of a variable without a default.
+fn template_names(value: &Value, depth: usize, names: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => {
+            for template in text.split("{{").skip(1) {
+                let Some((template, _)) = template.split_once("}}") else { continue };
+                let template = template.trim_start_matches('-').trim_start();
+                let end = template.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+                let (name, rest) = template.split_at(end.unwrap_or(template.len()));
+                let is_name = name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
+                if is_name
+                    && !rest.starts_with('(')
+                    && !rest.contains("default")
+                    && !rest.contains("is defined")
+                {
+                    names.insert(name.to_owned());
+                }
+            }
+        }
+        Value::Array(list) if depth < MAX_DEPTH => {
+            list.iter().for_each(|value| template_names(value, depth + 1, names));
+        }
+        Value::Object(map) if depth < MAX_DEPTH => {
+            map.values().for_each(|value| template_names(value, depth + 1, names));
+        }
+        _ => {}
     }
 }
 
@@ -315,6 +445,43 @@ mod tests {
                 format!("{vars}.install_devstack_existing: it must be one of clean, keep, refuse; "),
             ]
         );
+    }
+
+    /// The commented example of the default file is used, but not the line with its password.
+    #[test]
+    fn a_template_with_a_variable_that_nothing_sets_is_reported() {
+        let with = |text: &str| format!("{VARS}      install_devstack_local_conf: |\n        {text}\n");
+        let found = errors(&[(VARS, &with("san_password = {{ array_password }} {{ pushbutton.run }}"))]);
+        assert_eq!(
+            found,
+            [
+                "jobs.cinder-tempest.vars.install_devstack_local_conf: its template names \"array_password\", which is set nowhere; \
+                 add it to `vars` of the job, or, when it is a credential, to `ansible.secrets`"
+            ]
+        );
+        let stage = "      - name: run-tempest\n        playbook: run_tempest.yml\n";
+        let list = format!("{stage}        vars: {{run_tempest_arguments: [--a, \"{{{{ b.c }}}}\"]}}\n");
+        let found = errors(&[(stage, &list)]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("stages[3].vars.run_tempest_arguments: its template names \"b\""),
+            "{found:?}"
+        );
+
+        let secret = "  # secrets: {array_password: \"${file:./array-password}\"}\n";
+        let set = (secret, "  secrets: {array_password: hunter22}\n");
+        assert_eq!(errors(&[(VARS, &with("{{ array_password }}")), set]), [""; 0], "a secret");
+        for known in [
+            "{{ own }}\n      own: 1",
+            "{{ own | default('x') }}",
+            "{{ ansible_host }}",
+            "{{ hostvars[inventory_hostname].ansible_host }}",
+            "{{ lookup('env', 'HOME') }}",
+            "{{ install_devstack_dest }}",
+            "{{ 1 + 1 }} {{ 'text' }} {{ unclosed",
+        ] {
+            assert_eq!(errors(&[(VARS, &with(known))]), [""; 0], "{known}");
+        }
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn comment(comment: &CommentConfig, watches: &[Watch<'_>], findings: &mut Findin
 }
 
 fn logs(config: &Config, comment: &CommentConfig, findings: &mut Findings) {
-    let Some(url) = config.logs.url.as_deref() else {
+    let Some(url) = config.logs.as_ref().and_then(|logs| logs.url.as_deref()) else {
         let fix = "let a web server show the folder, and name its URL in logs.url";
         match comment.vote {
             VoteMode::Never => findings.fail("A34", "logs.url: nobody can read the logs", fix),

@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::{DEFAULT, parse};
+use crate::config::{DEFAULT, Needs, parse};
 
 /// What `init` writes, filled in as it says.
 fn filled_in() -> String {
@@ -42,7 +42,7 @@ fn config(text: &str) -> Config {
         "PUSHBUTTON_OWNER" => Some("acme-ci".to_owned()),
         _ => None,
     };
-    parse(text, &folder.path().join("pushbutton.yml"), true, &env)
+    parse(text, &folder.path().join("pushbutton.yml"), Needs::ALL, &env)
         .unwrap_or_else(|errors| panic!("{errors}\n{text}"))
 }
 

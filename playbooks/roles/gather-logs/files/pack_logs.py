@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 
 BLOCK = 1 << 20
-TEXT = (".txt", ".log", ".conf", ".ini", ".json", ".yaml", ".yml", "")
+TEXT = (".txt", ".log", ".conf", ".ini", ".json", ".yaml", ".yml", ".summary", "")
 JOURNAL = ["journalctl", "--no-pager", "--output=short-iso-precise", "--utc"]
 
 
@@ -55,7 +55,16 @@ def add_path(pack, path):
     if not os.path.isdir(path):
         add_file(pack, "logs/" + base, path)
     for folder, _, names in os.walk(path):
-        for name in sorted(names):
+        # Devstack writes stack.sh.txt.DATE and links it as stack.sh.txt: a file with several names is taken once, by its shortest.
+        taken = set()
+        for name in sorted(names, key=lambda name: (len(name), name)):
+            try:
+                status = os.stat(os.path.join(folder, name))
+            except OSError:
+                continue  # a link to nothing
+            if (status.st_dev, status.st_ino) in taken:
+                continue
+            taken.add((status.st_dev, status.st_ino))
             inside = os.path.relpath(os.path.join(folder, name), path)
             # Devstack's own folder of logs is what logs/ stands for.
             top = "logs" if base == "logs" else "logs/" + base
