@@ -183,7 +183,8 @@ mod tests {
     #[test]
     fn waiting_jobs_are_counted_by_name_and_label() {
         let (one, two) = (samples::job("tempest"), samples::job_on(2, "tempest"));
-        let (label, other) = ("devstack".parse().unwrap(), samples::job("unit"));
+        let label: NodeLabel = "devstack".parse().unwrap();
+        let other = samples::job("unit");
         let jobs =
             [(&one.name, Some(&label), at(5)), (&two.name, Some(&label), at(3)), (&other.name, None, at(9))];
         let expected = [
