@@ -21,13 +21,19 @@ const ENVIRONMENT: &str = include_str!("compose/env");
 const CHANGES: [(&str, &str); 10] = [
     ("${PUSHBUTTON_STATE:-./state}", "/var/lib/pushbutton"),
     ("  key: ${GERRIT_KEY:-~/.ssh/id_ed25519}\n", "  key: /run/secrets/gerrit-key\n"),
-    ("  host_key: {}\n    # known_hosts: ./known_hosts\n", "  host_key:\n    known_hosts: /run/secrets/gerrit-known-hosts\n"),
+    (
+        "  host_key: {}\n    # known_hosts: ./known_hosts\n",
+        "  host_key:\n    known_hosts: /run/secrets/gerrit-known-hosts\n",
+    ),
     (
         "# rabbitmq:\n#   url: amqps://pushbutton:${RABBITMQ_PASSWORD}@rabbit.example.org:5671/%2f\n",
         "rabbitmq:\n  url: amqp://pushbutton:${file:/run/secrets/rabbitmq-password}@rabbitmq:5672/%2f\n",
     ),
     ("${CLOUDS_FILE:-./clouds.yaml}", "/run/secrets/clouds.yaml"),
-    ("      # key_file: ~/.ssh/id_ed25519\n      # networks", "      key_file: /run/secrets/node-key\n      # networks"),
+    (
+        "      # key_file: ~/.ssh/id_ed25519\n      # networks",
+        "      key_file: /run/secrets/node-key\n      # networks",
+    ),
     ("  playbooks: ./playbooks\n", "  playbooks: /usr/share/pushbutton/playbooks\n"),
     ("${PUSHBUTTON_LOGS:-./logs}", "/var/log/pushbutton"),
     ("# web:\n#   listen: 127.0.0.1:8080\n", "web:\n  listen: 0.0.0.0:8080\n"),
@@ -52,7 +58,10 @@ pub(crate) fn init(folder: &Path) -> anyhow::Result<Exit> {
         (".env".to_owned(), ENVIRONMENT.to_owned()),
         ("pushbutton.yml".to_owned(), configuration()),
         ("secrets/rabbitmq-password".to_owned(), format!("{password}\n")),
-        ("secrets/rabbitmq.conf".to_owned(), format!("default_user = pushbutton\ndefault_pass = {password}\n")),
+        (
+            "secrets/rabbitmq.conf".to_owned(),
+            format!("default_user = pushbutton\ndefault_pass = {password}\n"),
+        ),
     ];
     files.extend(EMPTY.map(|name| (format!("secrets/{name}"), String::new())));
     if let Some((name, _)) = files.iter().find(|(name, _)| folder.join(name).symlink_metadata().is_ok()) {
@@ -62,7 +71,9 @@ pub(crate) fn init(folder: &Path) -> anyhow::Result<Exit> {
     std::fs::create_dir_all(folder).map_err(|error| refused(folder, &error))?;
     let secrets = folder.join("secrets");
     match DirBuilder::new().mode(SECRETS_FOLDER).create(&secrets) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(refused(&secrets, &error).into()),
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(refused(&secrets, &error).into());
+        }
         _ => {}
     }
     for (name, text) in files {

@@ -20,7 +20,8 @@ const LARGEST_REPLY: u64 = 16 * 1024;
 /// Gets `/healthz`, and prints its text.
 pub(crate) async fn run(config: &Config) -> anyhow::Result<Exit> {
     let web = config.web.as_ref().ok_or_else(|| {
-        let message = "nothing can be asked: the section `web` is missing; add `web: {listen: 127.0.0.1:8080}`";
+        let message =
+            "nothing can be asked: the section `web` is missing; add `web: {listen: 127.0.0.1:8080}`";
         Error::permanent(ErrorKind::Config, message)
     })?;
     let address = here(web.listen);

@@ -48,7 +48,11 @@ fn a_folder_for_compose_is_never_written_over_another() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("pushbutton.yml"), "mine").unwrap();
     let refused = init(folder.path()).with(2);
-    assert!(refused.err.contains("pushbutton.yml") && refused.err.contains("nothing was written"), "{}", refused.err);
+    assert!(
+        refused.err.contains("pushbutton.yml") && refused.err.contains("nothing was written"),
+        "{}",
+        refused.err
+    );
     assert_eq!(modes(folder.path()).into_keys().collect::<Vec<_>>(), ["pushbutton.yml"]);
 }
 
@@ -81,7 +85,9 @@ fn the_configuration_for_compose_is_right_for_each_half() {
         let config = place.join("pushbutton.yml");
         let text = here(&written, &place);
         // An address where nothing listens.
-        let text = text.replace("@rabbitmq:5672", "@127.0.0.1:1").replace("listen: 0.0.0.0:8080", "listen: 127.0.0.1:1");
+        let text = text
+            .replace("@rabbitmq:5672", "@127.0.0.1:1")
+            .replace("listen: 0.0.0.0:8080", "listen: 127.0.0.1:1");
         fs::write(&config, text).unwrap();
         let mut command = command();
         command.arg("--config").arg(&config).arg(half);
