@@ -35,10 +35,13 @@ chaos:           ## break real servers while 200 jobs run (CHAOS_JOBS, CHAOS_SEE
 fuzz:            ## mutated input for each parser of foreign data, a minute each (FUZZ_SECONDS, FUZZ_TARGETS)
 	@scripts/fuzz
 
+test-compose:    ## deploy/compose on a real container engine: build, run, scale, kill, upgrade, take down; prints the README's table
+	@scripts/test-compose
+
 bench-ingest:    ## 100,000 events from an sshd through the handler into RabbitMQ
 	@scripts/bench-ingest
 
 bench-idle:      ## memory of an idle handler and operator
 	@scripts/bench-idle
 
-.PHONY: help demo test lint api fmt doc testbed testbed-down chaos fuzz bench-ingest bench-idle
+.PHONY: help demo test lint api fmt doc testbed testbed-down chaos fuzz test-compose bench-ingest bench-idle

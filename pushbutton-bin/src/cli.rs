@@ -143,6 +143,11 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with = "operator")]
         handler: bool,
     },
+    /// Ask the process that runs with this configuration on this host whether it is healthy.
+    ///
+    /// It gets `/healthz` from the address of `web.listen`. For the health check of a container. Exit code 0: healthy;
+    /// 3: no answer within 5 seconds; 5: another answer.
+    Health,
     /// Check a comment, logs, an account and the configuration against OpenStack's rules for third-party CIs.
     ///
     /// Each finding has the number of the rule, what was seen, what to do, and where the rule is written. The
@@ -155,6 +160,8 @@ pub(crate) enum Command {
     )]
     Lint(Lint),
     /// Write a configuration with every key explained.
+    #[command(after_long_help = "Examples:\n  pushbutton-bin init\n  \
+        pushbutton-bin init --compose lab     everything for docker-compose, in the folder lab")]
     Init {
         /// The file to write. An existing file is never overwritten.
         #[arg(value_name = "PATH", default_value = "./pushbutton.yml")]
@@ -163,6 +170,10 @@ pub(crate) enum Command {
         /// those that have no counterpart.
         #[arg(long, value_name = "FILE")]
         from_env: Option<PathBuf>,
+        /// Write a folder for docker-compose instead: docker-compose.yml, .env, pushbutton.yml, and files for the
+        /// secrets.
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["path", "from_env"])]
+        compose: Option<PathBuf>,
     },
     /// Show what the triggers do with recorded events, and the exact comments. Offline; changes nothing; the same every
     /// time.
@@ -337,7 +348,8 @@ impl Command {
             // It reads what the sections say, and opens none of the files that they name.
             Self::Lint(_) => Needs { gerrit: Need::Sections, nodes: Need::Sections, stages: Need::Sections },
             Self::Sweep { .. } => Needs { nodes: Need::Files, ..Needs::QUEUE },
-            Self::Cancel { .. }
+            Self::Health
+            | Self::Cancel { .. }
             | Self::Dead { .. }
             | Self::Reports { .. }
             | Self::Mute { .. }

@@ -22,9 +22,11 @@ mod web;
 // The commands.
 mod cancel;
 mod check;
+mod compose;
 mod dashboard;
 mod dead_letters;
 mod enqueue;
+mod health;
 mod init;
 mod lint;
 mod log_url_check;
@@ -64,8 +66,11 @@ fn main() -> ExitCode {
 
 async fn command(cli: Cli) -> anyhow::Result<Exit> {
     let global = &cli.global;
-    if let Command::Init { path, from_env } = &cli.command {
-        return init::run(path, from_env.as_deref());
+    if let Command::Init { path, from_env, compose } = &cli.command {
+        return match compose {
+            Some(folder) => compose::init(folder),
+            None => init::run(path, from_env.as_deref()),
+        };
     }
     if let Command::Lint(options) = &cli.command {
         let is_needed = !options.names_a_subject() || !options.rules && global.config.exists();
@@ -100,6 +105,7 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Runs { last, json } => runs::list(&config, last, json).await,
         Command::Show { run, json } => runs::show(&config, &run, json).await,
         Command::Status { last, json } => status::run(&config, last, json).await,
+        Command::Health => health::run(&config).await,
         Command::Init { .. } | Command::Lint(_) => Ok(Exit::Ok),
     }
 }

@@ -133,10 +133,14 @@ debian() { # package... : install what is missing of Debian's packages; none of 
       case $package in
         rabbitmq-server) systemctl -q disable rabbitmq-server epmd >/dev/null 2>&1 || true ;;
         openssh-server) systemctl -q disable ssh >/dev/null 2>&1 || true ;;
+        docker.io) systemctl -q disable docker docker.socket containerd >/dev/null 2>&1 || true ;;
       esac
     done
   ) || die "cannot install ${missing[*]}: see $CACHE/apt.log"
   say "installed ${missing[*]}"
+}
+debian_mirror() { # prints the URL that debootstrap takes, of any release: the host's first source
+  printf '%s' "${TESTBED_DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' 'Component: main' | head -1)}"
 }
 virtualenv() { # folder pip-argument... : a Python environment of its own, by uv (pip takes minutes where uv takes seconds)
   local venv=$1

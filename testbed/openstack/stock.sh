@@ -11,17 +11,16 @@ install_stock() {
   install_wheels
 }
 stock_make() {
-  local mirror making log=$CACHE/stock/making.log
+  local making log=$CACHE/stock/making.log
   say "stock: making a Debian 12 (about four minutes)"
   mkdir -p "$CACHE/stock"
   rm -rf --one-file-system "$CACHE"/stock/making.*
   old_templates "$CACHE"/stock/debian-12-*
-  mirror=${TESTBED_DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' 'Component: main' | head -1)}
   making=$(mktemp -d "$CACHE/stock/making.XXXXXX")
   chmod 755 "$making"
   {
     # minbase first, the rest by apt: debootstrap's --include leaves cloud-init unconfigured.
-    debootstrap --variant=minbase bookworm "$making" "$mirror" &&
+    debootstrap --variant=minbase bookworm "$making" "$(debian_mirror)" &&
       stock_apt "$making" &&
       printf '#!/bin/sh\nexit 101\n' >"$making/usr/sbin/policy-rc.d" &&
       chmod +x "$making/usr/sbin/policy-rc.d" &&

@@ -42,14 +42,13 @@ rabbitmq_answers() { # is it AMQP that speaks on that port?
 install_rabbitmq3() { debian rabbitmq-server; }
 
 install_rabbitmq4() {
-  local mirror file
+  local file
   [ -e "$TRIXIE/.complete" ] && return
   debian debootstrap
-  mirror=${TESTBED_DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' 'Component: main' | head -1)}
   rm -rf --one-file-system "$TRIXIE"
   mkdir -p "$CACHE"
   say "rabbitmq4: making a Debian 13 tree"
-  debootstrap --variant=minbase trixie "$TRIXIE" "$mirror" >"$CACHE/debootstrap.log" 2>&1 9>&- || die "debootstrap failed: $(tail -5 "$CACHE/debootstrap.log")"
+  debootstrap --variant=minbase trixie "$TRIXIE" "$(debian_mirror)" >"$CACHE/debootstrap.log" 2>&1 9>&- || die "debootstrap failed: $(tail -5 "$CACHE/debootstrap.log")"
   printf '#!/bin/sh\nexit 101\n' >"$TRIXIE/usr/sbin/policy-rc.d"
   chmod +x "$TRIXIE/usr/sbin/policy-rc.d"
   cp -L /etc/resolv.conf /etc/hosts "$TRIXIE/etc/"

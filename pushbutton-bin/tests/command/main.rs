@@ -8,6 +8,7 @@
 )]
 
 // What needs no server.
+mod compose;
 mod config;
 mod explain;
 mod help;
