@@ -200,10 +200,10 @@ mod tests {
         let page = page(&shown, samples::AT);
         for text in [
             "run       r1",
-            "result    CANCELED",
+            "result    ABORTED",
             "took      1m 05s",
             "tests     3/0/1",
-            "stage     run failed in 1m: task \"x\": exit 1\u{fffd}[2J",
+            "stage     run failed in 1m 00s: task \"x\": exit 1\u{fffd}[2J",
             "cancelled by alice",
             "report    delivered at 2026-11-23 12:00:00 UTC, tries: 2",
         ] {

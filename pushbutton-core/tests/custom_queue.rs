@@ -12,7 +12,7 @@ use std::time::Duration;
 use pushbutton_core::memory::MemoryOutbox;
 use pushbutton_core::{
     Claim, ControlMessage, ControlMessages, Delivery, Error, ErrorKind, InstallationId, Job, JobEnd,
-    JobFilter, Queue, QueueDepth, Result, RunId, RunResult, Stream, async_trait,
+    JobFilter, Queue, QueueDepth, Result, RunId, RunResult, Stream, WaitingJobs, async_trait,
 };
 use pushbutton_testkit::conformance::queue;
 use tokio::sync::mpsc;
@@ -130,6 +130,17 @@ impl Queue for SmallQueue {
             }
         }
         Ok(depth)
+    }
+
+    async fn waiting(&self) -> Result<Vec<WaitingJobs>> {
+        let (contents, now) = (self.lock(), Instant::now());
+        let waits = |state: &State| match state {
+            State::Waiting(_) => true,
+            State::Leased(_, end) => *end <= now,
+            State::Completed(_) | State::Dead => false,
+        };
+        let jobs = contents.jobs.iter().filter(|(_, state)| waits(state)).map(|(job, _)| job);
+        Ok(WaitingJobs::count(jobs.map(|job| (&job.name, job.label.as_ref(), job.created))))
     }
 
     async fn leased_runs(&self) -> Result<Vec<RunId>> {

@@ -78,6 +78,10 @@ fn configurations_in_documents_are_accepted() {
     let mut count = 0;
     for (file, text) in documents() {
         for (line, block) in blocks(&text, "yaml") {
+            // A file for docker-compose.
+            if block.first().is_some_and(|first| first.starts_with("services:")) {
+                continue;
+            }
             count += 1;
             let at = format!("{}:{line}", file.display());
             let block: Value =

@@ -405,7 +405,7 @@ mod tests {
         errors.list.iter().map(|e| format!("{}: {}; {}", e.key, e.problem, e.fix)).collect()
     }
 
-    const VARS: &str = "      checkout_patchset_depth: 0\n";
+    const VARS: &str = "      # checkout_patchset_mode: merge\n";
 
     #[test]
     fn the_default_variables_are_those_of_the_shipped_roles() {

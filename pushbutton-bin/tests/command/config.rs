@@ -70,8 +70,12 @@ fn s3_8_on_the_hosts_of_handlers_and_of_people_nothing_of_operators_need_be_ther
     std::fs::remove_file(lab.path("key")).unwrap();
     let machines = lab.config();
     let machines = machines.lines().filter(|line| !line.contains("- {label: here"));
-    let cloud =
-        machines.map(|line| line.replace("machines:", "cloud:\n  clouds_file: none.yaml\n  nodes: {}"));
+    let cloud = machines.map(|line| {
+        line.replace(
+            "machines:",
+            "cloud:\n  clouds_file: none.yaml\n  nodes: {devstack: {image: a, flavor: b, user: c}}",
+        )
+    });
     lab.configure(&(cloud.collect::<Vec<_>>().join("\n").replace("here", "devstack") + "\n"));
     for arguments in [
         &["status"][..],

@@ -151,7 +151,14 @@ fn a_job_or_a_node_of_another_operator_waits_and_is_no_dead_letter() {
     let (status, said) = operator.ends();
     assert_eq!(status.code(), Some(0), "{said}");
     let status = lab.run(&["status"]).with(0).out;
-    assert!(status.starts_with("queue: 2 waiting, 0 leased, 0 dead\nreports: 1 due"), "{status}");
+    assert!(status.starts_with("queue: 2 waiting, 0 leased, 0 dead\n"), "{status}");
+    for line in [
+        "nobody here can run unknown-here: 1 job,",
+        "nobody here can run wait on elsewhere: 1 job,",
+        "reports: 1 due",
+    ] {
+        assert!(status.contains(&format!("\n{line}")), "{line}: {status}");
+    }
 }
 
 /// A real mail server that writes what it receives to a file; ended on drop.
