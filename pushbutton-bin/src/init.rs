@@ -29,11 +29,11 @@ pub(crate) fn run(path: &Path, from_env: Option<&Path>) -> anyhow::Result<Exit> 
     file.write_all(imported.text.as_bytes()).map_err(refused)?;
     let shown = path.display();
     if !imported.notes.is_empty() {
-        print("Settings that were changed, or that have no counterpart:".to_owned());
+        print("Settings that were changed, or that have no counterpart:");
         for note in &imported.notes {
             print(format!("  - {}", sanitize(note)));
         }
-        print(String::new());
+        print("");
     }
     print(format!(
         "Wrote {shown}.\n\n\

@@ -1,6 +1,8 @@
 //! Writes the folder of a run that failed, with all its pages, as a sample: `cargo run -p pushbutton-results --example
 //! sample_pages -- FOLDER`. `docs/` has screenshots of it.
 
+#![allow(clippy::print_stdout, reason = "an example has something to show")]
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -125,7 +125,11 @@ impl Retention {
                 }
             }
         }
-        blocking(move || Ok(remove_empty(root.as_fd(), 0, SystemTime::now()))).await?;
+        blocking(move || {
+            remove_empty(root.as_fd(), 0, SystemTime::now());
+            Ok(())
+        })
+        .await?;
         Ok(pass)
     }
 

@@ -150,7 +150,7 @@ fn l5_in_a_new_log_the_former_installation_comes_only_together_with_its_leases()
         |installation: &InstallationId| Entry::new(Op::Installation { installation: installation.clone() });
     let mut holder = caught_up(&[id(&installation), imported, Entry::new(claim)]);
     let leased = |replica: &Replica| replica.state().unwrap().jobs.leased_runs(Instant::now());
-    assert_eq!(leased(&holder), [run.clone()]);
+    assert_eq!(leased(&holder), std::slice::from_ref(&run));
 
     let barrier = Entry::new(Op::Barrier);
     holder.resume();

@@ -241,7 +241,7 @@ fn check_sections(document: &mut Document, needs: Needs) {
     let is_known = |key: &str| SECTIONS.contains(&key);
     // Keys that begin with `x-` are reserved for YAML anchors, as in compose files.
     for key in present.iter().filter(|key| !key.starts_with("x-") && !is_known(key)) {
-        let fix = suggest(key, SECTIONS.into_iter());
+        let fix = suggest(key, SECTIONS);
         document.error(&KeyPath::section(key), "unknown section", fix);
     }
     for name in SECTIONS.into_iter().filter(|name| needs.requires(name) && !present.contains(*name)) {

@@ -138,7 +138,7 @@ async fn a_review_that_is_away_for_longer_than_many_runs_costs_no_slot_and_no_ru
         review.answer(None);
         until_nothing_is_due(queue.as_ref()).await;
     };
-    with(handler.with_reporter(review.clone()), steps).await;
+    Box::pin(with(handler.with_reporter(review.clone()), steps)).await;
     assert_eq!(review.inner.delivered().len(), 10);
     assert_eq!(lab.cloud.request_count(), 10, "no run was repeated");
     let calls = review.calls.load(Ordering::Relaxed);

@@ -54,7 +54,8 @@ pub async fn an_id_finds_the_changes_of_all_branches(
     let id = changes[0].id.clone().expect("the check needs changes with a Change-Id");
     let mut found: Vec<_> = find(lookup, ChangeSelector::Id(id)).await.iter().map(key).collect();
     let mut expected: Vec<_> = changes.iter().map(key).collect();
-    (found.sort(), expected.sort());
+    found.sort();
+    expected.sort();
     assert_eq!(found, expected, "an id finds the changes of all branches, and no others");
 }
 

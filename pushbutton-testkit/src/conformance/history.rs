@@ -107,7 +107,7 @@ pub async fn actions_and_deliveries_are_there_once(open: impl AsyncFn(&str) -> P
         };
         until("a participant knows that the report was delivered", is_there).await;
         let actions = participant.history.actions(10).await.expect("listing works");
-        assert_eq!(actions, [message.clone()], "the control messages that a participant knows");
+        assert_eq!(actions, std::slice::from_ref(&message), "the control messages that a participant knows");
     }
 }
 
