@@ -221,7 +221,7 @@ pub fn dedup_footer(buildset: &BuildsetId) -> String {
 }
 
 /// The comment for a complete buildset. `ci` is the CI's name if the configuration has none, usually the login name.
-/// [`render`](crate::template::render) also knows of earlier failures, and tells when a template does not work.
+/// [`render`] also knows of earlier failures, and tells when a template does not work.
 pub fn comment(config: &CommentConfig, ci: &str, report: &BuildsetReport) -> String {
     render(config, ci, report, &EarlierFailures::default()).text
 }
