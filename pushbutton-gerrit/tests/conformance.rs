@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use pushbutton_core::memory::MemoryEventStore;
 use pushbutton_core::samples;
 use pushbutton_core::{
-    ChangeNumber, EventSource, EventStore, GitRef, Job, LinkedChange, Patchset, PatchsetCommit,
+    Account, ChangeNumber, EventSource, EventStore, GitRef, Job, LinkedChange, Patchset, PatchsetCommit,
     PatchsetNumber, Position, ProjectName, Reporter, Revision,
 };
 use pushbutton_gerrit::{DryRunReporter, EventFilter, Gerrit, GerritReporter, GerritSource, RecordedStream};
@@ -230,6 +230,10 @@ async fn a_lookup_of_dependencies_on_gerrit_keeps_the_contract() {
         let commits = patchsets.iter().map(|patchset| {
             let (number, git_ref) = (PatchsetNumber(patchset.patchset), patchset.reference.parse().unwrap());
             let commit = Patchset::new(number, patchset.revision.parse().unwrap(), git_ref);
+            let alice = Account::of("alice")
+                .with_name("Alice Dev".to_owned())
+                .with_email("alice@example.org".to_owned());
+            let commit = commit.with_uploader(alice);
             PatchsetCommit::new(commit, vec![parent.clone()])
         });
         LinkedChange::new(change, commits.collect())
