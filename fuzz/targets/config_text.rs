@@ -11,7 +11,9 @@ use std::path::Path;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Err(errors) = config::parse(text, Path::new("/nonexistent/pushbutton.yml"), true, &|_| None) {
+    if let Err(errors) =
+        config::parse(text, Path::new("/nonexistent/pushbutton.yml"), config::Needs::ALL, &|_| None)
+    {
         let lines = text.lines().count().max(1);
         assert!(!errors.list.is_empty());
         assert!(errors.list.iter().all(|error| (1..=lines).contains(&error.line)), "{errors}");

@@ -257,9 +257,9 @@ mod tests {
         (
             &[
                 "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='releases.openstack.org', port=443): Max retries exceeded with url: /constraints/upper/master (Caused by NewConnectionError('<urllib3.connection.HTTPSConnection object at 0x7f>: Failed to establish a new connection: [Errno 111] Connection refused'))",
-                "ERROR: Could not install packages due to an OSError: HTTPSConnectionPool(host='pypi.org', port=443): Max retries exceeded with url: /simple/os-brick/ (Caused by ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 503 Service Unavailable')))",
+                "ERROR: Could not install packages due to an OSError: HTTPSConnectionPool(host='pypi.example.org', port=443): Max retries exceeded with url: /simple/os-brick/ (Caused by ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 503 Service Unavailable')))",
                 "HTTPConnectionPool(host='mirror.lab.example.org', port=8080): Max retries exceeded with url: /pypi/simple/pbr/",
-                "ERROR: HTTPSConnectionPool(host='files.pythonhosted.org', port=443): Max retries exceeded with url: /packages/ab/cd/pbr-6.1.0-py2.py3-none-any.whl",
+                "ERROR: HTTPSConnectionPool(host='files.example.org', port=443): Max retries exceeded with url: /packages/ab/cd/pbr-6.1.0-py2.py3-none-any.whl",
             ],
             &[
                 "requests.exceptions.ConnectionError: HTTPConnectionPool(host='10.0.0.5', port=80): Max retries exceeded with url: /volume/v3/0123/volumes (Caused by NewConnectionError(': Failed to establish a new connection: [Errno 111] Connection refused'))",
@@ -270,7 +270,7 @@ mod tests {
         ),
         (
             &[
-                "pip._vendor.urllib3.exceptions.ReadTimeoutError: HTTPSConnectionPool(host='files.pythonhosted.org', port=443): Read timed out.",
+                "pip._vendor.urllib3.exceptions.ReadTimeoutError: HTTPSConnectionPool(host='files.example.org', port=443): Read timed out.",
                 "pip._vendor.urllib3.exceptions.ProtocolError: ('Connection broken: IncompleteRead(8192 bytes read, 1024 more expected)', IncompleteRead(8192 bytes read, 1024 more expected))",
                 "pip._vendor.requests.exceptions.ConnectionError: ('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))",
             ],
@@ -290,22 +290,22 @@ mod tests {
         ),
         (
             &[
-                "ERROR: HTTP error 503 while getting https://files.pythonhosted.org/packages/aa/bb/pbr-6.1.0.tar.gz",
-                "ERROR: 502 Server Error: Bad Gateway for url: https://pypi.org/simple/pbr/",
+                "ERROR: HTTP error 503 while getting https://files.example.org/packages/aa/bb/pbr-6.1.0.tar.gz",
+                "ERROR: 502 Server Error: Bad Gateway for url: https://pypi.example.org/simple/pbr/",
             ],
             &[
                 "ERROR: Could not find a version that satisfies the requirement os-brick>=99.0 (from cinder) (from versions: 6.0.0, 6.1.0)",
                 "ERROR: No matching distribution found for os-brick>=99.0",
                 "ERROR: Cannot install cinder and oslo.config>=9 because these package versions have conflicting dependencies.",
                 "requests.exceptions.HTTPError: 500 Server Error: Internal Server Error for url: http://10.0.0.5/volume/v3/",
-                "ERROR: 404 Client Error: Not Found for url: https://pypi.org/simple/no-such-thing/",
+                "ERROR: 404 Client Error: Not Found for url: https://pypi.example.org/simple/no-such-thing/",
             ],
         ),
         (
             &[
                 "E: Failed to fetch http://archive.ubuntu.com/ubuntu/pool/main/q/qemu/qemu-system_8.2.deb  404  Not Found [IP: 192.0.2.4 80]",
-                "E: Failed to fetch http://deb.debian.org/debian/dists/bookworm/InRelease  Could not connect to deb.debian.org:80 (192.0.2.9), connection timed out",
-                "'/usr/bin/apt-get -y install git' failed: E: Failed to fetch http://deb.debian.org/debian/pool/main/g/git.deb  503",
+                "E: Failed to fetch http://deb.example.org/debian/dists/bookworm/InRelease  Could not connect to deb.example.org:80 (192.0.2.9), connection timed out",
+                "'/usr/bin/apt-get -y install git' failed: E: Failed to fetch http://deb.example.org/debian/pool/main/g/git.deb  503",
                 "E: Unable to fetch some archives, maybe run apt-get update or try with --fix-missing?",
             ],
             &[
@@ -324,7 +324,7 @@ mod tests {
         (
             &[
                 "E: The repository 'http://archive.ubuntu.com/ubuntu noble Release' does not have a Release file.",
-                "E: The repository 'http://deb.debian.org/debian bullseye-backports Release' no longer has a Release file.",
+                "E: The repository 'http://deb.example.org/debian bullseye-backports Release' no longer has a Release file.",
             ],
             &["E: The list of sources could not be read."],
         ),
