@@ -9,6 +9,7 @@ use pushbutton_core::{
     Update, UpdateKind, Verdict,
 };
 use pushbutton_gerrit::{EventFilter, GerritConfig, RecordedStream, preview};
+use pushbutton_results::RunPages;
 use pushbutton_store::Store;
 use url::Url;
 
@@ -44,6 +45,7 @@ pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Pat
     let provisioner = assemble::provisioner(config, &queue).await?;
     let operator = assemble::operator(config, work, queue, provisioner, &own)?
         .with_reporter(Progress::new(global))
+        .with_reporter(RunPages::new(config.logs()?.clone()))
         .with_reporter(store.history())
         .with_reporter(Arc::clone(&reports));
     let (handled, worked) = Pipeline::new(handler, operator)?.run(&shutdown).await?;

@@ -44,6 +44,10 @@ fn a_recheck_is_tested_for_real_and_the_comment_is_shown() {
     assert!(text("console.log").contains("stage gather ended: Passed"), "{}", text("console.log"));
     let changed = text("patchset.txt");
     assert!(changed.contains("acme/driver.py") && !changed.contains("acme/array.py"), "{changed}");
+    let page = text("index.html");
+    for part in ["SUCCESS", "1001,2", "acme-driver-unit", ">13</b>passed", "patchset.txt"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
     // Two packets for each of the 14 tests, the first byte of each is the signature.
     assert!(log("unit.subunit").iter().filter(|byte| **byte == 0xb3).count() >= 28);
     let leftovers = std::fs::read_dir(folder.path())
