@@ -249,7 +249,7 @@ mod tests {
     const CI_ENV: &str = "# a note\nimage_id=c1c9cc09-8148-408e-b3be-1ef56eb59cc3\nflavor_id=101\ncloud_name=lab73\nkey_name=ci\n\
         localconf=./contrib/localconf.base\nupload_script=./contrib/upload.sh\nresults_dir=/results_dir\n\
         web_server_address=web\npublish_dir=~/www.acme-ci-logs\ngerrit_host=review.openstack.org\ngerrit_port=29418\n\
-        ci_name=Acme-dsvm-full\nci_account=acmeci\ngerrit_ssh_key=/root/.ssh/acme_rsa\nrecheck_string=run acme\n\
+        ci_name=Acme-dsvm-full\nci_account=acmeci\ngerrit_ssh_key=~/.ssh/acme_rsa\nrecheck_string=run acme\n\
         project_name=openstack/cinder\n";
 
     /// The line of a key, without its indentation.
@@ -265,7 +265,7 @@ mod tests {
             ("owner", "owner: \"acmeci\""),
             ("host", "host: review.opendev.org"),
             ("user", "user: \"acmeci\""),
-            ("key", "key: \"/root/.ssh/acme_rsa\""),
+            ("key", "key: \"~/.ssh/acme_rsa\""),
             ("name", "name: \"Acme-dsvm-full\""),
             ("image", "image: \"c1c9cc09-8148-408e-b3be-1ef56eb59cc3\""),
             ("flavor", "flavor: \"101\""),

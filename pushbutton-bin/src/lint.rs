@@ -1,5 +1,5 @@
 //! `lint`: holds comments, logs, accounts and the configuration against the rules that OpenStack and its dashboards have
-//! for third-party CIs. Nobody is told when a rule is broken: a result table leaves the comment out.
+//! for third-party CIs. A broken rule causes no error message: a result table leaves the comment out.
 
 mod account;
 mod comment;

@@ -57,7 +57,7 @@ const A_MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 fn retention(keep: Duration) -> Finding {
     let days = keep.as_secs() / (24 * 3600);
     if keep.is_zero() {
-        return Finding::ok("logs are kept for ever: watch the disk, or set `logs.keep`".to_owned());
+        return Finding::ok("logs are kept forever: watch the disk, or set `logs.keep`".to_owned());
     }
     if keep < A_MONTH {
         let fix = "set `logs.keep` to 32d: OpenStack's third-party CI requirements ask for a month";
@@ -86,7 +86,7 @@ mod tests {
         for (keep, level, text) in [
             (29 * day, Level::Warn, "after 29 days"),
             (30 * day, Level::Ok, "after 30 days"),
-            (Duration::ZERO, Level::Ok, "for ever"),
+            (Duration::ZERO, Level::Ok, "forever"),
         ] {
             let finding = retention(keep);
             assert_eq!(finding.level, level, "{finding:?}");

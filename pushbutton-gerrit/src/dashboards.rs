@@ -1,5 +1,5 @@
 //! What OpenStack's result tables read in a comment: the tab of its Gerrit (the plugin zuul-results-summary) and ciwatch.
-//! A comment that they do not understand is not shown there, and nobody is told. So every comment is read with their
+//! A comment that they do not understand is not shown there, without an error message. So every comment is read with their
 //! rules before it is posted, and `pushbutton-bin lint` reads those of other CIs.
 
 use std::sync::LazyLock;

@@ -31,7 +31,7 @@ const HISTORY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an alert may take.
 const ALERT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A template that does not work is told to the lab's people once within this time.
+/// A template that does not work is reported to the lab's people once within this time.
 const ALERT_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Failed posts that are remembered. One that is forgotten is only a little less safe: its next try does not wait for a

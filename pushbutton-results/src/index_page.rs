@@ -12,7 +12,7 @@ use pushbutton_core::{HumanDuration, StageStatus, TestCounts, Verdict};
 
 use crate::console_page::Places;
 use crate::files::{walk, write_whole};
-use crate::page::{END, begin, relative_url, safe, size, time, took, web_link};
+use crate::page::{END, begin, file_size, relative_url, safe, time, took, web_link};
 use crate::{CONSOLE_LOG, CONSOLE_PAGE, INDEX_PAGE, console_page, is_page_name, test_page};
 
 /// So many files are listed. The rest is counted.
@@ -304,7 +304,7 @@ impl Files {
 fn listing(files: &Files) -> Markup {
     let more = files.count.saturating_sub(files.listed.len() as u64);
     html! {
-        h2 { "Files" small { (files.count) " files, " (size(files.bytes)) } }
+        h2 { "Files" small { (files.count) " files, " (file_size(files.bytes)) } }
         table {
             thead { tr { th { "Name" } th.number { "Size" } } }
             tbody {
@@ -314,7 +314,7 @@ fn listing(files: &Files) -> Markup {
                             a href=(relative_url(path)) { (safe(path)) }
                             @if let Some(what) = description(path) { " " small { (what) } }
                         }
-                        td.number title={ (length) " bytes" } { (size(*length)) }
+                        td.number title={ (length) " bytes" } { (file_size(*length)) }
                     }
                 }
             }

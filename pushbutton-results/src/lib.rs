@@ -20,6 +20,7 @@ mod retention;
 #[doc(hidden)]
 pub mod fuzz;
 
+pub use page::file_size;
 pub use retention::{Pass, Retention};
 pub use run_pages::RunPages;
 pub use test_results::{KnownResults, TestResults};

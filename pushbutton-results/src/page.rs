@@ -78,8 +78,8 @@ pub(crate) fn took(duration: Duration) -> String {
     HumanDuration(duration).to_string()
 }
 
-/// A size with a unit in which it is a small number.
-pub(crate) fn size(bytes: u64) -> String {
+/// A size of a file with a unit in which it is a small number: `23.2 KiB`.
+pub fn file_size(bytes: u64) -> String {
     let mut size = bytes as f64;
     for unit in ["B", "KiB", "MiB"] {
         if size < 1024.0 {
@@ -125,6 +125,6 @@ mod tests {
     fn times_and_sizes_are_short() {
         let shown = [0.04, 59.9, 60.0, 3723.0].map(|seconds| took(Duration::from_secs_f64(seconds)));
         assert_eq!(shown, ["0.0s", "59.9s", "1m 00s", "1h 02m 03s"]);
-        assert_eq!([0, 1023, 1536, 3 << 30].map(size), ["0 B", "1023 B", "1.5 KiB", "3.0 GiB"]);
+        assert_eq!([0, 1023, 1536, 3 << 30].map(file_size), ["0 B", "1023 B", "1.5 KiB", "3.0 GiB"]);
     }
 }

@@ -61,18 +61,6 @@ pub(crate) fn between(from: Timestamp, to: Timestamp) -> String {
     HumanDuration(Duration::try_from(to.duration_since(from)).unwrap_or_default()).to_string()
 }
 
-/// A size with a unit in which it is a small number.
-pub(crate) fn size(bytes: u64) -> String {
-    let mut size = bytes as f64;
-    for unit in ["B", "KiB", "MiB"] {
-        if size < 1024.0 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{size:.1} {unit}") };
-        }
-        size /= 1024.0;
-    }
-    format!("{size:.1} GiB")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,12 +88,5 @@ mod tests {
     #[test]
     fn a_name_is_one_segment() {
         assert_eq!(segment("a b/../ü?#%"), "a%20b%2F..%2F%C3%BC%3F%23%25");
-    }
-
-    #[test]
-    fn a_size_has_a_unit() {
-        for (bytes, shown) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB")] {
-            assert_eq!(size(bytes), shown);
-        }
     }
 }

@@ -18,7 +18,7 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
 use crate::WebState;
-use crate::html::{page, segment, size, time};
+use crate::html::{page, segment, time};
 
 mod folder;
 
@@ -141,7 +141,7 @@ fn listing(state: &WebState, path: &str, entries: &[Listed]) -> Markup {
                     tr {
                         td { a href={ (segment(&entry.name)) (slash) } { (entry.name) (slash) } }
                         td.short.number {
-                            @if entry.is_file { span title={ (entry.length) " bytes" } { (size(entry.length)) } }
+                            @if entry.is_file { span title={ (entry.length) " bytes" } { (pushbutton_results::file_size(entry.length)) } }
                         }
                         td.short { (modified.unwrap_or_default()) }
                     }

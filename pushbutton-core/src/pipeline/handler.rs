@@ -50,7 +50,7 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Notices that may wait to be delivered. More are dropped: they are not worth more memory.
 const NOTICES: usize = 100;
 
-/// How many different troubles with triggers the lab's people are told of, and how long telling one may take.
+/// How many different problems of triggers are sent to the lab's people, and how long sending one may take.
 const MAX_ALERTED: usize = 100;
 const ALERT_LIMIT: Duration = Duration::from_secs(60);
 
@@ -400,7 +400,7 @@ struct IngestContext {
     installation: InstallationId,
     dependencies: Option<Arc<dyn DependencyLookup>>,
     alerter: Option<Arc<dyn Alerter>>,
-    /// What the lab's people were told of already.
+    /// The problems that were sent to the lab's people already.
     alerted: Mutex<BTreeSet<String>>,
     notices: mpsc::Sender<BuildsetReport>,
 }
@@ -501,7 +501,9 @@ impl IngestContext {
         let (change, patchset) = (event.change.clone(), event.patchset.clone());
         let notice = BuildsetReport::without_results(buildset.id.clone(), change, patchset, missing);
         if self.notices.try_send(notice).is_err() {
-            tracing::warn!("too many notices wait already: nobody is told");
+            tracing::warn!(
+                "too many notices wait already: this one is dropped, and no comment says why nothing was run"
+            );
         }
     }
 

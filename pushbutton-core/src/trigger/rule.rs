@@ -700,7 +700,7 @@ fn shown_paths<'a>(paths: impl Iterator<Item = &'a str>, more: bool) -> String {
     }
     let hidden = count - shown.len();
     let rest = match (more, hidden) {
-        (true, _) => ", and more than Gerrit told".into(),
+        (true, _) => ", and more that Gerrit did not list".into(),
         (false, 0) => String::new(),
         (false, hidden) => format!(", and {hidden} more"),
     };

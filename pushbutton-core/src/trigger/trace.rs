@@ -13,7 +13,7 @@ use crate::traits::CurrentVote;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Evaluation {
-    /// Why the event was passed by before any rule was looked at.
+    /// Why the event was skipped before any rule was evaluated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ignored: Option<String>,
     /// Each rule, in the order of the configuration.
@@ -193,7 +193,7 @@ pub(crate) enum Fact<T> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ChangedFiles {
     pub(crate) paths: Vec<String>,
-    /// There are more than were told.
+    /// There are more than were listed.
     pub(crate) more: bool,
 }
 

@@ -18,7 +18,7 @@ pub struct ChangeEvents {
     /// The change and its patch sets.
     pub state: ChangeState,
     /// Its events, oldest first, as the source would have brought them. Topic, hashtags and the marks of the change are
-    /// those of now; whether it was open is told as of then.
+    /// those of now; whether it was open is as of then.
     pub events: Vec<PastEvent>,
     /// The messages on it, oldest first.
     pub messages: Vec<ChangeMessage>,

@@ -128,7 +128,7 @@ async fn what_is_no_file_is_not_there() {
     let server = server(&[("1/console.log", b"hello")]).await;
     let pipe = server.logs().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    // Opening a pipe without a writer would wait for ever.
+    // Opening a pipe without a writer would wait forever.
     assert_eq!(server.get("/logs/pipe").await.status, 404);
     assert_eq!(server.get("/logs/1/console.log/x").await.status, 404);
     assert_eq!(server.get("/logs/1/no.log").await.status, 404);

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// How long a shutdown waits for the last announcement.
 const LAST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many bytes of the cloud's last answer are told.
+/// How many bytes of the cloud's last answer are announced.
 const MAX_ANSWER: usize = 200;
 
 /// What an operator says of itself, apart from what changes.

@@ -18,7 +18,7 @@ pub struct LogLocation {
     /// The URL that shows it. Default: none, and reports link to no logs.
     #[serde(default)]
     pub url: Option<String>,
-    /// How long the folders of runs are kept after their last change; zero: for ever. OpenStack's rules for third-party CIs
+    /// How long the folders of runs are kept after their last change; zero: forever. OpenStack's rules for third-party CIs
     /// ask for a month. Default: 32 days.
     #[serde(default = "a_month", with = "human")]
     pub keep: Duration,
@@ -41,7 +41,7 @@ impl LogLocation {
     /// What is wrong with the values: each problem begins with its key, as `keep: must be ...`.
     pub fn problems(&self) -> Vec<String> {
         let is_too_short = !self.keep.is_zero() && self.keep < MIN_KEEP;
-        let problem = || format!("keep: must be at least {}, or 0s for ever", HumanDuration(MIN_KEEP));
+        let problem = || format!("keep: must be at least {}, or 0s forever", HumanDuration(MIN_KEEP));
         is_too_short.then(problem).into_iter().collect()
     }
 
