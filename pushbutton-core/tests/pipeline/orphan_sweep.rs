@@ -10,7 +10,7 @@ use pushbutton_core::memory::{MemoryJournal, MemoryProvisioner, MemoryQueue};
 use pushbutton_core::samples;
 use pushbutton_core::{
     Claim, Error, ErrorKind, Journal, Node, NodeRequest, OwnedResource, Provisioner, Queue, ResourceKind,
-    Result, RunId, StageStatus, Sweeper,
+    Result, RunId, Shutdown, StageStatus, Sweeper,
 };
 use pushbutton_testkit::faults::{Fault, FaultPlan, FaultyQueue, Method};
 
@@ -235,6 +235,44 @@ async fn an_operator_sweeps_at_its_start_and_at_intervals() {
         lab.shutdown.begin();
     };
     tokio::join!(operator.run(&lab.shutdown), steps).0.unwrap();
+}
+
+/// Remembers which runs the sweeper releases.
+#[derive(Default)]
+struct Released(std::sync::Mutex<Vec<RunId>>);
+
+#[async_trait]
+impl Hook for Arc<Released> {
+    async fn before_release(&self, run: &RunId) -> Result<()> {
+        self.0.lock().unwrap().push(run.clone());
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_its_operator_is_deleting_after_the_run_is_left_to_it() {
+    let mut harness = Harness::new();
+    // Each run has freed its lease. The operator of the first is gone, that of the second deletes its node.
+    let (crashed, ended) = (harness.run().await, harness.run().await);
+    for claim in [&crashed, &ended] {
+        claim.complete(&samples::success(claim.job())).await.unwrap();
+    }
+    let released = Arc::new(Released::default());
+    let cloud = Hooked { inner: harness.cloud.clone(), hook: released.clone() };
+    let sweeper = Sweeper::new(cloud, harness.queue.clone())
+        .with_clock(FixedClock::at(jiff::Timestamp::now() + 60 * MINUTE));
+    let shutdown = Shutdown::new();
+    let operator = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let journal: Arc<dyn Journal> = harness.journal.clone();
+        harness.cloud.release(ended.run(), &journal).await.unwrap();
+        while !harness.runs_in_the_cloud().await.is_empty() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        shutdown.begin();
+    };
+    tokio::join!(sweeper.run(&shutdown), operator);
+    assert_eq!(*released.0.lock().unwrap(), [crashed.run().clone()]);
 }
 
 #[tokio::test(start_paused = true)]

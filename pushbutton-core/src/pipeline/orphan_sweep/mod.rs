@@ -14,6 +14,7 @@ use super::shutdown::Shutdown;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::memory::MemoryJournal;
+use crate::names::RunId;
 use crate::retry::Backoff;
 use crate::traits::{Journal, Provisioner, Queue};
 
@@ -22,6 +23,10 @@ const PARALLEL: usize = 4;
 
 /// The first delay after a sweep that failed because something could not be asked; it grows up to the interval.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
+
+/// Two looks are apart by the safety age divided by this: 30 s of ten minutes, in which operators delete the nodes of
+/// runs that have just ended.
+const LOOKS_PER_SAFETY_AGE: u32 = 20;
 
 /// Deletes what is left of runs that no operator holds any more.
 ///
@@ -125,12 +130,30 @@ impl Sweeper {
         Ok(orphan::orphans(entries, owned, &leased, now, self.safety_age))
     }
 
-    /// Deletes what [`plan`](Self::plan) lists.
+    /// What two plans list, one some time after the other. An operator frees its lease before it deletes the node: a
+    /// run that has just ended looks like an orphan, and is gone at the second look.
+    async fn plan_twice(&self) -> Result<Vec<Orphan>> {
+        let first = self.plan().await?;
+        if first.is_empty() {
+            return Ok(first);
+        }
+        let suspects: HashSet<RunId> = first.into_iter().map(|orphan| orphan.run).collect();
+        tokio::time::sleep(self.safety_age / LOOKS_PER_SAFETY_AGE).await;
+        let mut second = self.plan().await?;
+        second.retain(|orphan| suspects.contains(&orphan.run));
+        Ok(second)
+    }
+
+    /// Deletes what [`plan`](Self::plan) lists, at once: also what an operator is deleting, because its run has just
+    /// ended.
     ///
     /// # Errors
     /// Those of [`plan`](Self::plan). What could not be deleted is no error: it is listed in [`SweepReport::left`].
     pub async fn sweep(&self) -> Result<SweepReport> {
-        let orphans = self.plan().await?;
+        Ok(self.release_all(self.plan().await?).await)
+    }
+
+    async fn release_all(&self, orphans: Vec<Orphan>) -> SweepReport {
         let mut results = stream::iter(orphans)
             .map(|orphan| async { (self.release(&orphan).await, orphan) })
             .buffer_unordered(PARALLEL);
@@ -147,7 +170,7 @@ impl Sweeper {
                 }
             }
         }
-        Ok(report)
+        report
     }
 
     async fn release(&self, orphan: &Orphan) -> Result<()> {
@@ -161,13 +184,15 @@ impl Sweeper {
     }
 
     /// Sweeps at once and then at intervals, until a shutdown is requested. A sweep that is interrupted does no harm.
+    /// What looks like an orphan is looked at again after a twentieth of the safety age, and only then deleted.
     pub async fn run(&self, shutdown: &Shutdown) {
         let sweeps = async {
             let mut pause = Backoff::new(self.interval, self.interval);
             let mut retry = Backoff::new(RETRY_DELAY.min(self.interval), self.interval);
             loop {
-                let delay = match self.sweep().await {
-                    Ok(_) => {
+                let delay = match self.plan_twice().await {
+                    Ok(orphans) => {
+                        self.release_all(orphans).await;
                         retry.reset();
                         pause.next_delay()
                     }
