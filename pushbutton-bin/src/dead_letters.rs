@@ -2,54 +2,46 @@
 
 use std::fmt::Write as _;
 
-use pushbutton_core::{DeadLetter, DeadLetters};
+use pushbutton_core::{DeadLetter, DeadLetters, Queue, Settlement};
 
 use crate::assemble::QueueBackend;
 use crate::cli::{DeadCommand, Selection};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::print::{count, print, sanitize};
+use crate::print::{print, sanitize};
 use crate::selection;
 
 /// Lists dead letters, requeues them, or drops them.
 pub(crate) async fn run(config: &Config, command: DeadCommand) -> anyhow::Result<Exit> {
     let (_store, backend) = QueueBackend::open(config).await?;
-    let letters = backend.dead_letters.as_ref();
+    let (queue, letters) = (backend.queue.as_ref(), backend.dead_letters.as_ref());
     let exit = match command {
         DeadCommand::List { last } => {
             print(page(&letters.list(last).await?).trim_end());
             Exit::Ok
         }
-        DeadCommand::Requeue(ids) => each(letters, ids, Action::Requeue).await?,
-        DeadCommand::Drop(ids) => each(letters, ids, Action::Drop).await?,
+        DeadCommand::Requeue(ids) => each(queue, letters, ids, Settlement::RequeueJob).await?,
+        DeadCommand::Drop(ids) => each(queue, letters, ids, Settlement::DropJob).await?,
     };
     backend.close().await;
     Ok(exit)
 }
 
-#[derive(Clone, Copy)]
-enum Action {
-    Requeue,
-    Drop,
-}
-
-async fn each(letters: &dyn DeadLetters, which: Selection, action: Action) -> anyhow::Result<Exit> {
-    let missing = "no such dead letter; `pushbutton-bin dead list` shows them";
+async fn each(
+    queue: &dyn Queue,
+    letters: &dyn DeadLetters,
+    which: Selection,
+    settlement: Settlement,
+) -> anyhow::Result<Exit> {
     let list = async |limit| {
         let listed = letters.list(limit).await?.into_iter();
         Ok(listed.map(|letter| letter.id).collect())
     };
-    let act = async |id: &str| match action {
-        Action::Requeue => letters.requeue(id).await,
-        Action::Drop => letters.remove(id).await,
+    let act = async |id: &str| match settlement {
+        Settlement::RequeueJob => letters.requeue(id).await,
+        _ => letters.remove(id).await,
     };
-    let (done, exit) = selection::each(which, missing, list, act).await?;
-    let verb = match action {
-        Action::Requeue => "put back on the queue",
-        Action::Drop => "dropped",
-    };
-    print(format!("{} {verb}", count(done, "job")));
-    Ok(exit)
+    selection::each(queue, settlement, which, list, act).await
 }
 
 /// Each letter with its id, its job and why it is here.
@@ -105,17 +97,22 @@ mod tests {
     #[tokio::test]
     async fn a_letter_is_requeued_once() {
         let (queue, id) = with_dead_letters(1).await;
-        assert_eq!(each(&queue, these(&[&id]), Action::Requeue).await.unwrap(), Exit::Ok);
+        assert_eq!(each(&queue, &queue, these(&[&id]), Settlement::RequeueJob).await.unwrap(), Exit::Ok);
         assert_eq!(queue.depth().await.unwrap().waiting, 1);
-        assert_eq!(each(&queue, these(&[&id]), Action::Requeue).await.unwrap(), Exit::NotFound);
+        assert_eq!(
+            each(&queue, &queue, these(&[&id]), Settlement::RequeueJob).await.unwrap(),
+            Exit::NotFound
+        );
     }
 
     #[tokio::test]
     async fn all_is_every_letter_however_many_there_are() {
-        for (action, waiting) in [(Action::Drop, 0), (Action::Requeue, selection::BATCH as u64 + 1)] {
+        for (action, waiting) in
+            [(Settlement::DropJob, 0), (Settlement::RequeueJob, selection::BATCH as u64 + 1)]
+        {
             let (queue, _) = with_dead_letters(selection::BATCH as u64 + 1).await;
             let all = Selection { ids: Vec::new(), all: true };
-            assert_eq!(each(&queue, all, action).await.unwrap(), Exit::Ok);
+            assert_eq!(each(&queue, &queue, all, action).await.unwrap(), Exit::Ok);
             let depth = queue.depth().await.unwrap();
             assert_eq!((depth.dead, depth.waiting), (0, waiting));
         }

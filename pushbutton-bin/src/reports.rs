@@ -2,19 +2,19 @@
 
 use std::fmt::Write as _;
 
-use pushbutton_core::{BuildsetId, UndeliveredReport, UndeliveredReports};
+use pushbutton_core::{BuildsetId, Queue, Settlement, UndeliveredReport, UndeliveredReports};
 
 use crate::assemble::QueueBackend;
 use crate::cli::{ReportsCommand, Selection};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::print::{count, print, sanitize};
+use crate::print::{print, sanitize};
 use crate::selection;
 
 /// Lists undelivered reports, delivers them again, or drops them.
 pub(crate) async fn run(config: &Config, command: ReportsCommand) -> anyhow::Result<Exit> {
     let (_store, backend) = QueueBackend::open(config).await?;
-    let reports = backend.undelivered.as_ref();
+    let (queue, reports) = (backend.queue.as_ref(), backend.undelivered.as_ref());
     let exit = match command {
         ReportsCommand::List { last, json: false } => {
             print(page(&reports.list_undelivered(last).await?).trim_end());
@@ -26,21 +26,19 @@ pub(crate) async fn run(config: &Config, command: ReportsCommand) -> anyhow::Res
             }
             Exit::Ok
         }
-        ReportsCommand::Retry(ids) => each(reports, ids, Action::Retry).await?,
-        ReportsCommand::Drop(ids) => each(reports, ids, Action::Drop).await?,
+        ReportsCommand::Retry(ids) => each(queue, reports, ids, Settlement::RetryReport).await?,
+        ReportsCommand::Drop(ids) => each(queue, reports, ids, Settlement::DropReport).await?,
     };
     backend.close().await;
     Ok(exit)
 }
 
-#[derive(Clone, Copy)]
-enum Action {
-    Retry,
-    Drop,
-}
-
-async fn each(reports: &dyn UndeliveredReports, which: Selection, action: Action) -> anyhow::Result<Exit> {
-    let missing = "no such undelivered report; `pushbutton-bin reports list` shows them";
+async fn each(
+    queue: &dyn Queue,
+    reports: &dyn UndeliveredReports,
+    which: Selection,
+    settlement: Settlement,
+) -> anyhow::Result<Exit> {
     let list = async |limit| {
         let listed = reports.list_undelivered(limit).await?.into_iter();
         Ok(listed.map(|undelivered| undelivered.report.id.to_string()).collect())
@@ -48,18 +46,12 @@ async fn each(reports: &dyn UndeliveredReports, which: Selection, action: Action
     let act = async |id: &str| {
         // What cannot be an id is none of a report.
         let Ok(id) = BuildsetId::new(id) else { return Ok(false) };
-        match action {
-            Action::Retry => reports.retry_undelivered(&id).await,
-            Action::Drop => reports.drop_undelivered(&id).await,
+        match settlement {
+            Settlement::RetryReport => reports.retry_undelivered(&id).await,
+            _ => reports.drop_undelivered(&id).await,
         }
     };
-    let (done, exit) = selection::each(which, missing, list, act).await?;
-    let verb = match action {
-        Action::Retry => "will be delivered again",
-        Action::Drop => "dropped",
-    };
-    print(format!("{} {verb}", count(done, "report")));
-    Ok(exit)
+    selection::each(queue, settlement, which, list, act).await
 }
 
 /// Each report with its id, its results and why it is here.
@@ -105,19 +97,22 @@ mod tests {
         assert!(page.contains("0,2: tempest SUCCESS\n    gerrit: no such \u{fffd}[2J change"), "{page}");
         let these = |id: &str| Selection { ids: vec![id.to_owned()], all: false };
         let id = page.split(' ').next().unwrap();
-        assert_eq!(each(&queue, these(id), Action::Retry).await.unwrap(), Exit::Ok);
+        assert_eq!(each(&queue, &queue, these(id), Settlement::RetryReport).await.unwrap(), Exit::Ok);
         let depth = queue.depth().await.unwrap();
         assert_eq!((depth.reports, depth.undelivered), (1, 0));
-        assert_eq!(each(&queue, these(id), Action::Drop).await.unwrap(), Exit::NotFound);
-        assert_eq!(each(&queue, these("no id"), Action::Drop).await.unwrap(), Exit::NotFound);
+        assert_eq!(each(&queue, &queue, these(id), Settlement::DropReport).await.unwrap(), Exit::NotFound);
+        assert_eq!(
+            each(&queue, &queue, these("no id"), Settlement::DropReport).await.unwrap(),
+            Exit::NotFound
+        );
     }
 
     #[tokio::test]
     async fn all_is_every_report_however_many_there_are() {
-        for (action, due) in [(Action::Drop, 0), (Action::Retry, selection::BATCH + 1)] {
+        for (action, due) in [(Settlement::DropReport, 0), (Settlement::RetryReport, selection::BATCH + 1)] {
             let queue = with_undelivered(selection::BATCH + 1).await;
             let all = Selection { ids: Vec::new(), all: true };
-            assert_eq!(each(&queue, all, action).await.unwrap(), Exit::Ok);
+            assert_eq!(each(&queue, &queue, all, action).await.unwrap(), Exit::Ok);
             let depth = queue.depth().await.unwrap();
             assert_eq!((depth.undelivered, depth.reports), (0, due as u64));
         }

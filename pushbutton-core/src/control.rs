@@ -71,6 +71,51 @@ pub enum ControlMessage {
         /// When it was sent.
         at: Timestamp,
     },
+    /// A person has settled undelivered reports or dead letters. It is done already: the message is for the history.
+    Settled {
+        /// What was done with them.
+        settlement: Settlement,
+        /// The ids of the first twenty of them.
+        ids: Vec<String>,
+        /// How many they are.
+        count: u64,
+        /// Who.
+        by: String,
+        /// When it was sent.
+        at: Timestamp,
+    },
+}
+
+/// How many ids a message names: with `--all` there may be thousands.
+const MAX_SETTLED_IDS: usize = 20;
+
+/// What a person does with an undelivered report or a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Settlement {
+    /// An undelivered report will be delivered again.
+    RetryReport,
+    /// An undelivered report is dropped.
+    DropReport,
+    /// A dead letter is put back on the queue.
+    RequeueJob,
+    /// A dead letter is dropped.
+    DropJob,
+}
+
+impl Settlement {
+    /// In the words that the command prints: `report will be delivered again`.
+    pub fn done(self, count: u64) -> String {
+        let (noun, verb) = match self {
+            Self::RetryReport => ("report", "will be delivered again"),
+            Self::DropReport => ("report", "dropped"),
+            Self::RequeueJob => ("job", "put back on the queue"),
+            Self::DropJob => ("job", "dropped"),
+        };
+        let plural = if count == 1 { "" } else { "s" };
+        format!("{count} {noun}{plural} {verb}")
+    }
 }
 
 /// What it says, on one line for people. Names and reasons are as they were given: untrusted text.
@@ -95,11 +140,22 @@ impl fmt::Display for ControlMessage {
             Self::Muted { by, why, .. } if why.is_empty() => write!(f, "comments muted by {by}"),
             Self::Muted { by, why, .. } => write!(f, "comments muted by {by}: {why}"),
             Self::Unmuted { by, .. } => write!(f, "comments allowed again by {by}"),
+            Self::Settled { settlement, ids, count, by, .. } => {
+                let more = if *count > ids.len() as u64 { ", ..." } else { "" };
+                write!(f, "{} by {by}: {}{more}", settlement.done(*count), ids.join(", "))
+            }
         }
     }
 }
 
 impl ControlMessage {
+    /// What a person has done with undelivered reports or dead letters of these ids.
+    pub fn settled(settlement: Settlement, mut ids: Vec<String>, by: String, at: Timestamp) -> Self {
+        let count = ids.len() as u64;
+        ids.truncate(MAX_SETTLED_IDS);
+        Self::Settled { settlement, ids, count, by, at }
+    }
+
     /// Whether this job must not run, or must stop, because of the message.
     pub fn affects(&self, job: &Job) -> bool {
         match self {
@@ -115,7 +171,7 @@ impl ControlMessage {
                     && name.as_ref().is_none_or(|name| job.name == *name)
                     && job.created <= *at
             }
-            Self::Muted { .. } | Self::Unmuted { .. } | Self::Operator(_) => false,
+            Self::Muted { .. } | Self::Unmuted { .. } | Self::Operator(_) | Self::Settled { .. } => false,
         }
     }
 
@@ -132,7 +188,8 @@ impl ControlMessage {
             | Self::Cancel { at, .. }
             | Self::CancelAll { at, .. }
             | Self::Muted { at, .. }
-            | Self::Unmuted { at, .. } => *at,
+            | Self::Unmuted { at, .. }
+            | Self::Settled { at, .. } => *at,
             Self::Operator(state) => state.at,
         }
     }

@@ -41,7 +41,7 @@ pub mod traits;
 pub mod samples;
 
 pub use buildset::{Buildset, BuildsetReport, JobEnd, MissingJob, OpenBuildset};
-pub use control::ControlMessage;
+pub use control::{ControlMessage, Settlement};
 pub use dependency::{Dependency, DependencyKind};
 pub use duration::HumanDuration;
 pub use error::{Error, ErrorKind, Result, RetryClass};

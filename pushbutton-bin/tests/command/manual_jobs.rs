@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pushbutton_core::{DeadLetters as _, JobFilter, NodeLabel, Queue as _, samples};
+use pushbutton_core::{DeadLetters as _, JobFilter, NodeLabel, Queue as _, RunHistory as _, samples};
 use pushbutton_store::Store;
 use pushbutton_testbed::{Change, Gerrit, ansible_bin, gerrit, until};
 
@@ -46,6 +46,13 @@ fn a_dead_letter_is_listed_requeued_and_dropped() {
     let gone = lab.run(&["dead", "drop", &id]).with(6).out;
     assert!(gone.contains("no such dead letter"), "{gone}");
     lab.run(&["dead", "requeue"]).with(2);
+    let actions = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let store = Store::open(lab.path("state/pushbutton.db")).await.unwrap();
+        store.history().actions(10).await.unwrap()
+    });
+    let [action] = &actions[..] else { panic!("what a person did is in the history, once: {actions:?}") };
+    let said = action.to_string();
+    assert!(said.starts_with("1 job put back on the queue by ") && said.ends_with(&id), "{said}");
 }
 
 #[test]

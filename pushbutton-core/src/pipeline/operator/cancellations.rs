@@ -73,7 +73,10 @@ impl Cancellations {
                 entries.cancelled_all.raise(&(*change, *patchset, name.clone()), *at);
             }
             // These are for the report guard.
-            ControlMessage::Muted { .. } | ControlMessage::Unmuted { .. } | ControlMessage::Operator(_) => {
+            ControlMessage::Muted { .. }
+            | ControlMessage::Unmuted { .. }
+            | ControlMessage::Operator(_)
+            | ControlMessage::Settled { .. } => {
                 return;
             }
         }
