@@ -119,6 +119,10 @@ impl AmqpConfig {
         addresses.join(", ")
     }
 
+    pub(crate) fn history_bytes(&self) -> i64 {
+        i64::from(self.history_mib) << 20
+    }
+
     /// What is wrong with the values, as far as that can be said without a broker: each problem begins with its key,
     /// as `lease: must be ...`.
     pub fn problems(&self) -> Vec<String> {

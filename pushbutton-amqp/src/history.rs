@@ -265,16 +265,30 @@ impl AmqpHistory {
     /// Of the copy; temporary when the broker does not answer in time.
     pub async fn catch_up(&self, copy: &dyn HistoryReplica) -> Result<()> {
         let shared = self.0.tasks.shared();
-        let catching_up = async {
-            shared.session(Some(shared.deadline())).await?;
-            let mut reader = self.reader(copy).await?;
-            let Some(end) = history_end(&reader.session).await? else { return Ok(()) };
-            while reader.position.as_ref().is_none_or(|position| position.offset < end) {
-                reader.take_over(copy).await?;
+        let until = shared.deadline();
+        let mut backoff = Backoff::new(FIRST_PAUSE, FIRST_PAUSE);
+        loop {
+            let tried = async {
+                shared.session(Some(until)).await?;
+                self.read_to_the_end(copy).await
+            };
+            match tried.await {
+                // A stream that was declared a moment ago "does not have a running replica" yet.
+                Err(error) if error.is_temporary() && Instant::now() < until => {
+                    tokio::time::sleep(backoff.next_delay()).await;
+                }
+                result => return result.map_err(|error| error.during("history::catch_up")),
             }
-            Ok(())
-        };
-        catching_up.await.map_err(|error: Error| error.during("history::catch_up"))
+        }
+    }
+
+    async fn read_to_the_end(&self, copy: &dyn HistoryReplica) -> Result<()> {
+        let mut reader = self.reader(copy).await?;
+        let Some(end) = history_end(&reader.session).await? else { return Ok(()) };
+        while reader.position.as_ref().is_none_or(|position| position.offset < end) {
+            reader.take_over(copy).await?;
+        }
+        Ok(())
     }
 
     /// Takes over into this copy what is there, and then all that comes, until the queue is closed. Reconnects by

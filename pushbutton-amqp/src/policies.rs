@@ -1,4 +1,5 @@
-//! Policies: what an administrator has set for queues of the vhost, and whether it harms the inbox or the log.
+//! Policies: what an administrator has set for queues of the vhost, and whether it harms the inbox, the log or the
+//! history.
 //!
 //! AMQP does not tell policies; the management API does.
 
@@ -25,9 +26,14 @@ const MIN_DELIVERIES: i64 = 20;
 enum Object {
     Inbox,
     Log,
+    /// With the retention that the configuration asks for. Of two limits, the broker keeps to the lower one.
+    History {
+        age_s: u64,
+        bytes: i64,
+    },
 }
 
-/// Reads the effective policies of both objects, and says which would drop or limit something.
+/// Reads the effective policies of the three objects, and says which would drop or limit something.
 pub(crate) async fn check(config: &AmqpConfig, uri: &AMQPUri) -> Vec<Finding> {
     let vhost = &uri.vhost;
     let by_hand = format!(
@@ -39,10 +45,15 @@ pub(crate) async fn check(config: &AmqpConfig, uri: &AMQPUri) -> Vec<Finding> {
         return vec![Finding::warn("RabbitMQ policies: not read, rabbitmq.management is not set", by_hand)];
     };
     let names = Names::new(&config.prefix);
+    let history = Object::History { age_s: config.history_age.0.as_secs(), bytes: config.history_bytes() };
     let mut findings = Vec::new();
-    for (object, name) in [(Object::Inbox, names.jobs.as_str()), (Object::Log, names.log.as_str())] {
+    for (object, name) in [(Object::Inbox, &names.jobs), (Object::Log, &names.log), (history, &names.history)]
+    {
+        let name = name.as_str();
         match effective_policy(config, management.expose_secret(), uri, name).await {
             Ok(Some(policy)) => findings.extend(judge(object, name, &policy)),
+            // The history is declared with its first entry.
+            Ok(None) if matches!(object, Object::History { .. }) => {}
             Ok(None) => findings.push(Finding::warn(
                 format!("RabbitMQ policies of {name}: it is not declared yet"),
                 "run `check` again once a handler or an operator was started",
@@ -169,6 +180,12 @@ fn harm(
         )),
         (Object::Log, "max-length-bytes") if number < MIN_LOG_BYTES => {
             Some((true, "leaves no room for a snapshot and the entries after it: open jobs are lost"))
+        }
+        (Object::History { age_s, .. }, "max-age") if seconds(value.as_str().unwrap_or_default()) < age_s => {
+            Some((false, "drops runs from the history before rabbitmq.history_age"))
+        }
+        (Object::History { bytes, .. }, "max-length-bytes") if number < bytes => {
+            Some((false, "drops runs from the history before it has rabbitmq.history_mib"))
         }
         // Dead lettering only copies what is dropped; all other limits have no effect on the object's type.
         _ => None,

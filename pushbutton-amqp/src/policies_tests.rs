@@ -53,3 +53,23 @@ fn a_policy_that_drops_the_log_too_early_is_a_failure() {
         assert_eq!(only(Object::Log, policy.clone()), Level::Ok, "{policy}");
     }
 }
+
+#[test]
+fn a_policy_that_shortens_the_history_is_named() {
+    let history = Object::History { age_s: 90 * 24 * 3600, bytes: 64 << 20 };
+    for policy in
+        [json!({"max-age": "30D"}), json!({"max-age": "2M"}), json!({"max-length-bytes": 1_000_000})]
+    {
+        let found = levels(history, policy.clone());
+        let key = policy.as_object().unwrap().keys().next().unwrap();
+        assert!(found[0].0 == Level::Warn && found[0].1.contains(key), "{policy}: {found:?}");
+    }
+    for policy in [
+        json!({"max-age": "90D"}),
+        json!({"max-age": "1Y"}),
+        json!({"max-length-bytes": 64 << 20}),
+        json!({"message-ttl": 1, "expires": 1, "max-length": 1}),
+    ] {
+        assert_eq!(only(history, policy.clone()), Level::Ok, "{policy}");
+    }
+}

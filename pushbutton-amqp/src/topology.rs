@@ -71,11 +71,10 @@ impl Names {
         is_declared: bool,
     ) -> Result<Channel> {
         let open = channel(connection).await?;
-        let bytes = i64::from(config.history_mib).saturating_mul(1 << 20);
         let history = vec![
             ("x-queue-type", text("stream")),
             ("x-max-age", text(&format!("{}s", config.history_age.0.as_secs()))),
-            ("x-max-length-bytes", AMQPValue::LongLongInt(bytes)),
+            ("x-max-length-bytes", AMQPValue::LongLongInt(config.history_bytes())),
             ("x-stream-max-segment-size-bytes", AMQPValue::LongLongInt(HISTORY_SEGMENT_BYTES)),
         ];
         if !is_declared {

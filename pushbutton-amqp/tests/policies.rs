@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use pushbutton_amqp::AmqpConfig;
 use pushbutton_core::check::{Check, Finding, Level};
+use pushbutton_core::memory::MemoryHistory;
+use pushbutton_core::{ControlMessage, HistoryEntry, HistoryLog as _, samples};
 use pushbutton_testbed::{Broker, Version};
 use secrecy::SecretString;
 use tokio::task::block_in_place;
@@ -79,6 +81,14 @@ async fn policies_are_read(version: Version) {
     assert!(aged[1].what.contains(r#"ci.log: max-age="1h" drops entries of the log"#), "{aged:?}");
     assert!(aged[0].what.ends_with("policies of ci.jobs: none"), "a quorum queue has no max-age: {aged:?}");
     assert!(!format!("{aged:?}").contains("guest"), "no login is shown");
+
+    // The history is declared with its first entry.
+    assert_eq!(aged.len(), 2, "{aged:?}");
+    let message = ControlMessage::Unmuted { by: "ann".into(), at: samples::AT };
+    queue.history().append(HistoryEntry::Control { message }).await.unwrap();
+    common::soon(queue.history().catch_up(&MemoryHistory::default())).await.unwrap();
+    let kept = policies(&config, |findings| findings.len() == 3 && findings[2].level == Level::Warn).await;
+    assert!(kept[2].what.contains(r#"ci.history: max-age="1h" drops runs from the history"#), "{kept:?}");
     queue.close().await;
 }
 
