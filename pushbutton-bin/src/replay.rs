@@ -92,7 +92,7 @@ pub(crate) fn heading(number: u64, event: &Event) -> String {
     let by =
         event.kind.actor().map(|actor| format!(" by {}", sanitize(&actor.to_string()))).unwrap_or_default();
     let at = event.position.at.strftime("%F %T");
-    let (kind, place) = (event.kind.name(), format!("{},{}", change.number, event.patchset.number));
+    let (kind, place) = (event.kind.name(), event.target());
     format!("\n{number}. {at} {kind}{by} on {place} of {} {}", change.project, change.branch)
 }
 

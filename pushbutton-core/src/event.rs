@@ -29,6 +29,11 @@ impl Event {
     pub fn new(id: EventId, position: Position, kind: EventKind, change: Change, patchset: Patchset) -> Self {
         Self { id, position, change, patchset, kind }
     }
+
+    /// Change and patch set as people write them: `12345,2`.
+    pub fn target(&self) -> String {
+        format!("{},{}", self.change.number, self.patchset.number)
+    }
 }
 
 /// What happened to a patch set or its change.

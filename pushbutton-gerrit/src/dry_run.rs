@@ -69,7 +69,7 @@ pub fn preview(config: &GerritConfig, report: &BuildsetReport) -> String {
 fn shown(config: &GerritConfig, report: &BuildsetReport, earlier: &EarlierFailures) -> String {
     let (review, problem) = review_of(config, report, earlier);
     if let Some(problem) = problem {
-        tracing::warn!(change = %report.target(), "the template of comments was not used: {problem}");
+        tracing::warn!(patchset = %report.target(), "the template of comments was not used: {problem}");
     }
     let votes: Vec<String> = review.labels.iter().map(|(label, value)| format!("{label}{value:+}")).collect();
     let vote = if votes.is_empty() { "no vote".to_owned() } else { votes.join(" ") };

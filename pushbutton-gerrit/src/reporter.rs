@@ -170,7 +170,7 @@ impl GerritReporter {
 
     /// Tells the lab's people that the template does not work.
     async fn report_template(&self, target: &str, problem: &str) {
-        tracing::error!(change = %target, "the template of comments was not used: {problem}");
+        tracing::error!(patchset = %target, "the template of comments was not used: {problem}");
         let Some(alerter) = &self.alerter else { return };
         {
             let mut alerted = self.alerted.lock().unwrap_or_else(PoisonError::into_inner);
@@ -242,7 +242,7 @@ impl Reporter for GerritReporter {
     async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
         let target = report.target();
         if !self.gerrit.config().comment.is_for_the_review(report) {
-            tracing::info!(change = %target, results = report.summary(), "no comment on a merge conflict");
+            tracing::info!(patchset = %target, results = report.summary(), "no comment on a merge conflict");
             return Ok(());
         }
         let context = |error: Error| error.during("gerrit::deliver").with("change", &target);
@@ -271,11 +271,11 @@ impl Reporter for GerritReporter {
         let results = report.summary();
         match result.map_err(context)? {
             None => {
-                tracing::info!(change = %target, buildset = %report.id, "the change already has the comment")
+                tracing::info!(patchset = %target, buildset = %report.id, "the change already has the comment")
             }
-            Some(Posted::Complete) => tracing::info!(change = %target, results, "commented"),
+            Some(Posted::Complete) => tracing::info!(patchset = %target, results, "commented"),
             Some(Posted::WithoutVote(why)) => {
-                tracing::warn!(change = %target, results, "commented without a vote: {why}")
+                tracing::warn!(patchset = %target, results, "commented without a vote: {why}")
             }
         }
         Ok(())

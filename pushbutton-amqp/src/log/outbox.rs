@@ -345,7 +345,7 @@ impl Outbox {
         while self.undelivered.len() > MAX_UNDELIVERED || self.undelivered_bytes > MAX_UNDELIVERED_BYTES {
             let Some(oldest) = self.remove_undelivered(0) else { return };
             let report = &oldest.report;
-            tracing::warn!(buildset = %report.id, target = %report.target(), results = report.summary(), "too many undelivered reports: the oldest is dropped");
+            tracing::warn!(buildset = %report.id, patchset = %report.target(), results = report.summary(), "too many undelivered reports: the oldest is dropped");
         }
     }
 

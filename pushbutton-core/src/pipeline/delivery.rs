@@ -154,7 +154,7 @@ impl ReportDelivery {
             let after =
                 delay_after(FIRST_DELAY, LONGEST_DELAY, failed_attempts).mul_f64(0.5 + fastrand::f64() / 2.0);
             let why = answers.failed.join("; ");
-            tracing::warn!(target = %report.target(), buildset = %report.id, ?after, "not delivered, it will be tried again: {why}");
+            tracing::warn!(patchset = %report.target(), buildset = %report.id, ?after, "not delivered, it will be tried again: {why}");
             ((DeliveryState::Retrying, why), delivery.retry(after, &answers.delivered).await)
         } else {
             let why = [answers.refused, answers.failed].concat().join("; ");
@@ -162,7 +162,7 @@ impl ReportDelivery {
             let settled = match why.is_empty() {
                 true => delivery.done().await,
                 false => {
-                    tracing::error!(target = %report.target(), buildset = %report.id, results = report.summary(), "the report is kept as undelivered: {why}");
+                    tracing::error!(patchset = %report.target(), buildset = %report.id, results = report.summary(), "the report is kept as undelivered: {why}");
                     delivery.give_up(&why, &answers.delivered).await
                 }
             };
@@ -190,7 +190,7 @@ impl ReportDelivery {
         for attempt in 1..=NOTICE_TRIES {
             let answers = self.call_reporters(notice, &delivered, CALL_TIMEOUT).await;
             for refusal in &answers.refused {
-                tracing::warn!(target = %notice.target(), "a notice was refused: {refusal}");
+                tracing::warn!(patchset = %notice.target(), "a notice was refused: {refusal}");
             }
             delivered = answers.delivered;
             delivered.extend(answers.refused_by);
@@ -202,7 +202,7 @@ impl ReportDelivery {
                 () = shutdown.begun() => break,
             }
         }
-        tracing::warn!(target = %notice.target(), "a notice was not delivered");
+        tracing::warn!(patchset = %notice.target(), "a notice was not delivered");
     }
 
     async fn call_reporters(

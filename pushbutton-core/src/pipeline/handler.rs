@@ -450,7 +450,7 @@ impl IngestContext {
                 .with_dependencies(dependencies.clone())
                 .with_buildset(buildset.clone());
             retry.run("queue::publish", || self.queue.publish(&job)).await?;
-            tracing::info!(job = %job.name, id = %job.id, target = %job.target(), trigger = job.cause.trigger, "queued");
+            tracing::info!(job = %job.name, id = %job.id, patchset = %job.target(), trigger = job.cause.trigger, "queued");
             processed.jobs += 1;
             notify(&self.reporters, &Update::new(job, UpdateKind::Queued, self.clock.now())).await;
         }
@@ -460,8 +460,8 @@ impl IngestContext {
 
     /// Tells the lab's people, once, that a trigger could not be judged, and that nothing was run.
     async fn alert(&self, event: &Event, what: &str) {
-        let target = format!("{},{}", event.change.number, event.patchset.number);
-        tracing::error!(%target, kind = event.kind.name(), "a trigger cannot be judged, it runs nothing: {what}");
+        let target = event.target();
+        tracing::error!(patchset = %target, kind = event.kind.name(), "a trigger cannot be judged, it runs nothing: {what}");
         let Some(alerter) = &self.alerter else { return };
         {
             let mut alerted = self.alerted.lock().unwrap_or_else(PoisonError::into_inner);
@@ -558,7 +558,7 @@ impl InFlight {
         let is_nothing = evaluation.is_decided() && evaluation.jobs().is_empty();
         if is_nothing && message.is_none() && !must_be_recorded(decider.triggers(), &event.kind) {
             let reasons = evaluation.reasons();
-            tracing::debug!(change = %event.change.number, patchset = %event.patchset.number, kind = event.kind.name(), ?reasons, "nothing to run");
+            tracing::debug!(patchset = %event.target(), kind = event.kind.name(), ?reasons, "nothing to run");
             return self.skip(event.position);
         }
         let ingest = Arc::clone(ingest);

@@ -29,7 +29,7 @@ impl Reporter for MergeConflictAlert {
             return Ok(());
         }
         let (target, project) = (report.target(), &report.change.project);
-        tracing::warn!(%target, %project, "not tested, because of a merge conflict: {}", lines.join("; "));
+        tracing::warn!(patchset = %target, %project, "not tested, because of a merge conflict: {}", lines.join("; "));
         let Some(alerter) = &self.alerter else { return Ok(()) };
         let url = report.change.url.as_deref().unwrap_or("-");
         let text = format!(

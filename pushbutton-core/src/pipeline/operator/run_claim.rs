@@ -57,7 +57,7 @@ impl OperatorContext {
         };
         let stop = operator_stop.child();
         let mut attempt = Attempt::new(&self, spec, job, claim.run().clone(), stop.clone());
-        tracing::info!(run = %attempt.run, job = %attempt.job.name, target = %attempt.job.target(), attempt = attempt.number, "claimed");
+        tracing::info!(run = %attempt.run, job = %attempt.job.name, patchset = %attempt.job.target(), attempt = attempt.number, "claimed");
         let (started, began) = (self.clock.now(), Instant::now());
         // On the heap: the job with its change is large.
         let work = Box::pin(async {
@@ -216,7 +216,7 @@ impl OperatorContext {
                 tracing::warn!(
                     run = %attempt.run,
                     job = %attempt.job.name,
-                    target = %attempt.job.target(),
+                    patchset = %attempt.job.target(),
                     attempt = attempt.number,
                     "the infrastructure failed, another attempt follows: {why}"
                 );

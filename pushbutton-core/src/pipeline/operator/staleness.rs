@@ -25,7 +25,7 @@ pub(super) async fn is_stale(lookup: &dyn ChangeStatusLookup, policy: SupersedeP
             return false;
         }
         Err(_) => {
-            tracing::warn!(job = %job.id, target = %job.target(), "no answer within {LIMIT:?} whether the patch set is current: it runs");
+            tracing::warn!(job = %job.id, patchset = %job.target(), "no answer within {LIMIT:?} whether the patch set is current: it runs");
             return false;
         }
     };
@@ -35,7 +35,7 @@ pub(super) async fn is_stale(lookup: &dyn ChangeStatusLookup, policy: SupersedeP
         PatchsetStatus::Closed => policy.closed,
     };
     if stale {
-        tracing::info!(job = %job.id, target = %job.target(), ?status, "not run: the patch set is not current any more");
+        tracing::info!(job = %job.id, patchset = %job.target(), ?status, "not run: the patch set is not current any more");
     }
     stale
 }
