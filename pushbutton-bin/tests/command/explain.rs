@@ -130,6 +130,8 @@ fn conditions_that_can_never_hold_are_found_by_check() {
         "triggers ok    recheck: group \"Third-Party CI\" has 2 members",
         "triggers FAIL  recheck: group \"No Such Group\": there is no such group, or this account may not see it",
         "make it visible to all",
+        "rules    warn  A17: comment.recheck: reports tell people to comment \"recheck\", which no trigger matches",
+        "-> let the pattern of a trigger match it, or write a text that one matches",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
