@@ -143,8 +143,15 @@ fn explain_asks_the_live_gerrit_and_shows_what_followed() {
     let lab = gerrit_lab(&gerrit, "acme-ci").with_ansible();
     let conditions = "    projects: [acme/**]\n    irrelevant_files: [\"doc/.*\"]\n    from: [\"group:Third-Party CI\"]\n    except: {hashtags: [ci-skip]}\n";
     lab.configure(&lab.config().replace("    projects: [acme/*]\n", conditions));
-    let code =
-        gerrit.push_change("acme/sandbox", "master", &[("driver.py", "explain me"), ("doc/a.rst", "a")]);
+    let needed = gerrit.push_change("acme/sandbox", "master", &[("needed.py", "explain me first")]);
+    let footer = format!("{}/c/acme/sandbox/+/{}", gerrit.http_url, needed.number);
+    let id = RunId::generate().as_str().replace('-', "") + "00000000";
+    let code = gerrit.push_message(
+        "acme/sandbox",
+        "master",
+        &format!("A change\n\nDepends-On: {footer}\nDepends-On: https://review.example.org/7\nChange-Id: I{id}\n"),
+        &[("driver.py", "explain me"), ("doc/a.rst", "a")],
+    );
     let docs = gerrit.push_change("acme/sandbox", "master", &[("doc/b.rst", "explain me, too")]);
     let mut both = Running::start(&mut with_log(&lab.command(&["run"])));
     both.says("the event stream runs");
@@ -168,6 +175,9 @@ fn explain_asks_the_live_gerrit_and_shows_what_followed() {
         "-> comment at ",
         "ignored: own comment: acme-ci is our own account",
         "1 job; topic, hashtags",
+        &format!("-> together with {},1 of acme/sandbox (depends-on)\n", needed.number),
+        &format!(" with {},1 of acme/sandbox (depends-on): SUCCESS", needed.number),
+        "a dependency is ignored: ",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -180,6 +190,12 @@ fn explain_asks_the_live_gerrit_and_shows_what_followed() {
     let ran: Vec<Value> = ran.filter(|event| !event["jobs"].as_array().unwrap().is_empty()).collect();
     assert!(ran.len() == 1 && ran[0]["followed"]["is_handled"] == true, "{json}");
     assert!(ran[0]["followed"]["commented"].is_string(), "{json}");
+    assert_eq!(ran[0]["dependencies"]["list"][0]["change"], needed.number, "{json}");
+    // What is said of dependencies is what holds now.
+    gerrit.abandon(needed.number);
+    let said = lab.run(&["explain", &code.number.to_string()]).with(0).out;
+    let why = format!("-> nothing would be started: it depends on change {}, which is abandoned", needed.number);
+    assert!(said.contains(&why), "{said}");
     lab.run(&["explain", "999999999"]).with(6);
 }
 

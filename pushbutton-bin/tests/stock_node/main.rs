@@ -68,6 +68,8 @@ fn the_default_configuration_tests_patches_on_a_stock_debian() {
     assert_has(&text("patchset.txt"), " keystone/api/regions.py | 4 +++-\n keystone/pushbutton.py  | 1 +\n");
     assert_both_trees(&log_dir, [&passing, &library], [&lab.branch_head(&passing), &lab.branch_head(&library)]);
     assert_has(&text("tempest.txt"), " - Passed: 7");
+    assert_has(&text("tempest.txt"), "{0} tempest.api.identity.admin.v3.");
+    assert!(!text("tempest.txt").contains("{1} "), "one worker: {}", text("tempest.txt"));
     assert_has(&text("local.conf"), "ADMIN_PASSWORD=********");
     assert_has(&lab::gunzip(&log_dir.join("logs/keystone.txt.gz")), "/v3/regions");
     assert_has(&lab::gunzip(&log_dir.join("logs/stack.sh.txt.gz")), "stack.sh completed in ");
