@@ -62,15 +62,15 @@ const ARRIVING: [(&str, &str, &str); 7] = [
         "[database]\nconnection = mysql+pymysql://root:hunter22@127.0.0.1/keystone\n[fernet_tokens]\nkey_repository = /etc/keystone/fernet-keys\n",
         "[database]\nconnection = mysql+pymysql://root:********@127.0.0.1/keystone\n[fernet_tokens]\nkey_repository = /etc/keystone/fernet-keys\n",
     ),
-    (
-        "keystone/domains/keystone.acme.conf",
-        "[ldap]\npassword = hunter22\n",
-        "[ldap]\npassword = ********\n",
-    ),
+    ("keystone/domains/keystone.acme.conf", "[ldap]\npassword = hunter22\n", "[ldap]\npassword = ********\n"),
     // Names and contents that are only like those of keys.
     ("keystone/keys.conf", "max_active_keys = 3\n", "max_active_keys = 3\n"),
     ("keystone/monkeys/troop.log", "three of them\n", "three of them\n"),
-    ("keystone/digest.txt", concat!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", " troop.log\n"), concat!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", " troop.log\n")),
+    (
+        "keystone/digest.txt",
+        concat!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", " troop.log\n"),
+        concat!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", " troop.log\n"),
+    ),
     (
         "apache2/keystone_access.log",
         "127.0.0.1 - - \"POST /identity/v3/auth/tokens HTTP/1.1\" 201 2345\n",
@@ -93,7 +93,10 @@ const KEYS: [(&str, &str); 9] = [
     ("keystone/tls/acme.key", "a key"),
     ("keystone/tls/acme.PEM", "a key"),
     ("keystone/tokens/0", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"),
-    ("keystone/ssh/id_ed25519", "-----BEGIN OPENSSH PRIVATE KEY-----\nMIIhunter22\n-----END OPENSSH PRIVATE KEY-----\n"),
+    (
+        "keystone/ssh/id_ed25519",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nMIIhunter22\n-----END OPENSSH PRIVATE KEY-----\n",
+    ),
 ];
 
 /// Makes files and journals on a node that is this machine's, gathers them, and compares all that arrived.

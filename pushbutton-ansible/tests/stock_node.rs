@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{TestRun, label, shipped_playbooks, stage};
 use pushbutton_core::{
-    CancellationToken, Change, ChangeNumber, Dependency, DependencyKind, Executor as _, LineSink, Node, Patchset,
-    PatchsetNumber, RunId, StageOutcome, StageStatus,
+    CancellationToken, Change, ChangeNumber, Dependency, DependencyKind, Executor as _, LineSink, Node,
+    Patchset, PatchsetNumber, RunId, StageOutcome, StageStatus,
 };
 use pushbutton_testbed::{GitServer, Keypair, OpenStack, Server, openstack, stock_image};
 use serde_json::json;
@@ -119,7 +119,8 @@ impl<'a> Lab<'a> {
         let revision = git(&other, &["rev-parse", reference]);
         let project = format!("openstack/{name}").parse().unwrap();
         let change = Change::new(project, "master".parse().unwrap(), ChangeNumber(77));
-        let patchset = Patchset::new(PatchsetNumber(1), revision.parse().unwrap(), reference.parse().unwrap());
+        let patchset =
+            Patchset::new(PatchsetNumber(1), revision.parse().unwrap(), reference.parse().unwrap());
         let dependency = Dependency::new(&change, &patchset, DependencyKind::DependsOn);
         self.run.context.job.dependencies = vec![dependency];
         revision
@@ -204,7 +205,11 @@ async fn a_stock_debian_is_prepared_tested_and_used_again() {
         ("apache2/keystone_access.log", "/var/log/apache2/keystone_access.log"),
     ] {
         let content = lab.on_node(&format!("sudo cat {on_node}")) + "\n";
-        assert_eq!(gunzip(&lab.run.context.log_dir.join(format!("logs/{gathered}.gz"))), content, "{gathered}");
+        assert_eq!(
+            gunzip(&lab.run.context.log_dir.join(format!("logs/{gathered}.gz"))),
+            content,
+            "{gathered}"
+        );
     }
     let names = std::fs::read_dir(lab.run.context.log_dir.join("logs/keystone")).unwrap();
     let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use pushbutton_core::pipeline::{Dependencies, control_message_of, resolve_dependencies};
 use pushbutton_core::{
-    Buildset, ChangeNumber, ControlMessage, DeadLetter, Decider, Dependency, DependencyKind, Evaluation, Event, EventId,
-    EventSource as _, EventStore, InstallationId, Job, Matched, PatchsetNumber, Queue as _, RuleTrace,
-    RunHistory as _, RunRecord, UndeliveredReport,
+    Buildset, ChangeNumber, ControlMessage, DeadLetter, Decider, Dependency, DependencyKind, Evaluation,
+    Event, EventId, EventSource as _, EventStore, InstallationId, Job, Matched, PatchsetNumber, Queue as _,
+    RuleTrace, RunHistory as _, RunRecord, UndeliveredReport,
 };
 use pushbutton_gerrit::message::dedup_footer;
 use pushbutton_gerrit::{ChangeEvents, ChangeMessage, EventFilter, Gerrit, RecordedStream};

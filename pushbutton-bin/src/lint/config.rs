@@ -51,8 +51,7 @@ fn watches(config: &Config) -> Vec<Watch<'_>> {
     // As the handler does it (`assemble::triggers`): `on: {preset: run-ci-name}` needs the name.
     let gerrit = config.gerrit().ok();
     let name = gerrit.map(|gerrit| gerrit.comment.name.as_deref().unwrap_or(&gerrit.user));
-    let compiled =
-        |trigger: &Trigger| Triggers::compile_named(vec![trigger.clone()], Vec::new(), name).ok();
+    let compiled = |trigger: &Trigger| Triggers::compile_named(vec![trigger.clone()], Vec::new(), name).ok();
     config
         .triggers
         .iter()

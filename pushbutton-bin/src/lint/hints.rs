@@ -57,7 +57,9 @@ fn check_one(place: &str, hint: &Hint, watches: &[Watch<'_>], findings: &mut Fin
         let covers = |project: &str| matching.iter().any(|other| covers(other, watch.trigger, project));
         let projects = watch.trigger.projects.iter().map(String::as_str);
         uncovered.extend(projects.filter(|project| !covers(project)));
-        if watch.trigger.projects.is_empty() && matching.iter().all(|other| !other.trigger.projects.is_empty()) {
+        if watch.trigger.projects.is_empty()
+            && matching.iter().all(|other| !other.trigger.projects.is_empty())
+        {
             uncovered.insert("other projects");
         }
     }
@@ -142,13 +144,17 @@ mod tests {
         for (line, expected) in [
             ("To run it again, comment: recheck acme", vec![("recheck acme", true)]),
             ("To run it again, Comment: \"go acme\".", vec![("go acme", true)]),
-            ("Write `recheck` or `run-Acme Storage CI`.", vec![("recheck", true), ("run-Acme Storage CI", true)]),
+            (
+                "Write `recheck` or `run-Acme Storage CI`.",
+                vec![("recheck", true), ("run-Acme Storage CI", true)],
+            ),
             ("Please recheck if the array was away.", vec![("recheck if the array was away", false)]),
             ("Stage run-tempest failed: \"Run tempest\" ended; see https://x.org/recheck.html", vec![]),
             ("prechecks ran; comment:", vec![]),
         ] {
             let found: Vec<_> = hints_of(line).into_iter().map(|hint| (hint.text, hint.is_exact)).collect();
-            let expected: Vec<_> = expected.into_iter().map(|(text, exact)| (text.to_owned(), exact)).collect();
+            let expected: Vec<_> =
+                expected.into_iter().map(|(text, exact)| (text.to_owned(), exact)).collect();
             assert_eq!(found, expected, "{line}");
         }
     }

@@ -340,7 +340,9 @@ fn hints(text: &str) -> Vec<(String, String)> {
 #[test]
 fn a_comment_that_people_are_told_to_write_and_that_starts_nothing_is_named_with_its_place() {
     let recheck = |text: &str| filled_in().replace("    # recheck: recheck", &format!("    recheck: {text}"));
-    let told = |place: &str, text: &str| format!("A17: comment.{place}: reports tell people to comment {text:?}, which");
+    let told = |place: &str, text: &str| {
+        format!("A17: comment.{place}: reports tell people to comment {text:?}, which")
+    };
     let pattern = "let the pattern of a trigger match it, or write a text that one matches";
     let except = "    # Default: all branches.\n    # branches: [master, \"stable/*\"]\n";
     let excepted = format!("    except: {{comment: no-?op}}\n{except}");
@@ -348,7 +350,11 @@ fn a_comment_that_people_are_told_to_write_and_that_starts_nothing_is_named_with
     let fewer = projects.replace("[openstack/cinder, openstack/os-brick]", "[openstack/cinder]");
     for (text, seen, remedy) in [
         (recheck("rerun acme"), told("recheck", "rerun acme") + " no trigger matches", pattern),
-        (with_template("Comment: rerun acme"), told("template", "rerun acme") + " no trigger matches", pattern),
+        (
+            with_template("Comment: rerun acme"),
+            told("template", "rerun acme") + " no trigger matches",
+            pattern,
+        ),
         (
             with_template("Write {{ recheck }} for all, and \"run-Acme CI\" for this one."),
             told("template", "run-Acme CI") + " no trigger matches",
@@ -365,7 +371,9 @@ fn a_comment_that_people_are_told_to_write_and_that_starts_nothing_is_named_with
             "add them to the projects of a trigger that matches it",
         ),
         (
-            filled_in().replace(projects, &fewer).replace("[openstack/cinder, openstack/os-brick]", "[\"openstack/*\"]"),
+            filled_in()
+                .replace(projects, &fewer)
+                .replace("[openstack/cinder, openstack/os-brick]", "[\"openstack/*\"]"),
             told("recheck", "recheck") + " starts nothing on changes of openstack/*",
             "add them to the projects of a trigger that matches it",
         ),
@@ -383,8 +391,7 @@ fn a_comment_that_starts_something_is_not_named() {
         let pattern = "      comment:\n        # A regular expression for the text";
         let at = text.find(pattern).unwrap();
         let end = at + text[at..].find("    projects:").unwrap();
-        format!("{}      preset: recheck\n{}", &text[..at], &text[end..])
-            + "\n" // the jobs are the last section
+        format!("{}      preset: recheck\n{}", &text[..at], &text[end..]) + "\n" // the jobs are the last section
     };
     let own = "  - name: own\n    on: {preset: run-ci-name}\n    projects: [openstack/cinder, openstack/os-brick]\n    jobs: [cinder-tempest]\n\n  - name: upstream-passed";
     let by_presets = presets(&filled_in()).replacen("  - name: upstream-passed", own, 1);

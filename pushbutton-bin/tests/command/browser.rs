@@ -51,7 +51,8 @@ impl Browser {
 
 /// The target of the link with this text.
 fn target<'d>(document: &'d str, text: &str) -> &'d str {
-    let end = document.find(&format!("\">{text}</a>")).unwrap_or_else(|| panic!("no link {text:?}:\n{document}"));
+    let end =
+        document.find(&format!("\">{text}</a>")).unwrap_or_else(|| panic!("no link {text:?}:\n{document}"));
     document[..end].rsplit_once("<a href=\"").unwrap().1
 }
 
@@ -96,10 +97,14 @@ fn a_browser_shows_a_published_run_its_failed_test_its_console_and_its_gzipped_l
     let (page, anchor) = link.split_once('#').unwrap();
     assert_eq!(page, "./testr_results.html.gz");
     let row = element(&browser.open(&at(link)), anchor, "tr").to_owned();
-    assert!(row.contains(&format!("{test}[id-07fc1e3a]")) && row.contains("VolumeResourceBuildErrorException"), "{row}");
+    assert!(
+        row.contains(&format!("{test}[id-07fc1e3a]")) && row.contains("VolumeResourceBuildErrorException"),
+        "{row}"
+    );
     // And to the line of the console that names it.
     let row = index.split(&format!("{test}[id-07fc1e3a]</a>")).nth(1).unwrap();
-    let (page, anchor) = row.split("<a href=\"").nth(1).unwrap().split_once('"').unwrap().0.split_once('#').unwrap();
+    let (page, anchor) =
+        row.split("<a href=\"").nth(1).unwrap().split_once('"').unwrap().0.split_once('#').unwrap();
     assert_eq!(page, "./console.html.gz");
     let console = browser.open(&at(&format!("{page}#{anchor}")));
     let line = element(&console, anchor, "span");

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use pushbutton_core::RunId;
 use pushbutton_testbed::{gerrit, until};
 use serde_json::Value;
 
@@ -149,7 +150,9 @@ fn explain_asks_the_live_gerrit_and_shows_what_followed() {
     let code = gerrit.push_message(
         "acme/sandbox",
         "master",
-        &format!("A change\n\nDepends-On: {footer}\nDepends-On: https://review.example.org/7\nChange-Id: I{id}\n"),
+        &format!(
+            "A change\n\nDepends-On: {footer}\nDepends-On: https://review.example.org/7\nChange-Id: I{id}\n"
+        ),
         &[("driver.py", "explain me"), ("doc/a.rst", "a")],
     );
     let docs = gerrit.push_change("acme/sandbox", "master", &[("doc/b.rst", "explain me, too")]);
@@ -194,7 +197,8 @@ fn explain_asks_the_live_gerrit_and_shows_what_followed() {
     // What is said of dependencies is what holds now.
     gerrit.abandon(needed.number);
     let said = lab.run(&["explain", &code.number.to_string()]).with(0).out;
-    let why = format!("-> nothing would be started: it depends on change {}, which is abandoned", needed.number);
+    let why =
+        format!("-> nothing would be started: it depends on change {}, which is abandoned", needed.number);
     assert!(said.contains(&why), "{said}");
     lab.run(&["explain", "999999999"]).with(6);
 }

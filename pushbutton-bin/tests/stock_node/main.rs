@@ -66,7 +66,11 @@ fn the_default_configuration_tests_patches_on_a_stock_debian() {
     let text = |name: &str| std::fs::read_to_string(log_dir.join(name)).unwrap();
     assert_has(&text("patchset.txt"), &passing.revision);
     assert_has(&text("patchset.txt"), " keystone/api/regions.py | 4 +++-\n keystone/pushbutton.py  | 1 +\n");
-    assert_both_trees(&log_dir, [&passing, &library], [&lab.branch_head(&passing), &lab.branch_head(&library)]);
+    assert_both_trees(
+        &log_dir,
+        [&passing, &library],
+        [&lab.branch_head(&passing), &lab.branch_head(&library)],
+    );
     assert_has(&text("tempest.txt"), " - Passed: 7");
     assert_has(&text("tempest.txt"), "{0} tempest.api.identity.admin.v3.");
     assert!(!text("tempest.txt").contains("{1} "), "one worker: {}", text("tempest.txt"));
@@ -111,8 +115,14 @@ fn assert_both_trees(log_dir: &Path, changes: [&Change; 2], branch_heads: [&str;
     {
         let head = tree["head"].as_str().unwrap();
         assert_eq!((tree["project"].as_str(), tree["name"].as_str()), (Some(&*change.project), Some(name)));
-        assert_has(&stack, &format!("/opt/stack/{name} is at {head}, of {branch_head} {}\n", change.revision));
-        assert_has(&read("patchset.txt"), &format!("tested {}: {head}, branch master onto {branch_head}\n", change.project));
+        assert_has(
+            &stack,
+            &format!("/opt/stack/{name} is at {head}, of {branch_head} {}\n", change.revision),
+        );
+        assert_has(
+            &read("patchset.txt"),
+            &format!("tested {}: {head}, branch master onto {branch_head}\n", change.project),
+        );
         assert_has(verified, &format!("(item={name})"));
     }
     assert_has(&read("local.conf"), "\nLIBS_FROM_GIT=os-marker\n");
