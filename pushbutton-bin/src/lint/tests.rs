@@ -333,7 +333,9 @@ fn with_template(words: &str) -> String {
 
 /// What `check` says about the comments that people are told to write.
 fn hints(text: &str) -> Vec<(String, String)> {
-    let findings = for_check(&config(text)).into_iter().filter(|finding| finding.what.starts_with("A17: "));
+    let findings = for_check(&config(text))
+        .into_iter()
+        .filter(|finding| finding.what.contains("tell people to comment"));
     findings.map(|finding| (finding.what, finding.remedy.unwrap())).collect()
 }
 
