@@ -108,7 +108,7 @@ impl<'a> Lab<'a> {
         revision
     }
 
-    /// Makes the change depend on one of another project, which was never merged. Returns the commit that its tree must have.
+    /// Makes the change depend on an open one of another project. Returns the commit that its tree must have.
     fn depend_on(&mut self, name: &str) -> String {
         let empty = tempfile::tempdir().unwrap();
         let other = repository(self.run.folder.path().join("gerrit/openstack").join(name), empty.path());

@@ -8,8 +8,9 @@ awk '/^\[\[/ { on = $0 == "[[local|localrc]]"; next } on' local.conf >.localrc #
 . ./.localrc
 LIBS_FROM_GIT=${LIBS_FROM_GIT:-}
 mkdir -p "$DEST/logs"
+export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.org GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@example.org
 for tree in cinder ${LIBS_FROM_GIT//,/ }; do
-  [ "$RECLONE" = False ] || git -C "$DEST/$tree" -c user.name=a -c user.email=a@example.org commit -q --allow-empty -m "a newer one"
+  [ "$RECLONE" = False ] || git -C "$DEST/$tree" commit -q --allow-empty -m "a newer one"
 done
 sudo mkdir -p /var/lib/mysql/cinder
 printf '[Service]\nExecStart=/bin/sleep infinity\nUser=stack\n' | sudo tee /etc/systemd/system/devstack@c-api.service >/dev/null

@@ -88,7 +88,8 @@ fn is_exception(trigger: &Trigger, text: &str) -> bool {
     Triggers::compile(vec![exception], Vec::new()).is_ok_and(|compiled| compiled.matches_comment(text))
 }
 
-/// Whether `by` applies to a project of another trigger, on some branch of that trigger. True where globs leave it open.
+/// Whether `by` applies to a project of another trigger, on some branch of that trigger. True where globs leave it
+/// open.
 fn covers(by: &Watch<'_>, of: &Trigger, project: &str) -> bool {
     let (Some(name), branches) = (named_by(project), &of.branches) else { return true };
     let mut names = branches.iter().map(|branch| named_by(branch));

@@ -99,8 +99,8 @@ fn the_default_configuration_tests_patches_on_a_stock_debian() {
     assert_eq!(mail.matches("Subject: ").count(), 1, "the lab's people were told of nothing else: {mail}");
 }
 
-/// The trees of two projects on the node, as stack.sh found them and as they were read back afterwards: each the merge of a
-/// patch set onto its branch's head.
+/// The trees of two projects on the node, as stack.sh found them and as they were read back afterwards: each the merge
+/// of a patch set onto its branch's head.
 fn assert_both_trees(log_dir: &Path, changes: [&Change; 2], branch_heads: [&str; 2]) {
     let read = |name: &str| std::fs::read_to_string(log_dir.join(name)).unwrap();
     let trees: serde_json::Value = serde_json::from_str(&read("patchset.json")).unwrap();

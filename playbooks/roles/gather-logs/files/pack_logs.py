@@ -1,8 +1,8 @@
 """Pack logs: LOCAL_CONF at the root, each PATH below logs/, and for each `unit:PATTERN` the journal of its units as logs/UNIT.txt.
 
 usage: pack_logs.py PACK LOCAL_CONF [PATH | unit:PATTERN ...]
-Plain files only, links followed; text is gzipped one by one, so that a browser can show each. What cannot be read is passed over,
-and so are keys: /etc/keystone holds those that sign tokens and encrypt credentials.
+Plain files only, links followed; text is gzipped one by one, so that a browser can show each. What cannot be read is
+passed over, and so are keys: /etc/keystone holds those that sign tokens and encrypt credentials.
 """
 import gzip
 import os

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A small stand-in of devstack's stack.sh: it reads the same local.conf, clones from the same GIT_BASE, and installs a real Keystone from the
-# tree of the patch set, with the libraries of LIBS_FROM_GIT from theirs, as the unit devstack@keystone, and a real tempest. SQLite instead of MySQL (hence one thread), waitress
-# instead of Apache.
+# tree of the patch set, with the libraries of LIBS_FROM_GIT from theirs, as the unit devstack@keystone, and a real
+# tempest. SQLite instead of MySQL (hence one thread), waitress instead of Apache.
 set -eu
 cd "$(dirname "$0")"
 [ "$(id -un)" = stack ] || { echo "[ERROR] stack.sh must run as stack" >&2; exit 1; }
