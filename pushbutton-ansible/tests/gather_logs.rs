@@ -55,6 +55,50 @@ fn unpacked(path: &Path) -> Result<Vec<u8>, String> {
     Ok(Command::new("gzip").arg("-dc").arg(path).output().unwrap().stdout)
 }
 
+/// A service's configuration and Apache's logs, with keys among them: what must arrive, by its path below the folder.
+const ARRIVING: [(&str, &str, &str); 7] = [
+    (
+        "keystone/keystone.conf",
+        "[database]\nconnection = mysql+pymysql://root:hunter22@127.0.0.1/keystone\n[fernet_tokens]\nkey_repository = /etc/keystone/fernet-keys\n",
+        "[database]\nconnection = mysql+pymysql://root:********@127.0.0.1/keystone\n[fernet_tokens]\nkey_repository = /etc/keystone/fernet-keys\n",
+    ),
+    ("keystone/domains/keystone.acme.conf", "[ldap]\npassword = hunter22\n", "[ldap]\npassword = ********\n"),
+    // Names and contents that are only like those of keys.
+    ("keystone/keys.conf", "max_active_keys = 3\n", "max_active_keys = 3\n"),
+    ("keystone/monkeys/troop.log", "three of them\n", "three of them\n"),
+    (
+        "keystone/digest.txt",
+        concat!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", " troop.log\n"),
+        concat!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", " troop.log\n"),
+    ),
+    (
+        "apache2/keystone_access.log",
+        "127.0.0.1 - - \"POST /identity/v3/auth/tokens HTTP/1.1\" 201 2345\n",
+        "127.0.0.1 - - \"POST /identity/v3/auth/tokens HTTP/1.1\" 201 2345\n",
+    ),
+    (
+        "apache2/error.log",
+        "AH00489: resuming\n-----BEGIN PRIVATE KEY-----\nMIIhunter22\n-----END PRIVATE KEY-----\nAH00094: Command line\n",
+        "AH00489: resuming\n********\n********\n********\nAH00094: Command line\n",
+    ),
+];
+
+/// What must not arrive: keys by the names of their folders, by their endings, and by what they hold.
+const KEYS: [(&str, &str); 9] = [
+    ("keystone/fernet-keys/0", "a key"),
+    ("keystone/credential-keys/1", "a key"),
+    ("keystone/jws-keys/public/acme", "a key"),
+    ("keystone/keys/2", "a key"),
+    ("keystone/tls/private/acme.txt", "a key"),
+    ("keystone/tls/acme.key", "a key"),
+    ("keystone/tls/acme.PEM", "a key"),
+    ("keystone/tokens/0", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"),
+    (
+        "keystone/ssh/id_ed25519",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nMIIhunter22\n-----END OPENSSH PRIVATE KEY-----\n",
+    ),
+];
+
 /// Makes files and journals on a node that is this machine's, gathers them, and compares all that arrived.
 async fn gather_and_compare(node: Node) {
     let mut run = TestRun::new(shipped_playbooks());
@@ -83,6 +127,15 @@ async fn gather_and_compare(node: Node) {
     fs::hard_link(service.join("worlddump-2026-11-26-164451.txt"), service.join("worlddump-latest.txt"))
         .unwrap();
     expected.insert("logs/service/worlddump-latest.txt.gz".into(), log_lines(50));
+    let contents = ARRIVING.iter().map(|(path, content, _)| (path, content));
+    for (path, content) in contents.chain(KEYS.iter().map(|(path, content)| (path, content))) {
+        let path = on_node.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    for (path, _, arrives) in ARRIVING {
+        expected.insert(format!("logs/{path}.gz"), arrives.into());
+    }
     let local_conf = b"[[local|localrc]]\nADMIN_PASSWORD=secret\n".to_vec();
     fs::write(on_node.join("local.conf"), &local_conf).unwrap();
     let redacted = b"[[local|localrc]]\nADMIN_PASSWORD=********\n".to_vec();
@@ -110,7 +163,10 @@ async fn gather_and_compare(node: Node) {
 
     run.context.vars.insert("gather_logs_become".into(), false.into());
     run.context.vars.insert("gather_logs_local_conf".into(), path(&on_node.join("local.conf")).into());
-    run.context.vars.insert("gather_logs_paths".into(), vec![path(&service)].into());
+    run.context.vars.insert(
+        "gather_logs_paths".into(),
+        vec![path(&service), path(&on_node.join("keystone")), path(&on_node.join("apache2"))].into(),
+    );
     let outcome = run.playbook("gather_logs.yml", &[node]).await.unwrap();
     assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", run.console());
 

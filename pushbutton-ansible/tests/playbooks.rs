@@ -258,7 +258,9 @@ async fn the_patch_set_is_merged_onto_the_head_of_its_branch_with_what_it_depend
         git(&tree, &["log", "-1", "--format=%an %cn %s"]),
         "pushbutton pushbutton Merge change 12345,2 into master"
     );
-    assert!(tree.join("patch.py").exists() && tree.join("meanwhile.py").exists());
+    for file in ["patch.py", "meanwhile.py"] {
+        assert_eq!(std::fs::read_to_string(tree.join(file)).unwrap(), "1\n", "{file}");
+    }
     assert_eq!(git(&tree, &["status", "--porcelain"]), "");
     let nova = run.folder.path().join("src.others/nova");
     assert_eq!(git(&nova, &["rev-parse", "HEAD"]), dependency.revision.as_str());

@@ -9,7 +9,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{TestRun, label, shipped_playbooks, stage};
-use pushbutton_core::{CancellationToken, Executor as _, LineSink, Node, RunId, StageOutcome, StageStatus};
+use pushbutton_core::{
+    CancellationToken, Change, ChangeNumber, Dependency, DependencyKind, Executor as _, LineSink, Node,
+    Patchset, PatchsetNumber, RunId, StageOutcome, StageStatus,
+};
 use pushbutton_testbed::{GitServer, Keypair, OpenStack, Server, openstack, stock_image};
 use serde_json::json;
 
@@ -32,6 +35,12 @@ fn repository(folder: PathBuf, files: &Path) -> PathBuf {
     git(&folder, &["add", "."]);
     git(&folder, &["commit", "-q", "--allow-empty", "-m", "first"]);
     folder
+}
+
+fn gunzip(file: &Path) -> String {
+    let output = Command::new("gzip").arg("-dc").arg(file).output().unwrap();
+    assert!(output.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A stock server of the cloud, and one run on it.
@@ -99,6 +108,24 @@ impl<'a> Lab<'a> {
         revision
     }
 
+    /// Makes the change depend on an open one of another project. Returns the commit that its tree must have.
+    fn depend_on(&mut self, name: &str) -> String {
+        let empty = tempfile::tempdir().unwrap();
+        let other = repository(self.run.folder.path().join("gerrit/openstack").join(name), empty.path());
+        let reference = "refs/changes/77/77/1";
+        git(&other, &["commit", "-q", "--allow-empty", "-m", "needed"]);
+        git(&other, &["update-ref", reference, "HEAD"]);
+        git(&other, &["reset", "-q", "--hard", "HEAD^"]);
+        let revision = git(&other, &["rev-parse", reference]);
+        let project = format!("openstack/{name}").parse().unwrap();
+        let change = Change::new(project, "master".parse().unwrap(), ChangeNumber(77));
+        let patchset =
+            Patchset::new(PatchsetNumber(1), revision.parse().unwrap(), reference.parse().unwrap());
+        let dependency = Dependency::new(&change, &patchset, DependencyKind::DependsOn);
+        self.run.context.job.dependencies = vec![dependency];
+        revision
+    }
+
     async fn playbook(&self, name: &str) -> StageOutcome {
         let address = self.server.addresses.first().unwrap();
         let key = Some(self.keypair.private_key.clone());
@@ -142,6 +169,7 @@ async fn a_stock_debian_is_prepared_tested_and_used_again() {
     let mut lab = Lab::boot(&cloud, &keypair);
 
     let first = lab.propose();
+    let library = lab.depend_on("os-brick");
     lab.passes("prepare_node.yml").await;
     assert_eq!(lab.on_node("sudo stat -c '%U %a' /opt/stack/devstack/local.conf"), "stack 600");
     let local_conf = lab.on_node("sudo cat /opt/stack/devstack/local.conf");
@@ -150,6 +178,7 @@ async fn a_stock_debian_is_prepared_tested_and_used_again() {
         "TEMPEST_PLUGINS=\"/opt/stack/cinder-tempest-plugin\"",
         &format!("http_proxy=http://{}:3128", cloud.host_address()),
         "TEMPEST_VENV_UPPER_CONSTRAINTS=/opt/stack/tempest-constraints/upper-constraints.txt",
+        "LIBS_FROM_GIT=os-brick",
     ] {
         assert!(local_conf.lines().any(|other| other == line), "{line} in\n{local_conf}");
     }
@@ -169,7 +198,22 @@ async fn a_stock_debian_is_prepared_tested_and_used_again() {
     lab.passes("verify_devstack.yml").await;
     let described = lab.on_node("sudo -u stack git -C /opt/stack/cinder describe --tags");
     assert!(described.starts_with("26.0.0-"), "pbr finds the tag: {described}");
+    assert_eq!(lab.on_node("sudo -u stack git -C /opt/stack/os-brick rev-parse HEAD"), library);
     lab.passes("gather_logs.yml").await;
+    for (gathered, on_node) in [
+        ("keystone/keystone.conf", "/etc/keystone/keystone.conf"),
+        ("apache2/keystone_access.log", "/var/log/apache2/keystone_access.log"),
+    ] {
+        let content = lab.on_node(&format!("sudo cat {on_node}")) + "\n";
+        assert_eq!(
+            gunzip(&lab.run.context.log_dir.join(format!("logs/{gathered}.gz"))),
+            content,
+            "{gathered}"
+        );
+    }
+    let names = std::fs::read_dir(lab.run.context.log_dir.join("logs/keystone")).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["keystone.conf.gz"], "keys are not gathered");
     let local_conf = std::fs::read_to_string(lab.run.context.log_dir.join("local.conf")).unwrap();
     assert!(!local_conf.contains("hunter22") && local_conf.contains("san_password"), "{local_conf}");
 
@@ -185,6 +229,10 @@ async fn a_stock_debian_is_prepared_tested_and_used_again() {
     lab.passes("install_devstack.yml").await;
     let why = lab.fails("verify_devstack.yml").await;
     assert!(why.contains(&format!("not {second}")) && why.contains("RECLONE"), "{why}");
+    // Another commit only of what it depends on.
+    lab.on_node(&format!("sudo -u stack git -C /opt/stack/cinder reset -q --hard {second}"));
+    let why = lab.fails("verify_devstack.yml").await;
+    assert!(why.contains(&format!("from /opt/stack/os-brick, not {library}")), "{why}");
 
     // Nothing says that pushbutton has put this there.
     lab.on_node("sudo rm /opt/stack/.pushbutton");
@@ -221,8 +269,6 @@ async fn of_two_nodes_the_second_runs_its_own_services_with_the_first_ones_datab
         "install_devstack_local_conf",
         "ENABLED_SERVICES=key,c-api\n[[post-config|$CINDER_CONF]]\n[acme]\na = b",
     );
-    let gerrit = format!("file://{}/gerrit", first.run.folder.path().display());
-    first.set("checkout_patchset_url", gerrit);
     let revision = first.propose();
     let address = |lab: &Lab<'_>| lab.server.addresses.first().unwrap().clone();
     let node = |name: &str, lab: &Lab<'_>| {

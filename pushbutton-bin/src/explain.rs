@@ -1,19 +1,19 @@
 //! `explain`: for each event, each rule with what it saw, and what followed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use pushbutton_core::pipeline::control_message_of;
+use pushbutton_core::pipeline::{Dependencies, control_message_of, resolve_dependencies};
 use pushbutton_core::{
-    Buildset, ChangeNumber, ControlMessage, DeadLetter, Decider, Evaluation, Event, EventId,
-    EventSource as _, EventStore, InstallationId, Job, Matched, PatchsetNumber, Queue as _, RuleTrace,
-    RunHistory as _, RunRecord, UndeliveredReport,
+    Buildset, ChangeNumber, ControlMessage, DeadLetter, Decider, Dependency, DependencyKind, Evaluation,
+    Event, EventId, EventSource as _, EventStore, InstallationId, Job, Matched, PatchsetNumber, Queue as _,
+    RuleTrace, RunHistory as _, RunRecord, UndeliveredReport,
 };
 use pushbutton_gerrit::message::dedup_footer;
-use pushbutton_gerrit::{ChangeEvents, ChangeMessage, EventFilter, RecordedStream};
+use pushbutton_gerrit::{ChangeEvents, ChangeMessage, EventFilter, Gerrit, RecordedStream};
 use serde::Serialize;
 use serde_json::json;
 
@@ -63,6 +63,9 @@ struct Explained<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
     jobs: Vec<ExplainedJob>,
+    /// What the jobs would be made of now, beside the patch set; none if it was not looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dependencies: Option<ExplainedDependencies>,
     /// What followed; none if it was not looked up.
     #[serde(skip_serializing_if = "Option::is_none")]
     followed: Option<Followed>,
@@ -76,6 +79,23 @@ struct ExplainedJob {
     id: String,
     /// What is known of it, each in one line.
     known: Vec<String>,
+}
+
+/// What a patch set depends on.
+#[derive(Clone, Serialize)]
+struct ExplainedDependencies {
+    list: Vec<Dependency>,
+    /// Why nothing is started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unmet: Option<String>,
+    /// What was ignored, and why.
+    notes: Vec<String>,
+}
+
+impl From<Dependencies> for ExplainedDependencies {
+    fn from(found: Dependencies) -> Self {
+        Self { list: found.list, unmet: found.unmet, notes: found.notes }
+    }
 }
 
 /// What followed on an event.
@@ -128,8 +148,10 @@ async fn of_change(config: &Config, target: Target, json: bool) -> anyhow::Resul
         None => None,
     };
     let all = gerrit.change_events(target.0, position.as_ref()).await?;
-    let decider = assemble::decider(config)?.with_lookup(gerrit).with_tries(TRIES).with_all_conditions();
+    let decider =
+        assemble::decider(config)?.with_lookup(gerrit.clone()).with_tries(TRIES).with_all_conditions();
     let (mut number, mut jobs, mut explained_runs) = (0_u64, 0_u64, HashSet::new());
+    let mut dependencies = HashMap::new();
     for past in &all.events {
         let mut explained = judge(config, &decider, &past.event, false).await;
         if let Some(lab) = &lab {
@@ -140,6 +162,9 @@ async fn of_change(config: &Config, target: Target, json: bool) -> anyhow::Resul
         }
         number += 1;
         jobs += explained.jobs.len() as u64;
+        if !explained.jobs.is_empty() {
+            explained.dependencies = dependencies_of(&gerrit, &past.event, &mut dependencies).await;
+        }
         show(number, &explained, json);
     }
     if let Some(lab) = lab {
@@ -149,10 +174,30 @@ async fn of_change(config: &Config, target: Target, json: bool) -> anyhow::Resul
         lab.backend.close().await;
     }
     if !json {
-        let now = "topic, hashtags, work in progress, private and votes are those of now";
+        let now = "topic, hashtags, work in progress, private, votes and dependencies are those of now";
         print(format!("\n{}, {}; {now}", count(number, "event"), count(jobs, "job")));
     }
     Ok(Exit::Ok)
+}
+
+/// What the patch set of an event depends on. It is asked once for each patch set.
+async fn dependencies_of(
+    gerrit: &Arc<Gerrit>,
+    event: &Event,
+    known: &mut HashMap<PatchsetNumber, Option<ExplainedDependencies>>,
+) -> Option<ExplainedDependencies> {
+    if let Some(found) = known.get(&event.patchset.number) {
+        return found.clone();
+    }
+    let found = match resolve_dependencies(&**gerrit, &event.change, &event.patchset).await {
+        Ok(found) => Some(found.into()),
+        Err(error) => {
+            tracing::warn!(patchset = %event.patchset.number, "what it depends on is not shown: {error}");
+            None
+        }
+    };
+    known.insert(event.patchset.number, found.clone());
+    found
 }
 
 fn is_wanted(event: &Event, target: Option<Target>) -> bool {
@@ -174,6 +219,7 @@ async fn judge<'e>(config: &Config, decider: &Decider, event: &'e Event, is_repe
             evaluation,
             refused: None,
             jobs: Vec::new(),
+            dependencies: None,
             followed: None,
         };
     }
@@ -188,7 +234,7 @@ async fn judge<'e>(config: &Config, decider: &Decider, event: &'e Event, is_repe
         ExplainedJob { name, trigger: planned.trigger, id, known: Vec::new() }
     });
     let jobs = jobs.collect();
-    Explained { event, is_repeated, control, evaluation, refused, jobs, followed: None }
+    Explained { event, is_repeated, control, evaluation, refused, jobs, dependencies: None, followed: None }
 }
 
 /// What this installation knows of the change's jobs.
@@ -290,7 +336,23 @@ fn run_line(run: &RunRecord) -> String {
     };
     let logs = run.log_url.as_deref().map(|url| format!(", {url}")).unwrap_or_default();
     let why = run.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
-    format!("run {} at {}: {result}{why}{logs}", run.run, run.started.strftime("%F %T"))
+    let with = match run.job.dependencies.as_slice() {
+        [] => String::new(),
+        some => format!(" with {}", in_words(some)),
+    };
+    format!("run {} at {}{with}: {result}{why}{logs}", run.run, run.started.strftime("%F %T"))
+}
+
+/// As `77,1 of openstack/nova (depends-on)`.
+fn in_words(dependencies: &[Dependency]) -> String {
+    let word = |dependency: &Dependency| {
+        let kind = match dependency.kind {
+            DependencyKind::Parent => "parent",
+            _ => "depends-on",
+        };
+        format!("{},{} of {} ({kind})", dependency.change, dependency.patchset, dependency.project)
+    };
+    dependencies.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
 fn show(number: u64, explained: &Explained<'_>, json: bool) {
@@ -338,6 +400,16 @@ fn page(number: u64, explained: &Explained<'_>) -> String {
         line(format!("-> job {} by {}, id {}", job.name, job.trigger, job.id));
         for known in &job.known {
             line(format!("   {known}"));
+        }
+    }
+    if let Some(found) = &explained.dependencies {
+        match (&found.unmet, found.list.as_slice()) {
+            (Some(why), _) => line(format!("-> nothing would be started: {why}")),
+            (None, []) => {}
+            (None, some) => line(format!("-> together with {}", in_words(some))),
+        }
+        for note in &found.notes {
+            line(format!("   a dependency is ignored: {note}"));
         }
     }
     if let Some(followed) = explained.followed.as_ref().filter(|_| !explained.jobs.is_empty()) {

@@ -4,6 +4,7 @@
 mod account;
 mod comment;
 mod config;
+mod hints;
 mod logs;
 mod rules;
 

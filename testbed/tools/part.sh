@@ -48,6 +48,12 @@ install_promtool() { # of Debian's package: installed whole it would be a servic
     mv usr/bin/promtool "$CACHE/bin/"
   )
 }
+chromium_program() { # prints its path: that of the package without a window, or of the whole one where that is there
+  type -P chromium-headless-shell || type -P chromium
+}
+install_chromium() { # for the pages of runs
+  chromium_program >/dev/null || debian chromium-headless-shell
+}
 install_fuzz() { # for `make fuzz` only; a nightly compiler must be there
   rustup toolchain list | grep -q ^nightly || die "cargo fuzz needs a nightly compiler: rustup toolchain install nightly"
   debian g++

@@ -26,9 +26,9 @@ const IRONIC: &str = "openstack/ironic";
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A trigger, compiled alone.
-struct Watch<'c> {
-    trigger: &'c Trigger,
-    compiled: Triggers,
+pub(super) struct Watch<'c> {
+    pub(super) trigger: &'c Trigger,
+    pub(super) compiled: Triggers,
 }
 
 impl Watch<'_> {
@@ -38,7 +38,7 @@ impl Watch<'_> {
     }
 
     fn is_comment(&self) -> bool {
-        matches!(self.trigger.on, EventMatch::Comment { .. })
+        matches!(self.trigger.on, EventMatch::Comment { .. } | EventMatch::Preset(_))
     }
 }
 
@@ -48,7 +48,10 @@ pub(crate) fn is_for_cinder(config: &Config) -> bool {
 }
 
 fn watches(config: &Config) -> Vec<Watch<'_>> {
-    let compiled = |trigger: &Trigger| Triggers::compile(vec![trigger.clone()], Vec::new()).ok();
+    // As the handler does it (`assemble::triggers`): `on: {preset: run-ci-name}` needs the name.
+    let gerrit = config.gerrit().ok();
+    let name = gerrit.map(|gerrit| gerrit.comment.name.as_deref().unwrap_or(&gerrit.user));
+    let compiled = |trigger: &Trigger| Triggers::compile_named(vec![trigger.clone()], Vec::new(), name).ok();
     config
         .triggers
         .iter()
@@ -64,6 +67,7 @@ pub(crate) fn check(config: &Config, findings: &mut Findings) {
     logs(config, &gerrit.comment, findings);
     triggers(&watches, &gerrit.own_names(), findings);
     rechecks(&watches, gerrit.comment.name.as_deref(), findings);
+    super::hints::check(&gerrit.comment, &gerrit.user, &watches, findings);
     projects(config, &watches, findings);
 }
 

@@ -104,7 +104,7 @@ pub(crate) const RULES: &[Rule] = {
         rule("A16", Comment, "The time in a result line is written as in \"in 1h 02m 03s\"", ZUUL),
         rule(
             "A17",
-            Comment,
+            Several,
             "The status is the first line, and a line says how to run the tests again",
             THIRD_PARTY,
         ),

@@ -110,6 +110,7 @@ const CONFIGS: &[(&[(&str, &str)], &str)] = &[
     (&[("\"(?i)^(recheck", "\"(?i)(recheck")], "A5"),
     (&[("|run-Acme Storage CI", "")], "A6"),
     (&[("Acme Storage CI)\\\\b\"", "Acme Storage CI)$\"")], "A7"),
+    (&[("    # recheck: recheck", "    recheck: rerun acme")], "A17"),
     (&[("    name: Acme Storage CI", "    # name:")], "A8"),
     (&[("    wiki: ", "    # wiki: ")], "A10"),
     (&[("    contact: storage-ci@", "    contact: no-reply@")], "A10"),
@@ -316,6 +317,99 @@ fn nothing_is_found_in_what_breaks_no_rule() {
     for keep in [json!("768h"), json!(0), json!("0s")] {
         assert_eq!(numbers(&found(|findings| config::retention(&json!({"keep": keep}), findings))), none);
     }
+}
+
+/// The default configuration with a template of its own, which tells people to write this.
+fn with_template(words: &str) -> String {
+    let template = format!(
+        "    template: |\n      {{{{ first_line }}}}\n\n      {{% for result in results %}}\n      {{{{ result.line }}}}\n      {{% endfor %}}\n\n      \
+         {words}\n      {{{{ wiki }}}}"
+    );
+    let example = "    # template: ${file:./comment.j2}";
+    let text = filled_in();
+    assert!(text.contains(example));
+    text.replace(example, &template)
+}
+
+/// What `check` says about the comments that people are told to write.
+fn hints(text: &str) -> Vec<(String, String)> {
+    let findings = for_check(&config(text))
+        .into_iter()
+        .filter(|finding| finding.what.contains("tell people to comment"));
+    findings.map(|finding| (finding.what, finding.remedy.unwrap())).collect()
+}
+
+#[test]
+fn a_comment_that_people_are_told_to_write_and_that_starts_nothing_is_named_with_its_place() {
+    let recheck = |text: &str| filled_in().replace("    # recheck: recheck", &format!("    recheck: {text}"));
+    let told = |place: &str, text: &str| {
+        format!("A17: comment.{place}: reports tell people to comment {text:?}, which")
+    };
+    let pattern = "let the pattern of a trigger match it, or write a text that one matches";
+    let except = "    # Default: all branches.\n    # branches: [master, \"stable/*\"]\n";
+    let excepted = format!("    except: {{comment: no-?op}}\n{except}");
+    let projects = "    projects: [openstack/cinder, openstack/os-brick]\n    # Default: all branches.";
+    let fewer = projects.replace("[openstack/cinder, openstack/os-brick]", "[openstack/cinder]");
+    for (text, seen, remedy) in [
+        (recheck("rerun acme"), told("recheck", "rerun acme") + " no trigger matches", pattern),
+        (
+            with_template("Comment: rerun acme"),
+            told("template", "rerun acme") + " no trigger matches",
+            pattern,
+        ),
+        (
+            with_template("Write {{ recheck }} for all, and \"run-Acme CI\" for this one."),
+            told("template", "run-Acme CI") + " no trigger matches",
+            pattern,
+        ),
+        (
+            recheck("recheck noop").replace(except, &excepted),
+            told("recheck", "recheck noop") + " is an exception of trigger \"recheck\"",
+            pattern,
+        ),
+        (
+            filled_in().replace(projects, &fewer),
+            told("recheck", "recheck") + " starts nothing on changes of openstack/os-brick",
+            "add them to the projects of a trigger that matches it",
+        ),
+        (
+            filled_in()
+                .replace(projects, &fewer)
+                .replace("[openstack/cinder, openstack/os-brick]", "[\"openstack/*\"]"),
+            told("recheck", "recheck") + " starts nothing on changes of openstack/*",
+            "add them to the projects of a trigger that matches it",
+        ),
+    ] {
+        assert_ne!(text, filled_in());
+        let found = hints(&text);
+        assert!(found.len() == 1 && found[0].0 == seen, "{seen}\n{found:#?}");
+        assert!(found[0].1.starts_with(&format!("{remedy} (https://")), "{found:#?}");
+    }
+}
+
+#[test]
+fn a_comment_that_starts_something_is_not_named() {
+    let presets = |text: &str| {
+        let pattern = "      comment:\n        # A regular expression for the text";
+        let at = text.find(pattern).unwrap();
+        let end = at + text[at..].find("    projects:").unwrap();
+        format!("{}      preset: recheck\n{}", &text[..at], &text[end..]) + "\n" // the jobs are the last section
+    };
+    let own = "  - name: own\n    on: {preset: run-ci-name}\n    projects: [openstack/cinder, openstack/os-brick]\n    jobs: [cinder-tempest]\n\n  - name: upstream-passed";
+    let by_presets = presets(&filled_in()).replacen("  - name: upstream-passed", own, 1);
+    for text in [
+        filled_in(),
+        filled_in().replace("    # recheck: recheck", "    recheck: run-Acme Storage CI"),
+        with_template("Please recheck if the array was away, or comment \"recheck bug 1\"."),
+        with_template("To run it again, comment: {{ recheck }} cinder-tempest"),
+        filled_in().replacen("[openstack/cinder, openstack/os-brick]", "[\"openstack/*\"]", 1),
+        by_presets.clone(),
+    ] {
+        assert_eq!(hints(&text), [], "{text}");
+    }
+    // The presets are triggers for comments in the other rules, too.
+    let found = found(|findings| configuration(&config(&by_presets), findings));
+    assert_eq!(numbers(&found), Vec::<&str>::new(), "{found:#?}");
 }
 
 /// Logs are anybody's: a link out of the folder is not followed, and a bomb is not unpacked.

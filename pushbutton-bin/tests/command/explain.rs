@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use pushbutton_core::RunId;
 use pushbutton_testbed::{gerrit, until};
 use serde_json::Value;
 
@@ -130,6 +131,8 @@ fn conditions_that_can_never_hold_are_found_by_check() {
         "triggers ok    recheck: group \"Third-Party CI\" has 2 members",
         "triggers FAIL  recheck: group \"No Such Group\": there is no such group, or this account may not see it",
         "make it visible to all",
+        "rules    warn  A17: comment.recheck: reports tell people to comment \"recheck\", which no trigger matches",
+        "-> let the pattern of a trigger match it, or write a text that one matches",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -141,8 +144,17 @@ fn explain_asks_the_live_gerrit_and_shows_what_followed() {
     let lab = gerrit_lab(&gerrit, "acme-ci").with_ansible();
     let conditions = "    projects: [acme/**]\n    irrelevant_files: [\"doc/.*\"]\n    from: [\"group:Third-Party CI\"]\n    except: {hashtags: [ci-skip]}\n";
     lab.configure(&lab.config().replace("    projects: [acme/*]\n", conditions));
-    let code =
-        gerrit.push_change("acme/sandbox", "master", &[("driver.py", "explain me"), ("doc/a.rst", "a")]);
+    let needed = gerrit.push_change("acme/sandbox", "master", &[("needed.py", "explain me first")]);
+    let footer = format!("{}/c/acme/sandbox/+/{}", gerrit.http_url, needed.number);
+    let id = RunId::generate().as_str().replace('-', "") + "00000000";
+    let code = gerrit.push_message(
+        "acme/sandbox",
+        "master",
+        &format!(
+            "A change\n\nDepends-On: {footer}\nDepends-On: https://review.example.org/7\nChange-Id: I{id}\n"
+        ),
+        &[("driver.py", "explain me"), ("doc/a.rst", "a")],
+    );
     let docs = gerrit.push_change("acme/sandbox", "master", &[("doc/b.rst", "explain me, too")]);
     let mut both = Running::start(&mut with_log(&lab.command(&["run"])));
     both.says("the event stream runs");
@@ -166,6 +178,9 @@ fn explain_asks_the_live_gerrit_and_shows_what_followed() {
         "-> comment at ",
         "ignored: own comment: acme-ci is our own account",
         "1 job; topic, hashtags",
+        &format!("-> together with {},1 of acme/sandbox (depends-on)\n", needed.number),
+        &format!(" with {},1 of acme/sandbox (depends-on): SUCCESS", needed.number),
+        "a dependency is ignored: ",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -178,6 +193,13 @@ fn explain_asks_the_live_gerrit_and_shows_what_followed() {
     let ran: Vec<Value> = ran.filter(|event| !event["jobs"].as_array().unwrap().is_empty()).collect();
     assert!(ran.len() == 1 && ran[0]["followed"]["is_handled"] == true, "{json}");
     assert!(ran[0]["followed"]["commented"].is_string(), "{json}");
+    assert_eq!(ran[0]["dependencies"]["list"][0]["change"], needed.number, "{json}");
+    // What is said of dependencies is what holds now.
+    gerrit.abandon(needed.number);
+    let said = lab.run(&["explain", &code.number.to_string()]).with(0).out;
+    let why =
+        format!("-> nothing would be started: it depends on change {}, which is abandoned", needed.number);
+    assert!(said.contains(&why), "{said}");
     lab.run(&["explain", "999999999"]).with(6);
 }
 

@@ -19,6 +19,9 @@ mod status;
 // With real playbooks on this machine.
 mod recorded;
 
+// In a real browser.
+mod browser;
+
 // On a disk without room.
 mod full_disk;
 

@@ -1,13 +1,11 @@
 //! Commands of people: enqueue, rerun, cancel, dead letters, mute. On the testbed's Gerrit, with real playbooks on this
 //! machine.
 
-use std::net::TcpListener;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use pushbutton_core::{DeadLetters as _, JobFilter, NodeLabel, Queue as _, RunHistory as _, samples};
 use pushbutton_store::Store;
-use pushbutton_testbed::{Change, Gerrit, ansible_bin, gerrit, until};
+use pushbutton_testbed::{Change, Gerrit, MailServer, gerrit, until};
 
 use crate::gerrit::lab;
 use crate::lab::{Lab, Running};
@@ -165,42 +163,5 @@ fn a_job_or_a_node_of_another_operator_waits_and_is_no_dead_letter() {
         "reports: 1 due",
     ] {
         assert!(status.contains(&format!("\n{line}")), "{line}: {status}");
-    }
-}
-
-/// A real mail server that writes what it receives to a file; ended on drop.
-struct MailServer {
-    child: std::process::Child,
-    port: u16,
-    folder: tempfile::TempDir,
-}
-
-impl MailServer {
-    fn start() -> Self {
-        // A port that was free a moment ago.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let folder = tempfile::tempdir().unwrap();
-        let out = std::fs::File::create(folder.path().join("mail")).unwrap();
-        let child = Command::new(ansible_bin().join("python3"))
-            .args(["-u", "-m", "aiosmtpd", "-n", "-c", "aiosmtpd.handlers.Debugging", "stdout", "-l"])
-            .arg(format!("127.0.0.1:{port}"))
-            .stdin(Stdio::null())
-            .stdout(out)
-            .spawn()
-            .unwrap();
-        let server = Self { child, port, folder };
-        until("the mail server", MINUTES, || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-        server
-    }
-
-    fn received(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("mail")).unwrap()
-    }
-}
-
-impl Drop for MailServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

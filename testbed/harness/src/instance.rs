@@ -118,6 +118,12 @@ pub fn stock_wheels() -> PathBuf {
     facts(&run(script().args(["env", "stock"]), ""))["STOCK_WHEELS"].clone().into()
 }
 
+/// Chromium, for `--headless`; installed where it is missing.
+pub fn browser() -> PathBuf {
+    run(script().args(["install", "chromium"]), "");
+    facts(&run(script().args(["env", "chromium"]), ""))["CHROMIUM"].clone().into()
+}
+
 fn script() -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../testbed"))
 }

@@ -1,10 +1,12 @@
 """Pack logs: LOCAL_CONF at the root, each PATH below logs/, and for each `unit:PATTERN` the journal of its units as logs/UNIT.txt.
 
 usage: pack_logs.py PACK LOCAL_CONF [PATH | unit:PATTERN ...]
-Plain files only, links followed; text is gzipped one by one, so that a browser can show each. What cannot be read is passed over.
+Plain files only, links followed; text is gzipped one by one, so that a browser can show each. What cannot be read is
+passed over, and so are keys: /etc/keystone holds those that sign tokens and encrypt credentials.
 """
 import gzip
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,11 @@ import tempfile
 
 BLOCK = 1 << 20
 TEXT = (".txt", ".log", ".conf", ".ini", ".json", ".yaml", ".yml", ".summary", "")
+KEY_FOLDER = re.compile(r"(^|[-_.])keys$|^private$")  # fernet-keys, credential-keys, jws-keys
+KEY_FILE = (".key", ".pem", ".p12", ".pfx", ".jks", ".keyring")
+# A private key in PEM, or a key of Fernet, which is all that its file holds.
+KEY = re.compile(rb"\s*-----BEGIN [A-Z0-9 ]*PRIVATE KEY|[A-Za-z0-9_-]{43}=\s*\Z")
+KEY_START = 200  # bytes of a file that tell whether it is one
 JOURNAL = ["journalctl", "--no-pager", "--output=short-iso-precise", "--utc"]
 
 
@@ -41,10 +48,19 @@ def add(pack, name, source, compress):
         pack.addfile(entry, copy)
 
 
+def is_key(path, source):
+    start = source.read(KEY_START)
+    source.seek(0)
+    return path.lower().endswith(KEY_FILE) or KEY.match(start)
+
+
 def add_file(pack, name, path, compress=True):
     try:
         if os.path.isfile(path):  # not a pipe or a device
             with open(path, "rb") as source:
+                if is_key(path, source):
+                    print("passed over %s: it is a key" % path)
+                    return
                 add(pack, name, source, compress and os.path.splitext(path)[1] in TEXT)
     except OSError as error:
         print("passed over %s: %s" % (path, error))
@@ -54,7 +70,11 @@ def add_path(pack, path):
     base = os.path.basename(path.rstrip("/"))
     if not os.path.isdir(path):
         add_file(pack, "logs/" + base, path)
-    for folder, _, names in os.walk(path):
+    for folder, folders, names in os.walk(path):
+        if KEY_FOLDER.search(os.path.basename(folder.rstrip("/"))):
+            print("passed over %s: a folder of keys" % folder)
+            folders.clear()
+            continue
         # Devstack writes stack.sh.txt.DATE and links it as stack.sh.txt: a file with several names is taken once, by its shortest.
         taken = set()
         for name in sorted(names, key=lambda name: (len(name), name)):

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # A small stand-in of devstack's stack.sh: it reads the same local.conf, clones from the same GIT_BASE, and installs a real Keystone from the
-# tree of the patch set, as the unit devstack@keystone, and a real tempest. SQLite instead of MySQL (hence one thread), waitress
-# instead of Apache.
+# tree of the patch set, with the libraries of LIBS_FROM_GIT from theirs, as the unit devstack@keystone, and a real
+# tempest. SQLite instead of MySQL (hence one thread), waitress instead of Apache.
 set -eu
 cd "$(dirname "$0")"
 [ "$(id -un)" = stack ] || { echo "[ERROR] stack.sh must run as stack" >&2; exit 1; }
 sed -n '/^\[\[local|localrc\]\]/,/^\[\[post/p' local.conf | grep -v '^\[\[' >.localrc
 # shellcheck source=/dev/null
 . ./.localrc
+LIBS_FROM_GIT=${LIBS_FROM_GIT:-}
 mkdir -p "$DEST/logs" "$DEST/data"
 exec > >(tee "$LOGFILE") 2>&1
 set -x
@@ -29,6 +30,11 @@ sudo apt-get -qq -y --no-install-recommends install python3-venv
 git_clone requirements
 environment "$DEST/data/venv" pbr setuptools wheel waitress
 "$DEST/data/venv/bin/pip" install -q --no-build-isolation -c "$DEST/requirements/upper-constraints.txt" -e "$DEST/keystone"
+read -ra LIBRARIES <<<"${LIBS_FROM_GIT//,/ }"
+for library in "${LIBRARIES[@]}"; do
+  git_clone "$library"
+  "$DEST/data/venv/bin/pip" install -q --no-build-isolation -e "$DEST/$library"
+done
 environment "$DEST/data/tempest" tempest
 BIN=$DEST/data/venv/bin
 
@@ -101,4 +107,7 @@ nova = False
 swift = False
 CONF
 set +x
+for tree in keystone "${LIBRARIES[@]}"; do
+  git -C "$DEST/$tree" log -1 --format="$DEST/$tree is at %H, of %P"
+done
 echo "stack.sh completed in $SECONDS seconds."
