@@ -23,6 +23,7 @@ mod recorded;
 mod full_disk;
 
 // With real servers, or with servers that cannot be reached.
+mod book;
 mod broker;
 mod gerrit;
 mod history;
