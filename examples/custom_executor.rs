@@ -171,9 +171,10 @@ impl ExecutorHarness for Lab {
 async fn main() {
     use StageBehavior::*;
     // A stage that cannot run names a tool that does not exist.
-    let known = [Passes, Fails, FailsWithoutNameService, DoesNotMerge, Prints(50), Prints(300), RunsForMinutes]
-        .into_iter()
-        .chain([NodeUnreachable]);
+    let known =
+        [Passes, Fails, FailsWithoutNameService, DoesNotMerge, Prints(50), Prints(300), RunsForMinutes]
+            .into_iter()
+            .chain([NodeUnreachable]);
     let tools = known.map(|behavior| (format!("{behavior:?}"), Box::new(Does(behavior)) as Box<dyn Tool>));
     let logs = std::env::temp_dir().join(format!("pushbutton-{}", RunId::generate()));
     let lab = Lab(Tools(tools.collect()), logs);

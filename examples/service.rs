@@ -56,7 +56,8 @@ async fn main() -> Result<()> {
 
     // The service stops. `begin` lets runs finish for a while; `force` returns them to the queue at once.
     shutdown.begin();
-    let stopped = running.await.map_err(|error| Error::permanent(ErrorKind::Unexpected, error.to_string()))?;
+    let stopped =
+        running.await.map_err(|error| Error::permanent(ErrorKind::Unexpected, error.to_string()))?;
     let (handled, worked) = stopped?;
     println!("{} event, {} run", handled.events, worked.finished);
     assert_eq!((handled.events, worked.finished, result.is_some()), (1, 1, true));

@@ -80,7 +80,10 @@ fn configurations_in_documents_are_accepted() {
     for (file, text) in documents() {
         for (line, block) in blocks(&text, "yaml") {
             // A file for docker-compose, a playbook.
-            if block.first().is_some_and(|first| first.starts_with("services:") || first.starts_with("- hosts:")) {
+            if block
+                .first()
+                .is_some_and(|first| first.starts_with("services:") || first.starts_with("- hosts:"))
+            {
                 continue;
             }
             count += 1;

@@ -12,7 +12,6 @@ use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use pushbutton_core::{JobFilter, Queue as _, samples};
 use pushbutton_store::Store;
@@ -282,7 +281,9 @@ impl Reader {
                 self.gerrit.comment("bob", change.number, change.patchset, "hello, pushbutton");
                 self.change = Some(change);
                 until("a comment is written", TIMEOUT, || {
-                    std::fs::metadata(self.path("state/comments.txt")).is_ok_and(|it| it.len() > 0).then_some(())
+                    std::fs::metadata(self.path("state/comments.txt"))
+                        .is_ok_and(|it| it.len() > 0)
+                        .then_some(())
                 });
                 self.stop_all();
             }
@@ -290,8 +291,8 @@ impl Reader {
                 let change = self.change.as_ref().unwrap();
                 self.gerrit.comment("bob", change.number, change.patchset, "hello, pushbutton");
                 let comment = until("the first comment is on the review", TIMEOUT, || {
-                    let messages = self.gerrit.messages(change.number).into_iter();
-                    messages.map(|it| it).find(|it| it.author == "acme-ci").map(|it| it.text)
+                    let mut messages = self.gerrit.messages(change.number).into_iter();
+                    messages.find(|it| it.author == "acme-ci").map(|it| it.text)
                 });
                 assert!(comment.contains("Build succeeded (check pipeline)."), "{comment}");
             }
@@ -312,7 +313,10 @@ impl Reader {
             let claim = queue.claim(&JobFilter::any()).await.unwrap();
             claim.complete(&samples::success(&job)).await.unwrap();
             let delivery = queue.claim_report().await.unwrap();
-            delivery.give_up("gerrit: the change is not visible to this account", &BTreeSet::new()).await.unwrap();
+            delivery
+                .give_up("gerrit: the change is not visible to this account", &BTreeSet::new())
+                .await
+                .unwrap();
         });
     }
 
@@ -335,9 +339,11 @@ impl Reader {
                     let before = std::fs::read_to_string(self.path(value)).unwrap();
                     std::fs::write(self.path(value), before + &self.real(&content())).unwrap();
                 }
-                ("console" | "sh", "not run") => self.skipped.extend(commands(&lines, &block).into_iter().map(
-                    |shown| (page.to_owned(), shown.command, value.to_owned()),
-                )),
+                ("console" | "sh", "not run") => self.skipped.extend(
+                    commands(&lines, &block)
+                        .into_iter()
+                        .map(|shown| (page.to_owned(), shown.command, value.to_owned())),
+                ),
                 ("console" | "sh", "run by") => self.passed_on += commands(&lines, &block).len(),
                 ("console" | "sh", "") => {
                     for shown in commands(&lines, &block) {
@@ -349,12 +355,15 @@ impl Reader {
                         if shown.output.is_empty() {
                             continue;
                         }
-                        let expected = lines[shown.output.clone()].iter().map(|line| line.get(block.indent..).unwrap_or_default());
+                        let expected = lines[shown.output.clone()]
+                            .iter()
+                            .map(|line| line.get(block.indent..).unwrap_or_default());
                         let expected = expected.collect::<Vec<_>>().join("\n");
                         if !is_writing() {
                             let same = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
                             assert_eq!(
-                                same(&expected), same(&output),
+                                same(&expected),
+                                same(&output),
                                 "{at}: $ {} prints something else now:\n{output}\n(PUSHBUTTON_BOOK=write writes it)",
                                 shown.command
                             );
@@ -369,7 +378,10 @@ impl Reader {
         self.stop_all();
         self.here = self.folder.path().to_owned();
         for (range, indent, output) in replaced.into_iter().rev() {
-            let indented = output.trim_end().lines().map(|line| format!("{}{line}", " ".repeat(indent)).trim_end().to_owned());
+            let indented = output
+                .trim_end()
+                .lines()
+                .map(|line| format!("{}{line}", " ".repeat(indent)).trim_end().to_owned());
             written.splice(range, indented.collect::<Vec<_>>());
         }
         written.join("\n") + "\n"
@@ -381,7 +393,10 @@ impl Reader {
         let real = self.real(command);
         self.ran += 1;
         let begun = std::time::Instant::now();
-        let output = match RUNS_ON.iter().find(|(begin, _)| command.starts_with(begin) && !command.starts_with("pushbutton-bin runs")) {
+        let output = match RUNS_ON
+            .iter()
+            .find(|(begin, _)| command.starts_with(begin) && !command.starts_with("pushbutton-bin runs"))
+        {
             Some((_, ready)) => {
                 self.start(&real, ready);
                 String::new()
@@ -425,7 +440,10 @@ fn every_command_of_the_book_is_run_or_says_why_not() {
     for (page, command, why) in skipped {
         eprintln!("{page}: $ {command} is not run: {why}");
     }
-    eprintln!("{ran} commands were run, {passed_on} are run by other parts of CI, {} are not run", skipped.len());
+    eprintln!(
+        "{ran} commands were run, {passed_on} are run by other parts of CI, {} are not run",
+        skipped.len()
+    );
     assert!(skipped.iter().all(|(_, _, why)| why.len() > 10));
     let is_named = |(page, command, _): &&(String, String, String)| {
         NOT_RUN.iter().any(|(known, begin)| known == page && command.starts_with(begin))
