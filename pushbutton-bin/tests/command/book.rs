@@ -8,7 +8,6 @@
 //! - `<!-- run by: WHAT -->`: another part of CI runs it.
 //! - `<!-- file: NAME -->`, `<!-- append: NAME -->`: the block is the content of a file, or its end.
 
-use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -194,8 +193,9 @@ impl Reader {
         if let Some(change) = &self.change {
             let (number, book) = (change.number.to_string(), CHANGE);
             text = text.replace(&format!("/{:02}/{number}/", change.number % 100), &format!("/45/{book}/"));
-            let numbers = Regex::new(&format!(r"\b{number}\b")).unwrap();
-            text = numbers.replace_all(&text, book).into_owned();
+            // The number may be a small one: only where it is that of a change.
+            let numbers = Regex::new(&format!(r"\b{number},1\b")).unwrap();
+            text = numbers.replace_all(&text, format!("{book},1")).into_owned();
         }
         for (pattern, book) in [
             (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", RUN),
@@ -206,7 +206,9 @@ impl Reader {
             (r"\d{4}-\d\d-\d\d([ T])\d\d:\d\d:\d\d(\.\d+)?", "2026-11-26${1}19:00:00"),
             (r"\b\d+(\.\d+)?(ms|s|m|h)\b( \d\d?[ms]\b)*", "2s"),
             (r"\b\d+ GiB free", "40 GiB free"),
-            (r"(handler|operator|dashboard)-[0-9a-z-]+", "$1-1"),
+            (r"\b(run|handler|operator|dashboard) lab1 \d+", "$1 lab1 4711"),
+            (r"\[core [0-9.]+\]", "[core 2.18.19]"),
+            (r"OpenSSH_.*", "OpenSSH_9.2p1 Debian-2+deb12u7, OpenSSL 3.0.17 1 Jul 2025"),
         ] {
             text = Regex::new(pattern).unwrap().replace_all(&text, book).into_owned();
         }
@@ -260,7 +262,14 @@ impl Reader {
     /// Does what the text around a command tells people to do in a browser, and what has happened before they come.
     fn before(&mut self, page: &str, command: &str) {
         match (page, command) {
-            ("operate.md", "pushbutton-bin status") => self.fail_two_jobs(),
+            ("operate.md", "pushbutton-bin status") => {
+                self.start("pushbutton-bin run", "watching");
+                until("the job of the page before has run", TIMEOUT, || {
+                    self.run("pushbutton-bin status").starts_with("queue: 0 waiting, 0 leased").then_some(())
+                });
+                self.fail_two_jobs();
+            }
+            ("operate.md", "pushbutton-bin handler") => self.stop_all(),
             ("quick-start.md", "pushbutton-bin status") => {
                 let latest = self.run("pushbutton-bin runs --last 1 --json");
                 let latest: serde_json::Value = serde_json::from_str(&latest).unwrap();
@@ -278,7 +287,7 @@ impl Reader {
             }
             ("quick-start.md", "pushbutton-bin run --dry-run") => {
                 let change = self.gerrit.push_change(&self.project, "master", &[("hello.txt", "hello")]);
-                self.gerrit.comment("bob", change.number, change.patchset, "hello, pushbutton");
+                self.gerrit.comment("bob", change.number, change.patchset, "recheck");
                 self.change = Some(change);
                 until("a comment is written", TIMEOUT, || {
                     std::fs::metadata(self.path("state/comments.txt"))
@@ -289,7 +298,7 @@ impl Reader {
             }
             ("quick-start.md", "pushbutton-bin run") => {
                 let change = self.change.as_ref().unwrap();
-                self.gerrit.comment("bob", change.number, change.patchset, "hello, pushbutton");
+                self.gerrit.comment("bob", change.number, change.patchset, "recheck");
                 let comment = until("the first comment is on the review", TIMEOUT, || {
                     let mut messages = self.gerrit.messages(change.number).into_iter();
                     messages.find(|it| it.author == "acme-ci").map(|it| it.text)
@@ -300,23 +309,20 @@ impl Reader {
         }
     }
 
-    /// A dead letter and an undelivered report, as labs have them.
-    fn fail_two_jobs(&self) {
+    /// A dead letter, and the result of a change that Gerrit does not have.
+    fn fail_two_jobs(&mut self) {
         tokio::runtime::Runtime::new().unwrap().block_on(async {
             let store = Store::open(self.path("state/pushbutton.db")).await.unwrap();
-            let queue = store.queue();
+            let (queue, filter) = (store.queue(), JobFilter::names(["tempest".parse().unwrap()]));
             queue.publish(&samples::job("tempest")).await.unwrap();
-            let claim = queue.claim(&JobFilter::any()).await.unwrap();
+            let claim = queue.claim(&filter).await.unwrap();
             claim.reject("the cloud has no flavor m9.huge: it has m1.large, m1.xlarge").await.unwrap();
-            let job = samples::job_on(4711, "tempest");
+            let job = samples::job_on(4_711_000, "tempest");
             queue.publish(&job).await.unwrap();
-            let claim = queue.claim(&JobFilter::any()).await.unwrap();
-            claim.complete(&samples::success(&job)).await.unwrap();
-            let delivery = queue.claim_report().await.unwrap();
-            delivery
-                .give_up("gerrit: the change is not visible to this account", &BTreeSet::new())
-                .await
-                .unwrap();
+            queue.claim(&filter).await.unwrap().complete(&samples::success(&job)).await.unwrap();
+        });
+        until("Gerrit has refused the report", TIMEOUT, || {
+            self.run("pushbutton-bin reports list").contains("4711000").then_some(())
         });
     }
 
