@@ -6,6 +6,7 @@
 //!
 //! - `<!-- not run: REASON -->`: nothing; [`NOT_RUN`] names it too, so that one more is seen in a diff.
 //! - `<!-- run by: WHAT -->`: another part of CI runs it.
+//! - `<!-- ends with: CODE -->`: the command fails, and what it prints is its error.
 //! - `<!-- file: NAME -->`, `<!-- append: NAME -->`: the block is the content of a file, or its end.
 
 use std::net::TcpStream;
@@ -229,17 +230,22 @@ impl Reader {
         shell
     }
 
-    /// Runs a command to its end; returns what it printed.
     fn run(&mut self, command: &str) -> String {
+        self.ends(command, 0)
+    }
+
+    /// Runs a command until it ends with this code; returns what it printed, or its error.
+    fn ends(&mut self, command: &str, code: i32) -> String {
         let file = self.path(".where-the-shell-is");
         let script = format!("{command}\ncode=$?\npwd > {}\nexit $code", file.display());
         let ended = self.shell(&script).output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
         // `lint` ends with 5 when it finds something to look at.
-        let is_right = ended.status.success() || command.contains(" lint ") && ended.status.code() == Some(5);
+        let is_right =
+            ended.status.code() == Some(code) || command.contains(" lint ") && ended.status.code() == Some(5);
         assert!(is_right, "$ {command}: {}\n{out}{err}", ended.status);
         self.here = std::fs::read_to_string(file).unwrap().trim_end().into();
-        out.into_owned()
+        if code == 0 { out.into_owned() } else { err.into_owned() }
     }
 
     /// Starts a command that runs on.
@@ -362,13 +368,14 @@ impl Reader {
                         .map(|shown| (page.to_owned(), shown.command, value.to_owned())),
                 ),
                 ("console" | "sh", "run by") => self.passed_on += commands(&lines, &block).len(),
-                ("console" | "sh", "") => {
+                ("console" | "sh", "" | "ends with") => {
+                    let code = value.parse().unwrap_or(0);
                     for shown in commands(&lines, &block) {
                         if RUN_ELSEWHERE.iter().any(|(begin, _)| shown.command.starts_with(begin)) {
                             self.passed_on += 1;
                             continue;
                         }
-                        let output = self.one(page, &shown.command);
+                        let output = self.one(page, &shown.command, code);
                         if shown.output.is_empty() {
                             continue;
                         }
@@ -405,7 +412,7 @@ impl Reader {
     }
 
     /// Runs one command of a page; returns what it prints, as the book has it.
-    fn one(&mut self, page: &str, command: &str) -> String {
+    fn one(&mut self, page: &str, command: &str, code: i32) -> String {
         self.before(page, command);
         let real = self.real(command);
         self.ran += 1;
@@ -418,7 +425,7 @@ impl Reader {
                 self.start(&real, ready);
                 String::new()
             }
-            None => self.run(&real),
+            None => self.ends(&real, code),
         };
         self.after(page, command);
         eprintln!("{page}: $ {command} ({:.1} s)", begun.elapsed().as_secs_f32());
