@@ -94,8 +94,8 @@ fn blocks(lines: &[String]) -> Vec<Block> {
 
 fn commands(lines: &[String], block: &Block) -> Vec<Shown> {
     let mut shown: Vec<Shown> = Vec::new();
-    for number in block.first..block.end {
-        let line = lines[number].get(block.indent..).unwrap_or_default();
+    for (number, line) in (block.first..block.end).zip(&lines[block.first..block.end]) {
+        let line = line.get(block.indent..).unwrap_or_default();
         match (line.strip_prefix("$ "), shown.last_mut()) {
             (Some(command), _) => {
                 let command = command.split(" #").next().unwrap_or_default().trim().to_owned();
