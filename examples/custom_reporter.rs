@@ -4,7 +4,7 @@
 #![expect(clippy::print_stdout, reason = "an example has something to show")]
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pushbutton_core::{
@@ -61,5 +61,38 @@ async fn main() -> Result<()> {
     let lines = digest.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     lines.values().flatten().for_each(|line| println!("{line}"));
     assert_eq!(lines.len(), 3, "delivered twice, reported once");
+    // The suite that the real reporters must pass too. It panics with the bullet of the contract that is broken.
+    conformance::report::all(async || InMemory::default()).await;
     Ok(())
+}
+
+// ---- the test ------------------------------------------------------------------------------------------------------
+
+use pushbutton_core::Job;
+use pushbutton_testkit::conformance;
+
+/// Opens the reporter for the suite, and counts what it has reported.
+#[derive(Default)]
+struct InMemory(Arc<Digest>, u64);
+
+#[async_trait]
+impl conformance::report::Harness for InMemory {
+    async fn open(&mut self) -> Arc<dyn Reporter> {
+        self.0.clone()
+    }
+
+    async fn job(&mut self) -> Job {
+        self.1 += 1;
+        samples::job_on(self.1, "tempest")
+    }
+
+    async fn report_count(&self, job: &Job) -> usize {
+        let lines = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.get(&job.buildset.id).map_or(0, Vec::len)
+    }
+
+    /// `open` returns the same digest again, as one with a file would know it again.
+    fn survives_restart(&self) -> bool {
+        true
+    }
 }

@@ -26,6 +26,7 @@ mod browser;
 mod full_disk;
 
 // With real servers, or with servers that cannot be reached.
+mod book;
 mod broker;
 mod gerrit;
 mod history;

@@ -1,11 +1,14 @@
-//! A queue of your own needs the methods of `Queue` and `Claim` and nothing else: this one passes the whole suite. What
-//! carries results back is taken from the memory queue.
+//! A queue of your own: here one around a list in memory, checked against the same contract as RabbitMQ and SQLite.
+//! Run it with `cargo run -p pushbutton-core --example custom_queue`.
+//!
+//! It needs the methods of `Queue` and `Claim` and nothing else. What carries results back to the handler is taken from
+//! the memory queue.
 
-#![allow(clippy::unwrap_used, reason = "a helper of tests panics when it cannot work")]
+#![expect(clippy::print_stdout, reason = "an example has something to show")]
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,7 +17,6 @@ use pushbutton_core::{
     Claim, ControlMessage, ControlMessages, Delivery, Error, ErrorKind, InstallationId, Job, JobEnd,
     JobFilter, Queue, QueueDepth, Result, RunId, RunResult, Stream, WaitingJobs, async_trait,
 };
-use pushbutton_testkit::conformance::queue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -52,7 +54,7 @@ enum State {
 
 impl SmallQueue {
     fn lock(&self) -> MutexGuard<'_, Contents> {
-        self.contents.lock().unwrap()
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn try_claim(&self, filter: &JobFilter) -> Option<SmallClaim> {
@@ -202,13 +204,13 @@ impl Claim for SmallClaim {
     }
 
     fn expires_in(&self) -> Duration {
-        self.end.lock().unwrap().saturating_duration_since(Instant::now())
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).saturating_duration_since(Instant::now())
     }
 
     async fn renew(&self) -> Result<()> {
         let end = Instant::now() + LEASE;
         self.set(State::Leased(self.run.clone(), end), 0)?;
-        *self.end.lock().unwrap() = end;
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = end;
         Ok(())
     }
 
@@ -239,12 +241,19 @@ impl Claim for SmallClaim {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_custom_queue_keeps_the_contract() {
+// ---- the test ------------------------------------------------------------------------------------------------------
+
+use pushbutton_testkit::conformance::queue;
+
+/// The clock is paused: the suite waits for the ends of leases, which takes no time then.
+#[tokio::main(flavor = "current_thread", start_paused = true)]
+async fn main() {
     let queues = Mutex::new(HashMap::<String, SmallQueue>::new());
+    // The same name opens the same queue, as from another machine.
     queue::all(async |name: &str| {
-        let queue = queues.lock().unwrap().entry(name.to_owned()).or_default().clone();
-        Arc::new(queue) as Arc<dyn Queue>
+        let mut queues = queues.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::new(queues.entry(name.to_owned()).or_default().clone()) as Arc<dyn Queue>
     })
     .await;
+    println!("SmallQueue keeps the contract of a Queue");
 }
