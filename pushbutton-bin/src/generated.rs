@@ -19,9 +19,11 @@ fn folder() -> PathBuf {
 /// Path in the folder, content.
 fn generated() -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
-    for (shell, name) in
-        [(Shell::Bash, "pushbutton-bin.bash"), (Shell::Zsh, "_pushbutton-bin"), (Shell::Fish, "pushbutton-bin.fish")]
-    {
+    for (shell, name) in [
+        (Shell::Bash, "pushbutton-bin.bash"),
+        (Shell::Zsh, "_pushbutton-bin"),
+        (Shell::Fish, "pushbutton-bin.fish"),
+    ] {
         let mut text = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), NAME, &mut text);
         files.insert(format!("completions/{name}"), text);

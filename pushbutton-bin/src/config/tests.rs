@@ -411,7 +411,8 @@ fn a_dashboard_needs_nothing_but_an_owner_a_state_folder_and_a_broker() {
 #[test]
 fn systemd_gives_a_shutdown_the_time_that_it_takes() {
     let config = Place::new().parse(DEFAULT).unwrap();
-    let (deadline, kill_grace) = (config.operator.shutdown_deadline.0, config.ansible().unwrap().kill_grace.0);
+    let (deadline, kill_grace) =
+        (config.operator.shutdown_deadline.0, config.ansible().unwrap().kill_grace.0);
     let Ok(Nodes::Cloud(cloud)) = config.nodes() else { panic!("the default file has a cloud") };
     let takes = deadline + kill_grace + cloud.release_timeout.0;
     for unit in ["pushbutton.service", "pushbutton-operator@.service"] {

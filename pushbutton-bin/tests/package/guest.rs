@@ -38,8 +38,14 @@ impl Guest {
         for port in ports {
             ssh.args(["-R", &format!("127.0.0.1:{port}:127.0.0.1:{port}")]);
         }
-        self.tunnel =
-            Some(self.at(&mut ssh).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        self.tunnel = Some(
+            self.at(&mut ssh)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
         let listening = |port: &u16| format!("(exec 3<>/dev/tcp/127.0.0.1/{port})");
         let all = ports.iter().map(listening).collect::<Vec<_>>().join(" && ");
         until("the ports are forwarded", Duration::from_secs(30), || {

@@ -59,10 +59,7 @@ impl Lab {
             ("${GERRIT_HOST:-review.opendev.org}", self.gerrit.ssh_host.clone()),
             ("  # port: 29418\n", format!("  port: {}\n", self.gerrit.ssh_port)),
             ("    vote: never\n", "    vote: both\n".to_owned()),
-            (
-                "# rabbitmq:\n",
-                format!("rabbitmq:\n  url: {}\n  prefix: {}\n", self.broker.url, self.name),
-            ),
+            ("# rabbitmq:\n", format!("rabbitmq:\n  url: {}\n  prefix: {}\n", self.broker.url, self.name)),
             ("  # url: https://logs.example.org\n", "  url: http://logs.example.org\n".to_owned()),
             ("  # retry_delay: 1m\n", "  retry_delay: 1s\n".to_owned()),
             ("  # shutdown_deadline: 1m\n", "  shutdown_deadline: 1s\n".to_owned()),
@@ -121,7 +118,8 @@ jobs:
     /// A change whose tests take so long, with a `recheck`.
     pub(crate) fn recheck(&self, seconds: u32) -> Change {
         let tests = TESTS.replace("SECONDS", &seconds.to_string());
-        let files = [("driver.py", "def attach():\n    return 'attached'\n"), ("test_driver.py", tests.as_str())];
+        let files =
+            [("driver.py", "def attach():\n    return 'attached'\n"), ("test_driver.py", tests.as_str())];
         let change = self.gerrit.push_change(&self.project, "master", &files);
         self.gerrit.comment("bob", change.number, change.patchset, "recheck");
         change

@@ -102,8 +102,7 @@ fn assert_idle_after_the_installation(lab: &Lab) {
             "750 pushbutton:pushbutton /var/log/pushbutton",
         ]
     );
-    let example =
-        "cmp /usr/share/doc/pushbutton/examples/pushbutton.yml /etc/pushbutton/pushbutton.yml && dpkg --verify pushbutton";
+    let example = "cmp /usr/share/doc/pushbutton/examples/pushbutton.yml /etc/pushbutton/pushbutton.yml && dpkg --verify pushbutton";
     assert_eq!(lab.guest.root(example), "");
     let completed = lab.guest.root(
         "source /usr/share/bash-completion/completions/pushbutton-bin; COMP_WORDS=(pushbutton-bin hand); COMP_CWORD=1; \
@@ -118,7 +117,8 @@ fn assert_the_configuration_must_be_edited(lab: &Lab) {
     until("the start has failed", Duration::from_secs(30), || {
         (lab.state_of("pushbutton") == "failed").then_some(())
     });
-    let ended = lab.guest.root("systemctl show -P ExecMainStatus pushbutton; systemctl reset-failed pushbutton");
+    let ended =
+        lab.guest.root("systemctl show -P ExecMainStatus pushbutton; systemctl reset-failed pushbutton");
     let said = lab.guest.root("journalctl -q --no-pager -o cat -u pushbutton");
     assert_eq!(ended, "2\n", "{said}");
     assert!(said.contains("/etc/pushbutton/pushbutton.yml:") && said.contains("owner"), "{said}");
@@ -126,7 +126,8 @@ fn assert_the_configuration_must_be_edited(lab: &Lab) {
 
 /// The logs are where the configuration says, and from this change.
 fn assert_console_of(lab: &Lab, comment: &str, revision: &str) {
-    let url = comment.split_whitespace().find_map(|word| word.strip_prefix("http://logs.example.org/")).unwrap();
+    let url =
+        comment.split_whitespace().find_map(|word| word.strip_prefix("http://logs.example.org/")).unwrap();
     let console = lab.guest.root(&format!("cat '/var/log/pushbutton/{url}/console.log'"));
     assert!(console.contains(revision), "{console}");
 }
@@ -148,8 +149,10 @@ fn assert_a_stop_returns_the_job(lab: &Lab) {
 
 /// The handler runs and is enabled, the rest is not: the upgrade restarts the handler, and starts nothing else.
 fn upgrade(lab: &Lab, package: &Path) {
-    lab.guest.root("echo RUST_LOG=debug >>/etc/default/pushbutton; systemctl -q enable --now pushbutton-handler");
-    let sums = "sha256sum /etc/default/pushbutton /etc/pushbutton/*; systemctl show -P MainPID pushbutton-handler";
+    lab.guest
+        .root("echo RUST_LOG=debug >>/etc/default/pushbutton; systemctl -q enable --now pushbutton-handler");
+    let sums =
+        "sha256sum /etc/default/pushbutton /etc/pushbutton/*; systemctl show -P MainPID pushbutton-handler";
     let before = lab.guest.root(sums);
     install(lab, package);
     assert!(lab.guest.root("dpkg-query -W -f '${Version}' pushbutton").ends_with("-2"));
@@ -168,7 +171,10 @@ fn assert_the_dashboard_shows(lab: &Lab, changes: &[u64]) {
     });
     until("it shows the runs", Duration::from_secs(60), || {
         let runs = lab.guest.root("curl -s http://127.0.0.1:8080/api/runs");
-        changes.iter().all(|change| runs.contains(&format!("{change},1")) || runs.contains(&format!(":{change},"))).then_some(())
+        changes
+            .iter()
+            .all(|change| runs.contains(&format!("{change},1")) || runs.contains(&format!(":{change},")))
+            .then_some(())
     });
 }
 
