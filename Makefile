@@ -16,6 +16,9 @@ lint:            ## the checks of `make test` without the tests
 api:             ## write the snapshots of the public API (CRATE/public-api.txt) after a change that is meant
 	@scripts/check-api --update
 
+man:             ## write the man pages and shell completions (deploy/package/generated) after a change of the command line
+	@PUSHBUTTON_WRITE_GENERATED=1 cargo test --quiet --workspace --bin pushbutton-bin generated
+
 fmt:             ## format the Rust code
 	@cargo fmt --all
 
@@ -35,6 +38,9 @@ chaos:           ## break real servers while 200 jobs run (CHAOS_JOBS, CHAOS_SEE
 fuzz:            ## mutated input for each parser of foreign data, a minute each (FUZZ_SECONDS, FUZZ_TARGETS)
 	@scripts/fuzz
 
+release:         ## the files of a release of the tagged commit, in target/release-files: packages, tarball, SBOM, checksums
+	@scripts/release
+
 test-compose:    ## deploy/compose on a real container engine: build, run, scale, kill, upgrade, take down; prints the README's table
 	@scripts/test-compose
 
@@ -44,4 +50,4 @@ bench-ingest:    ## 100,000 events from an sshd through the handler into RabbitM
 bench-idle:      ## memory of an idle handler and operator
 	@scripts/bench-idle
 
-.PHONY: help demo test lint api fmt doc testbed testbed-down chaos fuzz test-compose bench-ingest bench-idle
+.PHONY: help demo test lint api man fmt doc testbed testbed-down chaos fuzz release test-compose bench-ingest bench-idle

@@ -134,4 +134,11 @@ mod tests {
         assert_eq!(version("ansible-playbook [core 2.20.0b1]"), Some((2, 20)));
         assert_eq!(version("zsh: not found"), None);
     }
+
+    #[test]
+    fn the_debian_package_asks_for_the_same_version() {
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../pushbutton-bin/Cargo.toml");
+        let recommended = format!("\"ansible-core (>= {}.{}), ", OLDEST.0, OLDEST.1);
+        assert!(std::fs::read_to_string(manifest).unwrap().contains(&recommended), "{recommended}");
+    }
 }

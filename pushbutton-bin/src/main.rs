@@ -41,6 +41,9 @@ mod selection;
 mod status;
 mod sweep;
 
+#[cfg(test)]
+mod generated;
+
 use std::process::ExitCode;
 
 use clap::Parser as _;

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # What `make test` needs beside the servers: the checkers, and an Ansible of its own for jobs.
 CARGO_DENY_VERSION=0.20.2
+CARGO_DEB_VERSION=3.8.0
+CARGO_CYCLONEDX_VERSION=0.5.9
 CARGO_FUZZ_VERSION=0.13.2
 MDBOOK_VERSION=0.5.4
 KUSTOMIZE_VERSION=v5.7.1
@@ -21,6 +23,14 @@ install_tools() {
   debian shellcheck systemd docker-compose openssh-server openssh-client git rsync curl
   cargo_tool cargo-deny "$CARGO_DENY_VERSION"
   cargo_tool mdbook "$MDBOOK_VERSION" --no-default-features
+}
+install_package() { # what scripts/package needs; compression is by xz
+  debian binutils dpkg-dev xz-utils
+  cargo_tool cargo-deb "$CARGO_DEB_VERSION" --no-default-features
+}
+install_release() { # the same for scripts/release
+  install_package
+  cargo_tool cargo-cyclonedx "$CARGO_CYCLONEDX_VERSION"
 }
 install_kubernetes() { # what scripts/check-kubernetes needs: kustomize, the schemas of the API, KEDA's CRDs (of its module, of which nothing is built)
   debian python3 python3-venv

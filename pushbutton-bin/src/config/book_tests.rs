@@ -109,7 +109,8 @@ fn command_lines_in_documents_are_understood() {
         let consoles = blocks(&text, "console").into_iter().chain(blocks(&text, "sh"));
         let lines = consoles.flat_map(|(line, block)| (line..).zip(block).collect::<Vec<_>>());
         for (number, line) in lines {
-            let Some(command) = line.trim_start().strip_prefix("$ pushbutton-bin") else { continue };
+            let line = line.trim_start().replace("$ sudo -u pushbutton ", "$ ");
+            let Some(command) = line.strip_prefix("$ pushbutton-bin") else { continue };
             let command = command.split(" #").next().unwrap_or_default();
             // Words as a shell has them, for the few that are quoted.
             let words = command.split('"').enumerate().flat_map(|(n, part)| {

@@ -407,3 +407,19 @@ fn a_dashboard_needs_nothing_but_an_owner_a_state_folder_and_a_broker() {
         parse(&small.replace("amqp://x", "http://x").replace("web:", "wep:")).unwrap_err().to_string();
     assert!(wrong.contains("rabbitmq.url") && wrong.contains("wep"), "{wrong}");
 }
+
+#[test]
+fn systemd_gives_a_shutdown_the_time_that_it_takes() {
+    let config = Place::new().parse(DEFAULT).unwrap();
+    let (deadline, kill_grace) =
+        (config.operator.shutdown_deadline.0, config.ansible().unwrap().kill_grace.0);
+    let Ok(Nodes::Cloud(cloud)) = config.nodes() else { panic!("the default file has a cloud") };
+    let takes = deadline + kill_grace + cloud.release_timeout.0;
+    for unit in ["pushbutton.service", "pushbutton-operator@.service"] {
+        let file = format!("{}/../deploy/systemd/{unit}", env!("CARGO_MANIFEST_DIR"));
+        let text = fs::read_to_string(file).unwrap();
+        let stop = text.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();
+        let stop: pushbutton_core::HumanDuration = stop.parse().unwrap();
+        assert!(stop.0 > takes, "{unit}: {stop} is not longer than {takes:?}");
+    }
+}
