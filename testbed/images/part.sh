@@ -59,11 +59,11 @@ images_rust() { # tree : the toolchain is this host's
   : >"$1/etc/resolv.conf"
 }
 images_crates() { # the crates of this checkout's lock file, and the index of the registry
-  local home=${CARGO_HOME:-$HOME/.cargo} crate
+  local home=${CARGO_HOME:-$HOME/.cargo}
   cargo fetch --quiet --locked --target "$(rustc -vV | sed -n 's/^host: //p')" --manifest-path "$HERE/../Cargo.toml" 9>&-
   mkdir -p "$IMAGE_RUST/usr/local/cargo/registry/cache"
   cp -a --update "$home/registry/index" "$IMAGE_RUST/usr/local/cargo/registry/"
-  awk '$1 == "name" { name = $3 } $1 == "version" { version = $3 } $1 == "source" { print name "-" version ".crate" }' "$HERE/../Cargo.lock" | tr -d '"' | while read -r crate; do
-    ( cd "$home/registry/cache" && find . -name "$crate" -exec cp -a --parents --update -t "$IMAGE_RUST/usr/local/cargo/registry/cache" {} + )
-  done
+  awk '$1 == "name" { name = $3 } $1 == "version" { version = $3 } $1 == "source" { print name "-" version ".crate" }' "$HERE/../Cargo.lock" | tr -d '"' >"$IMAGES/crates"
+  ( cd "$home/registry/cache" && find . -name '*.crate' -printf '%f %p\n' | awk 'NR == FNR { wanted[$1]; next } $1 in wanted { print $2 }' "$IMAGES/crates" - |
+      xargs -r cp -a --parents --update -t "$IMAGE_RUST/usr/local/cargo/registry/cache" )
 }
