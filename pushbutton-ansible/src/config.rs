@@ -45,7 +45,7 @@ pub struct AnsibleConfig {
     /// play with any other pattern that matches no host is an error of the configuration. Default: none.
     #[serde(default)]
     pub allow_no_hosts: Vec<String>,
-    /// Variables forevery stage whose values are redacted in all output. Ansible reads them from a file that only this
+    /// Variables for every stage whose values are redacted in all output. Ansible reads them from a file that only this
     /// user can read.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretString>,

@@ -18,8 +18,13 @@ const COMPOSE: &str = include_str!("compose/docker-compose.yml");
 const ENVIRONMENT: &str = include_str!("compose/env");
 
 /// What differs from the configuration that `init` writes: the places in a container, and the broker.
-const CHANGES: [(&str, &str); 10] = [
+/// Containers see no variable of the host, so the file asks for none.
+const CHANGES: [(&str, &str); 14] = [
+    ("\"${PUSHBUTTON_OWNER:-}\"", "\"\""),
     ("${PUSHBUTTON_STATE:-./state}", "/var/lib/pushbutton"),
+    ("  host: ${GERRIT_HOST:-review.opendev.org}\n", "  host: review.opendev.org\n"),
+    ("${GERRIT_USER:-acme-ci}", "acme-ci"),
+    ("https://${GERRIT_HOST:-review.opendev.org}\n", "https://review.opendev.org\n"),
     ("  key: ${GERRIT_KEY:-~/.ssh/id_ed25519}\n", "  key: /run/secrets/gerrit-key\n"),
     (
         "  host_key: {}\n    # known_hosts: ./known_hosts\n",
@@ -89,7 +94,8 @@ pub(crate) fn init(folder: &Path) -> anyhow::Result<Exit> {
          3. docker-compose build\n  \
          4. docker-compose run --rm handler check --handler\n     \
             docker-compose run --rm operator check --operator\n  \
-         5. docker-compose up -d --scale operator=3"
+         5. docker-compose up -d\n\n\
+         With Compose v2 it is `docker compose`. deploy/compose/README.md tells the rest."
     ));
     Ok(Exit::Ok)
 }
@@ -130,5 +136,14 @@ mod tests {
         for (from, _) in CHANGES {
             assert_eq!(DEFAULT.matches(from).count(), 1, "{from}");
         }
+    }
+
+    #[test]
+    fn no_line_asks_for_a_variable_that_a_container_does_not_have() {
+        let text = configuration();
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let asking: Vec<_> =
+            lines.filter(|line| line.replace("${file:/run/secrets/", "").contains("${")).collect();
+        assert!(asking.is_empty(), "{asking:?}");
     }
 }

@@ -21,7 +21,7 @@ pub struct JobSpec {
     pub node: NodeLabel,
     /// Its stages, in order.
     pub stages: Vec<Stage>,
-    /// Variables forevery stage. Default: none.
+    /// Variables for every stage. Default: none.
     #[serde(default)]
     pub vars: BTreeMap<String, serde_json::Value>,
     /// How often a job is attempted when the infrastructure fails, including the first time. Default: 3, as Zuul's.

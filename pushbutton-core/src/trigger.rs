@@ -77,7 +77,7 @@ pub struct Trigger {
 }
 
 impl Trigger {
-    /// A trigger forevery project and branch.
+    /// A trigger for every project and branch.
     pub fn new(name: impl Into<String>, on: EventMatch, jobs: impl IntoIterator<Item = JobName>) -> Self {
         Self {
             name: name.into(),

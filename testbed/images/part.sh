@@ -6,14 +6,27 @@ IMAGES=$CACHE/images
 IMAGE_DEBIAN=$IMAGES/debian-$(fingerprint "$HERE/images/part.sh")
 IMAGE_RUST=$IMAGES/rust-$(fingerprint "$HERE/images/part.sh" <(rustc -vV 2>/dev/null))
 IMAGE_RABBITMQ=$TRIXIE
+COMPOSE_V2=$CACHE/bin/docker-compose-v2    # Debian 12 has 1.29 only
 
 install_images() {
   debian docker.io iptables docker-compose debootstrap iproute2
-  install_rabbitmq4
   mkdir -p "$IMAGES"
   [ -d "$IMAGE_DEBIAN" ] || images_make debian "$IMAGE_DEBIAN"
   [ -d "$IMAGE_RUST" ] || images_make rust "$IMAGE_RUST"
   images_crates
+  [ -x "$COMPOSE_V2" ] || images_compose
+}
+images_compose() { # of Debian 13's package: a program that needs nothing else
+  local making=$TRIXIE/tmp/docker-compose-v2
+  rm -rf "$making"
+  mkdir -p "$making" "$CACHE/bin"
+  # shellcheck disable=SC2016  # expanded by that sh
+  stock_chroot "$TRIXIE" sh -c 'apt-get -qq update && cd "$1" && apt-get -qq download docker-compose' sh "${making#"$TRIXIE"}" >"$IMAGES/compose.log" 2>&1 9>&- ||
+    die "no Compose v2: $(tail -5 "$IMAGES/compose.log")"
+  dpkg-deb --fsys-tarfile "$making"/docker-compose_*.deb | tar -xf - -C "$making" ./usr/libexec/docker/cli-plugins/docker-compose
+  mv "$making/usr/libexec/docker/cli-plugins/docker-compose" "$COMPOSE_V2"
+  rm -rf "$making" "$TRIXIE"/var/lib/apt/lists/*
+  say "images: $("$COMPOSE_V2" version)"
 }
 images_make() { # debian|rust folder
   local making log=$IMAGES/$1.log
@@ -46,11 +59,11 @@ images_rust() { # tree : the toolchain is this host's
   : >"$1/etc/resolv.conf"
 }
 images_crates() { # the crates of this checkout's lock file, and the index of the registry
-  local home=${CARGO_HOME:-$HOME/.cargo} crate
+  local home=${CARGO_HOME:-$HOME/.cargo}
   cargo fetch --quiet --locked --target "$(rustc -vV | sed -n 's/^host: //p')" --manifest-path "$HERE/../Cargo.toml" 9>&-
   mkdir -p "$IMAGE_RUST/usr/local/cargo/registry/cache"
   cp -a --update "$home/registry/index" "$IMAGE_RUST/usr/local/cargo/registry/"
-  awk '$1 == "name" { name = $3 } $1 == "version" { version = $3 } $1 == "source" { print name "-" version ".crate" }' "$HERE/../Cargo.lock" | tr -d '"' | while read -r crate; do
-    ( cd "$home/registry/cache" && find . -name "$crate" -exec cp -a --parents --update -t "$IMAGE_RUST/usr/local/cargo/registry/cache" {} + )
-  done
+  awk '$1 == "name" { name = $3 } $1 == "version" { version = $3 } $1 == "source" { print name "-" version ".crate" }' "$HERE/../Cargo.lock" | tr -d '"' >"$IMAGES/crates"
+  ( cd "$home/registry/cache" && find . -name '*.crate' -printf '%f %p\n' | awk 'NR == FNR { wanted[$1]; next } $1 in wanted { print $2 }' "$IMAGES/crates" - |
+      xargs -r cp -a --parents --update -t "$IMAGE_RUST/usr/local/cargo/registry/cache" )
 }

@@ -64,7 +64,7 @@ fn the_configuration_for_compose_is_right_for_each_half() {
     init(&lab).with(0);
     let written = fs::read_to_string(lab.join("pushbutton.yml")).unwrap();
     let here = |text: &str, place: &Path| {
-        text.replace("${PUSHBUTTON_OWNER:-}", "acme")
+        text.replace("owner: \"\"", "owner: acme")
             .replace("/run/secrets", &place.join("secrets").display().to_string())
             .replace("/usr/share/pushbutton", &place.display().to_string())
             .replace("/var/l", &format!("{}/l", place.display()))
@@ -72,6 +72,7 @@ fn the_configuration_for_compose_is_right_for_each_half() {
     for (half, files) in [
         ("handler", &["rabbitmq-password", "gerrit-key", "gerrit-known-hosts"][..]),
         ("operator", &["rabbitmq-password", "clouds.yaml", "node-key"]),
+        ("dashboard", &["rabbitmq-password"]),
         ("health", &["rabbitmq-password"]),
     ] {
         let place = folder.path().join(half);

@@ -126,7 +126,7 @@ pub async fn dead_letter_ids_are_stable(open: impl AsyncFn(&str) -> Arc<dyn Queu
     assert_eq!(wanted.iter().collect::<BTreeSet<_>>().len(), 3);
     for queue in [&operator, &other, &other, &open("letters").await] {
         let ids: Vec<_> = letters(&**queue).await.into_iter().map(|letter| letter.id).collect();
-        assert_eq!(ids, wanted, "the id of a dead letter is the id of its job, forevery handle");
+        assert_eq!(ids, wanted, "the id of a dead letter is the id of its job, for every handle");
     }
 }
 

@@ -60,7 +60,7 @@ impl Sshd {
         keygen(&options.client_key, &key);
         std::fs::copy(path.join("client_key.pub"), path.join("authorized_keys")).expect("authorized_keys");
         let port = free_port();
-        // A home of its own: bash reads the start-up file of whoever runs the tests forevery command, and that may do much, and slowly.
+        // A home of its own: bash reads the start-up file of whoever runs the tests for every command, and that may do much, and slowly.
         let mut config = format!(
             "ListenAddress 127.0.0.1\nPort {port}\nAuthorizedKeysFile {0}/authorized_keys\nStrictModes no\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nUseDNS no\nPidFile none\n\
