@@ -33,6 +33,7 @@ pub(crate) struct Measured {
 
 pub(crate) async fn run(size: &Size, backend: Backend, broker: &str) -> anyhow::Result<String> {
     let measured = measure(&Site::new(backend, broker)?, size.runs).await?;
+    anyhow::ensure!(measured.finished == size.runs as u64, "{} runs finished", measured.finished);
     let (before, all) = (measured.before.resident_kib, measured.all.resident_kib);
     let mut text = String::new();
     writeln!(
@@ -52,7 +53,7 @@ pub(crate) async fn run(size: &Size, backend: Backend, broker: &str) -> anyhow::
 pub(crate) async fn measure(site: &Site, runs: usize) -> anyhow::Result<Measured> {
     let participant = site.participant().await?;
     for n in 0..runs {
-        participant.queue.publish(&job(n as u64)).await?;
+        participant.queue.publish(&job(n as u64)?).await?;
     }
     let (end, ends) = watch::channel(());
     let all = Arc::new(Barrier::new(runs + 1));

@@ -47,7 +47,7 @@ pub(crate) async fn run(size: &Size) -> anyhow::Result<String> {
         format!("  ansible_playbook: {}\n  console_limit_mib: {}\n", script.display(), 2 * size.mib);
     let config = program::write_config(folder, &sshd, &site.section(), &ansible)?;
     let participant = site.participant().await?;
-    let job = job(1);
+    let job = job(1)?;
     participant.queue.publish(&job).await?;
     let operator = Program::start("operator", &config, "warn")?;
     let delivery = participant.queue.claim_report().await?;

@@ -39,6 +39,7 @@ pub(crate) async fn run(size: &Size, broker: &str) -> anyhow::Result<String> {
     for backend in Backend::ALL {
         for slots in &size.slots {
             let measured = measure(&Site::new(backend, broker)?, size.jobs, *slots).await?;
+            anyhow::ensure!(measured.finished == size.jobs as u64, "{} runs finished", measured.finished);
             let each = |time: Duration| millis(time) / size.jobs as f64;
             let (took, cpu) = (each(measured.took), each(measured.cpu));
             writeln!(
@@ -54,7 +55,7 @@ pub(crate) async fn run(size: &Size, broker: &str) -> anyhow::Result<String> {
 pub(crate) async fn measure(site: &Site, jobs: usize, slots: usize) -> anyhow::Result<Measured> {
     let participant = site.participant().await?;
     for n in 0..jobs {
-        participant.queue.publish(&job(n as u64)).await?;
+        participant.queue.publish(&job(n as u64)?).await?;
     }
     let shutdown = Shutdown::new();
     let spec = JobSpec::new("small".parse()?).stage(Stage::new("test".parse()?, "test.yml"));

@@ -3,10 +3,13 @@
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use pushbutton_amqp::{AmqpConfig, AmqpQueue};
-use pushbutton_core::samples::job_on;
-use pushbutton_core::{Event, EventId, EventStore, Job, Queue};
+use pushbutton_core::{
+    Account, Cause, Change, ChangeNumber, EventId, EventStore, Job, Patchset, PatchsetNumber, Queue, RunId,
+    RunResult, Timestamp, Verdict,
+};
 use pushbutton_store::{Store, StoreConfig};
 use tempfile::TempDir;
 
@@ -99,6 +102,19 @@ impl Participant {
 }
 
 /// The job of a recheck of change `n`: the only one of its buildset.
-pub(crate) fn job(n: u64) -> Job {
-    job_on(n, "unit")
+pub(crate) fn job(n: u64) -> anyhow::Result<Job> {
+    let change = Change::new("openstack/cinder".parse()?, "master".parse()?, ChangeNumber(n))
+        .with_subject("Acme driver: retry a failed attach once more");
+    let git_ref = format!("refs/changes/{:02}/{n}/1", n % 100).parse()?;
+    let patchset = Patchset::new(PatchsetNumber(1), format!("{n:040x}").parse()?, git_ref);
+    let by = Account::of("bob");
+    let id = EventId::comment(change.number, patchset.number, &by, "recheck", 1);
+    let cause = Cause::new(id, "comment-added", "recheck").with_by("bob".to_owned());
+    Ok(Job::for_patchset("unit".parse()?, change, patchset, cause, Timestamp::now()))
+}
+
+/// A job that passed.
+pub(crate) fn success(job: &Job) -> RunResult {
+    let took = Duration::from_secs(600);
+    RunResult::new(RunId::generate(), job.clone(), Verdict::Success, Timestamp::now(), took)
 }

@@ -39,7 +39,7 @@ pub(crate) async fn run(size: &Size, broker: &str) -> anyhow::Result<String> {
 
 async fn start(half: &str, consuming: &str, site: &Site) -> anyhow::Result<Duration> {
     let participant = site.participant().await?;
-    participant.queue.publish(&job(1)).await?;
+    participant.queue.publish(&job(1)?).await?;
     let took = tokio::task::block_in_place(|| {
         let sshd = program::gerrit("exec sleep infinity");
         let config = program::write_config(site.folder.path(), &sshd, &site.section(), "")?;

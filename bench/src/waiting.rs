@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use pushbutton_core::{JobFilter, Queue, samples};
+use pushbutton_core::{JobFilter, Queue};
 use tokio::task::JoinSet;
 
 use crate::figures::{Usage, disk_sync, mib, millis, setting};
-use crate::site::{Backend, Participant, Site, job};
+use crate::site::{Backend, Participant, Site, job, success};
 
 /// Jobs that are being published at once, as a handler does.
 const PUBLISHING: usize = 64;
@@ -45,6 +45,7 @@ pub(crate) async fn run(size: &Size, broker: &str) -> anyhow::Result<String> {
     for backend in Backend::ALL {
         for jobs in &size.jobs {
             let measured = measure(&Site::new(backend, broker)?, *jobs, size.operators).await?;
+            anyhow::ensure!(measured.delivered == *jobs, "{} reports were delivered", measured.delivered);
             let each = |time: Duration| millis(time) / *jobs as f64;
             writeln!(
                 text,
@@ -105,8 +106,8 @@ async fn publish(handler: &Participant, jobs: usize) -> anyhow::Result<()> {
         {
             published??;
         }
-        let queue = Arc::clone(&handler.queue);
-        publishing.spawn(async move { queue.publish(&job(n as u64)).await });
+        let (queue, job) = (Arc::clone(&handler.queue), job(n as u64)?);
+        publishing.spawn(async move { queue.publish(&job).await });
     }
     while let Some(published) = publishing.join_next().await {
         published??;
@@ -119,6 +120,6 @@ async fn work(queue: &dyn Queue, left: &AtomicUsize) -> pushbutton_core::Result<
         let claim = queue.claim(&JobFilter::any()).await?;
         // Before the report can be delivered.
         left.fetch_sub(1, Ordering::Relaxed);
-        claim.complete(&samples::success(claim.job())).await?;
+        claim.complete(&success(claim.job())).await?;
     }
 }
