@@ -44,10 +44,33 @@ release:         ## the files of a release of the tagged commit, in target/relea
 test-compose:    ## deploy/compose on a real container engine: build, run, scale, kill, upgrade, take down; prints the README's table
 	@scripts/test-compose
 
-bench-ingest:    ## 100,000 events from an sshd through the handler into RabbitMQ
-	@scripts/bench-ingest
+bench-ingest:    ## 100,000 events from an sshd through the handler into RabbitMQ, beside the plain SSH client
+	@bench/run ingest
+
+bench-latency:   ## from an event to the claim of a waiting operator, at a paced rate, on both queues
+	@bench/run latency
+
+bench-overhead:  ## what an operator adds to each job whose parts do nothing, on both queues
+	@bench/run overhead
+
+bench-in-flight: ## memory of an operator with 1,000 runs in flight, on both queues
+	@bench/run in-flight
+
+bench-waiting:   ## 100 operators and up to 10,000 waiting jobs, on both queues: time per job
+	@bench/run waiting
+
+bench-long-log:  ## 1 GiB of output through a run: throughput and memory
+	@bench/run long-log
+
+bench-start:     ## from the start of the program to its work
+	@bench/run start
 
 bench-idle:      ## memory of an idle handler and operator
-	@scripts/bench-idle
+	@bench/run idle
 
-.PHONY: help demo test lint api man fmt doc testbed testbed-down chaos fuzz release test-compose bench-ingest bench-idle
+bench-sizes:     ## size of the binary, and of what it consists
+	@bench/run sizes
+
+bench: bench-ingest bench-latency bench-overhead bench-in-flight bench-waiting bench-long-log bench-start bench-idle bench-sizes ## all of them; see bench/README.md
+
+.PHONY: help demo test lint api man fmt doc testbed testbed-down chaos fuzz release test-compose bench bench-ingest bench-latency bench-overhead bench-in-flight bench-waiting bench-long-log bench-start bench-idle bench-sizes

@@ -69,6 +69,10 @@ pub struct AmqpConfig {
     pub history_mib: u32,
 }
 
+/// The largest frame that is asked for. The client has two buffers of 32 frames for each connection, so that the
+/// broker's 128 KiB would take 8 MiB of memory. A longer message takes several frames.
+const FRAME_BYTES: u32 = 16 << 10;
+
 const URL_FORM: &str = "must look like amqp://USER:PASSWORD@HOST:5672/VHOST";
 
 /// A way to log in.
@@ -223,11 +227,14 @@ impl AmqpConfig {
         self.url.iter().chain(&self.urls)
     }
 
-    /// The addresses for the client, with the heartbeat set.
+    /// The addresses for the client, with the heartbeat and the size of frames set.
     pub(crate) fn uris(&self) -> Result<Vec<AMQPUri>> {
         let heartbeat = u16::try_from(self.heartbeat.0.as_secs()).unwrap_or(60);
         let mut uris = self.all_urls().map(parse).collect::<Result<Vec<_>>>()?;
-        uris.iter_mut().for_each(|uri| uri.query.heartbeat = Some(heartbeat));
+        for uri in &mut uris {
+            uri.query.heartbeat = Some(heartbeat);
+            uri.query.frame_max.get_or_insert(FRAME_BYTES);
+        }
         Ok(uris)
     }
 

@@ -22,6 +22,13 @@ fn the_url_is_enough() {
 }
 
 #[test]
+fn frames_are_small_unless_the_url_says_how_large() {
+    let frame = |url| AmqpConfig::new(url).uris().unwrap()[0].query.frame_max;
+    assert_eq!(frame("amqp://rabbit/ci"), Some(16 << 10));
+    assert_eq!(frame("amqp://rabbit/ci?frame_max=65536"), Some(65536));
+}
+
+#[test]
 fn several_urls_are_named_without_logins() {
     let config = parse(r#"{"urls": ["amqp://ci:s3cret@one/ci", "amqp://ci:s3cret@two:5673/ci"]}"#).unwrap();
     config.validate().unwrap();

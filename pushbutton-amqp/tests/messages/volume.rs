@@ -77,6 +77,34 @@ async fn ten_thousand_jobs_wait_on_rabbitmq_4() {
     ten_thousand_jobs_wait(Version::V4).await;
 }
 
+/// The client's buffers are as large as 32 frames, for each of two connections. A job may be longer than a frame.
+async fn frames_are_small_and_long_jobs_pass(version: Version) {
+    let broker = block_in_place(|| rabbitmq(version));
+    let config = config(&broker.url, "frames", 300);
+    let queue = common::connect(&config).await;
+    let mut job = job_on(1, "tempest");
+    job.change.subject = "x".repeat(50 << 10);
+    queue.publish(&job).await.unwrap();
+    let claim = common::claim(&queue).await;
+    assert_eq!(claim.job().change.subject, job.change.subject);
+
+    let command = ["rabbitmqctl", "--silent", "list_connections", "frame_max", "client_properties"];
+    let said = block_in_place(|| broker.ctl(&command));
+    let ours: Vec<_> = said.lines().filter(|line| line.contains(&config.prefix)).collect();
+    assert!(!ours.is_empty() && ours.iter().all(|line| line.starts_with("16384\t")), "{said}");
+    common::delete(&broker.url, [&config.prefix]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_are_small_and_long_jobs_pass_on_rabbitmq_3_10() {
+    frames_are_small_and_long_jobs_pass(Version::V3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_are_small_and_long_jobs_pass_on_rabbitmq_4() {
+    frames_are_small_and_long_jobs_pass(Version::V4).await;
+}
+
 /// The broker drops the beginning of the log; what it said is still known, to old readers and new ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_longer_than_the_broker_keeps_forgets_nothing() {
