@@ -16,6 +16,9 @@ lint:            ## the checks of `make test` without the tests
 api:             ## write the snapshots of the public API (CRATE/public-api.txt) after a change that is meant
 	@scripts/check-api --update
 
+reference:       ## write the JSON Schema and the reference pages of the book after a change of the configuration or the command line
+	@PUSHBUTTON_WRITE_REFERENCE=1 cargo test --workspace --bin pushbutton-bin -- current
+
 fmt:             ## format the Rust code
 	@cargo fmt --all
 
@@ -44,4 +47,4 @@ bench-ingest:    ## 100,000 events from an sshd through the handler into RabbitM
 bench-idle:      ## memory of an idle handler and operator
 	@scripts/bench-idle
 
-.PHONY: help demo test lint api fmt doc testbed testbed-down chaos fuzz test-compose bench-ingest bench-idle
+.PHONY: help demo test lint api reference fmt doc testbed testbed-down chaos fuzz test-compose bench-ingest bench-idle

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 /// How stages are run: the `ansible:` part of the configuration.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct AnsibleConfig {
@@ -45,9 +46,10 @@ pub struct AnsibleConfig {
     /// play with any other pattern that matches no host is an error of the configuration. Default: none.
     #[serde(default)]
     pub allow_no_hosts: Vec<String>,
-    /// Variables forevery stage whose values are redacted in all output. Ansible reads them from a file that only this
+    /// Variables for every stage whose values are redacted in all output. Ansible reads them from a file that only this
     /// user can read.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, String>"))]
     pub secrets: BTreeMap<String, SecretString>,
 }
 

@@ -13,9 +13,11 @@ mod signals;
 // The parts, and the connections to servers.
 mod assemble;
 mod connect;
+mod file_watch;
 mod mail;
 mod participant;
 mod progress;
+mod reload;
 mod runtime;
 mod web;
 
@@ -40,6 +42,9 @@ mod runs;
 mod selection;
 mod status;
 mod sweep;
+
+#[cfg(test)]
+mod reference_tests;
 
 use std::process::ExitCode;
 

@@ -43,7 +43,7 @@ pub struct OperatorState {
 }
 
 impl OperatorState {
-    /// An operator that has room forevery job that the filter matches.
+    /// An operator that has room for every job that the filter matches.
     pub fn new(id: impl Into<String>, name: impl Into<String>, filter: JobFilter, at: Timestamp) -> Self {
         Self { id: id.into(), name: name.into(), filter, no_room: Vec::new(), ended: false, at }
     }

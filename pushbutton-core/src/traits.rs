@@ -380,7 +380,7 @@ pub trait Queue: Send + Sync {
     /// the sweep of one queue never touches what participants of another one have made.
     ///
     /// # Contract
-    /// - The same forevery participant, on any machine, and after every restart.
+    /// - The same for every participant, on any machine, and after every restart.
     /// - Made by the first who asks. Participants that ask at once get the same one.
     /// - Another queue has another id.
     async fn installation(&self) -> Result<InstallationId>;

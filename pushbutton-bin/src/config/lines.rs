@@ -90,7 +90,7 @@ impl Lines {
 mod tests {
     use super::*;
 
-    /// `path line` foreverything found, ordered by line.
+    /// `path line` for everything found, ordered by line.
     fn found(text: &str) -> Vec<String> {
         fn collect(lines: &Lines, path: &str, all: &mut Vec<(usize, String)>) {
             for (name, child) in &lines.children {

@@ -82,7 +82,7 @@ fn a_command_without_gerrit_needs_neither_its_section_nor_its_files() {
     let config = place.parse_for(Needs::OPERATOR, &without).unwrap();
     assert!(config.gerrit().is_err() && config.triggers.is_empty() && !config.jobs.is_empty());
 
-    // What is wrong in the section itself is an error forevery command.
+    // What is wrong in the section itself is an error for every command.
     let typo = DEFAULT.replace("  # port: 29418", "  prot: 29418");
     assert!(
         place.parse_for(Needs::OPERATOR, &typo).unwrap_err().to_string().contains("gerrit.prot: unknown key")

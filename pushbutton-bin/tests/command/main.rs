@@ -27,6 +27,7 @@ mod broker;
 mod gerrit;
 mod history;
 mod manual_jobs;
+mod reload;
 mod standby;
 mod unreachable;
 
