@@ -118,7 +118,13 @@ pub(crate) fn rules(config: &Config) -> Result<Rules> {
     Ok(Rules::new(triggers(config)?)
         .with_supersede(config.supersede)
         .with_build_limit(config.handler.max_builds_per_change_per_day)
-        .with_labels(config.jobs.iter().map(|(name, job)| (name.clone(), job.node.clone())).collect::<BTreeMap<_, _>>()))
+        .with_labels(
+            config
+                .jobs
+                .iter()
+                .map(|(name, job)| (name.clone(), job.node.clone()))
+                .collect::<BTreeMap<_, _>>(),
+        ))
 }
 
 /// What decides on events for `replay` and `explain`, as a handler does. Nothing is looked up.

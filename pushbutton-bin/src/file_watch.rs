@@ -65,7 +65,12 @@ impl FileWatch {
         if watched == 0 {
             result?;
         }
-        Ok(Self { inotify: AsyncFd::new(inotify)?, names })
+        #[expect(
+            deprecated,
+            reason = "`register` is unsafe, for types whose descriptor may change: an OwnedFd's does not"
+        )]
+        let inotify = AsyncFd::new(inotify)?;
+        Ok(Self { inotify, names })
     }
 
     /// Waits until one of the files may have changed, and nothing more has happened for a moment.

@@ -28,7 +28,13 @@ fn wrapped(text: &str, indent: &str) -> String {
             page.push('\n');
             width = 0;
         }
-        let before = if page.is_empty() { "" } else if width == 0 { indent } else { " " };
+        let before = if page.is_empty() {
+            ""
+        } else if width == 0 {
+            indent
+        } else {
+            " "
+        };
         page.push_str(before);
         page.push_str(word);
         width += before.chars().count() + length;
@@ -66,17 +72,25 @@ fn kind(root: &Value, node: &Value, key: &str) -> (String, Vec<(String, String)>
             if let Some(value) = name["const"].as_str() {
                 values.push((format!("`{value}`"), text(&name["description"])));
             } else if let Some(list) = name["enum"].as_array() {
-                values.extend(list.iter().map(|value| (format!("`{}`", text(value)), text(&name["description"]))));
+                values.extend(
+                    list.iter().map(|value| (format!("`{}`", text(value)), text(&name["description"]))),
+                );
             } else if let Some(fields) = name["properties"].as_object() {
                 values.extend(fields.keys().map(|key| (format!("`{key}: ...`"), text(&name["description"]))));
             }
         }
         let is_mixed = names.iter().any(|name| name["properties"].is_object());
-        return (if is_mixed { "a name, or a mapping with one key" } else { "one of these names" }.to_owned(), values);
+        return (
+            if is_mixed { "a name, or a mapping with one key" } else { "one of these names" }.to_owned(),
+            values,
+        );
     }
     if let Some(list) = schema["enum"].as_array() {
         let values = list.iter().filter(|value| value.is_string());
-        return ("one of these names".to_owned(), values.map(|value| (format!("`{}`", text(value)), String::new())).collect());
+        return (
+            "one of these names".to_owned(),
+            values.map(|value| (format!("`{}`", text(value)), String::new())).collect(),
+        );
     }
     if let Some(choices) = schema["anyOf"].as_array() {
         let words: Vec<String> = choices.iter().map(|choice| kind(root, choice, key).0).collect();
@@ -138,15 +152,21 @@ fn below<'s>(root: &'s Value, node: &'s Value, path: &str, found: &mut Vec<(Stri
 
 /// What `default.yml` has for a key, commented out or not.
 fn example(path: &str) -> Option<String> {
-    let keys: Vec<&str> = path.split('.').map(|key| key.trim_end_matches("[]")).filter(|key| *key != "NAME").collect();
+    let keys: Vec<&str> =
+        path.split('.').map(|key| key.trim_end_matches("[]")).filter(|key| *key != "NAME").collect();
     let starts = |at: &str| {
         let line = at.trim_start_matches(['#', ' ']);
         line.starts_with(&format!("{}:", keys[0]))
     };
     // The section: from its line at the margin to the next heading.
     let lines: Vec<&str> = DEFAULT.lines().collect();
-    let first = lines.iter().position(|line| !line.starts_with("  ") && !line.starts_with("#  ") && starts(line))?;
-    let end = lines.iter().skip(first + 1).position(|line| line.starts_with("# ----")).map_or(lines.len(), |n| first + 1 + n);
+    let first =
+        lines.iter().position(|line| !line.starts_with("  ") && !line.starts_with("#  ") && starts(line))?;
+    let end = lines
+        .iter()
+        .skip(first + 1)
+        .position(|line| line.starts_with("# ----"))
+        .map_or(lines.len(), |n| first + 1 + n);
     let text = lines[first..end].join("\n");
     let mut at = 0;
     for (depth, key) in keys.iter().enumerate() {
@@ -154,7 +174,8 @@ fn example(path: &str) -> Option<String> {
         let found = text[at..].match_indices(&wanted).find(|(place, _)| {
             let before = text[..at + place].chars().next_back();
             let after = text[at + place + wanted.len()..].chars().next();
-            before.is_none_or(|c| matches!(c, ' ' | '{' | '\n')) && after.is_none_or(|c| matches!(c, ' ' | '\n'))
+            before.is_none_or(|c| matches!(c, ' ' | '{' | '\n'))
+                && after.is_none_or(|c| matches!(c, ' ' | '\n'))
         })?;
         at += found.0 + if depth + 1 == keys.len() { 0 } else { wanted.len() };
     }
@@ -171,11 +192,23 @@ fn example(path: &str) -> Option<String> {
             (Some(_), _) => {}
             (None, '"' | '\'') => quote = Some(c),
             (None, '{' | '[') => depth += 1,
-            (None, '}' | ']') if depth == 0 => { end = n; break }
+            (None, '}' | ']') if depth == 0 => {
+                end = n;
+                break;
+            }
             (None, '}' | ']') => depth -= 1,
-            (None, ',') if depth == 0 && is_inside => { end = n; break }
-            (None, '\n') => { end = n; break }
-            (None, '#') if value[..n].ends_with("  ") => { end = n; break }
+            (None, ',') if depth == 0 && is_inside => {
+                end = n;
+                break;
+            }
+            (None, '\n') => {
+                end = n;
+                break;
+            }
+            (None, '#') if value[..n].ends_with("  ") => {
+                end = n;
+                break;
+            }
             _ => {}
         }
     }
@@ -292,17 +325,22 @@ fn commands() -> String {
 
 fn write_command(page: &mut String, command: &Command, above: &str, level: usize) {
     let name = format!("{above} {}", command.get_name());
-    let about = command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default();
-    let _ = write!(page, "\n{} `{}`\n", "#".repeat(level), name.strip_prefix("pushbutton-bin ").unwrap_or(&name));
+    let about =
+        command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default();
+    let _ =
+        write!(page, "\n{} `{}`\n", "#".repeat(level), name.strip_prefix("pushbutton-bin ").unwrap_or(&name));
     for paragraph in about.split("\n\n") {
         let _ = write!(page, "\n{}\n", wrapped(&escaped(paragraph), ""));
     }
     let usage = command.clone().render_usage().to_string();
-    let usage = usage.trim_start_matches("Usage:").trim().lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let usage =
+        usage.trim_start_matches("Usage:").trim().lines().map(str::trim).collect::<Vec<_>>().join("\n");
     let _ = write!(page, "\n```text\n{usage}\n```\n");
     let arguments: Vec<&Arg> = command
         .get_arguments()
-        .filter(|argument| !argument.is_global_set() && !argument.is_hide_set() && argument.get_id() != "help")
+        .filter(|argument| {
+            !argument.is_global_set() && !argument.is_hide_set() && argument.get_id() != "help"
+        })
         .collect();
     if !arguments.is_empty() {
         page.push('\n');
@@ -319,7 +357,8 @@ fn write_command(page: &mut String, command: &Command, above: &str, level: usize
 }
 
 fn write_argument(page: &mut String, argument: &Arg) {
-    let values: Vec<String> = argument.get_value_names().into_iter().flatten().map(ToString::to_string).collect();
+    let values: Vec<String> =
+        argument.get_value_names().into_iter().flatten().map(ToString::to_string).collect();
     let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
     let values = if takes_value { values.join(" ") } else { String::new() };
     let flags: Vec<String> = argument
@@ -329,12 +368,14 @@ fn write_argument(page: &mut String, argument: &Arg) {
         .chain(argument.get_long().map(|long| format!("--{long}")))
         .collect();
     let name = format!("{} {values}", flags.join(", "));
-    let help = argument.get_long_help().or_else(|| argument.get_help()).map(ToString::to_string).unwrap_or_default();
+    let help =
+        argument.get_long_help().or_else(|| argument.get_help()).map(ToString::to_string).unwrap_or_default();
     let mut text = format!("`{}`: {}", name.trim(), escaped(&help));
     if argument.is_required_set() {
         text.push_str(" Required.");
     }
-    let defaults: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+    let defaults: Vec<_> =
+        argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     if takes_value && !defaults.is_empty() {
         let _ = write!(text, " Default: `{}`.", defaults.join(" "));
     }

@@ -52,7 +52,9 @@ impl Reload {
             if let Err(error) = &watch
                 && complained != Some(error.kind())
             {
-                tracing::warn!("changes of the configuration are not noticed, send SIGHUP after each: {error}");
+                tracing::warn!(
+                    "changes of the configuration are not noticed, send SIGHUP after each: {error}"
+                );
                 complained = Some(error.kind());
             }
             let before = self.files.clone();

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use pushbutton_core::{
-    ConfigHealth, Current, GuardedReporter, Handler, HandlerStats, Health, HistoryLog, HistoryReporter, Operator, OperatorStats,
-    ReportGuard, Result, Shutdown, StreamMonitor,
+    ConfigHealth, Current, GuardedReporter, Handler, HandlerStats, Health, HistoryLog, HistoryReporter,
+    Operator, OperatorStats, ReportGuard, Result, Shutdown, StreamMonitor,
 };
 use pushbutton_gerrit::Gerrit;
 use pushbutton_results::{Retention, RunPages};
@@ -179,7 +179,8 @@ impl<'c> Runtime<'c> {
             assemble::source(&self.backend, &self.store, &upstream.gerrit, &triggers, monitor)
         };
         let source = self.metrics.counting_events(source);
-        let review = assemble::review(config, comments, &upstream.gerrit, self.store.history(), comment.clone())?;
+        let review =
+            assemble::review(config, comments, &upstream.gerrit, self.store.history(), comment.clone())?;
         let handler = Handler::new(source, rules.triggers.clone(), Arc::clone(&self.backend.queue))
             .with_rules(rules)
             .with_event_store(event_store)

@@ -244,7 +244,9 @@ fn page(status: &Status, now: Timestamp) -> String {
 mod tests {
     use pushbutton_core::memory::MemoryQueue;
     use pushbutton_core::samples;
-    use pushbutton_core::{BuildsetReport, ConfigHealth, ControlMessage, RunId, RunState, TestCounts, Verdict};
+    use pushbutton_core::{
+        BuildsetReport, ConfigHealth, ControlMessage, RunId, RunState, TestCounts, Verdict,
+    };
 
     use super::*;
 
@@ -297,7 +299,8 @@ mod tests {
                 && page.contains("operator host-3 7: seen 0s ago, 3 of 4 slots used, state: 5 GiB free"),
             "{page}"
         );
-        let old = "handler host-3 8: seen 0s ago, runs with an OLD configuration: a.yml:3: jobs: no\u{fffd}\n";
+        let old =
+            "handler host-3 8: seen 0s ago, runs with an OLD configuration: a.yml:3: jobs: no\u{fffd}\n";
         assert!(page.contains(old), "{page}");
         assert!(page.contains("(unreadable)\n    no\u{fffd} job"), "{page}");
     }

@@ -77,7 +77,8 @@ impl schemars::JsonSchema for HumanDuration {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         // The units of jiff's friendly format, and days.
-        const PATTERN: &str = "^([0-9]+ ?(d|h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|millis?)(, | )?)+$";
+        const PATTERN: &str =
+            "^([0-9]+ ?(d|h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|millis?)(, | )?)+$";
         schemars::json_schema!({ "type": "string", "title": "duration", "pattern": PATTERN })
     }
 }

@@ -159,10 +159,10 @@ impl StaticNodes {
         if let Some((machine, _)) = pool.assigned.get(run) {
             return Some(machine.node());
         }
-        let busy: BTreeSet<&str> =
-            pool.assigned.values().map(|(machine, _)| machine.name.as_str()).collect();
-        let is_free =
-            |machine: &&Arc<StaticNodeConfig>| machine.label == *label && !busy.contains(machine.name.as_str());
+        let busy: BTreeSet<&str> = pool.assigned.values().map(|(machine, _)| machine.name.as_str()).collect();
+        let is_free = |machine: &&Arc<StaticNodeConfig>| {
+            machine.label == *label && !busy.contains(machine.name.as_str())
+        };
         let free = Arc::clone(pool.machines.iter().find(is_free)?);
         let node = free.node();
         pool.assigned.insert(run.clone(), (free, Timestamp::now()));
@@ -311,7 +311,8 @@ mod tests {
         assert_eq!((next.name.as_str(), next.address.as_str()), ("one", "elsewhere.example.com"));
 
         // A label that is gone is no wrong label for a job that was claimed before.
-        pool.replace(vec![StaticNodeConfig { label: NodeLabel::new("other").unwrap(), ..machine("three") }]).unwrap();
+        pool.replace(vec![StaticNodeConfig { label: NodeLabel::new("other").unwrap(), ..machine("three") }])
+            .unwrap();
         let error = pool.provision(&request(1), &journal()).await.unwrap_err();
         assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::Exhausted, true));
     }

@@ -162,8 +162,7 @@ impl OpenStackProvisioner {
         let request = Request::get(Service::Network, ["quotas", &project, "details"]);
         if let Ok(quota) = api.fetch::<Value>(&request, "quota").await {
             for (what, key) in [("ports", "port"), ("floating IPs", "floatingip")] {
-                let is_used =
-                    key == "port" || config.nodes.values().any(|label| label.floating_ip.is_some());
+                let is_used = key == "port" || config.nodes.values().any(|label| label.floating_ip.is_some());
                 let of_kind = &quota[key];
                 found.extend(quota_headroom(what, &of_kind["limit"], &of_kind["used"]).filter(|_| is_used));
             }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pushbutton_core::{
-    Current, Error, ErrorKind, InstallationId, Journal, Node, NodeLabel, NodeRequest, OwnedResource, OwnerName,
-    Provisioner, Result, RunId,
+    Current, Error, ErrorKind, InstallationId, Journal, Node, NodeLabel, NodeRequest, OwnedResource,
+    OwnerName, Provisioner, Result, RunId,
 };
 use tokio::sync::Semaphore;
 use tokio::time::timeout;

@@ -114,7 +114,8 @@ fn render(sample: Sample, now: Timestamp) -> String {
         gauge(&mut registry, "breaker_open", help, open.into());
     }
     if let Some(config) = &sample.config {
-        let help = "Whether this process runs with what its configuration says now; 0: a newer one was refused";
+        let help =
+            "Whether this process runs with what its configuration says now; 0: a newer one was refused";
         gauge(&mut registry, "config_last_reload_successful", help, config.refused.is_none().into());
         let help = "When the configuration was read that this process runs with";
         let name = "config_last_reload_success_timestamp_seconds";

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use pushbutton_core::pipeline::Muted;
 use pushbutton_core::{
-    ConfigHealth, DeadLetter, DeadLetters, Health, HistoryLog, Queue, QueueAges, QueueDepth, Result, RunHistory,
-    StreamHealth,
+    ConfigHealth, DeadLetter, DeadLetters, Health, HistoryLog, Queue, QueueAges, QueueDepth, Result,
+    RunHistory, StreamHealth,
 };
 use tokio::sync::watch;
 

@@ -81,11 +81,12 @@ impl Files {
         let mut hash = DefaultHasher::new();
         for path in &paths {
             let content = std::fs::read(path).map_err(|error| error.kind());
-            content.map(|mut bytes| {
-                bytes.truncate(LARGEST_FILE);
-                bytes
-            })
-            .hash(&mut hash);
+            content
+                .map(|mut bytes| {
+                    bytes.truncate(LARGEST_FILE);
+                    bytes
+                })
+                .hash(&mut hash);
         }
         Self { paths, digest: hash.finish() }
     }
@@ -107,7 +108,8 @@ impl Changes {
         compare(&old.root, &new.root, &KeyPath::default(), &mut changed);
         let line = |at: &KeyPath| new.root.line_of(&at.0);
         // Keys that begin with x- are for anchors.
-        let shown = changed.iter().map(|at| (at.to_string(), line(at))).filter(|(key, _)| !key.starts_with("x-"));
+        let shown =
+            changed.iter().map(|at| (at.to_string(), line(at))).filter(|(key, _)| !key.starts_with("x-"));
         Self(shown.collect())
     }
 
@@ -217,7 +219,9 @@ mod tests {
     #[test]
     fn a_section_that_comes_or_goes_touches_what_is_in_it() {
         let changes = between("gerrit: {host: a}\n", "gerrit: {host: a, comment: {name: CI}}\n");
-        assert!(changes.touch("gerrit.comment.name") && changes.touch("gerrit") && !changes.touch("gerrit.host"));
+        assert!(
+            changes.touch("gerrit.comment.name") && changes.touch("gerrit") && !changes.touch("gerrit.host")
+        );
         assert!(changes.check(Needs::ALL, Path::new("a.yml")).is_ok());
         // A cloud in the place of machines is no change of labels alone.
         let moved = between("machines: [{label: a}]\n", "cloud: {nodes: {a: 1}}\n");

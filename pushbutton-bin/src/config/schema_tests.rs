@@ -84,7 +84,8 @@ pub(crate) fn schema() -> Value {
     let schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<ConfigFile>();
     let mut schema = schema.to_value();
     schema["title"] = "The configuration of pushbutton".into();
-    schema["description"] = "pushbutton-bin reads it from ./pushbutton.yml, --config or PUSHBUTTON_CONFIG.".into();
+    schema["description"] =
+        "pushbutton-bin reads it from ./pushbutton.yml, --config or PUSHBUTTON_CONFIG.".into();
     // Keys that begin with x- are for anchors.
     schema["patternProperties"] = json!({ "^x-": true });
     for section in schema["properties"].as_object_mut().unwrap().values_mut() {
@@ -157,7 +158,13 @@ fn allow_references(map: &mut Map<String, Value>) {
     if is_limited || map.contains_key("enum") {
         const OUTER: [&str; 3] = ["default", "description", "title"];
         let keys: Vec<String> = map.keys().filter(|key| !OUTER.contains(&key.as_str())).cloned().collect();
-        let inner: Map<String, Value> = keys.into_iter().map(|key| { let value = map.remove(&key).unwrap(); (key, value) }).collect();
+        let inner: Map<String, Value> = keys
+            .into_iter()
+            .map(|key| {
+                let value = map.remove(&key).unwrap();
+                (key, value)
+            })
+            .collect();
         map.insert("anyOf".into(), json!([inner, reference]));
     }
 }
@@ -285,8 +292,12 @@ def place(error):
 print(json.dumps([next((place(e) for e in validator.iter_errors(value)), None) for value in given['values']]))
 ";
     let python = pushbutton_testbed::ansible_bin().join("python3");
-    let mut child =
-        Command::new(python).args(["-c", PROGRAM]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(python)
+        .args(["-c", PROGRAM])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let given = json!({ "schema": schema(), "values": values }).to_string();
     let mut input = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || input.write_all(given.as_bytes()));
@@ -305,10 +316,13 @@ fn yaml(text: &str) -> serde_yaml::Value {
 /// The configurations that are in the tree, each with its name: files, and the blocks of documents over the default.
 fn configurations() -> Vec<(String, Value)> {
     let mut found = vec![("default.yml".to_owned(), yaml(DEFAULT))];
-    let tracked = Command::new("git").args(["-C"]).arg(top()).args(["ls-files", "*.yml", "*.yaml"]).output().unwrap();
+    let tracked =
+        Command::new("git").args(["-C"]).arg(top()).args(["ls-files", "*.yml", "*.yaml"]).output().unwrap();
     for name in String::from_utf8(tracked.stdout).unwrap().lines() {
         let text = fs::read_to_string(top().join(name)).unwrap_or_default();
-        if text.lines().any(|line| line.starts_with("owner:")) && text.lines().any(|line| line.starts_with("state:")) {
+        if text.lines().any(|line| line.starts_with("owner:"))
+            && text.lines().any(|line| line.starts_with("state:"))
+        {
             found.push((name.to_owned(), yaml(&text)));
         }
     }
@@ -328,8 +342,11 @@ fn an_independent_validator_accepts_every_configuration_by_the_schema() {
     let configurations = configurations();
     assert!(configurations.len() > 8, "{}", configurations.len());
     let values: Vec<Value> = configurations.iter().map(|(_, value)| value.clone()).collect();
-    let refused: Vec<_> =
-        configurations.iter().zip(judged(&values)).filter_map(|((name, _), why)| Some((name, why?))).collect();
+    let refused: Vec<_> = configurations
+        .iter()
+        .zip(judged(&values))
+        .filter_map(|((name, _), why)| Some((name, why?)))
+        .collect();
     assert!(refused.is_empty(), "{refused:#?}");
 }
 
@@ -365,7 +382,10 @@ fn planted_mistakes_are_refused_by_the_schema_as_by_the_command() {
         ("event without its pattern", "triggers: [{name: a, on: {comment: {}}, jobs: [cinder-tempest]}]"),
         ("trigger without jobs", "triggers: [{name: a, on: patchset-created}]"),
         ("unknown preset", "triggers: [{name: a, on: {preset: reckeck}, jobs: [cinder-tempest]}]"),
-        ("unknown end of a stage", "jobs: {cinder-tempest: {stages: [{name: a, playbook: run_tempest.yml, on_failure: ignore}]}}"),
+        (
+            "unknown end of a stage",
+            "jobs: {cinder-tempest: {stages: [{name: a, playbook: run_tempest.yml, on_failure: ignore}]}}",
+        ),
     ];
     let place = place();
     let changed: Vec<serde_yaml::Value> =

@@ -41,7 +41,10 @@ fn a_new_trigger_takes_effect_without_a_restart_while_a_run_goes_on_as_it_began(
     let lab = site.lab().with_ansible();
     lab.write("playbooks/gate.yml", GATE);
     let gate = lab.path("gate");
-    let job = format!("\n  guarded:\n    node: here\n    vars: {{gate: {}}}\n    stages:\n      - {{name: first, playbook: gate.yml}}\n      - {{name: second, playbook: wait.yml, vars: {{seconds: 0}}}}\n", gate.display());
+    let job = format!(
+        "\n  guarded:\n    node: here\n    vars: {{gate: {}}}\n    stages:\n      - {{name: first, playbook: gate.yml}}\n      - {{name: second, playbook: wait.yml, vars: {{seconds: 0}}}}\n",
+        gate.display()
+    );
     rewrite(&lab, |text| text.replace("      - wait\n", "      - guarded\n") + job.trim_start_matches('\n'));
     let mut run = Handler::of(&lab, lab.command(&["run", "--wait", "2m", "--dry-run"]));
     run.says("the event stream runs");
@@ -50,14 +53,21 @@ fn a_new_trigger_takes_effect_without_a_restart_while_a_run_goes_on_as_it_began(
 
     // The job goes while it runs, and another comment calls for another job.
     rewrite(&lab, |text| {
-        let text = text.replace(&job, "\n").replace("^recheck", "^run-acme").replace("      - guarded\n", "      - wait\n");
+        let text = text
+            .replace(&job, "\n")
+            .replace("^recheck", "^run-acme")
+            .replace("      - guarded\n", "      - wait\n");
         text.replace("  shutdown_deadline: 1s\n", "  shutdown_deadline: 1s\n  slots: 2\n")
     });
     run.says("is reloaded; changed: jobs.guarded, operator.slots, triggers[0].jobs[0], triggers[0].on.comment.pattern");
     let ignored = site.recheck();
     let second = site.comment("run-acme");
     run.says(&format!("{second},1/wait SUCCESS in"));
-    assert!(!run.log().contains(&format!("{first},1/guarded SUCCESS")), "the first one still runs: {}", run.log());
+    assert!(
+        !run.log().contains(&format!("{first},1/guarded SUCCESS")),
+        "the first one still runs: {}",
+        run.log()
+    );
     lab.write("gate", "");
     run.says(&format!("{first},1/guarded SUCCESS in"));
     assert!(run.log().contains(&format!("{first},1/guarded stage second ...")), "{}", run.log());
@@ -72,7 +82,10 @@ fn what_cannot_be_applied_is_refused_with_its_line_and_the_old_rules_go_on() {
     // A port that was free a moment ago.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     site.name_rabbitmq(&lab);
-    lab.configure(&format!("{}web: {{listen: \"127.0.0.1:{port}\"}}\nstore: {{lock_wait: 5s}}\n", lab.config()));
+    lab.configure(&format!(
+        "{}web: {{listen: \"127.0.0.1:{port}\"}}\nstore: {{lock_wait: 5s}}\n",
+        lab.config()
+    ));
     let web = |path: &str| get(&format!("http://127.0.0.1:{port}/{path}"));
     let successful = |wanted: u8| {
         let wanted = format!("\npushbutton_config_last_reload_successful {wanted}\n");
@@ -83,12 +96,22 @@ fn what_cannot_be_applied_is_refused_with_its_line_and_the_old_rules_go_on() {
     successful(1);
     let good = lab.config();
     let file = lab.path("pushbutton.yml");
-    let refused = |line: usize, rest: &str| format!("the configuration is not reloaded: {}:{line}: {rest}", file.display());
+    let refused = |line: usize, rest: &str| {
+        format!("the configuration is not reloaded: {}:{line}: {rest}", file.display())
+    };
 
     // Two errors of the file, each with its line and remedy.
-    rewrite(&lab, |text| text.replace("      - wait\n", "      - wiat\n").replace("    node: here\n", "    node: there\n"));
-    handler.says(&refused(line_of(&lab, "- wiat"), "triggers[0].jobs[0]: no job is named \"wiat\"; did you mean \"wait\"?"));
-    handler.says(&refused(line_of(&lab, "node: there"), "jobs.wait.node: no node has the label \"there\"; known are here"));
+    rewrite(&lab, |text| {
+        text.replace("      - wait\n", "      - wiat\n").replace("    node: here\n", "    node: there\n")
+    });
+    handler.says(&refused(
+        line_of(&lab, "- wiat"),
+        "triggers[0].jobs[0]: no job is named \"wiat\"; did you mean \"wait\"?",
+    ));
+    handler.says(&refused(
+        line_of(&lab, "node: there"),
+        "jobs.wait.node: no node has the label \"there\"; known are here",
+    ));
     handler.says("this process goes on with the configuration of ");
     successful(0);
     assert!(web("readyz").contains("\"config\":\"refused\""), "{}", web("readyz"));
@@ -117,7 +140,9 @@ fn what_cannot_be_applied_is_refused_with_its_line_and_the_old_rules_go_on() {
     assert!(web("readyz").contains("\"config\":\"ok\""), "{}", web("readyz"));
     let before = handler.log().matches("runs with already").count();
     handler.signal("-HUP");
-    until("the reload", TIMEOUT, || (handler.log().matches("runs with already").count() > before).then_some(()));
+    until("the reload", TIMEOUT, || {
+        (handler.log().matches("runs with already").count() > before).then_some(())
+    });
     handler.ends();
 }
 

@@ -117,7 +117,11 @@ mod tests {
             assert_eq!(limit.admit(most(4), change, at(hours)), Admission::Start);
         }
         let until = |hours, is_first| Admission::TooMany { until: at(hours), is_first };
-        assert_eq!(limit.admit(most(2), change, at(5)), until(26, true), "two of the four are still too many");
+        assert_eq!(
+            limit.admit(most(2), change, at(5)),
+            until(26, true),
+            "two of the four are still too many"
+        );
         assert_eq!(limit.admit(most(2), change, at(25)), until(26, false));
         assert_eq!(limit.admit(most(2), change, at(26)), Admission::Start);
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use pushbutton_core::memory::{FakeStage, MemoryQueue, MemorySource};
 use pushbutton_core::{
     BreakerPolicy, ChangeNumber, ControlMessage, Event, EventId, EventMatch, Handler, JobFilter, JobName,
-    NodeLabel, OperatorSettings, Queue as _, Rules, Shutdown, StageStatus, Trigger, Triggers,
-    Verdict, samples,
+    NodeLabel, OperatorSettings, Queue as _, Rules, Shutdown, StageStatus, Trigger, Triggers, Verdict,
+    samples,
 };
 use tokio::time::timeout;
 
@@ -24,7 +24,8 @@ fn rules(word: &str, job: &str) -> Rules {
 fn comment(n: u64, text: &str) -> Event {
     let mut event = samples::comment("bob", text);
     event.change.number = ChangeNumber(n);
-    event.id = EventId::comment(event.change.number, event.patchset.number, event.kind.actor().unwrap(), text, 1);
+    event.id =
+        EventId::comment(event.change.number, event.patchset.number, event.kind.actor().unwrap(), text, 1);
     event
 }
 
@@ -39,9 +40,8 @@ async fn events_are_decided_by_the_rules_of_the_time_at_which_they_come() {
         let shutdown = shutdown.clone();
         async move { handler.run(&shutdown).await }
     });
-    let claim = async |filter: JobFilter| {
-        timeout(MINUTE, queue.claim(&filter)).await.unwrap().unwrap().job().clone()
-    };
+    let claim =
+        async |filter: JobFilter| timeout(MINUTE, queue.claim(&filter)).await.unwrap().unwrap().job().clone();
     for (n, text) in [(1, "recheck"), (2, "run-acme")] {
         events.send(comment(n, text)).await.unwrap();
     }
@@ -79,7 +79,11 @@ async fn a_run_goes_on_with_its_job_and_the_next_claim_goes_by_the_new_settings(
     tokio::time::sleep(5 * MINUTE).await;
     let unit = tempest().with_stages(vec![stage("unit")]).with_timeout(MINUTE);
     let name: JobName = "unit".parse().unwrap();
-    settings.replace(OperatorSettings::new([(name.clone(), unit)]).with_filter(JobFilter::names([name])).with_slots(2_usize));
+    settings.replace(
+        OperatorSettings::new([(name.clone(), unit)])
+            .with_filter(JobFilter::names([name]))
+            .with_slots(2_usize),
+    );
     // One waits that nobody defines any more; one is claimed beside the run that goes on.
     lab.queue.publish(&samples::job_on(2, "tempest")).await.unwrap();
     lab.queue.publish(&samples::job_on(3, "unit")).await.unwrap();
@@ -130,7 +134,8 @@ async fn a_breaker_that_is_open_stays_open_under_another_policy() {
     for change in 0..5 {
         lab.queue.publish(&samples::job_on(change, "tempest")).await.unwrap();
     }
-    let operator = lab.operator().with_breaker(BreakerPolicy::default().with_failures(2_u32).with_pause(30 * MINUTE));
+    let operator =
+        lab.operator().with_breaker(BreakerPolicy::default().with_failures(2_u32).with_pause(30 * MINUTE));
     let (settings, health) = (operator.settings(), operator.health());
     let running = tokio::spawn({
         let shutdown = lab.shutdown.clone();

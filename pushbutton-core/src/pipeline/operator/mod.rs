@@ -270,8 +270,6 @@ impl Operator {
 
 impl fmt::Debug for Operator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Operator")
-            .field("settings", &self.context.settings.get())
-            .finish_non_exhaustive()
+        f.debug_struct("Operator").field("settings", &self.context.settings.get()).finish_non_exhaustive()
     }
 }
