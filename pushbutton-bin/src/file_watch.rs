@@ -1,7 +1,8 @@
 //! Learns from the kernel (inotify) that files may have changed.
 //!
-//! Folders are watched and not the files: editors and `mv` put another file in the place of the old one. Kubernetes
-//! replaces a symbolic link on the way to the file (`..data`), so each link on the way is watched as well.
+//! Folders are watched, because editors and `mv` put another file in the place of the old one. Kubernetes replaces a
+//! symbolic link on the way to the file (`..data`), so each link on the way is watched as well. A single file that is
+//! mounted into a container has its folder elsewhere, so the file itself is watched, too.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -38,10 +39,10 @@ impl FileWatch {
     ///
     /// # Errors
     /// When the system gives no more watches, or no folder can be watched.
-    pub(crate) fn new<'p>(files: impl IntoIterator<Item = &'p Path>) -> io::Result<Self> {
+    pub(crate) fn new(files: &BTreeSet<PathBuf>) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let (mut names, mut folders) = (BTreeSet::new(), BTreeSet::new());
-        for (folder, name) in files.into_iter().flat_map(entries) {
+        for (folder, name) in files.iter().flat_map(|file| entries(file)) {
             names.insert(name);
             folders.insert(folder);
         }
@@ -53,6 +54,10 @@ impl FileWatch {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
+        for file in files {
+            // It need not be there.
+            let _ = inotify::add_watch(&inotify, file, WatchFlags::CLOSE_WRITE);
+        }
         let mut result = Ok(());
         let mut watched = 0;
         for folder in folders {
@@ -111,7 +116,7 @@ impl FileWatch {
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            // Without a name it is the folder itself; after an overflow it may have been anything.
+            // Without a name it is a file or a folder itself; after an overflow it may have been anything.
             is_ours |= match event.file_name() {
                 Some(name) => self.names.contains(OsStr::from_bytes(name.to_bytes())),
                 None => !event.events().contains(ReadFlags::IGNORED),
@@ -159,7 +164,7 @@ mod tests {
 
     /// Does something while the file is watched; fails if nothing is noticed.
     async fn notices(file: &Path, what: &str, action: impl FnOnce()) {
-        let watch = FileWatch::new([file]).unwrap();
+        let watch = FileWatch::new(&BTreeSet::from([file.to_owned()])).unwrap();
         action();
         let noticed = tokio::time::timeout(LONG, watch.changed()).await;
         noticed.unwrap_or_else(|_| panic!("{what} was not noticed")).unwrap();
@@ -178,6 +183,16 @@ mod tests {
         fs::write(path("b.yml"), "4").unwrap();
         notices(&file, "a link", || symlink("b.yml", &file).unwrap()).await;
         notices(&file, "a write to what the link names", || fs::write(path("b.yml"), "5").unwrap()).await;
+    }
+
+    /// As where a single file is mounted into a container: nothing happens in the folder that is watched.
+    #[tokio::test]
+    async fn a_write_by_another_name_of_the_file_is_noticed() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (file, other) = (here.path().join("a.yml"), there.path().join("b.yml"));
+        fs::write(&file, "1").unwrap();
+        fs::hard_link(&file, &other).unwrap();
+        notices(&file, "a write", || fs::write(&other, "2").unwrap()).await;
     }
 
     /// As Kubernetes updates a volume of a ConfigMap.
@@ -205,7 +220,7 @@ mod tests {
     async fn other_files_of_the_folder_are_none_of_its_business() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.yml");
-        let watch = FileWatch::new([file.as_path()]).unwrap();
+        let watch = FileWatch::new(&BTreeSet::from([file.clone()])).unwrap();
         fs::write(folder.path().join("other"), "").unwrap();
         assert!(!watch.read().unwrap());
         fs::write(&file, "").unwrap();

@@ -42,7 +42,7 @@ fn wrapped(text: &str, indent: &str) -> String {
     page
 }
 
-/// The schema that a node stands for: behind its `$ref`, and without the alternative of a reference (`${NAME}`) or null.
+/// What a node stands for: behind its `$ref`, and without the alternatives of a reference (`${NAME}`) or null.
 fn resolved<'s>(root: &'s Value, mut node: &'s Value) -> &'s Value {
     loop {
         let next = node["$ref"].as_str().map(|path| &root["definitions"][path.rsplit('/').next().unwrap()]);
@@ -146,8 +146,18 @@ fn below<'s>(root: &'s Value, node: &'s Value, path: &str, found: &mut Vec<(Stri
         below(root, values, &format!("{path}.NAME"), found);
     }
     for choice in ["anyOf", "oneOf"].into_iter().filter_map(|key| schema[key].as_array()).flatten() {
+        let first = found.len();
         below(root, choice, path, found);
+        // What an alternative requires, another one does without.
+        let alternatives = found[first..].iter_mut().filter(|(key, ..)| is_alternative(schema, path, key));
+        alternatives.for_each(|(_, _, is_required)| *is_required = false);
     }
+}
+
+/// Whether a key chooses one of several mappings, as `comment` in `on: {comment: ...}`.
+fn is_alternative(schema: &Value, path: &str, key: &str) -> bool {
+    let name = key.strip_prefix(path).and_then(|rest| rest.strip_prefix('.'));
+    schema["oneOf"].is_array() && name.is_some_and(|name| !name.contains(['.', '[']))
 }
 
 /// What `default.yml` has for a key, commented out or not.
@@ -216,46 +226,63 @@ fn example(path: &str) -> Option<String> {
     (!value.is_empty() && value != "|").then(|| format!("{key}: {value}"))
 }
 
+/// Paragraphs, and the items of lists.
+const INTRODUCTION: [&str; 9] = [
+    "Every key of the file, with its type, its default and what it means. `pushbutton-bin init` writes a file with all of \
+     them; `pushbutton-bin check` says what to fix. Editors with a YAML language server check the file while it is \
+     written, by the JSON Schema `docs/pushbutton.schema.json`.",
+    "- A *duration* is written as `90s`, `45m`, `2h 30m` or `32d`. A *name* has letters, digits, `-`, `_` and `.`.",
+    "- Paths are relative to the file. `~/` is the home folder.",
+    "- `${VAR}`, `${VAR:-default}` and `${file:PATH}` are replaced by a variable of the environment or by the content of \
+     a file, in any value. `$${` is a plain `${`.",
+    "- Top-level keys that begin with `x-` are ignored. Use them for YAML anchors.",
+    "- In the names below, `[]` is any element of a list and `NAME` a name of your own.",
+    "## Reload",
+    "`run`, `handler`, `operator` and `dashboard` read the file again when it changes, when a file changes that it names \
+     as `${file:PATH}`, and on SIGHUP (`systemctl reload`). Keys marked **reload** are applied to the running process. A \
+     run that has begun goes on as it began; events that come later are decided by the new triggers, and jobs are \
+     claimed by the new names and labels. On file systems without inotify, such as NFS, changes are not noticed: send \
+     SIGHUP. Options of the command line, such as `--slots`, override the file after a reload, too.",
+    "If the new file has an error, or changes a key marked **restart** that the process uses, all of it is refused: the \
+     process goes on as before, and logs each reason with its line. `pushbutton-bin status` and the metric \
+     `pushbutton_config_last_reload_successful` show that.",
+];
+
 fn configuration() -> String {
     let root = schema();
-    let mut page = format!("# Configuration\n\n{MADE}\n");
-    page.push_str(
-        "Every key of the file, with its type, its default and what it means. `pushbutton-bin init` writes a file with all of\n\
-         them; `pushbutton-bin check` says what to fix. Editors with a YAML language server check the file while it is written,\n\
-         by the JSON Schema in `docs/pushbutton.schema.json`.\n\n\
-         - A *duration* is written as `90s`, `45m`, `2h 30m` or `32d`. A *name* has letters, digits, `-`, `_` and `.`.\n\
-         - Paths are relative to the file. `~/` is the home folder.\n\
-         - `${VAR}`, `${VAR:-default}` and `${file:PATH}` are replaced by a variable of the environment or by the content of a\n  \
-           file, in any value. `$${` is a plain `${`.\n\
-         - Top-level keys that begin with `x-` are ignored. Use them for YAML anchors.\n\
-         - In the names below, `[]` is any element of a list and `NAME` a name of your own.\n\n\
-         ## Reload\n\n\
-         `run`, `handler`, `operator` and `dashboard` read the file again when it changes, when a file changes that it names as\n\
-         `${file:PATH}`, and on SIGHUP (`systemctl reload`). Keys marked **reload** are applied to the running process. A run that\n\
-         has begun goes on as it began; events that come later are decided by the new triggers, and jobs are claimed by the new\n\
-         names and labels. If the new file has an error, or changes a key marked **restart** that the process uses, all of it is\n\
-         refused: the process goes on as before, and logs each reason with its line. `pushbutton-bin status` and the metric\n\
-         `pushbutton_config_last_reload_successful` show that. Options of the command line, such as `--slots`, override the file\n\
-         after a reload, too. On file systems without inotify, such as NFS, changes are not noticed: send SIGHUP.\n",
-    );
+    let mut page = format!("# Configuration\n\n{MADE}");
+    for text in INTRODUCTION {
+        let is_item = text.starts_with("- ");
+        if !is_item || !page.lines().last().is_some_and(|line| line.starts_with(['-', ' '])) {
+            page.push('\n');
+        }
+        let _ = writeln!(page, "{}", wrapped(text, if is_item { "  " } else { "" }));
+    }
     for (section, node, is_required) in fields(&root) {
         let schema = resolved(&root, node);
         let doc = |node: &Value| {
             let own = node["description"].as_str();
             own.or_else(|| resolved(&root, node)["description"].as_str()).unwrap_or_default().to_owned()
         };
-        let _ = write!(page, "\n## `{section}`\n\n{}\n", wrapped(&doc(node), ""));
+        write_heading(&mut page, 2, section, &doc(node));
         if schema["properties"].is_null() {
             write_facts(&mut page, &root, section, node, is_required);
         }
         let mut keys = Vec::new();
         below(&root, node, section, &mut keys);
         for (path, node, is_required) in keys {
-            let _ = write!(page, "\n### `{path}`\n\n{}\n", wrapped(&doc(node), ""));
+            write_heading(&mut page, 3, &path, &doc(node));
             write_facts(&mut page, &root, &path, node, is_required);
         }
     }
     page
+}
+
+fn write_heading(page: &mut String, level: usize, name: &str, text: &str) {
+    let _ = write!(page, "\n{} `{name}`\n", "#".repeat(level));
+    if !text.is_empty() {
+        let _ = write!(page, "\n{}\n", wrapped(text, ""));
+    }
 }
 
 fn write_facts(page: &mut String, root: &Value, path: &str, node: &Value, is_required: bool) {
@@ -371,6 +398,9 @@ fn write_argument(page: &mut String, argument: &Arg) {
     let help =
         argument.get_long_help().or_else(|| argument.get_help()).map(ToString::to_string).unwrap_or_default();
     let mut text = format!("`{}`: {}", name.trim(), escaped(&help));
+    if !text.ends_with(['.', ':', ']', '!', '?']) {
+        text.push('.');
+    }
     if argument.is_required_set() {
         text.push_str(" Required.");
     }

@@ -48,7 +48,7 @@ impl Reload {
         let (mut is_asked, mut complained) = (false, None);
         loop {
             // Before the files are read: what changes meanwhile is noticed, too.
-            let watch = FileWatch::new(self.files.paths.iter().map(|path| path.as_path()));
+            let watch = FileWatch::new(&self.files.paths);
             if let Err(error) = &watch
                 && complained != Some(error.kind())
             {

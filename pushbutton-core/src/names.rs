@@ -163,8 +163,10 @@ macro_rules! word_schemas {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                // As `is_word`: two dots never follow each other.
+                let pattern = r"^[A-Za-z0-9](\.?[A-Za-z0-9_-])*\.?$";
                 schemars::json_schema!({
-                    "type": "string", "title": "name", "pattern": r"^[A-Za-z0-9]([._]?[A-Za-z0-9_-])*\.?$", "maxLength": MAX_NAME,
+                    "type": "string", "title": "name", "pattern": pattern, "maxLength": MAX_NAME,
                 })
             }
         })*

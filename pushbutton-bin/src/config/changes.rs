@@ -10,8 +10,8 @@ use super::error::{ConfigError, ConfigErrors};
 use super::needs::{Need, Needs};
 use super::node::{KeyPath, Node, Value};
 
-/// The keys that a reload applies, with all below them. A change of any other key needs a restart: a new key need not be
-/// named here.
+/// The keys that a reload applies, with all below them. A change of any other key needs a restart: a new key need not
+/// be named here.
 pub(crate) const RELOADED: [&str; 10] = [
     "cloud.nodes",
     "gerrit.comment",

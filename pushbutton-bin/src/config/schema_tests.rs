@@ -109,8 +109,8 @@ fn unwrap_all_of(schema: &mut Map<String, Value>) {
 /// Text that holds a reference, as `${NAME}`: any value may be one.
 const REFERENCE: &str = r"\$\{";
 
-/// Goes through all schemas: descriptions without links of rustdoc, durations as people write them, and references where
-/// other values are limited.
+/// Goes through all schemas: descriptions without links of rustdoc, durations as people write them, and references
+/// where other values are limited.
 fn tidy(value: &mut Value) {
     match value {
         Value::Array(list) => list.iter_mut().for_each(tidy),
@@ -172,11 +172,10 @@ fn allow_references(map: &mut Map<String, Value>) {
 /// Without the links of rustdoc: ``[`a::b`](c)`` is `` `b` ``.
 fn plain(text: &str) -> String {
     let link = regex::Regex::new(r"\[(`?)(?:[A-Za-z_]+::)*([^\]`]+)(`?)\](?:\([^)]*\))?").unwrap();
-    let keeps_list = regex::Regex::new(r"^\[[a-z]").unwrap();
     link.replace_all(text, |found: &regex::Captures<'_>| {
         let whole = &found[0];
-        // `[defaults]` is a list of the configuration, and a link only with backquotes inside or a target behind.
-        if found[1].is_empty() && (!whole.ends_with(')') || keeps_list.is_match(whole)) {
+        // `[defaults]` is a list of the configuration.
+        if found[1].is_empty() && !whole.ends_with(')') {
             whole.to_owned()
         } else {
             format!("{}{}{}", &found[1], &found[2], &found[3])

@@ -8,9 +8,9 @@ use crate::names::{JobName, NodeLabel};
 use crate::setters::setters;
 use crate::trigger::Triggers;
 
-/// What a handler decides by. All of it can be replaced while the handler runs ([`Handler::rules`](crate::Handler::rules)):
-/// each event is decided by one set of rules from its begin to its end, by that of the time at which it was taken from
-/// the source.
+/// What a handler decides by. All of it can be replaced while the handler runs
+/// ([`Handler::rules`](crate::Handler::rules)): each event is decided by one set of rules, that of the time at which it
+/// was taken from the source.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Rules {
