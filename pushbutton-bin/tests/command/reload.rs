@@ -20,6 +20,9 @@ const GATE: &str = "\
       ansible.builtin.wait_for: {path: '{{ gate }}', timeout: 600}
 ";
 
+const SECOND_MACHINE: &str = "  \
+  - {label: here, name: second, local: true, vars: {ansible_python_interpreter: /usr/bin/python3}}\n";
+
 /// Changes the file in one step, as editors do.
 fn rewrite(lab: &Lab, change: impl FnOnce(String) -> String) {
     lab.write("new.yml", &change(lab.config()));
@@ -51,15 +54,16 @@ fn a_new_trigger_takes_effect_without_a_restart_while_a_run_goes_on_as_it_began(
     let first = site.recheck();
     run.says(&format!("{first},1/guarded stage first ..."));
 
-    // The job goes while it runs, and another comment calls for another job.
+    // The job goes while it runs, a second machine comes, and another comment calls for another job.
     rewrite(&lab, |text| {
         let text = text
             .replace(&job, "\n")
             .replace("^recheck", "^run-acme")
             .replace("      - guarded\n", "      - wait\n");
+        let text = text.replace("machines:\n", &format!("machines:\n{SECOND_MACHINE}"));
         text.replace("  shutdown_deadline: 1s\n", "  shutdown_deadline: 1s\n  slots: 2\n")
     });
-    run.says("is reloaded; changed: jobs.guarded, operator.slots, triggers[0].jobs[0], triggers[0].on.comment.pattern");
+    run.says("is reloaded; changed: jobs.guarded, machines, operator.slots, triggers[0]");
     let ignored = site.recheck();
     let second = site.comment("run-acme");
     run.says(&format!("{second},1/wait SUCCESS in"));
@@ -110,7 +114,7 @@ fn what_cannot_be_applied_is_refused_with_its_line_and_the_old_rules_go_on() {
     ));
     handler.says(&refused(
         line_of(&lab, "node: there"),
-        "jobs.wait.node: no node has the label \"there\"; known are here",
+        "jobs.wait.node: no node has the label \"there\"; did you mean \"here\"?",
     ));
     handler.says("this process goes on with the configuration of ");
     successful(0);
