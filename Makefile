@@ -19,6 +19,9 @@ api:             ## write the snapshots of the public API (CRATE/public-api.txt)
 man:             ## write the man pages and shell completions (deploy/package/generated) after a change of the command line
 	@PUSHBUTTON_WRITE_GENERATED=1 cargo test --quiet --workspace --bin pushbutton-bin generated
 
+reference:       ## write the JSON Schema and the reference pages of the book after a change of the configuration or the command line
+	@PUSHBUTTON_WRITE_REFERENCE=1 cargo test --workspace --bin pushbutton-bin -- current
+
 fmt:             ## format the Rust code
 	@cargo fmt --all
 
@@ -73,4 +76,4 @@ bench-sizes:     ## size of the binary, and of what it consists
 
 bench: bench-ingest bench-latency bench-overhead bench-in-flight bench-waiting bench-long-log bench-start bench-idle bench-sizes ## all of them; see bench/README.md
 
-.PHONY: help demo test lint api man fmt doc testbed testbed-down chaos fuzz release test-compose bench bench-ingest bench-latency bench-overhead bench-in-flight bench-waiting bench-long-log bench-start bench-idle bench-sizes
+.PHONY: help demo test lint api man reference fmt doc testbed testbed-down chaos fuzz release test-compose bench bench-ingest bench-latency bench-overhead bench-in-flight bench-waiting bench-long-log bench-start bench-idle bench-sizes

@@ -26,18 +26,22 @@ use crate::log::LeaseTerm;
 ///   client_key: ./pushbutton.key
 /// ```
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct AmqpConfig {
     /// Short for `urls` with one entry.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub url: Option<SecretString>,
     /// `amqp://` or `amqps://USER:PASSWORD@HOST:PORT/VHOST` (the default vhost `/` is written `%2f`) of every node of
     /// the cluster, tried in turn. Secret: they hold the password.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub urls: Vec<SecretString>,
     /// How to log in. Default: `external` with a client certificate and a URL without password, else `password`.
     pub auth: Option<AmqpAuth>,
     /// The management API, `http://` or `https://[USER:PASSWORD@]HOST:15672`, by which `check` reads policies.
     /// Without a user, that of the first broker URL logs in. Default: none.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub management: Option<SecretString>,
     /// The prefix of the names of the queue and the log; installations that share a vhost need different ones.
     /// Default: `pushbutton`.
@@ -77,6 +81,7 @@ const URL_FORM: &str = "must look like amqp://USER:PASSWORD@HOST:5672/VHOST";
 
 /// A way to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum AmqpAuth {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 /// How stages are run: the `ansible:` part of the configuration.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct AnsibleConfig {
@@ -48,6 +49,7 @@ pub struct AnsibleConfig {
     /// Variables for every stage whose values are redacted in all output. Ansible reads them from a file that only this
     /// user can read.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, String>"))]
     pub secrets: BTreeMap<String, SecretString>,
 }
 

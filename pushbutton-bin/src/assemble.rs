@@ -2,19 +2,20 @@
 
 /// The findings of `check`.
 pub(crate) mod checks;
-/// Standby of handlers: one is active, the others wait.
+/// Where events come from: the stream of Gerrit, and standby of handlers.
 mod standby;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pushbutton_amqp::AmqpQueue;
 use pushbutton_ansible::AnsibleExecutor;
 use pushbutton_core::{
-    DeadLetters, Decider, Error, ErrorKind, HistoryLog, JobFilter, Operator, Provisioner, Queue, ReportGuard,
-    Reporter, Result, RunHistory, StaticNodes, Sweeper, Triggers, UndeliveredReports,
+    Current, DeadLetters, Decider, Error, ErrorKind, HistoryLog, JobFilter, Operator, OperatorSettings,
+    Provisioner, Queue, ReportGuard, Reporter, Result, Rules, RunHistory, StaticNodes, Sweeper, Triggers,
+    UndeliveredReports,
 };
-use pushbutton_gerrit::{DryRunReporter, Gerrit, GerritReporter};
+use pushbutton_gerrit::{CommentConfig, DryRunReporter, Gerrit, GerritReporter};
 use pushbutton_openstack::OpenStackProvisioner;
 use pushbutton_store::Store;
 
@@ -22,6 +23,7 @@ use crate::cli::{Comments, Work};
 use crate::config::{Config, Nodes};
 use crate::connect;
 use crate::mail::MailAlerter;
+use crate::reload::Apply;
 
 pub(crate) use self::standby::source;
 
@@ -111,26 +113,76 @@ pub(crate) fn triggers(config: &Config) -> Result<Triggers> {
     Triggers::compile_named(config.triggers.clone(), gerrit.own_names(), Some(name))
 }
 
-/// What decides on events for `replay` and `explain`; a handler makes the same for itself. Nothing is looked up.
-pub(crate) fn decider(config: &Config) -> Result<Decider> {
-    let decider = Decider::new(triggers(config)?).with_supersede(config.supersede);
-    Ok(match config.handler.max_builds_per_change_per_day {
-        Some(limit) => decider.with_build_limit(limit),
-        None => decider,
-    })
+/// What a handler decides by.
+pub(crate) fn rules(config: &Config) -> Result<Rules> {
+    Ok(Rules::new(triggers(config)?)
+        .with_supersede(config.supersede)
+        .with_build_limit(config.handler.max_builds_per_change_per_day)
+        .with_labels(
+            config
+                .jobs
+                .iter()
+                .map(|(name, job)| (name.clone(), job.node.clone()))
+                .collect::<BTreeMap<_, _>>(),
+        ))
 }
 
-/// Where nodes come from. What it makes in a cloud belongs to the participants of this queue, which must be connected.
-pub(crate) async fn provisioner(config: &Config, queue: &dyn Queue) -> Result<Arc<dyn Provisioner>> {
-    Ok(match config.nodes()? {
-        Nodes::Cloud(cloud) => {
-            let installation = queue.installation().await?;
-            tracing::info!(owner = %config.owner, %installation, "resources in the cloud carry these tags");
-            let (cloud, owner) = (cloud.as_ref().clone(), config.owner.clone());
-            Arc::new(OpenStackProvisioner::new(cloud, owner, installation)?)
+/// What decides on events for `replay` and `explain`, as a handler does. Nothing is looked up.
+pub(crate) fn decider(config: &Config) -> Result<Decider> {
+    Ok(Decider::following(Current::new(rules(config)?)))
+}
+
+/// Where nodes come from.
+pub(crate) enum NodeSource {
+    Cloud(Arc<OpenStackProvisioner>),
+    Machines(Arc<StaticNodes>),
+}
+
+impl NodeSource {
+    /// What it makes in a cloud belongs to the participants of this queue, which must be connected.
+    pub(crate) async fn new(config: &Config, queue: &dyn Queue) -> Result<Self> {
+        Ok(match config.nodes()? {
+            Nodes::Cloud(cloud) => {
+                let installation = queue.installation().await?;
+                tracing::info!(owner = %config.owner, %installation, "resources in the cloud carry these tags");
+                let (cloud, owner) = (cloud.as_ref().clone(), config.owner.clone());
+                Self::Cloud(Arc::new(OpenStackProvisioner::new(cloud, owner, installation)?))
+            }
+            Nodes::Machines(machines) => Self::Machines(Arc::new(StaticNodes::new(machines.clone())?)),
+        })
+    }
+
+    pub(crate) fn provisioner(&self) -> Arc<dyn Provisioner> {
+        match self {
+            Self::Cloud(cloud) => Arc::clone(cloud) as _,
+            Self::Machines(machines) => Arc::clone(machines) as _,
         }
-        Nodes::Machines(machines) => Arc::new(StaticNodes::new(machines.clone())?),
-    })
+    }
+
+    /// Replaces the labels and machines by those of another configuration, later.
+    pub(crate) fn replacement(&self, config: &Config) -> Result<Apply> {
+        Ok(match (self, config.nodes()?) {
+            (Self::Cloud(cloud), Nodes::Cloud(new)) => {
+                let (cloud, nodes) = (Arc::clone(cloud), new.nodes.clone());
+                Box::new(move || log_unexpected(cloud.set_nodes(nodes)))
+            }
+            (Self::Machines(machines), Nodes::Machines(new)) => {
+                let (machines, new) = (Arc::clone(machines), new.clone());
+                Box::new(move || log_unexpected(machines.replace(new)))
+            }
+            (Self::Cloud(_), Nodes::Machines(_)) | (Self::Machines(_), Nodes::Cloud(_)) => {
+                let message = "nodes come from another section now; restart the process";
+                return Err(Error::permanent(ErrorKind::Config, message));
+            }
+        })
+    }
+}
+
+/// The configuration was checked when it was read.
+fn log_unexpected(result: Result<()>) {
+    if let Err(error) = result {
+        tracing::error!("the labels of nodes stay as they were: {error}");
+    }
 }
 
 /// Runs playbooks.
@@ -151,6 +203,20 @@ fn job_filter(config: &Config) -> Result<JobFilter> {
     })
 }
 
+/// What an operator runs, and how.
+pub(crate) fn operator_settings(config: &Config, work: Work) -> Result<OperatorSettings> {
+    let settings = &config.operator;
+    Ok(OperatorSettings::new(config.jobs.clone())
+        .with_filter(job_filter(config)?)
+        .with_slots(work.slots.map_or(settings.slots, usize::from))
+        .with_breaker(settings.breaker)
+        .with_no_room(settings.no_room)
+        .with_retry_delay(settings.retry_delay)
+        .with_retry_delay_cap(settings.retry_delay_cap)
+        .with_shutdown_deadline(settings.shutdown_deadline)
+        .with_supersede(config.supersede))
+}
+
 /// The work half with what the configuration says of every operator. Reporters and the rest are added by its caller.
 pub(crate) fn operator(
     config: &Config,
@@ -159,20 +225,14 @@ pub(crate) fn operator(
     provisioner: Arc<dyn Provisioner>,
     store: &Store,
 ) -> Result<Operator> {
-    let settings = &config.operator;
     let executor = Arc::new(ansible(config)?);
     let orphans = Arc::clone(&executor);
     // Processes of a crashed operator are stopped in the background.
     tokio::spawn(async move { orphans.stop_orphans().await });
-    let operator = Operator::new(queue, provisioner, executor, config.jobs.clone(), config.logs()?.clone())
-        .with_filter(job_filter(config)?)
+    let operator = Operator::new(queue, provisioner, executor, [], config.logs()?.clone())
+        .with_settings(operator_settings(config, work)?)
         .with_name(format!("operator {}", hostname()))
-        .with_journal(store.journal())
-        .with_slots(work.slots.map_or(settings.slots, usize::from))
-        .with_breaker(settings.breaker)
-        .with_no_room(settings.no_room)
-        .with_retry_delays(settings.retry_delay.into(), settings.retry_delay_cap.into())
-        .with_shutdown_deadline(settings.shutdown_deadline.into());
+        .with_journal(store.journal());
     Ok(match &config.alarm {
         Some(alarm) => operator.with_alerter(MailAlerter::new(&alarm.mail)?),
         None => operator,
@@ -188,9 +248,10 @@ pub(crate) fn review(
     comments: Comments,
     gerrit: &Arc<Gerrit>,
     history: impl RunHistory + 'static,
+    comment: Current<CommentConfig>,
 ) -> Result<Arc<dyn Reporter>> {
     if !comments.dry_run {
-        let reporter = GerritReporter::new(Arc::clone(gerrit)).with_history(history);
+        let reporter = GerritReporter::new(Arc::clone(gerrit)).with_comment(comment).with_history(history);
         return Ok(match &config.alarm {
             Some(alarm) => Arc::new(reporter.with_alerter(MailAlerter::new(&alarm.mail)?)),
             None => Arc::new(reporter),
@@ -198,7 +259,8 @@ pub(crate) fn review(
     }
     let file = config.state.join(COMMENTS_FILE);
     tracing::info!("dry run: comments are written to {}", file.display());
-    Ok(Arc::new(DryRunReporter::new(gerrit.config().clone(), file).with_history(history)))
+    let reporter = DryRunReporter::new(gerrit.config().clone(), file).with_comment(comment);
+    Ok(Arc::new(reporter.with_history(history)))
 }
 
 /// Deletes what crashes have left on the cloud.

@@ -223,7 +223,7 @@ async fn judge<'e>(config: &Config, decider: &Decider, event: &'e Event, is_repe
             followed: None,
         };
     }
-    let control = control_message_of(event, decider.triggers(), config.supersede, at);
+    let control = control_message_of(event, &observed.rules().triggers, config.supersede, at);
     let evaluation = decider.complete(event, observed).await;
     let planned = evaluation.jobs();
     let refused = if planned.is_empty() { None } else { decider.refuse_build(event.change.number, at) };

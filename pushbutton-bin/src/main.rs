@@ -13,9 +13,11 @@ mod signals;
 // The parts, and the connections to servers.
 mod assemble;
 mod connect;
+mod file_watch;
 mod mail;
 mod participant;
 mod progress;
+mod reload;
 mod runtime;
 mod web;
 
@@ -43,6 +45,8 @@ mod sweep;
 
 #[cfg(test)]
 mod generated;
+#[cfg(test)]
+mod reference_tests;
 
 use std::process::ExitCode;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pushbutton_core::pipeline::Muted;
 use pushbutton_core::{
-    BreakerState, Health, HistoryEntry, HistoryLog, ParticipantRecord, Shutdown, StreamHealth,
+    BreakerState, ConfigHealth, Health, HistoryEntry, HistoryLog, ParticipantRecord, Shutdown, StreamHealth,
 };
 use pushbutton_web::{Metrics, disks_free};
 use tokio::sync::watch;
@@ -30,6 +30,7 @@ pub(crate) struct Participant {
     pub(crate) stream: Option<watch::Receiver<StreamHealth>>,
     pub(crate) muted: Option<watch::Receiver<Option<Muted>>>,
     pub(crate) operator: Option<watch::Receiver<Health>>,
+    pub(crate) config: watch::Receiver<ConfigHealth>,
 }
 
 impl Participant {
@@ -37,6 +38,7 @@ impl Participant {
     pub(crate) async fn run(self: Arc<Self>, shutdown: Shutdown) {
         let (mut stream, mut muted, mut operator) =
             (self.stream.clone(), self.muted.clone(), self.operator.clone());
+        let mut config = Some(self.config.clone());
         loop {
             self.say(false).await;
             let next = Instant::now() + INTERVAL;
@@ -48,6 +50,7 @@ impl Participant {
                 () = changed(&mut stream) => {}
                 () = changed(&mut muted) => {}
                 () = changed(&mut operator) => {}
+                () = changed(&mut config) => {}
                 () = sleep_until(next) => {}
                 () = shutdown.begun() => return,
             }
@@ -79,6 +82,7 @@ impl Participant {
             .with_breaker(breaker)
             .with_disk_free(disks_free(&self.disks))
             .with_history_dropped(self.log.dropped())
+            .with_config(Some(self.config.borrow().clone()))
     }
 }
 

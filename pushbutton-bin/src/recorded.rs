@@ -42,7 +42,7 @@ pub(crate) async fn run(config: &Config, global: &Global, work: Work, file: &Pat
     // Files, votes and groups are not in a recording.
     let handler = if needs_gerrit { handler.with_lookup(assemble::gerrit(config)?) } else { handler };
     // Also with a journal and an installation id of its own: the sweep of a live CI does not take its nodes.
-    let provisioner = assemble::provisioner(config, &queue).await?;
+    let provisioner = assemble::NodeSource::new(config, &queue).await?.provisioner();
     let operator = assemble::operator(config, work, queue, provisioner, &own)?
         .with_reporter(Progress::new(global))
         .with_reporter(RunPages::new(config.logs()?.clone()))

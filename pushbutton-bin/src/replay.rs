@@ -38,7 +38,7 @@ pub(crate) async fn run(config: &Config, file: &Path, verdict: VerdictName) -> a
             print("   seen before: nothing to do");
             continue;
         }
-        match control_message_of(&event, decider.triggers(), config.supersede, event.position.at) {
+        match control_message_of(&event, &observed.rules().triggers, config.supersede, event.position.at) {
             Some(ControlMessage::Superseded { .. }) => print("   runs of older patch sets are superseded"),
             Some(ControlMessage::Closed { .. }) => print("   runs of this change are superseded"),
             _ => {}

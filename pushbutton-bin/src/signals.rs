@@ -1,7 +1,7 @@
-//! SIGINT and SIGTERM: the first requests a graceful shutdown, the second a forced one.
+//! SIGINT and SIGTERM: the first requests a graceful shutdown, the second a forced one. SIGHUP asks for a reload.
 
 use pushbutton_core::Shutdown;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A shutdown that the process's signals request.
 ///
@@ -27,4 +27,12 @@ pub(crate) fn shutdown() -> std::io::Result<Shutdown> {
         }
     });
     Ok(shutdown)
+}
+
+/// SIGHUP. From now on it does not end the process.
+///
+/// # Errors
+/// When the system accepts no signal handler.
+pub(crate) fn hangup() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
 }

@@ -169,6 +169,9 @@ fn participant_line(participant: &ParticipantRecord, now: Timestamp) -> String {
     for (disk, free) in &participant.disk_free {
         let _ = write!(line, ", {disk}: {} GiB free", free >> 30);
     }
+    if let Some(why) = participant.config.as_ref().and_then(|config| config.refused.as_ref()) {
+        let _ = write!(line, ", runs with an OLD configuration: {}", sanitize(why));
+    }
     if participant.history_dropped > 0 {
         let _ = write!(line, ", {} entries of the history dropped", participant.history_dropped);
     }
@@ -241,7 +244,9 @@ fn page(status: &Status, now: Timestamp) -> String {
 mod tests {
     use pushbutton_core::memory::MemoryQueue;
     use pushbutton_core::samples;
-    use pushbutton_core::{BuildsetReport, ControlMessage, RunId, RunState, TestCounts, Verdict};
+    use pushbutton_core::{
+        BuildsetReport, ConfigHealth, ControlMessage, RunId, RunState, TestCounts, Verdict,
+    };
 
     use super::*;
 
@@ -270,6 +275,9 @@ mod tests {
                     .with_slots(4)
                     .with_running(3)
                     .with_disk_free(vec![("state".to_owned(), 5 << 30)]),
+                ParticipantRecord::new("handler host-3 8", samples::AT, samples::AT).with_config(
+                    ConfigHealth::new(samples::AT).with_refused(Some("a.yml:3: jobs: no\x07".to_owned())),
+                ),
             ],
             ages: QueueAges::new(Some(samples::AT - Duration::from_secs(65)), None),
             dead: vec![dead],
@@ -291,6 +299,9 @@ mod tests {
                 && page.contains("operator host-3 7: seen 0s ago, 3 of 4 slots used, state: 5 GiB free"),
             "{page}"
         );
+        let old =
+            "handler host-3 8: seen 0s ago, runs with an OLD configuration: a.yml:3: jobs: no\u{fffd}\n";
+        assert!(page.contains(old), "{page}");
         assert!(page.contains("(unreadable)\n    no\u{fffd} job"), "{page}");
     }
 

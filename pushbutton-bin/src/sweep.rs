@@ -48,7 +48,7 @@ pub(crate) async fn run(config: &Config, dry_run: bool) -> anyhow::Result<Exit> 
 }
 
 async fn sweeper(config: &Config, queue: Arc<dyn Queue>, store: &Store) -> anyhow::Result<Sweeper> {
-    let provisioner = assemble::provisioner(config, &queue).await?;
+    let provisioner = assemble::NodeSource::new(config, &queue).await?.provisioner();
     Ok(assemble::sweeper(config, provisioner, queue, store))
 }
 

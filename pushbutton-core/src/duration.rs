@@ -65,6 +65,24 @@ impl<'de> Deserialize<'de> for HumanDuration {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for HumanDuration {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        // The units of jiff's friendly format, and days.
+        const PATTERN: &str =
+            "^([0-9]+ ?(d|h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|millis?)(, | )?)+$";
+        schemars::json_schema!({ "type": "string", "title": "duration", "pattern": PATTERN })
+    }
+}
+
 impl Serialize for HumanDuration {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

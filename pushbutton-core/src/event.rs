@@ -216,6 +216,7 @@ setters!(Patchset { kind / with_kind: PatchsetKind, uploader / with_uploader: Op
 
 /// How a patch set differs from the one before it (Gerrit's JSON documentation, `kind`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
 pub enum PatchsetKind {

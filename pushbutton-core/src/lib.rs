@@ -23,6 +23,7 @@ pub mod verdict;
 // Used by every step.
 pub mod check;
 pub mod clock;
+mod current;
 pub mod duration;
 pub mod error;
 mod line_sink;
@@ -42,6 +43,7 @@ pub mod samples;
 
 pub use buildset::{Buildset, BuildsetReport, JobEnd, MissingJob, OpenBuildset};
 pub use control::{ControlMessage, Settlement};
+pub use current::Current;
 pub use dependency::{Dependency, DependencyKind};
 pub use duration::HumanDuration;
 pub use error::{Error, ErrorKind, Result, RetryClass};
@@ -59,7 +61,8 @@ pub use node::{Node, NodeRequest, OwnedResource, ResourceKind};
 pub use operators::{OperatorState, Operators, WaitingJobs};
 pub use pipeline::{
     BreakerPolicy, BreakerState, Decider, GuardedReporter, Handler, HandlerStats, Health, LogLocation,
-    NoRoom, NoRoomPolicy, Operator, OperatorStats, Pipeline, ReportGuard, Shutdown, SupersedePolicy, Sweeper,
+    NoRoom, NoRoomPolicy, Operator, OperatorSettings, OperatorStats, Pipeline, ReportGuard, Rules, Shutdown,
+    SupersedePolicy, Sweeper,
 };
 pub use report::{RunResult, StageResult, Update, UpdateKind};
 pub use retry_when::RetryPatterns;
@@ -68,7 +71,7 @@ pub use run::{
     test_anchor,
 };
 pub use shared_history::{
-    DeliveryRecord, DeliveryState, HistoryEntry, HistoryLog, HistoryReplica, HistoryReporter,
+    ConfigHealth, DeliveryRecord, DeliveryState, HistoryEntry, HistoryLog, HistoryReplica, HistoryReporter,
     ParticipantRecord, StreamHealth, StreamMonitor, StreamState,
 };
 pub use static_nodes::{StaticNodeConfig, StaticNodes};

@@ -149,6 +149,33 @@ checked_name!(
     BuildsetId, "a buildset id of 32 hexadecimal digits", |text| text.len() == 32 && is_hex(text)
 );
 
+/// Of the names that a configuration holds, all of which are words.
+#[cfg(feature = "schema")]
+macro_rules! word_schemas {
+    ($($name:ident)*) => {
+        $(impl schemars::JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                // As `is_word`: two dots never follow each other.
+                let pattern = r"^[A-Za-z0-9](\.?[A-Za-z0-9_-])*\.?$";
+                schemars::json_schema!({
+                    "type": "string", "title": "name", "pattern": pattern, "maxLength": MAX_NAME,
+                })
+            }
+        })*
+    };
+}
+
+#[cfg(feature = "schema")]
+word_schemas!(JobName StageName NodeLabel OwnerName);
+
 impl BuildsetId {
     pub(crate) fn of<'a>(parts: impl IntoIterator<Item = &'a str>) -> Self {
         Self(digest(parts))

@@ -14,6 +14,7 @@ use crate::setters::setters;
 
 /// What a job's name means to an operator. In a configuration this is an entry of `jobs:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct JobSpec {
@@ -29,9 +30,11 @@ pub struct JobSpec {
     pub attempts: u32,
     /// How long the node may take until it accepts SSH connections. Default: 10 minutes.
     #[serde(default = "ten_minutes", with = "human")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::duration::HumanDuration"))]
     pub boot_timeout: Duration,
     /// How long all stages that do not run `always` may take together. Default: 3 hours.
     #[serde(default = "three_hours", with = "human")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::duration::HumanDuration"))]
     pub timeout: Duration,
 }
 
@@ -66,6 +69,7 @@ setters!(JobSpec {
 
 /// One playbook of a run. In a configuration this is an element of a job's `stages:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Stage {
@@ -87,6 +91,7 @@ pub struct Stage {
     pub run: RunWhen,
     /// How long it may take. Default: an hour.
     #[serde(default = "an_hour", with = "human")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::duration::HumanDuration"))]
     pub timeout: Duration,
     /// Variables for this stage alone; they override the job's. Default: none.
     #[serde(default)]
@@ -138,6 +143,7 @@ const fn three_hours() -> Duration {
 
 /// What a stage's failure means.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum OnFailure {
@@ -150,6 +156,7 @@ pub enum OnFailure {
 
 /// When a stage runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum RunWhen {

@@ -193,6 +193,9 @@ pub struct ParticipantRecord {
     /// Entries that it could not append to the history.
     #[serde(default)]
     pub history_dropped: u64,
+    /// Whether it runs with what its configuration says now; none from one that does not say so.
+    #[serde(default)]
+    pub config: Option<ConfigHealth>,
 }
 
 impl ParticipantRecord {
@@ -211,6 +214,7 @@ impl ParticipantRecord {
             breaker: None,
             disk_free: Vec::new(),
             history_dropped: 0,
+            config: None,
         }
     }
 }
@@ -225,7 +229,27 @@ setters!(ParticipantRecord {
     breaker / with_breaker: Option<String>,
     disk_free / with_disk_free: Vec<(String, u64)>,
     history_dropped / with_history_dropped: u64,
+    config / with_config: Option<ConfigHealth>,
 });
+
+/// Whether a process runs with what its configuration says now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ConfigHealth {
+    /// When the configuration was read that it runs with.
+    pub applied: Timestamp,
+    /// Why a newer one was refused; none when there is none.
+    pub refused: Option<String>,
+}
+
+impl ConfigHealth {
+    /// It runs with the configuration that was read at this time, and there is no newer one.
+    pub fn new(applied: Timestamp) -> Self {
+        Self { applied, refused: None }
+    }
+}
+
+setters!(ConfigHealth { refused / with_refused: Option<String> });
 
 /// The connection to an event stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,6 +18,7 @@ use crate::traits::{Journal, Provisioner};
 
 /// One machine of a fixed pool, as a configuration names it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct StaticNodeConfig {
@@ -92,9 +93,17 @@ impl StaticNodeConfig {
 /// It changes nothing on a machine, and does not test whether it answers: an executor that cannot reach it reports
 /// that. Only this process knows which machines are assigned, so no two operators may list the same machine.
 pub struct StaticNodes {
-    machines: Vec<StaticNodeConfig>,
-    assigned: Mutex<BTreeMap<RunId, (usize, Timestamp)>>,
-    returned: Notify,
+    pool: Mutex<Pool>,
+    /// A machine was returned, or the list was replaced.
+    changed: Notify,
+}
+
+struct Pool {
+    machines: Vec<Arc<StaticNodeConfig>>,
+    /// Labels of this list and of those before it: a job that was claimed before a list was replaced is no job with a
+    /// wrong label.
+    labels: BTreeSet<NodeLabel>,
+    assigned: BTreeMap<RunId, (Arc<StaticNodeConfig>, Timestamp)>,
 }
 
 impl StaticNodes {
@@ -104,6 +113,18 @@ impl StaticNodes {
     /// [`ErrorKind::Config`], permanent: no machine at all, two of one name, or one that is neither local nor has an
     /// address.
     pub fn new(machines: Vec<StaticNodeConfig>) -> Result<Self> {
+        let pool = Pool { machines: Vec::new(), labels: BTreeSet::new(), assigned: BTreeMap::new() };
+        let nodes = Self { pool: Mutex::new(pool), changed: Notify::new() };
+        nodes.replace(machines)?;
+        Ok(nodes)
+    }
+
+    /// Replaces the list. Runs keep the machines that they have, as they were listed; a machine of the same name is not
+    /// assigned to another run before.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); the list stays as it is.
+    pub fn replace(&self, machines: Vec<StaticNodeConfig>) -> Result<()> {
         let refuse = |message: String| Err(Error::permanent(ErrorKind::Config, message).during("machines"));
         if machines.is_empty() {
             return refuse("the list of machines is empty: name at least one".into());
@@ -120,32 +141,40 @@ impl StaticNodes {
                 ));
             }
         }
-        Ok(Self { machines, assigned: Mutex::default(), returned: Notify::new() })
+        let mut pool = self.pool();
+        pool.labels.extend(machines.iter().map(|machine| machine.label.clone()));
+        pool.machines = machines.into_iter().map(Arc::new).collect();
+        drop(pool);
+        self.changed.notify_waiters();
+        Ok(())
     }
 
-    fn assigned(&self) -> MutexGuard<'_, BTreeMap<RunId, (usize, Timestamp)>> {
-        self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Assigns a free machine of this label to the run, or the one that the run holds already.
     fn assign(&self, run: &RunId, label: &NodeLabel) -> Option<Node> {
-        let mut assigned = self.assigned();
-        if let Some((at, _)) = assigned.get(run) {
-            return Some(self.machines[*at].node());
+        let mut pool = self.pool();
+        if let Some((machine, _)) = pool.assigned.get(run) {
+            return Some(machine.node());
         }
-        let busy: BTreeSet<usize> = assigned.values().map(|(at, _)| *at).collect();
-        let free =
-            (0..self.machines.len()).find(|at| self.machines[*at].label == *label && !busy.contains(at))?;
-        assigned.insert(run.clone(), (free, Timestamp::now()));
-        Some(self.machines[free].node())
+        let busy: BTreeSet<&str> = pool.assigned.values().map(|(machine, _)| machine.name.as_str()).collect();
+        let is_free = |machine: &&Arc<StaticNodeConfig>| {
+            machine.label == *label && !busy.contains(machine.name.as_str())
+        };
+        let free = Arc::clone(pool.machines.iter().find(is_free)?);
+        let node = free.node();
+        pool.assigned.insert(run.clone(), (free, Timestamp::now()));
+        Some(node)
     }
 
     fn knows(&self, label: &NodeLabel) -> Result<()> {
-        if self.machines.iter().any(|machine| machine.label == *label) {
+        let pool = self.pool();
+        if pool.labels.contains(label) {
             return Ok(());
         }
-        let labels: BTreeSet<&str> = self.machines.iter().map(|machine| machine.label.as_str()).collect();
-        let labels = labels.into_iter().collect::<Vec<_>>().join(", ");
+        let labels = pool.labels.iter().map(NodeLabel::as_str).collect::<Vec<_>>().join(", ");
         Err(Error::permanent(
             ErrorKind::Config,
             format!("no machine has the label {label:?}: there are {labels}", label = label.as_str()),
@@ -155,20 +184,21 @@ impl StaticNodes {
     async fn wait_for_one(&self, request: &NodeRequest) -> Node {
         loop {
             // Subscribe before looking, so that a machine that is returned in between is not missed.
-            let returned = self.returned.notified();
+            let changed = self.changed.notified();
             if let Some(node) = self.assign(&request.run, &request.label) {
                 return node;
             }
-            returned.await;
+            changed.await;
         }
     }
 }
 
 impl fmt::Debug for StaticNodes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pool = self.pool();
         f.debug_struct("StaticNodes")
-            .field("machines", &self.machines.len())
-            .field("assigned", &self.assigned().len())
+            .field("machines", &pool.machines.len())
+            .field("assigned", &pool.assigned.len())
             .finish()
     }
 }
@@ -177,7 +207,7 @@ impl fmt::Debug for StaticNodes {
 impl Check for StaticNodes {
     /// Connects to no machine: a machine that is off is found by the first run.
     async fn check(&self) -> Vec<Finding> {
-        self.machines.iter().map(StaticNodeConfig::finding).collect()
+        self.pool().machines.iter().map(|machine| machine.finding()).collect()
     }
 }
 
@@ -195,18 +225,18 @@ impl Provisioner for StaticNodes {
     }
 
     async fn release(&self, run: &RunId, _: &Arc<dyn Journal>) -> Result<()> {
-        if self.assigned().remove(run).is_some() {
-            self.returned.notify_waiters();
+        if self.pool().assigned.remove(run).is_some() {
+            self.changed.notify_waiters();
         }
         Ok(())
     }
 
     async fn list_owned(&self) -> Result<Vec<OwnedResource>> {
-        let owned = |(run, (at, since)): (&RunId, &(usize, Timestamp))| {
-            let name = &self.machines[*at].name;
+        let owned = |(run, (machine, since)): (&RunId, &(Arc<StaticNodeConfig>, Timestamp))| {
+            let name = &machine.name;
             OwnedResource::new(ResourceKind::Server, name, name).with_run(run.clone()).with_created(*since)
         };
-        Ok(self.assigned().iter().map(owned).collect())
+        Ok(self.pool().assigned.iter().map(owned).collect())
     }
 }
 
@@ -258,6 +288,33 @@ mod tests {
         assert!(!waiting.is_finished());
         pool.release(&first.run, &journal()).await.unwrap();
         assert_eq!(waiting.await.unwrap().unwrap().name, "one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_is_replaced_keeps_the_machines_of_runs_and_serves_those_that_wait() {
+        let pool = Arc::new(StaticNodes::new(vec![machine("one")]).unwrap());
+        let (first, second, third) = (request(1), request(60), request(1));
+        pool.provision(&first, &journal()).await.unwrap();
+        let waiting = tokio::spawn({
+            let (pool, second) = (Arc::clone(&pool), second.clone());
+            async move { pool.provision(&second, &journal()).await }
+        });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let moved = StaticNodeConfig { address: Some("elsewhere.example.com".into()), ..machine("one") };
+        pool.replace(vec![moved, machine("two")]).unwrap();
+        assert_eq!(waiting.await.unwrap().unwrap().name, "two");
+        let kept = pool.provision(&first, &journal()).await.unwrap();
+        assert_eq!(kept.address, "lab.example.com", "as it was when the run began");
+        assert!(pool.replace(vec![]).is_err());
+        pool.release(&first.run, &journal()).await.unwrap();
+        let next = pool.provision(&third, &journal()).await.unwrap();
+        assert_eq!((next.name.as_str(), next.address.as_str()), ("one", "elsewhere.example.com"));
+
+        // A label that is gone is no wrong label for a job that was claimed before.
+        pool.replace(vec![StaticNodeConfig { label: NodeLabel::new("other").unwrap(), ..machine("three") }])
+            .unwrap();
+        let error = pool.provision(&request(1), &journal()).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::Exhausted, true));
     }
 
     #[tokio::test(start_paused = true)]

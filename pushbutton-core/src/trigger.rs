@@ -18,6 +18,7 @@ pub use self::trace::{Evaluation, Matched, PredicateTrace, RuleTrace};
 
 /// One trigger, as in the configuration. All given conditions must hold.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Trigger {
@@ -120,6 +121,7 @@ setters!(Trigger {
 
 /// What keeps a trigger from applying. A list that is empty keeps nothing.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Exceptions {
@@ -157,6 +159,7 @@ setters!(Exceptions {
 
 /// A vote that stands on a patch set: of this label, within these values, by one of these accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct VoteCondition {
@@ -188,6 +191,7 @@ setters!(VoteCondition {
 
 /// A comment that OpenStack's reviewers write, and how it is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Preset {
@@ -201,6 +205,7 @@ pub enum Preset {
 
 /// The kind of event that a trigger waits for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum EventMatch {

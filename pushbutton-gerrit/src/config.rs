@@ -12,6 +12,7 @@ use crate::message::CommentConfig;
 
 /// A Gerrit server, the account on it, and the form of comments.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct GerritConfig {
@@ -25,6 +26,7 @@ pub struct GerritConfig {
     /// Private key file of the account: OpenSSH, PEM or PKCS#8; ed25519, ECDSA or RSA.
     pub key: PathBuf,
     /// Passphrase of the key file. Default: none, the file is not encrypted.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub passphrase: Option<SecretString>,
     /// How the server's host key is checked. Default: against `~/.ssh/known_hosts`. It is always checked.
     #[serde(default)]
@@ -57,6 +59,7 @@ pub struct GerritConfig {
 
 /// How a host key is checked: against a known_hosts file, pinned fingerprints, or both.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct HostKeyPolicy {
@@ -68,6 +71,7 @@ pub struct HostKeyPolicy {
 
 /// A jump host (OpenSSH's ProxyJump): it forwards one TCP connection and sees only encrypted data.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct JumpConfig {
@@ -81,6 +85,7 @@ pub struct JumpConfig {
     /// Private key file. Default: the same as for Gerrit.
     pub key: Option<PathBuf>,
     /// Passphrase of `key`. Default: none, the file is not encrypted.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub passphrase: Option<SecretString>,
     /// How its host key is checked.
     #[serde(default)]
@@ -89,6 +94,7 @@ pub struct JumpConfig {
 
 /// A connection without answers is closed after `interval` times (`count` + 1): 40 s by default.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct KeepaliveConfig {
@@ -101,6 +107,7 @@ pub struct KeepaliveConfig {
 
 /// How long each step may take.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Deadlines {
@@ -114,6 +121,7 @@ pub struct Deadlines {
 
 /// Delays between attempts to connect; they grow from `first` to `cap`, with jitter.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct BackoffConfig {
@@ -127,6 +135,7 @@ pub struct BackoffConfig {
 
 /// How missed events are found: by a query for the changes that were updated since.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct BackfillConfig {

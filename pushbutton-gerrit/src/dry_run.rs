@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use pushbutton_core::{BuildsetReport, Error, ErrorKind, Reporter, Result, RunHistory};
+use pushbutton_core::{BuildsetReport, Current, Error, ErrorKind, Reporter, Result, RunHistory};
 
 use crate::config::GerritConfig;
-use crate::message::dedup_footer;
+use crate::message::{CommentConfig, dedup_footer};
 use crate::reporter::{earlier_failures, review_of};
 use crate::template::EarlierFailures;
 
@@ -17,7 +17,8 @@ use crate::template::EarlierFailures;
 /// Like [`GerritReporter`](crate::GerritReporter) it reports each buildset once, also after a restart: it
 /// looks for the buildset's footer in the file.
 pub struct DryRunReporter {
-    config: GerritConfig,
+    user: String,
+    comment: Current<CommentConfig>,
     file: PathBuf,
     write_lock: Mutex<()>,
     history: Option<Arc<dyn RunHistory>>,
@@ -32,7 +33,15 @@ impl std::fmt::Debug for DryRunReporter {
 impl DryRunReporter {
     /// Writes to this file, which is created with the first comment.
     pub fn new(config: GerritConfig, file: impl Into<PathBuf>) -> Self {
-        Self { config, file: file.into(), write_lock: Mutex::new(()), history: None }
+        let (user, comment) = (config.user, Current::new(config.comment));
+        Self { user, comment, file: file.into(), write_lock: Mutex::new(()), history: None }
+    }
+
+    /// As [`GerritReporter::with_comment`](crate::GerritReporter::with_comment).
+    #[must_use]
+    pub fn with_comment(mut self, comment: Current<CommentConfig>) -> Self {
+        self.comment = comment;
+        self
     }
 
     /// As [`GerritReporter::with_history`](crate::GerritReporter::with_history).
@@ -47,7 +56,12 @@ impl DryRunReporter {
         &self.file
     }
 
-    fn write(&self, report: &BuildsetReport, earlier: &EarlierFailures) -> std::io::Result<()> {
+    fn write(
+        &self,
+        comment: &CommentConfig,
+        report: &BuildsetReport,
+        earlier: &EarlierFailures,
+    ) -> std::io::Result<()> {
         let _guard = self.write_lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut file = std::fs::OpenOptions::new().create(true).read(true).append(true).open(&self.file)?;
         let mut text = Vec::new();
@@ -56,18 +70,18 @@ impl DryRunReporter {
         if String::from_utf8_lossy(&text).lines().any(|line| line == footer) {
             return Ok(());
         }
-        file.write_all(shown(&self.config, report, earlier).as_bytes())?;
+        file.write_all(shown(comment, &self.user, report, earlier).as_bytes())?;
         file.sync_all()
     }
 }
 
 /// What would be posted for a report: a line with the change, the vote and the tag, then the exact comment.
 pub fn preview(config: &GerritConfig, report: &BuildsetReport) -> String {
-    shown(config, report, &EarlierFailures::default())
+    shown(&config.comment, &config.user, report, &EarlierFailures::default())
 }
 
-fn shown(config: &GerritConfig, report: &BuildsetReport, earlier: &EarlierFailures) -> String {
-    let (review, problem) = review_of(config, report, earlier);
+fn shown(comment: &CommentConfig, user: &str, report: &BuildsetReport, earlier: &EarlierFailures) -> String {
+    let (review, problem) = review_of(comment, user, report, earlier);
     if let Some(problem) = problem {
         tracing::warn!(patchset = %report.target(), "the template of comments was not used: {problem}");
     }
@@ -80,11 +94,12 @@ fn shown(config: &GerritConfig, report: &BuildsetReport, earlier: &EarlierFailur
 #[async_trait]
 impl Reporter for DryRunReporter {
     async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
-        if !self.config.comment.is_for_the_review(report) {
+        let comment = self.comment.get();
+        if !comment.is_for_the_review(report) {
             return Ok(());
         }
-        let earlier = earlier_failures(&self.config.comment, report, self.history.as_deref()).await;
-        self.write(report, &earlier).map_err(|error| {
+        let earlier = earlier_failures(&comment, report, self.history.as_deref()).await;
+        self.write(&comment, report, &earlier).map_err(|error| {
             Error::temporary(ErrorKind::Local, "the comment cannot be written to the file")
                 .during("gerrit::dry_run")
                 .with("file", self.file.display())

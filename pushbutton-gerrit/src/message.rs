@@ -30,6 +30,7 @@ const MAX_TEMPLATE: usize = 64 << 10;
 
 /// The form of comments, and whether they vote.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct CommentConfig {
@@ -73,6 +74,7 @@ pub struct CommentConfig {
 
 /// Whether to vote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum VoteMode {
@@ -87,6 +89,7 @@ pub enum VoteMode {
 
 /// To whom Gerrit sends mail (its `NotifyHandling`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
 pub enum Notify {

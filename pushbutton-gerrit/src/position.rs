@@ -4,6 +4,7 @@
 //! stream does not keep their order, and behind every gap until a backfill has closed it. Its token holds the very
 //! first start of this installation.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,6 +12,16 @@ use pushbutton_core::Position;
 
 /// How long before the start of a backfill an event may lie and still be on its way in the stream.
 const STREAM_DELAY: SignedDuration = SignedDuration::from_secs(60);
+
+/// Nanoseconds of a second.
+const SERIALS: i64 = 1_000_000_000;
+
+/// Where the serial numbers of the next tracker begin. When a source takes the place of another in one process, the last
+/// commits of the old one's events must not look like commits of the new one's.
+static NEXT_SERIAL: AtomicI64 = AtomicI64::new(0);
+
+/// Between two beginnings. No source passes on so many events within one second of positions.
+const SERIALS_OF_ONE: i64 = 10_000_019;
 
 #[derive(Debug)]
 pub(crate) struct PositionTracker {
@@ -55,7 +66,7 @@ impl PositionTracker {
             streamed: None,
             passed_on: None,
             committed: None,
-            serial: 0,
+            serial: NEXT_SERIAL.fetch_add(SERIALS_OF_ONE, Ordering::Relaxed) % SERIALS,
         }
     }
 
@@ -111,7 +122,7 @@ impl PositionTracker {
     pub(crate) fn pass_on(&mut self, at: Timestamp) -> Position {
         let floor = at.checked_sub(self.overlap).unwrap_or(at);
         let floor = self.gap.map_or(floor, |gap| gap.min(floor)).max(self.start);
-        self.serial = (self.serial + 1) % 1_000_000_000;
+        self.serial = (self.serial + 1) % SERIALS;
         let second = Timestamp::from_second(floor.as_second()).unwrap_or(floor);
         let at = second.checked_add(SignedDuration::from_nanos(self.serial)).unwrap_or(second);
         let position = self.position(at);
@@ -206,5 +217,19 @@ mod tests {
         assert!(!tracker.is_missing_in_stream(at(5_100), at(5_110)), "it may be on its way");
         tracker.stream_reached(5_200);
         assert!(!tracker.is_missing_in_stream(at(5_100), at(9_000)), "the stream is past it");
+    }
+
+    #[test]
+    fn a_commit_of_an_earlier_source_is_none_of_this_one() {
+        let position = PositionTracker::first(at(1_000));
+        let (mut old, mut new) = (
+            PositionTracker::new(&position, Duration::from_secs(60)),
+            PositionTracker::new(&position, Duration::from_secs(60)),
+        );
+        let before = old.pass_on(at(1_500));
+        assert_ne!(before, new.pass_on(at(1_500)));
+        new.backfilled(at(2_000), None, true);
+        new.committed(&before);
+        assert_eq!(new.idle(), None, "the event is not durable yet");
     }
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use pushbutton_core::{Account, Alerter, BuildsetId, BuildsetReport, Error, Reporter, Result, RunHistory};
+use pushbutton_core::{
+    Account, Alerter, BuildsetId, BuildsetReport, Current, Error, Reporter, Result, RunHistory,
+};
 
 use crate::client::Gerrit;
 use crate::client::review::{Posted, REVIEW, Review, Target};
@@ -52,6 +54,7 @@ const MAX_FAILED: usize = 1000;
 /// A dropped call may have posted the comment. The next call for the same buildset finds it.
 pub struct GerritReporter {
     gerrit: Arc<Gerrit>,
+    comment: Current<CommentConfig>,
     refusal_limit: Duration,
     failed: Mutex<HashMap<BuildsetId, FailedPost>>,
     history: Option<Arc<dyn RunHistory>>,
@@ -82,6 +85,7 @@ impl GerritReporter {
     /// A reporter on this server.
     pub fn new(gerrit: Arc<Gerrit>) -> Self {
         Self {
+            comment: Current::new(gerrit.config().comment.clone()),
             gerrit,
             refusal_limit: REFUSAL_LIMIT,
             failed: Mutex::default(),
@@ -89,6 +93,13 @@ impl GerritReporter {
             alerter: None,
             alerted: Mutex::default(),
         }
+    }
+
+    /// The form of comments, which may be replaced meanwhile. Default: that of the server's configuration.
+    #[must_use]
+    pub fn with_comment(mut self, comment: Current<CommentConfig>) -> Self {
+        self.comment = comment;
+        self
     }
 
     /// Says of each failed test how often it failed in earlier runs of the job on other changes. Default: nothing is
@@ -206,13 +217,13 @@ impl GerritReporter {
 /// The review for a report: the comment, the tag, and the vote that the vote mode allows; and why the template was not
 /// used, if it was not.
 pub(crate) fn review_of(
-    gerrit: &crate::GerritConfig,
+    config: &CommentConfig,
+    user: &str,
     report: &BuildsetReport,
     earlier: &EarlierFailures,
 ) -> (Review, Option<String>) {
-    let config = &gerrit.comment;
-    let rendered = render(config, &gerrit.user, report, earlier);
-    let review = Review::new(rendered.text).with_tag(config.tag_for(&gerrit.user)).with_notify(config.notify);
+    let rendered = render(config, user, report, earlier);
+    let review = Review::new(rendered.text).with_tag(config.tag_for(user)).with_notify(config.notify);
     let review = match config.vote_for(report) {
         Some(value) => review.with_vote(&config.label, value),
         None => review,
@@ -240,15 +251,14 @@ pub(crate) async fn earlier_failures(
 #[async_trait]
 impl Reporter for GerritReporter {
     async fn deliver(&self, report: &BuildsetReport) -> Result<()> {
-        let target = report.target();
-        if !self.gerrit.config().comment.is_for_the_review(report) {
+        let (target, comment) = (report.target(), self.comment.get());
+        if !comment.is_for_the_review(report) {
             tracing::info!(patchset = %target, results = report.summary(), "no comment on a merge conflict");
             return Ok(());
         }
         let context = |error: Error| error.during("gerrit::deliver").with("change", &target);
-        let config = self.gerrit.config();
-        let earlier = earlier_failures(&config.comment, report, self.history.as_deref()).await;
-        let (review, problem) = review_of(config, report, &earlier);
+        let earlier = earlier_failures(&comment, report, self.history.as_deref()).await;
+        let (review, problem) = review_of(&comment, &self.gerrit.config().user, report, &earlier);
         let on = Target::Patchset(report.change.number, report.patchset.number);
         let mut result = self.try_deliver(report, &on, &review).await;
         if let Err(error) = &result {

@@ -25,7 +25,7 @@ impl Check for OpenStackProvisioner {
         let mut found = Vec::new();
         let checks = async {
             if self.check_login(&mut found).await {
-                for (label, config) in &self.config.nodes {
+                for (label, config) in &self.config.get().nodes {
                     self.check_label(&mut found, label.as_str(), config).await;
                 }
                 self.check_quota(&mut found).await;
@@ -76,7 +76,7 @@ impl OpenStackProvisioner {
             }
         }
         let mut all_there = true;
-        let block_storage = self.config.uses_volumes().then_some(Service::BlockStorage);
+        let block_storage = self.config.get().uses_volumes().then_some(Service::BlockStorage);
         for service in [Service::Compute, Service::Network, Service::Image].into_iter().chain(block_storage) {
             let remedy = "see region_name and interface in clouds.yaml";
             let what = service.catalog_type();
@@ -144,7 +144,8 @@ impl OpenStackProvisioner {
                 found.push(Finding::warn(what, "see whether the compute service works"));
             }
         }
-        if self.config.uses_volumes() {
+        let config = self.config.get();
+        if config.uses_volumes() {
             let request = Request::get(Service::BlockStorage, ["limits"]);
             if let Ok(limits) = api.fetch::<Value>(&request, "limits").await {
                 let absolute = &limits["absolute"];
@@ -161,8 +162,7 @@ impl OpenStackProvisioner {
         let request = Request::get(Service::Network, ["quotas", &project, "details"]);
         if let Ok(quota) = api.fetch::<Value>(&request, "quota").await {
             for (what, key) in [("ports", "port"), ("floating IPs", "floatingip")] {
-                let is_used =
-                    key == "port" || self.config.nodes.values().any(|label| label.floating_ip.is_some());
+                let is_used = key == "port" || config.nodes.values().any(|label| label.floating_ip.is_some());
                 let of_kind = &quota[key];
                 found.extend(quota_headroom(what, &of_kind["limit"], &of_kind["used"]).filter(|_| is_used));
             }

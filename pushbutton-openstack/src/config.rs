@@ -24,6 +24,7 @@ use crate::cloud_config::refuse;
 /// # Ok::<_, pushbutton_core::Error>(())
 /// ```
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct OpenStackConfig {
@@ -58,6 +59,7 @@ pub struct OpenStackConfig {
 
 /// The definition of a node label. Images, flavors and networks are given by name or by id.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct NodeLabelConfig {
@@ -118,6 +120,7 @@ pub struct NodeLabelConfig {
 
 /// User data: exactly one of `text` and `file`.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct UserData {
@@ -147,6 +150,7 @@ pub struct NetworkConfig {
 
 /// Which address of a node is used to log in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum AddressChoice {
@@ -164,6 +168,7 @@ pub enum AddressChoice {
 
 /// A volume, deleted with the run. A boot volume is created from the image; others are empty.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct VolumeConfig {
@@ -176,6 +181,7 @@ pub struct VolumeConfig {
 
 /// A floating IP.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct FloatingIpConfig {
@@ -185,6 +191,7 @@ pub struct FloatingIpConfig {
 
 /// Where a node's SSH host keys are from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum HostKeys {
@@ -287,6 +294,40 @@ impl NetworkConfig {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for NetworkConfig {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "NetworkConfig".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A network that a node is connected to, with the options of its port. A name alone is enough.",
+            "anyOf": [{ "type": "string" }, NetworkOptions::json_schema(generator)],
+        })
+    }
+}
+
+/// The keys of [`NetworkConfig`], whose own `Deserialize` takes a name, too.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+#[expect(dead_code, reason = "its schema alone is used")]
+struct NetworkOptions {
+    /// The network.
+    name: String,
+    /// The addresses of the port. Only one node can have them at a time; the next one finds no room. Default: any.
+    #[serde(default)]
+    fixed_ips: Vec<IpAddr>,
+    /// Whether Neutron filters the port's traffic: by security group, and by its own addresses. Nested virtual machines
+    /// on a provider network need `false`. Default: as the network has it.
+    port_security_enabled: Option<bool>,
+    /// More addresses (or ranges, as `10.0.0.0/24`) that the port may send from. Default: none.
+    #[serde(default)]
+    allowed_address_pairs: Vec<String>,
+}
+
 impl<'de> Deserialize<'de> for NetworkConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         struct NameOrMapping;
@@ -382,8 +423,11 @@ impl OpenStackConfig {
         }
     }
 
-    /// Refuses values that cannot work.
-    pub(crate) fn validate(&self) -> Result<()> {
+    /// Refuses values that cannot work. Looks at no file and no cloud.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], permanent, with the key.
+    pub fn validate(&self) -> Result<()> {
         if self.nodes.is_empty() {
             return Err(refuse("`nodes` is empty: define at least one label"));
         }

@@ -1,14 +1,14 @@
 //! `Provisioner` on OpenStack.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pushbutton_core::{
-    Error, ErrorKind, InstallationId, Journal, Node, NodeRequest, OwnedResource, OwnerName, Provisioner,
-    Result, RunId,
+    Current, Error, ErrorKind, InstallationId, Journal, Node, NodeLabel, NodeRequest, OwnedResource,
+    OwnerName, Provisioner, Result, RunId,
 };
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -17,7 +17,7 @@ use crate::api::Api;
 use crate::boot::{Boot, BootProgress};
 use crate::cloud_config::{CloudConfig, refuse};
 use crate::cloud_files::Environment;
-use crate::config::OpenStackConfig;
+use crate::config::{NodeLabelConfig, OpenStackConfig};
 use crate::console::ConsoleTail;
 use crate::create::Shared;
 use crate::endpoints::{FLOATING_IPS, PORTS, SERVERS, VOLUMES};
@@ -38,7 +38,7 @@ const CONSOLE_LINES: u32 = 10_000;
 /// Everything that it creates carries the owner, the installation and the run as ownership tags: servers and volumes in their metadata,
 /// floating IPs and ports in their description. It is recorded in the journal before the request is sent.
 pub struct OpenStackProvisioner {
-    pub(crate) config: OpenStackConfig,
+    pub(crate) config: Current<OpenStackConfig>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) lookup: Lookup,
     boots: Semaphore,
@@ -68,14 +68,28 @@ impl OpenStackProvisioner {
             create_visibility_timeout: config.create_visibility_timeout.0,
         };
         let boots = Semaphore::new(config.parallel_boots);
+        let config = Current::new(config);
         Ok(Self { config, shared: Arc::new(shared), lookup: Lookup::default(), boots })
+    }
+
+    /// Changes what labels mean, for nodes that are created from now on. Labels that are not among these stay as they are:
+    /// a job may have been claimed that needs one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], permanent, for labels that cannot work; nothing changes then.
+    pub fn set_nodes(&self, nodes: BTreeMap<NodeLabel, NodeLabelConfig>) -> Result<()> {
+        let mut config = self.config.get().as_ref().clone();
+        config.nodes.extend(nodes);
+        config.validate()?;
+        self.config.replace(config);
+        Ok(())
     }
 
     /// Keeps the console of a failed node, and adds its last lines to the error.
     async fn with_console(&self, mut error: Error, run: &RunId, server: &str) -> Error {
         let read = timeout(CONSOLE_TIMEOUT, self.shared.api.console(server, CONSOLE_LINES)).await;
         let Ok(Ok(Some(console))) = read else { return error };
-        if let Some(dir) = &self.config.console_dir {
+        if let Some(dir) = &self.config.get().console_dir {
             let path = dir.join(format!("{run}.log"));
             let write = async {
                 tokio::fs::create_dir_all(dir).await?;
@@ -108,7 +122,8 @@ impl fmt::Debug for OpenStackProvisioner {
 impl Provisioner for OpenStackProvisioner {
     async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node> {
         let within = |error: Error| error.during("provisioner::provision").with("label", &request.label);
-        let label = self.config.label(&request.label).map_err(within)?;
+        let config = self.config.get();
+        let label = config.label(&request.label).map_err(within)?;
         // The time that other boots take is not this node's: its deadline starts here.
         let slot = self.boots.acquire().await.map_err(|error| {
             within(Error::temporary(ErrorKind::Cancelled, "no more nodes are booted").because(error))
@@ -137,7 +152,7 @@ impl Provisioner for OpenStackProvisioner {
     }
 
     async fn release(&self, run: &RunId, journal: &Arc<dyn Journal>) -> Result<()> {
-        let limit = self.config.release_timeout.0;
+        let limit = self.config.get().release_timeout.0;
         let release = async {
             timeout(limit, self.shared.creates.none_of(run)).await.map_err(|_| {
                 Error::temporary(ErrorKind::TimedOut, "a create of this run is still in progress")
@@ -148,7 +163,7 @@ impl Provisioner for OpenStackProvisioner {
     }
 
     async fn list_owned(&self) -> Result<Vec<OwnedResource>> {
-        let owned = list_owned(&self.shared, self.config.uses_volumes()).await;
+        let owned = list_owned(&self.shared, self.config.get().uses_volumes()).await;
         owned.map_err(|error| error.during("provisioner::list_owned"))
     }
 }

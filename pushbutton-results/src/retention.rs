@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use pushbutton_core::RunId;
+use pushbutton_core::{Current, RunId};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
@@ -37,7 +37,7 @@ const TRASH: &str = ".pushbutton-deleted-";
 #[derive(Debug)]
 pub struct Retention {
     root: PathBuf,
-    keep: Duration,
+    keep: Current<Duration>,
     pages: RunPages,
 }
 
@@ -57,15 +57,25 @@ impl Retention {
     /// Below `root`, folders of runs in which nothing has changed for `keep`. Those that `pages` knows as running are left
     /// alone.
     pub fn new(root: impl Into<PathBuf>, keep: Duration, pages: RunPages) -> Self {
+        Self::following(root, Current::new(keep), pages)
+    }
+
+    /// The same for a time that may be replaced meanwhile. While it is zero nothing is deleted.
+    pub fn following(root: impl Into<PathBuf>, keep: Current<Duration>, pages: RunPages) -> Self {
         Self { root: root.into(), keep, pages }
     }
 
-    /// Deletes old folders now and then every hour, until the future is dropped.
+    /// Deletes old folders now, every hour, and when the time is replaced, until the future is dropped.
     pub async fn run(self) {
         let mut timer = tokio::time::interval(INTERVAL);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut replaced = self.keep.watch();
         loop {
-            timer.tick().await;
+            tokio::select! {
+                _ = timer.tick() => {}
+                // Its sender lives as long as this.
+                _ = replaced.changed() => {}
+            }
             match self.pass().await {
                 Ok(Pass { deleted: 0, failed: 0, .. }) => {}
                 Ok(Pass { deleted, failed, has_more }) => {
@@ -83,7 +93,10 @@ impl Retention {
     /// # Errors
     /// When the root cannot be read. A folder below it that cannot is passed over.
     pub async fn pass(&self) -> io::Result<Pass> {
-        let mut pass = Pass::default();
+        let (mut pass, keep) = (Pass::default(), *self.keep.get());
+        if keep.is_zero() {
+            return Ok(pass);
+        }
         let root = self.root.clone();
         let Some((root, trash)) = blocking(move || {
             let root = match open_root(&root) {
@@ -102,7 +115,7 @@ impl Retention {
         for name in trash.into_iter().take(MAX_DELETED) {
             self.delete(name, &mut pass, false).await?;
         }
-        let (keep, running, from) = (self.keep, self.pages.running(), root.clone());
+        let (running, from) = (self.pages.running(), root.clone());
         let old = blocking(move || find_old(from.as_fd(), keep, &running, SystemTime::now())).await?;
         pass.has_more = old.has_more;
         for (folder, run) in old.folders {

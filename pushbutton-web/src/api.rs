@@ -33,7 +33,8 @@ pub(crate) async fn healthz() -> Response {
     Json(json!({ "status": "ok" })).into_response()
 }
 
-/// 200 when this process can do its work now; else 503 with the reasons.
+/// 200 when this process can do its work now; else 503 with the reasons. A configuration that was refused is no reason:
+/// the process works by the old one.
 pub(crate) async fn readyz(State(state): State<WebState>) -> Response {
     let (depth, last_success) =
         tokio::join!(state.depth(), answer("history", state.history().last_success()));
@@ -63,6 +64,7 @@ pub(crate) async fn readyz(State(state): State<WebState>) -> Response {
         "history": text(last_success.is_some()),
         "broker": broker.map(text),
         "stream": stream.map(|stream| stream.state),
+        "config": state.config().map(|config| if config.refused.is_none() { "ok" } else { "refused" }),
     });
     (status, Json(body)).into_response()
 }
@@ -141,6 +143,9 @@ pub(crate) fn public_participant(mut participant: ParticipantRecord) -> Particip
         stream.why = None;
     }
     participant.breaker = participant.breaker.map(|_| "no node came up".to_owned());
+    if let Some(config) = &mut participant.config {
+        config.refused = config.refused.take().map(|_| "its log says why".to_owned());
+    }
     participant.muted = participant.muted.map(|_| "a person must look".to_owned());
     participant
 }

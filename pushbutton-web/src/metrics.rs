@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use pushbutton_core::{
-    BreakerState, Health, ParticipantRecord, QueueAges, QueueDepth, StreamHealth, StreamState,
+    BreakerState, ConfigHealth, Health, ParticipantRecord, QueueAges, QueueDepth, StreamHealth, StreamState,
 };
 
 use crate::WebState;
@@ -31,6 +31,7 @@ struct Sample {
     broker: Option<bool>,
     stream: Option<StreamHealth>,
     operator: Option<Health>,
+    config: Option<ConfigHealth>,
     history_dropped: Option<u64>,
     disks: Vec<(String, u64)>,
     participants: Option<Vec<ParticipantRecord>>,
@@ -54,6 +55,7 @@ pub(crate) async fn metrics(State(state): State<WebState>) -> Response {
         broker: state.is_broker_connected(),
         stream: state.stream(),
         operator: state.operator(),
+        config: state.config(),
         history_dropped: state.history_dropped(),
         disks: state.disks_free(),
         participants,
@@ -110,6 +112,14 @@ fn render(sample: Sample, now: Timestamp) -> String {
         let open = operator.breaker != BreakerState::Closed;
         let help = "Whether the operator claims no jobs, or only one to try, because no node came up";
         gauge(&mut registry, "breaker_open", help, open.into());
+    }
+    if let Some(config) = &sample.config {
+        let help =
+            "Whether this process runs with what its configuration says now; 0: a newer one was refused";
+        gauge(&mut registry, "config_last_reload_successful", help, config.refused.is_none().into());
+        let help = "When the configuration was read that this process runs with";
+        let name = "config_last_reload_success_timestamp_seconds";
+        gauge(&mut registry, name, help, config.applied.as_second());
     }
     if let Some(dropped) = sample.history_dropped {
         let counter: Counter = Counter::default();

@@ -108,6 +108,7 @@ async fn whole() -> String {
         broker: Some(true),
         stream: Some(monitor.watch().borrow().clone()),
         operator: Some(pushbutton_core::Health::new(1, 4)),
+        config: Some(ConfigHealth::new(samples::AT)),
         history_dropped: Some(7),
         disks: vec![("state".into(), 5 << 30)],
         participants: Some(vec![ParticipantRecord::new("operator a 1", samples::AT, samples::AT)]),

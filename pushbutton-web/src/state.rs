@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use pushbutton_core::pipeline::Muted;
 use pushbutton_core::{
-    DeadLetter, DeadLetters, Health, HistoryLog, Queue, QueueAges, QueueDepth, Result, RunHistory,
-    StreamHealth,
+    ConfigHealth, DeadLetter, DeadLetters, Health, HistoryLog, Queue, QueueAges, QueueDepth, Result,
+    RunHistory, StreamHealth,
 };
 use tokio::sync::watch;
 
@@ -28,6 +28,7 @@ struct Inner {
     broker: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
     stream: Option<watch::Receiver<StreamHealth>>,
     operator: Option<watch::Receiver<Health>>,
+    config: Option<watch::Receiver<ConfigHealth>>,
     log: Option<Arc<dyn HistoryLog>>,
     metrics: Option<Metrics>,
     disks: Vec<(String, PathBuf)>,
@@ -47,6 +48,7 @@ impl WebState {
             broker: None,
             stream: None,
             operator: None,
+            config: None,
             log: None,
             metrics: None,
             disks: Vec::new(),
@@ -91,6 +93,13 @@ impl WebState {
     #[must_use]
     pub fn with_operator(mut self, operator: watch::Receiver<Health>) -> Self {
         Arc::make_mut(&mut self.0).operator = Some(operator);
+        self
+    }
+
+    /// Shows whether this process runs with what its configuration says now. Default: it is not known.
+    #[must_use]
+    pub fn with_config(mut self, config: watch::Receiver<ConfigHealth>) -> Self {
+        Arc::make_mut(&mut self.0).config = Some(config);
         self
     }
 
@@ -172,6 +181,10 @@ impl WebState {
 
     pub(crate) fn operator(&self) -> Option<Health> {
         self.0.operator.as_ref().map(|operator| operator.borrow().clone())
+    }
+
+    pub(crate) fn config(&self) -> Option<ConfigHealth> {
+        self.0.config.as_ref().map(|config| config.borrow().clone())
     }
 
     pub(crate) fn history_dropped(&self) -> Option<u64> {

@@ -1,5 +1,5 @@
 //! The ingest half's source and event store. With RabbitMQ one handler is the leader, which takes events; the others
-//! stand by.
+//! stand by. When triggers are replaced, the stream is opened anew.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use pushbutton_amqp::{AmqpEventStore, LeaderElection, Leadership};
 use pushbutton_core::retry::Backoff;
 use pushbutton_core::{
-    Event, EventSource, EventStore, Position, Result, StreamMonitor, StreamState, Triggers,
+    Current, Event, EventSource, EventStore, Position, Result, StreamMonitor, StreamState, Triggers,
 };
 use pushbutton_gerrit::{EventFilter, Gerrit, GerritSource};
 use pushbutton_store::{Store, StoreEvents};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::QueueBackend;
@@ -29,22 +30,22 @@ pub(crate) fn source(
     backend: &QueueBackend,
     store: &Store,
     gerrit: &Arc<Gerrit>,
-    triggers: &Triggers,
+    triggers: &Current<Triggers>,
     monitor: StreamMonitor,
 ) -> (Box<dyn EventSource>, Arc<dyn EventStore>) {
-    let upstream = Upstream { gerrit: Arc::clone(gerrit), triggers: Arc::new(triggers.clone()), monitor };
+    let upstream = Upstream { gerrit: Arc::clone(gerrit), triggers: triggers.watch(), monitor };
     let Some(amqp) = &backend.amqp else {
-        let events = Arc::new(store.events());
-        return (Box::new(upstream.open(events.clone())), events);
+        let events: Arc<dyn EventStore> = Arc::new(store.events());
+        return (Box::new(Intake::new(upstream, Arc::clone(&events))), events);
     };
     let events = amqp.event_store();
     let standby = Standby {
         election: amqp.leader_election(),
         events: events.clone(),
         former: store.events(),
-        upstream,
+        intake: Intake::new(upstream, Arc::new(events.clone())),
         leadership: None,
-        source: None,
+        is_imported: false,
         waiting: None,
         pause_until: Instant::now(),
         backoff: Backoff::new(FIRST_DELAY, DELAY_CAP),
@@ -54,15 +55,63 @@ pub(crate) fn source(
 
 struct Upstream {
     gerrit: Arc<Gerrit>,
-    triggers: Arc<Triggers>,
+    /// The server, and later its backfill, is asked only for what these need.
+    triggers: watch::Receiver<Arc<Triggers>>,
     monitor: StreamMonitor,
 }
 
 impl Upstream {
-    fn open(&self, events: Arc<dyn EventStore>) -> GerritSource {
+    fn open(&mut self, events: Arc<dyn EventStore>) -> GerritSource {
         tracing::info!("watching {}", self.gerrit.config().host);
-        let filter = EventFilter::for_triggers(Arc::clone(&self.triggers));
+        let filter = EventFilter::for_triggers(Arc::clone(&self.triggers.borrow_and_update()));
         GerritSource::new(Arc::clone(&self.gerrit), events, filter).with_monitor(self.monitor.clone())
+    }
+}
+
+/// The events that the triggers of now need. When they are replaced, a new source begins at the position in the event
+/// store, as after a restart: what the old one had not passed on comes again.
+struct Intake {
+    upstream: Upstream,
+    events: Arc<dyn EventStore>,
+    source: Option<GerritSource>,
+}
+
+impl Intake {
+    fn new(upstream: Upstream, events: Arc<dyn EventStore>) -> Self {
+        Self { upstream, events, source: None }
+    }
+
+    /// Closes the stream. The next call of `next` opens another.
+    fn close(&mut self) {
+        self.source = None;
+    }
+}
+
+#[async_trait]
+impl EventSource for Intake {
+    async fn next(&mut self) -> Result<Option<Event>> {
+        loop {
+            let source = match &mut self.source {
+                Some(source) => source,
+                none => none.insert(self.upstream.open(Arc::clone(&self.events))),
+            };
+            tokio::select! {
+                biased;
+                // Without a sender there are no others.
+                Ok(()) = self.upstream.triggers.changed() => {
+                    tracing::info!("the triggers have changed: the event stream is opened anew");
+                }
+                next = source.next() => return next,
+            }
+            self.close();
+        }
+    }
+
+    async fn commit(&mut self, position: &Position) -> Result<()> {
+        match &mut self.source {
+            Some(source) => source.commit(position).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -73,10 +122,10 @@ struct Standby {
     events: AmqpEventStore,
     /// Where events were remembered before there was a RabbitMQ.
     former: StoreEvents,
-    upstream: Upstream,
+    /// Open only with a leadership.
+    intake: Intake,
     leadership: Option<Leadership>,
-    /// Only with a leadership.
-    source: Option<GerritSource>,
+    is_imported: bool,
     waiting: Option<Waiting>,
     pause_until: Instant,
     backoff: Backoff,
@@ -91,14 +140,14 @@ struct Waiting {
 impl Standby {
     /// Waits for the leadership. A dropped call can be repeated.
     async fn stand_by(&mut self) -> Result<Leadership> {
-        self.upstream.monitor.set(StreamState::Standby, None);
+        self.intake.upstream.monitor.set(StreamState::Standby, None);
         tokio::time::sleep_until(self.pause_until).await;
         let waiting = self.waiting.get_or_insert_with(|| Waiting { since: Instant::now(), logged: false });
         loop {
             tokio::select! {
                 leadership = self.election.lead() => {
                     self.waiting = None;
-                    self.upstream.monitor.set(StreamState::Connecting, None);
+                    self.intake.upstream.monitor.set(StreamState::Connecting, None);
                     return leadership;
                 }
                 () = tokio::time::sleep_until(waiting.since + LOG_AFTER), if !waiting.logged => {
@@ -111,19 +160,16 @@ impl Standby {
 
     /// The next event of the leader's source.
     async fn take(
-        source: &mut Option<GerritSource>,
-        upstream: &Upstream,
+        intake: &mut Intake,
+        is_imported: &mut bool,
         events: &AmqpEventStore,
         former: &StoreEvents,
     ) -> Result<Option<Event>> {
-        let source = match source {
-            Some(source) => source,
-            none => {
-                import(events, former).await?;
-                none.insert(upstream.open(Arc::new(events.clone())))
-            }
-        };
-        source.next().await
+        if !*is_imported {
+            import(events, former).await?;
+            *is_imported = true;
+        }
+        intake.next().await
     }
 }
 
@@ -141,7 +187,7 @@ impl EventSource for Standby {
             let taken = tokio::select! {
                 biased;
                 () = leadership.lost() => None,
-                taken = Self::take(&mut self.source, &self.upstream, &self.events, &self.former) => Some(taken),
+                taken = Self::take(&mut self.intake, &mut self.is_imported, &self.events, &self.former) => Some(taken),
             };
             match taken {
                 Some(Err(error)) if error.is_temporary() => {
@@ -158,16 +204,14 @@ impl EventSource for Standby {
                     "this handler is no longer the leader: RabbitMQ cannot be reached, or another one leads; intake stops"
                 ),
             }
-            (self.source, self.leadership) = (None, None);
+            self.intake.close();
+            (self.leadership, self.is_imported) = (None, false);
         }
     }
 
     async fn commit(&mut self, position: &Position) -> Result<()> {
         // Positions of an earlier leadership belong to a source that is gone: its successor reads the events again.
-        match &mut self.source {
-            Some(source) => source.commit(position).await,
-            None => Ok(()),
-        }
+        self.intake.commit(position).await
     }
 }
 

@@ -9,12 +9,12 @@ use serde_yaml::Value;
 use super::*;
 use crate::cli::Cli;
 
-fn top() -> PathBuf {
+pub(super) fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// The documents, each with its text.
-fn documents() -> Vec<(PathBuf, String)> {
+pub(super) fn documents() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for folder in ["", "docs/src", "deploy/kubernetes", "deploy/compose", "pushbutton-bin"] {
         let Ok(entries) = fs::read_dir(top().join(folder)) else { continue };
@@ -26,7 +26,7 @@ fn documents() -> Vec<(PathBuf, String)> {
 }
 
 /// The fenced blocks of a language, each with the number of its first line.
-fn blocks<'t>(text: &'t str, language: &str) -> Vec<(usize, Vec<&'t str>)> {
+pub(super) fn blocks<'t>(text: &'t str, language: &str) -> Vec<(usize, Vec<&'t str>)> {
     let (mut found, mut inside) = (Vec::new(), None::<(usize, Vec<&str>)>);
     for (number, line) in text.lines().enumerate() {
         match &mut inside {
@@ -40,7 +40,7 @@ fn blocks<'t>(text: &'t str, language: &str) -> Vec<(usize, Vec<&'t str>)> {
 }
 
 /// `changes` over `base`: mappings key by key, anything else as a whole.
-fn merged(base: Value, changes: Value) -> Value {
+pub(super) fn merged(base: Value, changes: Value) -> Value {
     match (base, changes) {
         (Value::Mapping(mut base), Value::Mapping(changes)) => {
             for (key, change) in changes {
@@ -54,7 +54,7 @@ fn merged(base: Value, changes: Value) -> Value {
 }
 
 /// A folder with the files that documents and the default configuration name.
-fn place() -> tempfile::TempDir {
+pub(super) fn place() -> tempfile::TempDir {
     let place = tempfile::tempdir().unwrap();
     for name in ["gerrit-key", "known_hosts", "clouds.yaml", "node-key"] {
         fs::write(place.path().join(name), "").unwrap();
@@ -64,7 +64,7 @@ fn place() -> tempfile::TempDir {
     place
 }
 
-fn env(name: &str) -> Option<String> {
+pub(super) fn env(name: &str) -> Option<String> {
     match name {
         "GERRIT_KEY" => Some("./gerrit-key".to_owned()),
         "PUSHBUTTON_OWNER" => Some("acme-ci".to_owned()),

@@ -1,7 +1,7 @@
 //! The configuration file as a tree of values: parsed, references filled in, paths made absolute, each value with its
 //! line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_yaml::Value as Yaml;
@@ -24,6 +24,8 @@ pub(crate) struct Document {
     /// What the command uses. Files and variables of other sections need not be there.
     needs: Needs,
     errors: Vec<ConfigError>,
+    /// The files of `${file:PATH}`.
+    pub(crate) files: BTreeSet<PathBuf>,
     /// References in sections that are not used which could not be filled in. Such a value is its own text; its error
     /// is reported where that does not do, as for a number.
     unresolved: Vec<ConfigError>,
@@ -53,8 +55,14 @@ impl Document {
             return Err(fatal(1, "the file is not a mapping of keys to values".into(), fix));
         }
         let root = Node { line: 1, value: Value::Null };
-        let mut document =
-            Self { root, file: file.to_owned(), needs, errors: Vec::new(), unresolved: Vec::new() };
+        let mut document = Self {
+            root,
+            file: file.to_owned(),
+            needs,
+            errors: Vec::new(),
+            files: BTreeSet::new(),
+            unresolved: Vec::new(),
+        };
         let folder = file.parent().unwrap_or(Path::new(""));
         document.root = document.convert(yaml, Some(&lines), 1, &mut KeyPath::default(), folder, env);
         document.resolve_paths(folder, env);
@@ -87,13 +95,13 @@ impl Document {
     }
 
     /// All errors, ordered by line; `Ok` when there is none.
-    pub(crate) fn finish(self) -> Result<(), ConfigErrors> {
-        if self.errors.is_empty() {
+    pub(crate) fn finish(&mut self) -> Result<(), ConfigErrors> {
+        let mut list = std::mem::take(&mut self.errors);
+        if list.is_empty() {
             return Ok(());
         }
-        let mut list = self.errors;
         list.sort_by_key(|error| error.line);
-        Err(ConfigErrors { file: self.file, list })
+        Err(ConfigErrors { file: self.file.clone(), list })
     }
 
     /// Joins serde_yaml's values and saphyr-parser's lines. A value without a line of its own (the target of an alias,
@@ -119,18 +127,21 @@ impl Document {
             Yaml::Null => Value::Null,
             Yaml::Bool(truth) => Value::Bool(truth),
             Yaml::Number(number) => Value::Number(number),
-            Yaml::String(text) => match interpolate::fill(&text, folder, env) {
-                Ok(None) => Value::Text(text),
-                Ok(Some(filled)) => Value::Filled { text: filled.text, whole: filled.whole },
-                Err((problem, fix)) if self.is_unused(at) => {
-                    self.unresolved.push(ConfigError { line, key: at.to_string(), problem, fix });
-                    Value::Text(text)
+            Yaml::String(text) => {
+                self.files.extend(interpolate::files(&text, folder, env));
+                match interpolate::fill(&text, folder, env) {
+                    Ok(None) => Value::Text(text),
+                    Ok(Some(filled)) => Value::Filled { text: filled.text, whole: filled.whole },
+                    Err((problem, fix)) if self.is_unused(at) => {
+                        self.unresolved.push(ConfigError { line, key: at.to_string(), problem, fix });
+                        Value::Text(text)
+                    }
+                    Err((problem, fix)) => {
+                        self.error_on(line, at, problem, fix);
+                        Value::Text(text)
+                    }
                 }
-                Err((problem, fix)) => {
-                    self.error_on(line, at, problem, fix);
-                    Value::Text(text)
-                }
-            },
+            }
             Yaml::Sequence(list) => Value::List(
                 (0..)
                     .zip(list)

@@ -25,18 +25,21 @@ pub(crate) struct ConfigErrors {
     pub(crate) list: Vec<ConfigError>,
 }
 
+impl ConfigErrors {
+    /// Each error on one line, which begins with its place.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
+        self.list.iter().map(|ConfigError { line, key, problem, fix }| {
+            let at = if key.is_empty() { String::new() } else { format!("{key}: ") };
+            let fix = if fix.is_empty() { String::new() } else { format!("; {fix}") };
+            format!("{}:{line}: {at}{problem}{fix}", self.file.display())
+        })
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for error in &self.list {
-            write!(f, "{}:{}: ", self.file.display(), error.line)?;
-            if !error.key.is_empty() {
-                write!(f, "{}: ", error.key)?;
-            }
-            f.write_str(&error.problem)?;
-            if !error.fix.is_empty() {
-                write!(f, "; {}", error.fix)?;
-            }
-            f.write_str("\n")?;
+        for line in self.lines() {
+            writeln!(f, "{line}")?;
         }
         match self.list.len() {
             1 => f.write_str("1 error: nothing was started"),

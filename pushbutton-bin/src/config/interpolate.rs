@@ -1,7 +1,7 @@
 //! `${VAR}`, `${VAR:-default}` and `${file:PATH}` in the configuration's scalars. `$${` is a plain `${`.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A scalar after its references were filled in.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,6 +47,18 @@ pub(crate) fn fill(
     filled.push_str(rest);
     let whole = first == 0 && text.find('}') == Some(text.len() - 1);
     Ok(Some(Filled { text: filled, whole }))
+}
+
+/// The files that a scalar names as `${file:PATH}`, whether they are there or not.
+pub(crate) fn files(text: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Vec<PathBuf> {
+    let (mut found, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find("${") {
+        let is_plain = rest[..at].ends_with('$');
+        rest = &rest[at + 2..];
+        let path = rest.split_once('}').and_then(|(reference, _)| reference.strip_prefix("file:"));
+        found.extend(path.filter(|_| !is_plain).map(|path| super::paths::absolute(path, folder, env)));
+    }
+    found
 }
 
 fn value_of(

@@ -12,6 +12,7 @@ mod read;
 mod role_variables;
 mod sections;
 
+mod changes;
 mod cross_checks;
 mod error;
 
@@ -30,7 +31,12 @@ use serde::de::DeserializeOwned;
 
 use crate::mail;
 
-use self::document::{Document, Env};
+#[cfg(test)]
+pub(crate) use self::changes::is_reloaded;
+pub(crate) use self::changes::{Changes, Files, Source};
+use self::document::Document;
+#[cfg(test)]
+use self::document::Env;
 use self::error::ConfigError;
 pub(crate) use self::error::{ConfigErrors, suggest};
 pub(crate) use self::needs::{Need, Needs};
@@ -67,6 +73,8 @@ const SECTIONS: [&str; 17] = [
 /// A configuration without errors.
 #[derive(Debug)]
 pub(crate) struct Config {
+    /// What it was read from.
+    pub(crate) source: Source,
     pub(crate) owner: OwnerName,
     pub(crate) state: PathBuf,
     pub(crate) store: StoreSection,
@@ -137,19 +145,37 @@ pub(crate) enum Nodes {
 /// Reads a file, with the environment of the process. Of sections that the command does not use, neither the files that
 /// they name nor secrets from the environment need be there.
 pub(crate) fn load(file: &Path, needs: Needs) -> Result<Config, ConfigErrors> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        let fix = format!(
-            "name another file with --config, or write one with `pushbutton-bin init {}`",
-            file.display()
-        );
-        whole_file(file, format!("cannot read the configuration: {error}"), fix)
-    })?;
-    // Paths in the file are relative to it, not to the working directory.
-    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    parse(&text, &file, needs, &|name| std::env::var(name).ok())
+    load_with_files(file, needs).0
 }
 
-fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
+/// The same, with the files that were read, also where there are errors.
+pub(crate) fn load_with_files(file: &Path, needs: Needs) -> (Result<Config, ConfigErrors>, Files) {
+    // Paths in the file are relative to it, not to the working directory.
+    let whole = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let mut files = BTreeSet::from([whole.clone()]);
+    let config = std::fs::read_to_string(file)
+        .map_err(|error| {
+            let fix = format!(
+                "name another file with --config, or write one with `pushbutton-bin init {}`",
+                file.display()
+            );
+            whole_file(file, format!("cannot read the configuration: {error}"), fix)
+        })
+        .and_then(|text| {
+            let env = |name: &str| std::env::var(name).ok();
+            let mut document = Document::read(&text, &whole, needs, &env)?;
+            files.append(&mut document.files);
+            config_of(document, &whole, needs)
+        });
+    let files = Files::read(files);
+    let config = config.map(|mut config| {
+        config.source.files = files.clone();
+        config
+    });
+    (config, files)
+}
+
+pub(crate) fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
     ConfigErrors {
         file: file.to_owned(),
         list: vec![ConfigError { line: 1, key: String::new(), problem, fix }],
@@ -157,8 +183,12 @@ fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErrors {
 }
 
 /// Reads a text that is, or would be, the content of `file`.
+#[cfg(test)]
 pub(crate) fn parse(text: &str, file: &Path, needs: Needs, env: Env<'_>) -> Result<Config, ConfigErrors> {
-    let mut document = Document::read(text, file, needs, env)?;
+    config_of(Document::read(text, file, needs, env)?, file, needs)
+}
+
+fn config_of(mut document: Document, file: &Path, needs: Needs) -> Result<Config, ConfigErrors> {
     check_sections(&mut document, needs);
 
     let owner = owner(&mut document);
@@ -207,8 +237,10 @@ pub(crate) fn parse(text: &str, file: &Path, needs: Needs, env: Env<'_>) -> Resu
 
     document.finish()?;
     let triggers = triggers.into_iter().map(|(_, trigger)| trigger).collect();
+    let source = Source { file: file.to_owned(), needs, root: document.root, files: Files::default() };
     let complete = || {
         Some(Config {
+            source,
             owner: owner?,
             state: state?,
             store: store?,
@@ -298,7 +330,11 @@ fn nodes(document: &mut Document) -> (Option<Nodes>, Option<BTreeSet<String>>) {
         let labels = machines.as_ref().map(|list| list.iter().map(|node| node.label.to_string()).collect());
         return (machines.map(Nodes::Machines), labels);
     }
-    let cloud = section(document, "cloud").map(|cloud| Nodes::Cloud(Box::new(cloud)));
+    let cloud: Option<OpenStackConfig> = section(document, "cloud");
+    if let Some(Err(error)) = cloud.as_ref().map(OpenStackConfig::validate) {
+        cross_checks::error_of_part(document, "cloud", error.message());
+    }
+    let cloud = cloud.map(|cloud| Nodes::Cloud(Box::new(cloud)));
     let labels = document.root.get(&KeyPath::section("cloud").key("nodes").0);
     let labels = labels.map(|labels| labels.keys().map(str::to_owned).collect());
     (cloud, labels)
@@ -347,5 +383,7 @@ mod book_tests;
 mod default_job_tests;
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+pub(crate) mod schema_tests;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 /// `handler:`, how jobs are queued and their results reported.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct HandlerConfig {
     /// After this many failed changes in a row comments stop until a person unmutes them; 0 for never. Default: 10.
@@ -27,6 +28,7 @@ impl Default for HandlerConfig {
 
 /// `operator:`, how jobs are run.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct OperatorConfig {
     /// The number of jobs that run at once. Default: 1.
@@ -58,6 +60,7 @@ impl Default for OperatorConfig {
 
 /// `store:`, how the file in the state folder is used. The defaults are those of the store.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct StoreSection {
     /// Of a claim, where the queue is in the store.
@@ -93,6 +96,7 @@ impl StoreSection {
 
 /// `sweep:`, how operators delete what crashes have left on the cloud.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SweepConfig {
     /// The interval. Default: 10 minutes.
@@ -109,6 +113,7 @@ impl Default for SweepConfig {
 
 /// `alarm:`, how the lab's own people are alerted.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AlarmConfig {
     /// By mail.
@@ -117,9 +122,11 @@ pub(crate) struct AlarmConfig {
 
 /// `alarm.mail:`
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MailConfig {
     /// The server, as `smtp://127.0.0.1:25`, or `smtps://user:password@mail.example.org` with TLS.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) server: SecretString,
     /// The sender.
     pub(crate) from: String,
@@ -129,8 +136,10 @@ pub(crate) struct MailConfig {
 
 /// `web:`, the dashboard.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebConfig {
     /// Where it listens, as `127.0.0.1:8080`.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) listen: SocketAddr,
 }

@@ -50,8 +50,13 @@ impl Site {
 
     /// Comments `recheck` on a new change; returns its number.
     pub(crate) fn recheck(&self) -> u64 {
+        self.comment("recheck")
+    }
+
+    /// Writes this comment on a new change; returns its number.
+    pub(crate) fn comment(&self, text: &str) -> u64 {
         let change = self.gerrit.push_change(&self.project, "master", &[("file.txt", "content")]);
-        self.gerrit.comment("bob", change.number, change.patchset, "recheck");
+        self.gerrit.comment("bob", change.number, change.patchset, text);
         change.number
     }
 
@@ -126,6 +131,11 @@ impl<'l> Handler<'l> {
             assert!(ended.is_none(), "the handler ended: {ended:?}\n{}", self.log());
             self.log().contains(text).then_some(())
         });
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success(), "{}", self.log());
     }
 
     pub(crate) fn kill9(&mut self) {

@@ -31,6 +31,7 @@ mod broker;
 mod gerrit;
 mod history;
 mod manual_jobs;
+mod reload;
 mod standby;
 mod unreachable;
 

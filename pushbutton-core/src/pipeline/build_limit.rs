@@ -14,16 +14,15 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 const MAX_CHANGES: usize = 10_000;
 
 /// Counts the builds of each change within the last 24 hours, since the start of this process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct BuildLimit {
-    limit: usize,
     changes: HashMap<ChangeNumber, Builds>,
 }
 
 /// The builds of a change.
 #[derive(Debug, Default)]
 struct Builds {
-    /// When each was started, oldest first. At most as many as the limit.
+    /// When each was started, oldest first. At most as many as the largest limit within the last 24 hours.
     started: VecDeque<Timestamp>,
     /// People were told that there are too many, since one was last started.
     is_said: bool,
@@ -44,19 +43,9 @@ pub(super) enum Admission {
 }
 
 impl BuildLimit {
-    /// Admits so many builds of a change within 24 hours.
-    pub(super) fn new(limit: NonZeroU32) -> Self {
+    /// Decides on a build, where so many of a change are admitted within 24 hours.
+    pub(super) fn admit(&mut self, limit: NonZeroU32, change: ChangeNumber, now: Timestamp) -> Admission {
         let limit = usize::try_from(limit.get()).unwrap_or(usize::MAX);
-        Self { limit, changes: HashMap::new() }
-    }
-
-    /// How many builds are admitted.
-    pub(super) fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// Decides on a build.
-    pub(super) fn admit(&mut self, change: ChangeNumber, now: Timestamp) -> Admission {
         if self.changes.len() >= MAX_CHANGES && !self.changes.contains_key(&change) {
             self.forget(now);
         }
@@ -64,9 +53,11 @@ impl BuildLimit {
         while builds.started.front().is_some_and(|started| is_over(*started, now)) {
             builds.started.pop_front();
         }
-        match builds.started.front() {
-            Some(oldest) if builds.started.len() >= self.limit => {
-                let until = oldest.saturating_add(DAY).unwrap_or(Timestamp::MAX);
+        // There may be more than the limit, if it was larger before.
+        let too_many = builds.started.len().checked_sub(limit);
+        match too_many.and_then(|nth| builds.started.get(nth)) {
+            Some(last) => {
+                let until = last.saturating_add(DAY).unwrap_or(Timestamp::MAX);
                 let is_first = !std::mem::replace(&mut builds.is_said, true);
                 Admission::TooMany { until, is_first }
             }
@@ -100,34 +91,51 @@ mod tests {
     use super::*;
     use crate::samples;
 
-    fn limit(builds: u32) -> BuildLimit {
-        BuildLimit::new(NonZeroU32::new(builds).unwrap())
+    fn most(builds: u32) -> NonZeroU32 {
+        NonZeroU32::new(builds).unwrap()
     }
 
     #[test]
     fn builds_of_a_change_are_limited_within_any_24_hours_and_people_are_told_once() {
-        let mut limit = limit(2);
+        let (mut limit, two) = (BuildLimit::default(), most(2));
         let (change, at) = (ChangeNumber(1), |hours| samples::AT + SignedDuration::from_hours(hours));
-        assert_eq!(limit.admit(change, at(0)), Admission::Start);
-        assert_eq!(limit.admit(change, at(5)), Admission::Start);
+        assert_eq!(limit.admit(two, change, at(0)), Admission::Start);
+        assert_eq!(limit.admit(two, change, at(5)), Admission::Start);
         for (hours, is_first) in [(6, true), (7, false), (23, false)] {
-            assert_eq!(limit.admit(change, at(hours)), Admission::TooMany { until: at(24), is_first });
+            assert_eq!(limit.admit(two, change, at(hours)), Admission::TooMany { until: at(24), is_first });
         }
-        assert_eq!(limit.admit(ChangeNumber(2), at(6)), Admission::Start, "another change");
-        assert_eq!(limit.admit(change, at(24)), Admission::Start);
-        assert_eq!(limit.admit(change, at(25)), Admission::TooMany { until: at(29), is_first: true });
+        assert_eq!(limit.admit(two, ChangeNumber(2), at(6)), Admission::Start, "another change");
+        assert_eq!(limit.admit(two, change, at(24)), Admission::Start);
+        assert_eq!(limit.admit(two, change, at(25)), Admission::TooMany { until: at(29), is_first: true });
+    }
+
+    #[test]
+    fn a_limit_that_is_changed_counts_the_builds_of_before() {
+        let mut limit = BuildLimit::default();
+        let (change, at) = (ChangeNumber(1), |hours| samples::AT + SignedDuration::from_hours(hours));
+        for hours in 0..4 {
+            assert_eq!(limit.admit(most(4), change, at(hours)), Admission::Start);
+        }
+        let until = |hours, is_first| Admission::TooMany { until: at(hours), is_first };
+        assert_eq!(
+            limit.admit(most(2), change, at(5)),
+            until(26, true),
+            "two of the four are still too many"
+        );
+        assert_eq!(limit.admit(most(2), change, at(25)), until(26, false));
+        assert_eq!(limit.admit(most(2), change, at(26)), Admission::Start);
     }
 
     #[test]
     fn the_memory_is_bounded_and_recent_changes_are_kept() {
-        let mut limit = limit(1);
+        let mut limit = BuildLimit::default();
         let count = 3 * MAX_CHANGES as u64;
         for number in 0..count {
             let now = samples::AT + SignedDuration::from_millis(i64::try_from(number).unwrap());
-            assert_eq!(limit.admit(ChangeNumber(number), now), Admission::Start);
+            assert_eq!(limit.admit(most(1), ChangeNumber(number), now), Admission::Start);
             assert!(limit.changes.len() <= MAX_CHANGES);
         }
         let last = ChangeNumber(count - 1);
-        assert!(matches!(limit.admit(last, samples::AT), Admission::TooMany { .. }));
+        assert!(matches!(limit.admit(most(1), last, samples::AT), Admission::TooMany { .. }));
     }
 }

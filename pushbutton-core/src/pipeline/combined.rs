@@ -53,8 +53,9 @@ impl Pipeline {
     /// # Errors
     /// [`ErrorKind::Config`], naming every job that a trigger calls for and the operator does not define.
     pub fn new(handler: Handler, operator: Operator) -> Result<Self> {
-        let mut unknown: Vec<&str> = handler
-            .triggers()
+        let rules = handler.rules().get();
+        let mut unknown: Vec<&str> = rules
+            .triggers
             .job_names()
             .filter(|name| !operator.defines(name))
             .map(|name| name.as_str())

@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::build_limit::{Admission, BuildLimit};
+use super::rules::Rules;
 use super::supersede::SupersedePolicy;
+use crate::current::Current;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind};
 use crate::names::{ChangeNumber, PatchsetNumber, Revision};
@@ -42,7 +44,8 @@ const MAX_GROUPS: usize = 200;
 /// Longer lists of files are not remembered.
 const MAX_REMEMBERED_BYTES: usize = 256 << 10;
 
-/// Judges events by the triggers, with what earlier events and look-ups say beside them.
+/// Judges events by the triggers, with what earlier events and look-ups say beside them. The rules may be replaced
+/// meanwhile ([`following`](Self::following)); what is known of earlier events stays.
 ///
 /// Each event is first [observed](Self::observe), in the order of the source; that asks nobody. It is then
 /// [completed](Self::complete), which may look up files, votes and groups.
@@ -68,10 +71,9 @@ const MAX_REMEMBERED_BYTES: usize = 256 << 10;
 /// # }
 /// ```
 pub struct Decider {
-    triggers: Triggers,
-    supersede: SupersedePolicy,
+    rules: Current<Rules>,
     lookup: Option<Arc<dyn TriggerLookup>>,
-    build_limit: Option<Mutex<BuildLimit>>,
+    builds: Mutex<BuildLimit>,
     detail: Detail,
     /// How often a look-up is tried; none: until there is an answer.
     tries: Option<u32>,
@@ -91,6 +93,7 @@ struct Memory {
 /// An event that was judged by what stands in it and in earlier events.
 #[derive(Debug)]
 pub struct Observed {
+    rules: Arc<Rules>,
     evaluation: Evaluation,
     facts: Facts,
 }
@@ -99,6 +102,11 @@ impl Observed {
     /// How it was judged so far. Rules that need a look-up are [`Unknown`](crate::Matched::Unknown).
     pub fn evaluation(&self) -> &Evaluation {
         &self.evaluation
+    }
+
+    /// By which rules it is judged, also when others follow meanwhile.
+    pub fn rules(&self) -> &Arc<Rules> {
+        &self.rules
     }
 }
 
@@ -115,11 +123,15 @@ pub struct Refusal {
 impl Decider {
     /// Decides by these triggers. Nothing can be looked up, and older patch sets are superseded.
     pub fn new(triggers: Triggers) -> Self {
+        Self::following(Current::new(Rules::new(triggers)))
+    }
+
+    /// Decides on each event by the rules of the time at which it is [observed](Self::observe). Nothing can be looked up.
+    pub fn following(rules: Current<Rules>) -> Self {
         Self {
-            triggers,
-            supersede: SupersedePolicy::default(),
+            rules,
             lookup: None,
-            build_limit: None,
+            builds: Mutex::default(),
             detail: Detail::Brief,
             tries: None,
             memory: Mutex::default(),
@@ -129,8 +141,8 @@ impl Decider {
 
     /// Whether a patch set is superseded by a newer one. Default: it is.
     #[must_use]
-    pub fn with_supersede(mut self, policy: SupersedePolicy) -> Self {
-        self.supersede = policy;
+    pub fn with_supersede(self, policy: SupersedePolicy) -> Self {
+        self.rules.update(|rules| rules.supersede = policy);
         self
     }
 
@@ -143,8 +155,8 @@ impl Decider {
 
     /// Starts at most so many builds of one change within 24 hours. Default: any number.
     #[must_use]
-    pub fn with_build_limit(mut self, builds: NonZeroU32) -> Self {
-        self.build_limit = Some(Mutex::new(BuildLimit::new(builds)));
+    pub fn with_build_limit(self, builds: NonZeroU32) -> Self {
+        self.rules.update(|rules| rules.build_limit = Some(builds));
         self
     }
 
@@ -163,25 +175,15 @@ impl Decider {
         self
     }
 
-    /// The triggers.
-    pub fn triggers(&self) -> &Triggers {
-        &self.triggers
-    }
-
-    /// Whether a newer patch set supersedes.
-    pub fn supersede(&self) -> SupersedePolicy {
-        self.supersede
-    }
-
     /// Takes note of an event, and judges it without a look-up. To be called in the order of the source.
     pub fn observe(&self, event: &Event) -> Observed {
-        let mut facts = Facts::default();
+        let (rules, mut facts) = (self.rules.get(), Facts::default());
         // The patch set of a deleted change is unknown.
-        if self.supersede.newer_patchset && !matches!(event.kind, EventKind::ChangeDeleted) {
+        if rules.supersede.newer_patchset && !matches!(event.kind, EventKind::ChangeDeleted) {
             facts.newest = Some(self.memory().note_patchset(event.change.number, event.patchset.number));
         }
-        let evaluation = self.triggers.evaluate(event, &facts, self.detail);
-        Observed { evaluation, facts }
+        let evaluation = rules.triggers.evaluate(event, &facts, self.detail);
+        Observed { rules, evaluation, facts }
     }
 
     /// Looks up what the event does not say, and judges it. Waits for an answer, if upstream cannot be asked: an event that
@@ -190,7 +192,7 @@ impl Decider {
     /// # Cancel safety
     /// A dropped call has decided nothing, and may be repeated.
     pub async fn complete(&self, event: &Event, observed: Observed) -> Evaluation {
-        let Observed { mut evaluation, mut facts } = observed;
+        let Observed { rules, mut evaluation, mut facts } = observed;
         let Some(lookup) = &self.lookup else { return evaluation };
         let mut unanswered = Vec::new();
         loop {
@@ -206,7 +208,7 @@ impl Decider {
                 evaluation.unanswered = unanswered;
                 return evaluation;
             }
-            evaluation = self.triggers.evaluate(event, &facts, self.detail);
+            evaluation = rules.triggers.evaluate(event, &facts, self.detail);
         }
     }
 
@@ -218,11 +220,12 @@ impl Decider {
 
     /// Counts a build of a change. None: it may be started.
     pub fn refuse_build(&self, change: ChangeNumber, now: Timestamp) -> Option<Refusal> {
-        let mut limit = self.build_limit.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        let Admission::TooMany { until, is_first } = limit.admit(change, now) else { return None };
+        let limit = self.rules.get().build_limit?;
+        let mut builds = self.builds.lock().unwrap_or_else(PoisonError::into_inner);
+        let Admission::TooMany { until, is_first } = builds.admit(limit, change, now) else { return None };
         let why = format!(
             "this CI starts at most {} builds of one change within 24 hours, and the next one after {} UTC",
-            limit.limit(),
+            limit,
             until.strftime("%F %H:%M"),
         );
         Some(Refusal { why, is_first })
@@ -343,7 +346,7 @@ impl Decider {
 
 impl fmt::Debug for Decider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decider").field("triggers", &self.triggers).finish_non_exhaustive()
+        f.debug_struct("Decider").field("rules", &self.rules.get()).finish_non_exhaustive()
     }
 }
 

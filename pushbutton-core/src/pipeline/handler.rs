@@ -1,7 +1,7 @@
 //! The handler: events in, jobs out, and the reports of complete buildsets back. No position is committed before
 //! everything that earlier events called for is durable.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::num::NonZeroU32;
@@ -22,11 +22,13 @@ use super::merge_conflict::MergeConflictAlert;
 use super::notify::notify;
 use super::panics::restart_after_panic;
 use super::report_guard::ReportGuard;
+use super::rules::Rules;
 use super::shutdown::Shutdown;
 use super::supersede::{SupersedePolicy, control_message_of};
 use crate::buildset::{Buildset, BuildsetReport, MissingJob};
 use crate::clock::{Clock, SystemClock};
 use crate::control::ControlMessage;
+use crate::current::Current;
 use crate::dependency::Dependency;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind, Position};
@@ -58,16 +60,13 @@ const ALERT_LIMIT: Duration = Duration::from_secs(60);
 /// complete buildsets to the reporters.
 pub struct Handler {
     source: Box<dyn EventSource>,
-    triggers: Triggers,
+    rules: Current<Rules>,
     queue: Arc<dyn Queue>,
     event_store: Arc<dyn EventStore>,
     reporters: Vec<Arc<dyn Reporter>>,
-    labels: HashMap<JobName, NodeLabel>,
     clock: Arc<dyn Clock>,
-    supersede: SupersedePolicy,
     report_guard: Option<Arc<ReportGuard>>,
     alerter: Option<Arc<dyn Alerter>>,
-    build_limit: Option<NonZeroU32>,
     dependencies: Option<Arc<dyn DependencyLookup>>,
     lookup: Option<Arc<dyn TriggerLookup>>,
     history: Option<Arc<dyn HistoryLog>>,
@@ -90,20 +89,30 @@ impl Handler {
     pub fn new(source: impl EventSource + 'static, triggers: Triggers, queue: impl Queue + 'static) -> Self {
         Self {
             source: Box::new(source),
-            triggers,
+            rules: Current::new(Rules::new(triggers)),
             queue: Arc::new(queue),
             event_store: Arc::new(MemoryEventStore::default()),
             reporters: Vec::new(),
-            labels: HashMap::new(),
             clock: Arc::new(SystemClock),
-            supersede: SupersedePolicy::default(),
             report_guard: None,
             alerter: None,
-            build_limit: None,
             dependencies: None,
             lookup: None,
             history: None,
         }
+    }
+
+    /// Decides by these rules instead of those that it was made with.
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        self.rules.replace(rules);
+        self
+    }
+
+    /// What it decides by, which may be replaced while it runs: events that are taken from the source from then on are
+    /// decided by the new rules.
+    pub fn rules(&self) -> Current<Rules> {
+        self.rules.clone()
     }
 
     /// Looks up here what triggers ask for and events do not say: files, votes and groups. Needed if a trigger does
@@ -131,8 +140,8 @@ impl Handler {
     /// The label of the node that each job needs, so that only operators with such nodes claim it. Default: none is
     /// known.
     #[must_use]
-    pub fn with_labels(mut self, labels: impl IntoIterator<Item = (JobName, NodeLabel)>) -> Self {
-        self.labels = labels.into_iter().collect();
+    pub fn with_labels(self, labels: impl IntoIterator<Item = (JobName, NodeLabel)>) -> Self {
+        self.rules.update(|rules| rules.labels = labels.into_iter().collect());
         self
     }
 
@@ -145,8 +154,8 @@ impl Handler {
 
     /// Whether a newer patch set, an abandon or a merge cancels jobs of older patch sets. Default: all of them do.
     #[must_use]
-    pub fn with_supersede(mut self, policy: SupersedePolicy) -> Self {
-        self.supersede = policy;
+    pub fn with_supersede(self, policy: SupersedePolicy) -> Self {
+        self.rules.update(|rules| rules.supersede = policy);
         self
     }
 
@@ -180,8 +189,8 @@ impl Handler {
     ///
     /// They are counted in this process, since its start: an event store cannot tell what an event called for.
     #[must_use]
-    pub fn with_build_limit(mut self, builds: NonZeroU32) -> Self {
-        self.build_limit = Some(builds);
+    pub fn with_build_limit(self, builds: NonZeroU32) -> Self {
+        self.rules.update(|rules| rules.build_limit = Some(builds));
         self
     }
 
@@ -194,10 +203,6 @@ impl Handler {
 
     pub(super) fn queue(&self) -> Arc<dyn Queue> {
         Arc::clone(&self.queue)
-    }
-
-    pub(super) fn triggers(&self) -> &Triggers {
-        &self.triggers
     }
 
     /// Runs until the source ends or a shutdown begins. Delivers reports meanwhile.
@@ -276,30 +281,24 @@ impl Handler {
     ) -> Result<HandlerStats> {
         let Self {
             mut source,
-            triggers,
+            rules,
             queue,
             event_store,
             reporters,
-            labels,
             clock,
-            supersede,
-            build_limit,
             dependencies,
             lookup,
             alerter,
             ..
         } = self;
-        if let Some(needed) = triggers.lookups().filter(|_| lookup.is_none()) {
+        if let Some(needed) = rules.get().triggers.lookups().filter(|_| lookup.is_none()) {
             let message =
                 format!("{needed}: files, votes or groups must be looked up, and the handler has no look-up");
             return Err(Error::permanent(ErrorKind::Config, message).during("handler::run"));
         }
-        let mut decider = Decider::new(triggers).with_supersede(supersede);
+        let mut decider = Decider::following(rules);
         if let Some(lookup) = lookup {
             decider = decider.with_lookup(lookup);
-        }
-        if let Some(limit) = build_limit {
-            decider = decider.with_build_limit(limit);
         }
         // It goes into the identity of buildsets. A source must not move on before it is known.
         let installation = tokio::select! {
@@ -311,7 +310,6 @@ impl Handler {
             queue,
             event_store,
             reporters,
-            labels,
             clock,
             installation,
             dependencies,
@@ -377,7 +375,7 @@ impl Handler {
 
 impl fmt::Debug for Handler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handler").field("triggers", &self.triggers).finish_non_exhaustive()
+        f.debug_struct("Handler").field("rules", &self.rules.get()).finish_non_exhaustive()
     }
 }
 
@@ -395,7 +393,6 @@ struct IngestContext {
     queue: Arc<dyn Queue>,
     event_store: Arc<dyn EventStore>,
     reporters: Vec<Arc<dyn Reporter>>,
-    labels: HashMap<JobName, NodeLabel>,
     clock: Arc<dyn Clock>,
     installation: InstallationId,
     dependencies: Option<Arc<dyn DependencyLookup>>,
@@ -431,6 +428,7 @@ impl IngestContext {
         if let Some(message) = &message {
             retry.run("queue::broadcast", || self.queue.broadcast(message)).await?;
         }
+        let rules = Arc::clone(observed.rules());
         let evaluation = self.decider.complete(&event, observed).await;
         for what in &evaluation.unanswered {
             self.alert(&event, what).await;
@@ -444,7 +442,7 @@ impl IngestContext {
         let jobs = if dependencies.is_some() { jobs } else { Vec::new() };
         let dependencies = dependencies.unwrap_or_default();
         for PlannedJob { name, trigger } in jobs {
-            let label = self.labels.get(&name).cloned();
+            let label = rules.labels.get(&name).cloned();
             let job = Job::new(name, &event, trigger, now)
                 .with_label(label)
                 .with_dependencies(dependencies.clone())
@@ -549,14 +547,14 @@ impl InFlight {
     /// Judges an event, and starts to process it. An event that calls for nothing costs no more than the judgement.
     fn accept(&mut self, ingest: &Arc<IngestContext>, event: Event) {
         self.stats.events += 1;
-        let decider = &ingest.decider;
-        let observed = decider.observe(&event);
+        let observed = ingest.decider.observe(&event);
+        let rules = observed.rules();
         // One time for the jobs and the message: a job of this very event must not count as older than the message.
         let now = ingest.clock.now();
-        let message = control_message_of(&event, decider.triggers(), decider.supersede(), now);
+        let message = control_message_of(&event, &rules.triggers, rules.supersede, now);
         let evaluation = observed.evaluation();
         let is_nothing = evaluation.is_decided() && evaluation.jobs().is_empty();
-        if is_nothing && message.is_none() && !must_be_recorded(decider.triggers(), &event.kind) {
+        if is_nothing && message.is_none() && !must_be_recorded(&rules.triggers, &event.kind) {
             let reasons = evaluation.reasons();
             tracing::debug!(patchset = %event.target(), kind = event.kind.name(), ?reasons, "nothing to run");
             return self.skip(event.position);

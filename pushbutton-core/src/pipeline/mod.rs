@@ -12,6 +12,7 @@ mod dependencies;
 mod handler;
 mod merge_conflict;
 mod report_guard;
+mod rules;
 mod supersede;
 
 // The work half, and what watches over it.
@@ -30,9 +31,11 @@ pub use decider::{Decider, Observed, Refusal};
 pub use dependencies::{Dependencies, resolve_dependencies};
 pub use handler::{Handler, HandlerStats};
 pub use operator::{
-    BreakerPolicy, BreakerState, Health, LogLocation, NoRoom, NoRoomPolicy, Operator, OperatorStats,
+    BreakerPolicy, BreakerState, Health, LogLocation, NoRoom, NoRoomPolicy, Operator, OperatorSettings,
+    OperatorStats,
 };
 pub use orphan_sweep::{Orphan, SweepReport, Sweeper};
 pub use report_guard::{GuardedReporter, Muted, ReportGuard};
+pub use rules::Rules;
 pub use shutdown::Shutdown;
 pub use supersede::{SupersedePolicy, control_message_of};

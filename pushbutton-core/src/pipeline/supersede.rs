@@ -13,6 +13,7 @@ use crate::trigger::Triggers;
 /// operators, the [`Operator`](crate::Operator) when it looks up a change before it boots a node. In a configuration
 /// this is `supersede:`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct SupersedePolicy {

@@ -12,6 +12,7 @@ mod lease_fencing;
 mod limits;
 mod no_room;
 mod orphan_sweep;
+mod reload;
 mod report_guard;
 mod rolling;
 mod shutdown;

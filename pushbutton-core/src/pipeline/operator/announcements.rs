@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::OperatorContext;
 use crate::control::ControlMessage;
-use crate::job::JobFilter;
 use crate::names::RunId;
 use crate::operators::{ANNOUNCE_EVERY, OperatorState};
 use crate::text::cut;
@@ -25,19 +24,21 @@ const MAX_ANSWER: usize = 200;
 pub(super) struct Announcer {
     id: String,
     name: String,
-    filter: JobFilter,
 }
 
 impl Announcer {
-    pub(super) fn new(name: String, filter: JobFilter) -> Self {
+    pub(super) fn new(name: String) -> Self {
         // A run's id is as unique as a process's must be.
-        Self { id: RunId::generate().to_string(), name, filter }
+        Self { id: RunId::generate().to_string(), name }
     }
 
-    /// Announces the operator at its start, at intervals, and soon after the labels without room have changed.
+    /// Announces the operator at its start, at intervals, at once when it claims other jobs, and soon after the labels
+    /// without room have changed.
     pub(super) async fn run(&self, context: &OperatorContext) -> Infallible {
         let mut health = context.breaker.watch();
+        let mut settings = context.settings.watch();
         loop {
+            let filter = settings.borrow_and_update().filter.clone();
             let no_room = health.borrow_and_update().no_room.clone();
             let labels: Vec<_> = no_room.iter().map(|it| it.label.clone()).collect();
             if let Err(error) = context.queue.broadcast(&self.message(context, no_room, false)).await {
@@ -49,7 +50,12 @@ impl Announcer {
                 // The sender lives as long as the operator.
                 let _ = health.wait_for(|health| differ(&health.no_room)).await;
             };
-            let _ = tokio::time::timeout(ANNOUNCE_EVERY, changed).await;
+            tokio::select! {
+                () = changed => {}
+                // The sender lives as long as the operator.
+                _ = settings.wait_for(|now| now.filter != filter) => {}
+                () = tokio::time::sleep(ANNOUNCE_EVERY) => {}
+            }
         }
     }
 
@@ -64,7 +70,7 @@ impl Announcer {
             label.last.truncate(cut(&label.last, MAX_ANSWER).len());
         }
         let (id, name, at) = (self.id.as_str(), self.name.as_str(), context.clock.now());
-        let state = OperatorState::new(id, name, self.filter.clone(), at);
+        let state = OperatorState::new(id, name, context.settings.get().filter.clone(), at);
         ControlMessage::Operator(state.with_no_room(no_room).with_ended(ended))
     }
 }

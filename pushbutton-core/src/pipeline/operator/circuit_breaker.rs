@@ -19,6 +19,7 @@ use crate::setters::setters;
 /// When an operator stops claiming because no node comes up, and for how long. In a configuration this is
 /// `operator.breaker:`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct BreakerPolicy {
@@ -28,9 +29,11 @@ pub struct BreakerPolicy {
     /// it is cut at random, so that operators that lost the same cloud do not try at the same moment. Default: a
     /// minute.
     #[serde(with = "human")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::duration::HumanDuration"))]
     pub pause: Duration,
     /// The longest pause. Default: half an hour.
     #[serde(with = "human")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::duration::HumanDuration"))]
     pub pause_cap: Duration,
 }
 
@@ -93,6 +96,18 @@ impl Machine {
     fn new(policy: BreakerPolicy) -> Self {
         let pauses = Backoff::new(policy.pause, policy.pause_cap.max(policy.pause));
         Self { policy, pauses, state: State::Closed, failures: 0, host_faulty: false }
+    }
+
+    /// Goes by another policy from now on. Its state stays, and a pause that has begun ends when it was to end.
+    fn set_policy(&mut self, policy: BreakerPolicy) {
+        if policy != self.policy {
+            *self = Self {
+                state: std::mem::replace(&mut self.state, State::Closed),
+                failures: self.failures,
+                host_faulty: self.host_faulty,
+                ..Self::new(policy)
+            };
+        }
     }
 
     fn failures(&self) -> u32 {
@@ -235,7 +250,7 @@ impl CircuitBreaker {
     }
 
     pub(super) fn set_policy(&self, policy: BreakerPolicy) {
-        self.machine().0 = Machine::new(policy);
+        self.machine().0.set_policy(policy);
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Health> {
@@ -243,11 +258,16 @@ impl CircuitBreaker {
     }
 
     pub(super) fn set_slots(&self, slots: usize) {
-        self.health.send_modify(|health| health.slots = slots);
+        self.health.send_if_modified(|health| std::mem::replace(&mut health.slots, slots) != slots);
     }
 
     pub(super) fn set_running(&self, running: usize) {
         self.health.send_if_modified(|health| std::mem::replace(&mut health.running, running) != running);
+    }
+
+    /// Lets watchers look again although nothing that they see has changed.
+    pub(super) fn wake_watchers(&self) {
+        self.health.send_modify(|_| {});
     }
 
     /// Publishes for which labels there is no room.

@@ -10,6 +10,7 @@ use crate::setters::setters;
 
 /// Where logs are on this machine, and where people read them. In a configuration this is `logs:`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LogLocation {
@@ -21,6 +22,7 @@ pub struct LogLocation {
     /// How long the folders of runs are kept after their last change; zero: forever. OpenStack's rules for third-party CIs
     /// ask for a month. Default: 32 days.
     #[serde(default = "a_month", with = "human")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::duration::HumanDuration"))]
     pub keep: Duration,
 }
 

@@ -16,9 +16,9 @@ mod cancellations;
 mod circuit_breaker;
 mod lease_fencing;
 mod no_room;
+mod settings;
 mod stop_signal;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,10 +34,12 @@ use self::no_room::NoRoomGate;
 pub use self::no_room::{NoRoom, NoRoomPolicy};
 use self::operator_loop::OperatorLoop;
 pub use self::operator_loop::OperatorStats;
+pub use self::settings::OperatorSettings;
 use super::orphan_sweep::Sweeper;
 use super::shutdown::Shutdown;
 use super::supersede::SupersedePolicy;
 use crate::clock::{Clock, SystemClock};
+use crate::current::Current;
 use crate::error::Result;
 use crate::job::JobFilter;
 use crate::memory::MemoryJournal;
@@ -49,9 +51,6 @@ use crate::traits::{Alerter, ChangeStatusLookup, Executor, Journal, Provisioner,
 pub struct Operator {
     context: OperatorContext,
     name: Option<String>,
-    filter: JobFilter,
-    slots: usize,
-    shutdown_deadline: Duration,
     run_ended: Arc<Notify>,
     sweeper: Option<Sweeper>,
 }
@@ -63,17 +62,25 @@ struct OperatorContext {
     journal: Arc<dyn Journal>,
     executor: Arc<dyn Executor>,
     reporters: Vec<Arc<dyn Reporter>>,
-    jobs: HashMap<JobName, Arc<JobSpec>>,
+    settings: Current<OperatorSettings>,
     logs: LogLocation,
     clock: Arc<dyn Clock>,
     cancellations: Arc<Cancellations>,
     change_status: Option<Arc<dyn ChangeStatusLookup>>,
-    supersede: SupersedePolicy,
     breaker: Arc<CircuitBreaker>,
     no_room: Arc<NoRoomGate>,
     alerter: Option<Arc<dyn Alerter>>,
-    retry_first: Duration,
-    retry_cap: Duration,
+}
+
+impl OperatorContext {
+    /// Hands the settings of now to those that keep their own, and returns them.
+    fn apply_settings(&self) -> Arc<OperatorSettings> {
+        let settings = self.settings.get();
+        self.breaker.set_slots(settings.slots());
+        self.breaker.set_policy(settings.breaker);
+        self.no_room.set_policy(settings.no_room);
+        settings
+    }
 }
 
 impl Operator {
@@ -93,35 +100,41 @@ impl Operator {
             journal: Arc::new(MemoryJournal::default()),
             executor: Arc::new(executor),
             reporters: Vec::new(),
-            jobs: jobs.into_iter().map(|(name, spec)| (name, Arc::new(spec))).collect(),
+            settings: Current::new(OperatorSettings::new(jobs)),
             logs,
             clock: Arc::new(SystemClock),
             cancellations: Arc::new(Cancellations::default()),
             change_status: None,
-            supersede: SupersedePolicy::default(),
             no_room: Arc::new(NoRoomGate::new(Arc::clone(&breaker))),
             breaker,
             alerter: None,
-            retry_first: Duration::from_secs(60),
-            retry_cap: Duration::from_secs(15 * 60),
         };
-        Self {
-            context,
-            name: None,
-            filter: JobFilter::any(),
-            slots: 1,
-            shutdown_deadline: Duration::from_secs(60),
-            run_ended: Arc::default(),
-            sweeper: None,
-        }
+        Self { context, name: None, run_ended: Arc::default(), sweeper: None }
+    }
+
+    /// Goes by these settings instead of those that it was made with.
+    #[must_use]
+    pub fn with_settings(self, settings: OperatorSettings) -> Self {
+        self.setting(|current| *current = settings)
+    }
+
+    /// What it runs and how, which may be replaced while it runs: runs that have begun go on with their jobs, and the next
+    /// claim goes by the new settings.
+    pub fn settings(&self) -> Current<OperatorSettings> {
+        self.context.settings.clone()
+    }
+
+    fn setting(self, change: impl FnOnce(&mut OperatorSettings)) -> Self {
+        self.context.settings.update(change);
+        self.context.apply_settings();
+        self
     }
 
     /// Claims only jobs that this filter matches: for operators with different jobs or nodes on one queue. Default:
     /// every job; one that the operator does not define becomes a dead letter.
     #[must_use]
-    pub fn with_filter(mut self, filter: JobFilter) -> Self {
-        self.filter = filter;
-        self
+    pub fn with_filter(self, filter: JobFilter) -> Self {
+        self.setting(|settings| settings.filter = filter)
     }
 
     /// Announces itself under this name to the other participants of the queue, as `operator host-3`: which jobs it can
@@ -134,10 +147,8 @@ impl Operator {
 
     /// Runs this many jobs at once. Default: 1.
     #[must_use]
-    pub fn with_slots(mut self, slots: usize) -> Self {
-        self.slots = slots.max(1);
-        self.context.breaker.set_slots(self.slots);
-        self
+    pub fn with_slots(self, slots: usize) -> Self {
+        self.setting(|settings| settings.slots = slots)
     }
 
     /// Sends every step of its runs here. What people on the review get is delivered by the handler.
@@ -164,31 +175,27 @@ impl Operator {
     /// How long a graceful shutdown waits for runs; those that still run then are returned to the queue. Default: a
     /// minute.
     #[must_use]
-    pub fn with_shutdown_deadline(mut self, deadline: Duration) -> Self {
-        self.shutdown_deadline = deadline;
-        self
+    pub fn with_shutdown_deadline(self, deadline: Duration) -> Self {
+        self.setting(|settings| settings.shutdown_deadline = deadline)
     }
 
     /// The delay before the next attempt after an infrastructure failure: from `first`, doubling, to `cap`. Default:
     /// 1 to 15 minutes.
     #[must_use]
-    pub fn with_retry_delays(mut self, first: Duration, cap: Duration) -> Self {
-        (self.context.retry_first, self.context.retry_cap) = (first, cap);
-        self
+    pub fn with_retry_delays(self, first: Duration, cap: Duration) -> Self {
+        self.setting(|settings| (settings.retry_delay, settings.retry_delay_cap) = (first, cap))
     }
 
     /// When to stop claiming because no node comes up. Default: [`BreakerPolicy::default`].
     #[must_use]
     pub fn with_breaker(self, policy: BreakerPolicy) -> Self {
-        self.context.breaker.set_policy(policy);
-        self
+        self.setting(|settings| settings.breaker = policy)
     }
 
     /// What to do while the cloud has no room for a node. Default: [`NoRoomPolicy::default`].
     #[must_use]
     pub fn with_no_room(self, policy: NoRoomPolicy) -> Self {
-        self.context.no_room.set_policy(policy);
-        self
+        self.setting(|settings| settings.no_room = policy)
     }
 
     /// Alerts the lab's people here when the cloud has had no room for long. Default: the log alone says so.
@@ -209,9 +216,8 @@ impl Operator {
     /// Which answers of [`with_change_status`](Self::with_change_status) end a job. Control messages always do: the
     /// handler's policy decides which of them are sent. Default: all.
     #[must_use]
-    pub fn with_supersede(mut self, policy: SupersedePolicy) -> Self {
-        self.context.supersede = policy;
-        self
+    pub fn with_supersede(self, policy: SupersedePolicy) -> Self {
+        self.setting(|settings| settings.supersede = policy)
     }
 
     /// Sweeps orphans at the start and at intervals. Default: no sweep.
@@ -228,12 +234,15 @@ impl Operator {
 
     /// The label of the node that each of its jobs needs, for [`Handler::with_labels`](crate::Handler::with_labels).
     pub fn labels(&self) -> impl Iterator<Item = (JobName, NodeLabel)> {
-        self.context.jobs.iter().map(|(name, spec)| (name.clone(), spec.node.clone()))
+        let settings = self.context.settings.get();
+        let labels: Vec<_> =
+            settings.jobs.iter().map(|(name, spec)| (name.clone(), spec.node.clone())).collect();
+        labels.into_iter()
     }
 
     /// Whether it defines a job of this name.
     pub(super) fn defines(&self, name: &JobName) -> bool {
-        self.context.jobs.contains_key(name)
+        self.context.settings.get().jobs.contains_key(name)
     }
 
     /// Is notified each time a run has ended.
@@ -253,20 +262,14 @@ impl Operator {
     /// Dropping it leaves nodes behind, until the leases have run out and an orphan sweep has found them. Use the
     /// shutdown.
     pub async fn run(self, shutdown: &Shutdown) -> Result<OperatorStats> {
-        let Self { context, name, filter, slots, shutdown_deadline, run_ended, sweeper } = self;
-        let announcer = name.map(|name| Announcer::new(name, filter.clone()));
-        OperatorLoop::new(Arc::new(context), filter, slots, run_ended)
-            .run(shutdown, shutdown_deadline, sweeper, announcer)
-            .await
+        let Self { context, name, run_ended, sweeper } = self;
+        let announcer = name.map(Announcer::new);
+        OperatorLoop::new(Arc::new(context), run_ended).run(shutdown, sweeper, announcer).await
     }
 }
 
 impl fmt::Debug for Operator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Operator")
-            .field("jobs", &self.context.jobs.keys())
-            .field("filter", &self.filter)
-            .field("slots", &self.slots)
-            .finish_non_exhaustive()
+        f.debug_struct("Operator").field("settings", &self.context.settings.get()).finish_non_exhaustive()
     }
 }

@@ -26,22 +26,27 @@ const REMEMBERED: usize = 10_000;
 /// What an operator does while the cloud has no room for a node: a quota, the hosts or the addresses are used up. In a
 /// configuration this is `operator.no_room:`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct NoRoomPolicy {
     /// The first pause before one job of the label is tried. It doubles each time that there is no room; up to half of
     /// it is cut at random. A run of this operator that gives back its node ends it. Default: a minute.
     #[serde(with = "human")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::duration::HumanDuration"))]
     pub pause: Duration,
     /// The longest pause. Default: 15 minutes.
     #[serde(with = "human")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::duration::HumanDuration"))]
     pub pause_cap: Duration,
     /// The lab's people are alerted, once, when there is no room for so long. Default: an hour.
     #[serde(with = "human")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::duration::HumanDuration"))]
     pub alert_after: Duration,
     /// After so long the attempts of a job count, so that it ends: "no valid host" may also mean that there will never
     /// be one. Counted by each operator since it began. Default: 24 hours.
     #[serde(with = "human")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::duration::HumanDuration"))]
     pub count_after: Duration,
 }
 
@@ -252,11 +257,15 @@ impl NoRoomGate {
     }
 
     pub(super) fn set_policy(&self, policy: NoRoomPolicy) {
-        self.machine().policy = policy;
+        let before = std::mem::replace(&mut self.machine().policy, policy);
+        if before != policy {
+            // An alert may be due sooner.
+            self.breaker.wake_watchers();
+        }
     }
 
     /// Which of the jobs that the operator may claim it can claim now.
-    pub(super) fn claimable(&self, filter: &JobFilter, jobs: &HashMap<JobName, Arc<JobSpec>>) -> Claimable {
+    pub(super) fn claimable(&self, filter: &JobFilter, jobs: &BTreeMap<JobName, Arc<JobSpec>>) -> Claimable {
         let (machine, now) = (self.machine(), Instant::now());
         let closed = machine.closed_labels(now);
         let until = machine.next_probe(now);

@@ -14,7 +14,6 @@ use super::circuit_breaker::Admission;
 use super::run_claim::Ended;
 use super::stop_signal::StopSignal;
 use crate::error::{Error, Result};
-use crate::job::JobFilter;
 use crate::pipeline::control_listener;
 use crate::pipeline::orphan_sweep::Sweeper;
 use crate::pipeline::panics::restart_after_panic;
@@ -34,8 +33,6 @@ pub struct OperatorStats {
 
 pub(super) struct OperatorLoop {
     context: Arc<OperatorContext>,
-    filter: JobFilter,
-    slots: usize,
     run_ended: Arc<Notify>,
     runs: JoinSet<Ended>,
     stop: StopSignal,
@@ -54,16 +51,9 @@ enum Next {
 }
 
 impl OperatorLoop {
-    pub(super) fn new(
-        context: Arc<OperatorContext>,
-        filter: JobFilter,
-        slots: usize,
-        run_ended: Arc<Notify>,
-    ) -> Self {
+    pub(super) fn new(context: Arc<OperatorContext>, run_ended: Arc<Notify>) -> Self {
         Self {
             context,
-            filter,
-            slots,
             run_ended,
             runs: JoinSet::new(),
             stop: StopSignal::new(),
@@ -77,7 +67,6 @@ impl OperatorLoop {
     pub(super) async fn run(
         mut self,
         shutdown: &Shutdown,
-        deadline: Duration,
         sweeper: Option<Sweeper>,
         announcer: Option<Announcer>,
     ) -> Result<OperatorStats> {
@@ -97,6 +86,7 @@ impl OperatorLoop {
             announcing.abort();
             announcer.end(&self.context).await;
         }
+        let deadline = self.context.settings.get().shutdown_deadline;
         self.finish_runs(shutdown, deadline).await;
         fault.map_or(Ok(self.stats), Err)
     }
@@ -124,12 +114,16 @@ impl OperatorLoop {
 
     async fn claim_and_run(&mut self, shutdown: &Shutdown) -> Result<()> {
         let context = Arc::clone(&self.context);
+        let mut replaced = context.settings.watch();
         loop {
+            replaced.mark_unchanged();
+            // One set of settings from the claim to its run: a claimed job is one of those that the filter names.
+            let settings = context.apply_settings();
             context.breaker.set_running(self.runs.len());
-            let claimable = context.no_room.claimable(&self.filter, &context.jobs);
+            let claimable = context.no_room.claimable(&settings.filter, &settings.jobs);
             // None: not before something has changed.
             let claim_at = match context.breaker.admission(context.clock.as_ref()) {
-                _ if self.runs.len() >= self.slots || claimable.filter.is_none() => None,
+                _ if self.runs.len() >= settings.slots() || claimable.filter.is_none() => None,
                 Admission::Allowed => Some(self.claim_after),
                 Admission::After(end) => Some(end.max(self.claim_after)),
                 Admission::WaitForProbe => None,
@@ -141,6 +135,8 @@ impl OperatorLoop {
                 () = shutdown.begun() => Next::End,
                 Some(ended) = self.runs.join_next(), if !self.runs.is_empty() => Next::RunEnded(ended),
                 () = context.breaker.changed() => Next::Reconsider,
+                // Its sender lives as long as the context.
+                _ = replaced.changed() => Next::Reconsider,
                 () = sleep_until(claim_at), if !may_claim => Next::Reconsider,
                 () = sleep_until(claimable.until) => Next::Reconsider,
                 claim = context.queue.claim(&filter), if may_claim => Next::Claimed(claim),
@@ -151,7 +147,8 @@ impl OperatorLoop {
                 Next::RunEnded(ended) => self.count(ended),
                 Next::Claimed(Ok(claim)) => {
                     self.claim_backoff.reset();
-                    let label = context.jobs.get(&claim.job().name).map(|spec| &spec.node);
+                    let spec = settings.jobs.get(&claim.job().name).cloned();
+                    let label = spec.as_ref().map(|spec| &spec.node);
                     let clock = Arc::clone(&context.clock);
                     let guards = (
                         context.breaker.register(claim.run()),
@@ -159,6 +156,7 @@ impl OperatorLoop {
                     );
                     self.runs.spawn(Arc::clone(&context).run_claim(
                         claim,
+                        spec,
                         guards,
                         self.stop.clone(),
                         shutdown.clone(),

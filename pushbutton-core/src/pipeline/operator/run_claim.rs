@@ -20,7 +20,7 @@ use crate::pipeline::panics::catch_panic;
 use crate::pipeline::shutdown::Shutdown;
 use crate::report::{RunResult, UpdateKind};
 use crate::retry::{RetryPolicy, delay_after};
-use crate::run::TestCounts;
+use crate::run::{JobSpec, TestCounts};
 use crate::traits::Claim;
 use crate::verdict::Verdict;
 
@@ -42,16 +42,17 @@ pub(super) enum Ended {
 }
 
 impl OperatorContext {
-    /// Runs a claimed job, until its lease has ended one way or another.
+    /// Runs a claimed job as it was defined when it was claimed, until its lease has ended one way or another.
     pub(super) async fn run_claim(
         self: Arc<Self>,
         claim: Box<dyn Claim>,
+        spec: Option<Arc<JobSpec>>,
         _guards: (ProbeGuard, RoomGuard),
         operator_stop: StopSignal,
         shutdown: Shutdown,
     ) -> Ended {
         let job = claim.job().clone();
-        let Some(spec) = self.jobs.get(&job.name).cloned() else {
+        let Some(spec) = spec else {
             let why = format!("this operator does not define a job named {}", job.name);
             return ended(claim.reject(&why).await, Ended::Unfinished);
         };
@@ -118,7 +119,7 @@ impl OperatorContext {
                 tokio::select! {
                     biased;
                     () = attempt.stop.any().cancelled() => return attempt.stopped(),
-                    stale = is_stale(lookup.as_ref(), self.supersede, &attempt.job) => {
+                    stale = is_stale(lookup.as_ref(), self.settings.get().supersede, &attempt.job) => {
                         if stale { return AttemptOutcome::Stopped(StopReason::Superseded) }
                     }
                 }
@@ -212,7 +213,8 @@ impl OperatorContext {
             | AttemptOutcome::Stopped(StopReason::Superseded | StopReason::Cancelled) => Ended::Unfinished,
             // In each case the claim first: a slow reporter must not let the lease run out.
             AttemptOutcome::Infrastructure { why, .. } => {
-                let after = delay_after(self.retry_first, self.retry_cap, attempt.number);
+                let settings = self.settings.get();
+                let after = delay_after(settings.retry_delay, settings.retry_delay_cap, attempt.number);
                 tracing::warn!(
                     run = %attempt.run,
                     job = %attempt.job.name,

@@ -6,6 +6,7 @@ mod reporter;
 mod state;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -34,7 +35,7 @@ use crate::verdict::Verdict;
 /// handlers have been down for more than a day, which is how long control messages are kept, is it forgotten.
 pub struct ReportGuard {
     by: String,
-    limit: usize,
+    limit: AtomicU32,
     alerter: Option<Arc<dyn Alerter>>,
     state: Mutex<State>,
     muted: watch::Sender<Option<Muted>>,
@@ -57,7 +58,7 @@ impl ReportGuard {
     pub fn new(by: impl Into<String>) -> Self {
         Self {
             by: by.into(),
-            limit: 10,
+            limit: AtomicU32::new(10),
             alerter: None,
             state: Mutex::default(),
             muted: watch::Sender::new(None),
@@ -68,9 +69,14 @@ impl ReportGuard {
 
     /// Mutes after this many failed changes; 0 for never. Control messages of other handlers are obeyed in any case.
     #[must_use]
-    pub fn with_limit(mut self, changes: u32) -> Self {
-        self.limit = usize::try_from(changes).unwrap_or(usize::MAX);
+    pub fn with_limit(self, changes: u32) -> Self {
+        self.set_limit(changes);
         self
+    }
+
+    /// Changes the limit: the next report that fails is counted by the new one.
+    pub fn set_limit(&self, changes: u32) {
+        self.limit.store(changes, Ordering::Relaxed);
     }
 
     /// Alerts a person when this handler mutes reports.
@@ -110,8 +116,9 @@ impl ReportGuard {
     pub(crate) fn count(&self, report: &BuildsetReport, now: Timestamp) {
         let failed = report.results.iter().find(|result| result.verdict != Verdict::Success);
         let Some(result) = failed.or_else(|| report.results.first()) else { return };
+        let limit = usize::try_from(self.limit.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
         let mut state = self.state();
-        let Some(muted) = state.count(self.limit, &self.by, result, now) else { return };
+        let Some(muted) = state.count(limit, &self.by, result, now) else { return };
         tracing::error!("muted: reviews get no reports until a person unmutes; {}", muted.why);
         self.pending.send_replace(PendingAlerts { broadcast: true, alert: self.alerter.is_some() });
         self.publish(&state);
