@@ -65,7 +65,10 @@ fn the_default_configuration_tests_patches_on_a_stock_debian() {
     let log_dir = lab.log_dir(&comment);
     let text = |name: &str| std::fs::read_to_string(log_dir.join(name)).unwrap();
     assert_has(&text("patchset.txt"), &passing.revision);
-    assert_has(&text("patchset.txt"), " keystone/api/regions.py | 6 ++++--\n keystone/pushbutton.py  | 1 +\n");
+    assert_has(
+        &text("patchset.txt"),
+        " keystone/api/regions.py | 6 ++++--\n keystone/pushbutton.py  | 1 +\n",
+    );
     assert_both_trees(
         &log_dir,
         [&passing, &library],
