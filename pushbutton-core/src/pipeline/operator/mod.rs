@@ -76,7 +76,7 @@ impl OperatorContext {
     /// Hands the settings of now to those that keep their own, and returns them.
     fn apply_settings(&self) -> Arc<OperatorSettings> {
         let settings = self.settings.get();
-        self.breaker.set_slots(settings.slots());
+        self.breaker.set_slots(settings.slots_to_use());
         self.breaker.set_policy(settings.breaker);
         self.no_room.set_policy(settings.no_room);
         settings

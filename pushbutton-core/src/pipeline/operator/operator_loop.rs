@@ -123,7 +123,7 @@ impl OperatorLoop {
             let claimable = context.no_room.claimable(&settings.filter, &settings.jobs);
             // None: not before something has changed.
             let claim_at = match context.breaker.admission(context.clock.as_ref()) {
-                _ if self.runs.len() >= settings.slots() || claimable.filter.is_none() => None,
+                _ if self.runs.len() >= settings.slots_to_use() || claimable.filter.is_none() => None,
                 Admission::Allowed => Some(self.claim_after),
                 Admission::After(end) => Some(end.max(self.claim_after)),
                 Admission::WaitForProbe => None,

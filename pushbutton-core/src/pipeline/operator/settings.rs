@@ -51,7 +51,7 @@ impl OperatorSettings {
     }
 
     /// At least one: with none no job would ever run.
-    pub(super) fn slots(&self) -> usize {
+    pub(super) fn slots_to_use(&self) -> usize {
         self.slots.max(1)
     }
 }
