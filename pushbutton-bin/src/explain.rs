@@ -192,7 +192,7 @@ async fn dependencies_of(
     let found = match resolve_dependencies(&**gerrit, &event.change, &event.patchset).await {
         Ok(found) => Some(found.into()),
         Err(error) => {
-            tracing::warn!(patchset = %event.patchset.number, "what it depends on is not shown: {error}");
+            tracing::warn!(patchset = %event.target(), "what it depends on is not shown: {error}");
             None
         }
     };
