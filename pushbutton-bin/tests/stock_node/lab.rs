@@ -61,7 +61,8 @@ impl Lab {
         let lab_file = folder.path().join("pushbutton.yml");
         assert!(command(&lab_file).args(["init"]).arg(&lab_file).output().unwrap().status.success());
         let text = std::fs::read_to_string(&lab_file).unwrap();
-        let text = fill_in(&text, &gerrit, cloud, &keypair, image, &project, &git.url, mail.port);
+        let text = fill_in(&text, &gerrit, cloud, &keypair, image, &project, &git.url);
+        let text = fill_in_alarm(&text, mail.port);
         std::fs::write(&lab_file, text).unwrap();
         let environment = environment(&gerrit, cloud, &owner, folder.path());
         let checked = command(&lab_file).envs(environment.clone()).arg("check").output().unwrap();
@@ -255,7 +256,6 @@ fn fill_in(
     image: &str,
     project: &str,
     git_base: &str,
-    mail_port: u16,
 ) -> String {
     let playbooks = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("playbooks");
     let ansible = ansible_bin().join("ansible-playbook");
@@ -302,14 +302,6 @@ fn fill_in(
              run_tempest_exclude_list: [\"tempest.api.identity.admin.v3.test_policies\"]\n      run_tempest_concurrency: 1"
                 .to_owned(),
         ),
-        ("# alarm:", "alarm:".to_owned()),
-        ("#   mail:", "  mail:".to_owned()),
-        (
-            "#     server: smtps://pushbutton:${SMTP_PASSWORD}@mail.example.org     # or smtp://127.0.0.1:25",
-            format!("    server: smtp://127.0.0.1:{mail_port}"),
-        ),
-        ("#     from: pushbutton@lab.example.org", "    from: pushbutton@lab.example.org".to_owned()),
-        ("#     to: [storage-ci@lab.example.org]", "    to: [storage-ci@lab.example.org]".to_owned()),
         // The same job with a git server that does not answer.
         (
             "triggers:",
@@ -320,16 +312,37 @@ fn fill_in(
         ("  cinder-tempest:", "  cinder-tempest: &job".to_owned()),
         ("    vars:", "    vars: &vars".to_owned()),
     ];
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    for (from, to) in filled {
-        let line = lines.iter_mut().find(|line| *line == from);
-        *line.unwrap_or_else(|| panic!("the default configuration has no line {from:?}")) = to;
-    }
+    let mut lines = replaced(text, filled);
     lines.push(format!(
         "  git-away:\n    <<: *job\n    attempts: 2\n    vars:\n      <<: *vars\n      install_devstack_git_base: {dead}\n      \
          install_devstack_retries: 0"
     ));
     lines.join("\n") + "\n"
+}
+
+/// The same with a mail server for alarms.
+fn fill_in_alarm(text: &str, mail_port: u16) -> String {
+    let filled = [
+        ("# alarm:", "alarm:".to_owned()),
+        ("#   mail:", "  mail:".to_owned()),
+        (
+            "#     server: smtps://pushbutton:${SMTP_PASSWORD}@mail.example.org     # or smtp://127.0.0.1:25",
+            format!("    server: smtp://127.0.0.1:{mail_port}"),
+        ),
+        ("#     from: pushbutton@lab.example.org", "    from: pushbutton@lab.example.org".to_owned()),
+        ("#     to: [storage-ci@lab.example.org]", "    to: [storage-ci@lab.example.org]".to_owned()),
+    ];
+    replaced(text, filled).join("\n") + "\n"
+}
+
+/// The lines of a text, some of which are replaced.
+fn replaced<const N: usize>(text: &str, filled: [(&str, String); N]) -> Vec<String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for (from, to) in filled {
+        let line = lines.iter_mut().find(|line| *line == from);
+        *line.unwrap_or_else(|| panic!("the default configuration has no line {from:?}")) = to;
+    }
+    lines
 }
 
 fn git(folder: &Path, words: &[&str]) -> String {
