@@ -89,8 +89,12 @@ pub(crate) async fn measure(site: &Site, size: &Size) -> anyhow::Result<Vec<Dura
     let sent = Arc::new(Mutex::new(vec![None; all]));
     let writing = {
         let (sent, pause) = (Arc::clone(&sent), Duration::from_secs(1) / size.per_second.max(1) as u32);
-        // Opening a FIFO waits for its reader.
-        tokio::task::spawn_blocking(move || write_paced(&fifo, &sent, pause))
+        tokio::spawn(async move {
+            // Opening a FIFO waits for its reader.
+            let opening = move || std::fs::File::options().write(true).open(fifo);
+            let stream = tokio::task::spawn_blocking(opening).await??;
+            write_paced(stream, &sent, pause).await
+        })
     };
     // Held to the end, so that only the way to the claim is measured.
     let (mut claims, mut took) = (Vec::new(), vec![Duration::ZERO; all]);
@@ -112,20 +116,18 @@ pub(crate) async fn measure(site: &Site, size: &Size) -> anyhow::Result<Vec<Dura
     Ok(took)
 }
 
-fn write_paced(
-    fifo: &std::path::Path,
+async fn write_paced(
+    mut stream: std::fs::File,
     sent: &Mutex<Vec<Option<Instant>>>,
     pause: Duration,
 ) -> anyhow::Result<()> {
-    let mut stream = std::fs::File::options().write(true).open(fifo)?;
     let all = sent.lock().unwrap_or_else(PoisonError::into_inner).len();
-    let mut next = Instant::now();
+    let mut ticks = tokio::time::interval(pause);
     for n in 0..all {
         let line = event(FIRST + n as u64, "recheck");
-        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        ticks.tick().await;
         sent.lock().unwrap_or_else(PoisonError::into_inner)[n] = Some(Instant::now());
         stream.write_all(line.as_bytes())?;
-        next += pause;
     }
     // The stream stays open as long as `stream` lives: an end would make the source connect again. The reader is
     // killed with its sshd.
