@@ -110,6 +110,8 @@ fn assert_idle_after_the_installation(lab: &Lab) {
     );
     let example = "cmp /usr/share/doc/pushbutton/examples/pushbutton.yml /etc/pushbutton/pushbutton.yml && dpkg --verify pushbutton";
     assert_eq!(lab.guest.root(example), "");
+    let schema = lab.guest.root("cat /usr/share/pushbutton/pushbutton.schema.json");
+    assert_eq!(schema, include_str!("../../../docs/pushbutton.schema.json"));
     let completed = lab.guest.root(
         "source /usr/share/bash-completion/completions/pushbutton-bin; COMP_WORDS=(pushbutton-bin hand); COMP_CWORD=1; \
          _pushbutton__bin pushbutton-bin hand pushbutton-bin; echo ${COMPREPLY[@]}",
