@@ -327,9 +327,10 @@ fn configurations() -> Vec<(String, Value)> {
     }
     for (file, text) in documents() {
         for (line, block) in blocks(&text, "yaml") {
-            if !block.first().is_some_and(|first| first.starts_with("services:")) {
-                let whole = merged(yaml(DEFAULT), yaml(&block.join("\n")));
-                found.push((format!("{}:{line}", file.display()), whole));
+            let part = yaml(&block.join("\n"));
+            // The others are a compose file, and playbooks, which are lists.
+            if part.is_mapping() && part.get("services").is_none() {
+                found.push((format!("{}:{line}", file.display()), merged(yaml(DEFAULT), part)));
             }
         }
     }
