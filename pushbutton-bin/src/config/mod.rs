@@ -183,7 +183,7 @@ pub(crate) fn whole_file(file: &Path, problem: String, fix: String) -> ConfigErr
 }
 
 /// Reads a text that is, or would be, the content of `file`.
-#[cfg(test)]
+#[allow(dead_code, reason = "for tests, and for the fuzz target, which includes this module")]
 pub(crate) fn parse(text: &str, file: &Path, needs: Needs, env: Env<'_>) -> Result<Config, ConfigErrors> {
     config_of(Document::read(text, file, needs, env)?, file, needs)
 }
