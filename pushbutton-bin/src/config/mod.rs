@@ -34,9 +34,7 @@ use crate::mail;
 #[cfg(test)]
 pub(crate) use self::changes::is_reloaded;
 pub(crate) use self::changes::{Changes, Files, Source};
-use self::document::Document;
-#[cfg(test)]
-use self::document::Env;
+use self::document::{Document, Env};
 use self::error::ConfigError;
 pub(crate) use self::error::{ConfigErrors, suggest};
 pub(crate) use self::needs::{Need, Needs};
