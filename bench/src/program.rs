@@ -29,7 +29,10 @@ pub(crate) fn gerrit(stream: &str) -> Sshd {
         "case \"$SSH_ORIGINAL_COMMAND\" in *stream-events*) {stream};; *query*) echo '{{\"type\":\"stats\",\"rowCount\":0}}';; \
          *version*) echo gerrit version 3.10.2;; esac"
     );
-    Sshd::start(&SshdOptions { forced_command: Some(forced), ..SshdOptions::default() })
+    // OpenSSH allows ten sessions on a connection, Gerrit's server as many as are asked for: the handler asks what up to 64
+    // changes depend on at the same time.
+    let config = vec!["MaxSessions 100".to_owned()];
+    Sshd::start(&SshdOptions { forced_command: Some(forced), config, ..SshdOptions::default() })
 }
 
 /// A configuration of a handler and an operator with one job, `unit`, on this machine. `queue` is a section of it, or empty.
