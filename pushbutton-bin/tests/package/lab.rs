@@ -145,6 +145,11 @@ jobs:
         self.guest.root(&format!("systemctl is-active {unit} || true")).trim().to_owned()
     }
 
+    /// What a unit has written to the journal.
+    pub(crate) fn journal(&self, unit: &str) -> String {
+        self.guest.root(&format!("journalctl -q --no-pager -o cat -u {unit}"))
+    }
+
     /// Our servers on the cloud.
     pub(crate) fn servers(&self) -> usize {
         let servers = self.cloud.list_servers();
