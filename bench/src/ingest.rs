@@ -1,5 +1,5 @@
-//! Events from a real sshd through `pushbutton-bin handler` into RabbitMQ with confirms, beside the same stream read by
-//! the plain OpenSSH client.
+//! Events over SSH through `pushbutton-bin handler` into RabbitMQ with confirms, beside the same stream read by the plain
+//! OpenSSH client.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -8,10 +8,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use pushbutton_testbed::Sshd;
+use pushbutton_testbed::{Sshd, SshdOptions};
+use tokio::task::block_in_place;
 
+use crate::change;
 use crate::figures::{Usage, mib, setting};
 use crate::program::{self, Program};
+use crate::review_server::ReviewServer;
 
 /// The change of the last event: its job tells that all before it are on the queue.
 const LAST: u64 = 99_999_999;
@@ -37,21 +40,22 @@ struct Figures {
     usage: Usage,
 }
 
-pub(crate) fn run(size: &Size, broker: &str) -> anyhow::Result<String> {
+pub(crate) async fn run(size: &Size, broker: &str) -> anyhow::Result<String> {
     let Size { events, rounds, jobs_per_1000 } = *size;
     let folder = tempfile::tempdir()?;
     let stream = folder.path().join("stream.jsonl");
     let bytes = write_stream(&stream, events, jobs_per_1000)?;
-    let sshd = program::gerrit(&format!("cat {}; exec sleep infinity", stream.display()));
+    let server = ReviewServer::start(Some(&stream)).await?;
+    let sshd = block_in_place(|| plain_server(&stream));
     let mut text = format!(
         "{events} events of {} bytes on average, {jobs_per_1000} of 1000 call for a job; medians of {rounds} rounds\n",
         bytes / events
     );
     let (mut plain, mut handler) = (Vec::new(), Vec::new());
     for round in 0..rounds {
-        plain.push(read_plainly(&sshd, events)?);
+        plain.push(block_in_place(|| read_plainly(&sshd, events))?);
         let folder = folder.path().join(format!("round-{round}"));
-        handler.push(through_handler(&sshd, broker, &folder, round)?);
+        handler.push(block_in_place(|| through_handler(&server, broker, &folder, round))?);
     }
     let plain = show(&mut text, "ssh client", events, &mut plain)?;
     let ours = show(&mut text, "handler", events, &mut handler)?;
@@ -68,7 +72,7 @@ fn write_stream(path: &Path, events: u64, jobs_per_1000: u64) -> anyhow::Result<
         let wanted = last || n % 1000 < jobs_per_1000;
         let change = if last { LAST } else { 1_000_000 + n };
         let text = if wanted { "recheck" } else { "Looks good to me, one question inline." };
-        let line = event(change, text);
+        let line = change::comment_added(change, text);
         bytes += line.len() as u64;
         file.write_all(line.as_bytes())?;
     }
@@ -76,20 +80,10 @@ fn write_stream(path: &Path, events: u64, jobs_per_1000: u64) -> anyhow::Result<
     Ok(bytes)
 }
 
-/// A comment on a change.
-pub(crate) fn event(change: u64, text: &str) -> String {
-    let person = |name: &str| {
-        format!(r#"{{"name":"{name} Example","email":"{name}@example.org","username":"{name}"}}"#)
-    };
-    let (alice, bob) = (person("alice"), person("bob"));
-    let revision = format!("{change:040x}");
-    let mut line = String::with_capacity(1200);
-    let _ = writeln!(
-        line,
-        r#"{{"author":{bob},"approvals":[{{"type":"Code-Review","description":"Code-Review","value":"0"}},{{"type":"Verified","description":"Verified","value":"0"}},{{"type":"Workflow","description":"Workflow","value":"0"}}],"comment":"Patch Set 1:\n\n{text}","patchSet":{{"number":1,"revision":"{revision}","parents":["{revision}"],"ref":"refs/changes/{:02}/{change}/1","uploader":{alice},"createdOn":1795435000,"author":{alice},"kind":"REWORK","sizeInsertions":12,"sizeDeletions":3}},"change":{{"project":"openstack/cinder","branch":"master","id":"I{revision}","number":{change},"subject":"Acme driver: retry a failed attach once more","owner":{alice},"url":"http://review.example.org/c/openstack/cinder/+/{change}","commitMessage":"Acme driver: retry a failed attach once more\n\nThe array answers busy while it rebuilds.\n\nChange-Id: I{revision}\n","createdOn":1795435000,"status":"NEW"}},"project":"openstack/cinder","refName":"refs/heads/master","changeKey":{{"key":"I{revision}"}},"type":"comment-added","eventCreatedOn":1795435200}}"#,
-        change % 100
-    );
-    line
+/// OpenSSH's own server: its client reads faster from it than from ours.
+fn plain_server(stream: &Path) -> Sshd {
+    let forced_command = Some(format!("exec cat {}", stream.display()));
+    Sshd::start(&SshdOptions { forced_command, ..SshdOptions::default() })
 }
 
 /// Reads the stream with the OpenSSH client, to its last event.
@@ -117,9 +111,14 @@ fn read_plainly(sshd: &Sshd, events: u64) -> anyhow::Result<Figures> {
 }
 
 /// Runs the handler on the stream until the job of the last event is confirmed.
-fn through_handler(sshd: &Sshd, broker: &str, folder: &Path, round: usize) -> anyhow::Result<Figures> {
+fn through_handler(
+    server: &ReviewServer,
+    broker: &str,
+    folder: &Path,
+    round: usize,
+) -> anyhow::Result<Figures> {
     let queue = format!("rabbitmq: {{url: \"{broker}\", prefix: ingest-{}-{round}}}\n", std::process::id());
-    let config = program::write_config(folder, sshd, &queue, "")?;
+    let config = program::write_config(folder, server, &queue, "")?;
     let mut handler = Program::start("handler", &config, "warn,pushbutton_core::pipeline::handler=info")?;
     handler.wait_for(&[&format!("{LAST},1")])?;
     Ok(Figures { took: handler.began.elapsed(), usage: Usage::of(handler.pid())? })

@@ -14,8 +14,8 @@ use pushbutton_gerrit::{EventFilter, Gerrit, GerritConfig, GerritSource};
 use pushbutton_testbed::{Sshd, SshdOptions};
 use serde_json::json;
 
+use crate::change;
 use crate::figures::{disk_sync, millis, quantile, setting};
-use crate::ingest::event;
 use crate::site::{Backend, Site};
 
 /// The first events, which meet cold caches, are not counted.
@@ -124,7 +124,7 @@ async fn write_paced(
     let all = sent.lock().unwrap_or_else(PoisonError::into_inner).len();
     let mut ticks = tokio::time::interval(pause);
     for n in 0..all {
-        let line = event(FIRST + n as u64, "recheck");
+        let line = change::comment_added(FIRST + n as u64, "recheck");
         ticks.tick().await;
         sent.lock().unwrap_or_else(PoisonError::into_inner)[n] = Some(Instant::now());
         stream.write_all(line.as_bytes())?;

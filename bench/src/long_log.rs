@@ -12,6 +12,7 @@ use pushbutton_core::{LogLocation, Verdict};
 
 use crate::figures::{Usage, mib, setting};
 use crate::program::{self, Program};
+use crate::review_server::ReviewServer;
 use crate::site::{Backend, Site, job};
 
 /// As devstack prints them.
@@ -42,10 +43,10 @@ pub(crate) async fn run(size: &Size) -> anyhow::Result<String> {
     let real = tokio::task::block_in_place(pushbutton_testbed::ansible_bin).join("ansible-playbook");
     std::fs::write(&script, format!("#!/bin/sh\n{print}\necho\nexec {} \"$@\"\n", real.display()))?;
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
-    let sshd = tokio::task::block_in_place(|| program::gerrit("exec sleep infinity"));
+    let server = ReviewServer::start(None).await?;
     let ansible =
         format!("  ansible_playbook: {}\n  console_limit_mib: {}\n", script.display(), 2 * size.mib);
-    let config = program::write_config(folder, &sshd, &site.section(), &ansible)?;
+    let config = program::write_config(folder, &server, &site.section(), &ansible)?;
     let participant = site.participant().await?;
     let job = job(1)?;
     participant.queue.publish(&job).await?;

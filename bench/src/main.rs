@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "a measuring program prints")]
 
+mod change;
 mod figures;
 mod in_flight;
 mod ingest;
@@ -11,6 +12,7 @@ mod latency;
 mod long_log;
 mod overhead;
 mod program;
+mod review_server;
 mod site;
 mod start;
 mod waiting;
@@ -29,7 +31,7 @@ async fn main() -> anyhow::Result<()> {
     // A broker of its own: with no other queues on it, and gone with all data at the end.
     let broker = || tokio::task::block_in_place(|| Broker::private(Version::V3));
     let text = match name.as_str() {
-        "ingest" => tokio::task::block_in_place(|| ingest::run(&ingest::Size::by_hand(), &broker().url))?,
+        "ingest" => ingest::run(&ingest::Size::by_hand(), &broker().url).await?,
         "latency" => latency::run(&latency::Size::by_hand(), &broker().url).await?,
         "overhead" => overhead::run(&overhead::Size::by_hand(), &broker().url).await?,
         "in-flight" => match std::env::args().nth(2) {

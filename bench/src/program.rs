@@ -6,7 +6,8 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use pushbutton_testbed::{Sshd, SshdOptions};
+
+use crate::review_server::ReviewServer;
 
 /// The program that is measured: `PUSHBUTTON_BIN`, or the one that was built beside the tests.
 pub(crate) fn path() -> anyhow::Result<PathBuf> {
@@ -23,22 +24,10 @@ pub(crate) fn path() -> anyhow::Result<PathBuf> {
     found.context("there is no pushbutton-bin beside this program: run `cargo build --workspace`, or set PUSHBUTTON_BIN")
 }
 
-/// An sshd in Gerrit's place: it says its version, has no open change, and for `stream-events` runs this shell command.
-pub(crate) fn gerrit(stream: &str) -> Sshd {
-    let forced = format!(
-        "case \"$SSH_ORIGINAL_COMMAND\" in *stream-events*) {stream};; *query*) echo '{{\"type\":\"stats\",\"rowCount\":0}}';; \
-         *version*) echo gerrit version 3.10.2;; esac"
-    );
-    // OpenSSH allows ten sessions on a connection, Gerrit's server as many as are asked for: the handler asks what up to 64
-    // changes depend on at the same time.
-    let config = vec!["MaxSessions 100".to_owned()];
-    Sshd::start(&SshdOptions { forced_command: Some(forced), config, ..SshdOptions::default() })
-}
-
 /// A configuration of a handler and an operator with one job, `unit`, on this machine. `queue` is a section of it, or empty.
 pub(crate) fn write_config(
     folder: &Path,
-    sshd: &Sshd,
+    server: &ReviewServer,
     queue: &str,
     ansible: &str,
 ) -> anyhow::Result<PathBuf> {
@@ -52,11 +41,11 @@ pub(crate) fn write_config(
          logs: {{dir: {folder_name}/logs}}\n\
          triggers:\n  - name: recheck\n    on: {{comment: {{pattern: '^recheck'}}}}\n    jobs: [unit]\n\
          jobs:\n  unit: {{node: here, stages: [{{name: test, playbook: unit.yml}}]}}\n",
-        host = sshd.host,
-        port = sshd.port,
-        user = sshd.user,
-        key = sshd.key.display(),
-        known_hosts = sshd.known_hosts.display(),
+        host = ReviewServer::HOST,
+        port = server.port,
+        user = ReviewServer::USER,
+        key = server.key().display(),
+        known_hosts = server.known_hosts().display(),
     );
     std::fs::create_dir_all(folder.join("state"))?;
     std::fs::write(folder.join("unit.yml"), "- hosts: all\n  gather_facts: false\n  tasks: []\n")?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::figures::{millis, quantile, setting};
 use crate::program::{self, Program};
+use crate::review_server::ReviewServer;
 use crate::site::{Backend, Site, job};
 
 pub(crate) struct Size {
@@ -40,9 +41,9 @@ pub(crate) async fn run(size: &Size, broker: &str) -> anyhow::Result<String> {
 async fn start(half: &str, consuming: &str, site: &Site) -> anyhow::Result<Duration> {
     let participant = site.participant().await?;
     participant.queue.publish(&job(1)?).await?;
+    let server = ReviewServer::start(None).await?;
     let took = tokio::task::block_in_place(|| {
-        let sshd = program::gerrit("exec sleep infinity");
-        let config = program::write_config(site.folder.path(), &sshd, &site.section(), "")?;
+        let config = program::write_config(site.folder.path(), &server, &site.section(), "")?;
         let mut program = Program::start(half, &config, "info")?;
         program.wait_for(&[consuming])?;
         anyhow::Ok(program.began.elapsed())

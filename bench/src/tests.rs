@@ -14,7 +14,7 @@ fn broker() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_handler_takes_in_a_stream_beside_the_ssh_client() {
     let size = ingest::Size { events: 200, rounds: 1, jobs_per_1000: 20 };
-    let text = block_in_place(|| ingest::run(&size, &broker())).unwrap();
+    let text = ingest::run(&size, &broker()).await.unwrap();
     assert!(text.contains("handler / ssh client: "), "{text}");
 }
 
