@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{Error, JobFilter, Result, RunId};
+use pushbutton_core::{Error, Job, JobFilter, Result, RunId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -18,6 +18,45 @@ use crate::supervise::{ConnectionState, Shared, closed};
 
 /// How long handing back unused claims may take at the end.
 const HAND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Among how many jobs a claimer chooses at most.
+const MAX_SPREAD: usize = 256;
+
+/// How long a lost claim tells that others claim at the same time.
+const CONTENTION_MEMORY: Duration = Duration::from_secs(5);
+
+/// How far the claims of many idle participants are spread over the jobs that wait. If all of them took the first one, a
+/// hundred would write a hundred claims for each job.
+///
+/// The first claim is for the first job. Each one that was lost doubles the number of jobs to choose from, each that was
+/// granted halves it.
+#[derive(Debug)]
+struct Spread {
+    among: usize,
+    lost_at: Option<Instant>,
+}
+
+impl Spread {
+    fn new() -> Self {
+        Self { among: 1, lost_at: None }
+    }
+
+    /// How many jobs to leave to others.
+    fn skip(&self, now: Instant) -> usize {
+        let is_recent = self.lost_at.is_some_and(|lost| now < lost + CONTENTION_MEMORY);
+        if is_recent { fastrand::usize(..self.among) } else { 0 }
+    }
+
+    fn granted(&mut self) {
+        self.among = (self.among / 2).max(1);
+    }
+
+    fn lost(&mut self, now: Instant) {
+        let is_first = self.lost_at.is_none_or(|lost| now >= lost + CONTENTION_MEMORY);
+        self.among = if is_first { 2 } else { (self.among * 2).min(MAX_SPREAD) };
+        self.lost_at = Some(now);
+    }
+}
 
 /// A caller that waits for a job.
 #[derive(Debug)]
@@ -35,13 +74,15 @@ pub(crate) struct Claimer {
     unused: mpsc::UnboundedReceiver<UnusedClaim>,
     unused_sender: mpsc::UnboundedSender<UnusedClaim>,
     hand_backs: JoinSet<()>,
+    spread: Spread,
 }
 
 impl Claimer {
     pub(crate) fn new(shared: Arc<Shared>, requests: mpsc::UnboundedReceiver<ClaimRequest>) -> Self {
         let (unused_sender, unused) = mpsc::unbounded_channel();
         let (waiting, hand_backs) = (VecDeque::new(), JoinSet::new());
-        Self { shared, requests, waiting, unused, unused_sender, hand_backs }
+        let spread = Spread::new();
+        Self { shared, requests, waiting, unused, unused_sender, hand_backs, spread }
     }
 
     /// Serves requests until the queue is closed.
@@ -90,14 +131,16 @@ impl Claimer {
         }
     }
 
-    /// The first job that one of those who wait can run.
+    /// A job that one of those who wait can run.
     fn next(&self) -> Next {
         if self.waiting.is_empty() || self.shared.session_now().is_none() {
             return Next::Never;
         }
         let replica = self.shared.replica();
         let Some(state) = replica.state() else { return Next::Never };
-        state.jobs.next(Instant::now(), |job| self.waiting.iter().any(|request| request.filter.matches(job)))
+        let (now, wanted) =
+            (Instant::now(), |job: &Job| self.waiting.iter().any(|request| request.filter.matches(job)));
+        state.jobs.next(now, self.spread.skip(now), wanted)
     }
 
     async fn claim(&mut self, claimable: Claimable) {
@@ -113,9 +156,10 @@ impl Claimer {
         let lease = term.written_at(start);
         let mut granted = GrantedClaim { job, run, lease, unused: Some(self.unused_sender.clone()) };
         match commit(&self.shared, entry, lease.end()).await {
-            Ok(Outcome::Accepted) => {}
+            Ok(Outcome::Accepted) => self.spread.granted(),
             // Another participant was faster.
             Ok(_) => {
+                self.spread.lost(Instant::now());
                 granted.unused = None;
                 return;
             }
@@ -159,5 +203,33 @@ impl Claimer {
         if tokio::time::timeout(HAND_BACK_TIMEOUT, all).await.is_err() {
             tracing::debug!("some unused claims return when their leases end");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn claims_are_spread_while_they_are_lost_and_in_order_otherwise() {
+        let mut spread = Spread::new();
+        let skipped = |spread: &Spread| (0..1000).map(|_| spread.skip(Instant::now())).max();
+        assert_eq!(skipped(&spread), Some(0));
+        for _ in 0..20 {
+            spread.lost(Instant::now());
+        }
+        assert!((MAX_SPREAD / 2..MAX_SPREAD).contains(&skipped(&spread).unwrap()));
+        for _ in 0..8 {
+            spread.granted();
+        }
+        assert_eq!(skipped(&spread), Some(0));
+
+        spread.lost(Instant::now());
+        spread.lost(Instant::now());
+        assert_eq!(skipped(&spread), Some(3));
+        tokio::time::advance(CONTENTION_MEMORY).await;
+        assert_eq!(skipped(&spread), Some(0), "the others are busy since");
+        spread.lost(Instant::now());
+        assert_eq!(skipped(&spread), Some(1));
     }
 }

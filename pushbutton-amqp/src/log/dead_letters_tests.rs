@@ -97,7 +97,7 @@ fn written(state: &State) -> String {
 fn a_requeued_job_is_as_new() {
     let mut state = with_letter();
     assert_eq!(play_one(&mut state, 10, requeue(letter(AT))), Accepted);
-    let Next::Claim(next) = state.jobs.next(Arrival::now().instant, |_| true) else {
+    let Next::Claim(next) = state.jobs.next(Arrival::now().instant, 0, |_| true) else {
         panic!("it can be claimed")
     };
     let buildset = next.job.buildset.clone();
@@ -113,7 +113,7 @@ fn a_requeued_job_is_as_new() {
 fn a_requeued_job_comes_after_those_that_were_there() {
     let mut state = with_letter();
     play(&mut state, &script([(10, import(&job_on(2, "tempest"))), (20, requeue(letter(AT)))]));
-    let Next::Claim(next) = state.jobs.next(Arrival::now().instant, |_| true) else {
+    let Next::Claim(next) = state.jobs.next(Arrival::now().instant, 0, |_| true) else {
         panic!("both can be claimed")
     };
     assert_eq!(next.job.id, job_on(2, "tempest").id);

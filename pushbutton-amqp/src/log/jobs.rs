@@ -228,21 +228,28 @@ impl Jobs {
         }
     }
 
-    /// The first job, in the order of import, that is wanted and can be claimed now.
-    pub(crate) fn next(&self, now: Instant, wanted: impl Fn(&Job) -> bool) -> Next {
+    /// A job that is wanted and can be claimed now: in the order of import the first one after `skip` others, or the last
+    /// if there are not so many.
+    pub(crate) fn next(&self, now: Instant, skip: usize, wanted: impl Fn(&Job) -> bool) -> Next {
         let mut earliest: Option<Instant> = None;
-        for OpenJob { record, available_at, .. } in self.open.values() {
-            if !wanted(&record.job) {
+        let mut last = None;
+        let mut left = skip;
+        for open in self.open.values().filter(|open| wanted(&open.record.job)) {
+            if open.available_at > now {
+                earliest =
+                    Some(earliest.map_or(open.available_at, |earliest| earliest.min(open.available_at)));
                 continue;
             }
-            if *available_at <= now {
-                let lost_leases = record.lost_leases + u32::from(record.status.is_leased());
-                let (job, version) = (record.job.clone(), record.version);
-                return Next::Claim(Box::new(Claimable { job, version, lost_leases }));
+            last = Some(&open.record);
+            if left == 0 {
+                break;
             }
-            earliest = Some(earliest.map_or(*available_at, |earliest| earliest.min(*available_at)));
+            left -= 1;
         }
-        earliest.map_or(Next::Never, Next::At)
+        let Some(record) = last else { return earliest.map_or(Next::Never, Next::At) };
+        let lost_leases = record.lost_leases + u32::from(record.status.is_leased());
+        let (job, version) = (record.job.clone(), record.version);
+        Next::Claim(Box::new(Claimable { job, version, lost_leases }))
     }
 
     /// How many jobs wait, and how many are leased.

@@ -25,7 +25,7 @@ impl Log {
 
     /// What can be claimed now, and how many leases on it ran out.
     fn next(&self) -> Option<(JobId, Version, u32)> {
-        match self.state.jobs.next(self.now.instant, |_| true) {
+        match self.state.jobs.next(self.now.instant, 0, |_| true) {
             Next::Claim(next) => Some((next.job.id, next.version, next.lost_leases)),
             _ => None,
         }
@@ -174,7 +174,7 @@ fn a_job_handed_back_keeps_its_place() {
     log.write(hand_back(&second, &other));
     log.write(hand_back(&first, &run));
     assert_eq!(log.next().unwrap().0, first);
-    let Next::Claim(next) = log.reread().jobs.next(log.now.instant, |_| true) else { panic!("it waits") };
+    let Next::Claim(next) = log.reread().jobs.next(log.now.instant, 0, |_| true) else { panic!("it waits") };
     assert_eq!(next.job.id, first, "also in a snapshot");
 }
 
@@ -182,13 +182,13 @@ fn a_job_handed_back_keeps_its_place() {
 fn a_job_that_nobody_here_can_run_blocks_no_other() {
     let mut log = Log::new();
     let (first, second) = (log.import(1), log.import(2));
-    let next = |log: &Log, wanted: &JobId| log.state.jobs.next(log.now.instant, |job| job.id == *wanted);
+    let next = |log: &Log, wanted: &JobId| log.state.jobs.next(log.now.instant, 0, |job| job.id == *wanted);
     let Next::Claim(found) = next(&log, &second) else { panic!("it waits") };
     assert_eq!(found.job.id, second);
     assert_eq!(log.claim(&second, found.version).0, Accepted);
     assert_eq!(log.next().unwrap().0, first, "the other one waits in its place");
     assert!(matches!(next(&log, &second), Next::At(_)), "until its lease ends");
-    assert_eq!(log.state.jobs.next(log.now.instant, |_| false), Next::Never);
+    assert_eq!(log.state.jobs.next(log.now.instant, 0, |_| false), Next::Never);
 }
 
 #[test]

@@ -518,7 +518,7 @@ impl Participant {
             return;
         }
         let Some(state) = self.replica.state() else { return };
-        let Next::Claim(claimable) = state.jobs.next(now.instant, |_| true) else { return };
+        let Next::Claim(claimable) = state.jobs.next(now.instant, 0, |_| true) else { return };
         let run = ids.run();
         let entry = claimable.entry(&run, lease(), MAX_LOST_LEASES, now.date);
         let held = lease().written_at(now.instant);
