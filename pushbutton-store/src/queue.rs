@@ -383,19 +383,28 @@ mod tests {
         take(connection, &filter.into(), LIMITS, &moment("boot", 0)).unwrap().map(|(job, _)| job)
     }
 
+    /// How SQLite would run a statement on a new file.
+    fn plan_of(sql: &str) -> Vec<String> {
+        let connection = queue_of([]);
+        let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let arguments = rusqlite::params_from_iter(vec![0; explain.parameter_count()]);
+        explain.query_map(arguments, |row| row.get(3)).unwrap().map(Result::unwrap).collect()
+    }
+
     #[test]
     fn every_query_of_a_claim_uses_an_index() {
-        let connection = queue_of([]);
         for sql in [ANY_DUE, RETURN_DUE, ANY_LOST, LOST, RETURN_LOST, DEAD_LETTER_LOST, FIRST_READY, LEASE] {
-            let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-            let arguments = rusqlite::params_from_iter(vec![0; explain.parameter_count()]);
-            let plan: Vec<String> =
-                explain.query_map(arguments, |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+            let plan = plan_of(sql);
             let of_jobs: Vec<_> = plan.iter().filter(|step| step.contains("jobs")).collect();
             let searches = |step: &&String| step.starts_with("SEARCH") && step.contains("USING");
             assert!(!of_jobs.is_empty() && of_jobs.iter().all(searches), "{sql}: {plan:?}");
             assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{sql}: {plan:?}");
         }
+    }
+
+    #[test]
+    fn the_first_report_that_is_due_is_found_without_sorting_all() {
+        assert_eq!(plan_of(outbox::FIRST_DUE), ["SCAN reports USING INDEX reports_open"]);
     }
 
     /// Steps of SQLite's virtual machine: work, not time.

@@ -48,7 +48,8 @@ CREATE TABLE reports (
     why             TEXT,                          -- undelivered: why it was refused
     ended_at        INTEGER                        -- undelivered: when
 ) STRICT;
-CREATE INDEX reports_state ON reports (state, due_at);
+-- In the order in which they were due, so that the first one is found without sorting all.
+CREATE INDEX reports_open ON reports (seq, state, due_at, boot, lease_ends) WHERE state <> 'undelivered';
 
 CREATE TABLE control_messages (
     number  INTEGER PRIMARY KEY AUTOINCREMENT,
