@@ -18,7 +18,7 @@ impl Log {
 
     /// Claims the first job that waits.
     fn claim_first(&mut self) -> (Job, RunId) {
-        let Next::Claim(next) = self.state.jobs.next(self.now.instant, |_| true) else {
+        let Next::Claim(next) = self.state.jobs.next(self.now.instant, 0, |_| true) else {
             panic!("none waits")
         };
         let run = RunId::generate();
