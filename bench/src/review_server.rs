@@ -1,7 +1,6 @@
 //! An SSH server in Gerrit's place, in this process: a process for each command, as OpenSSH's server starts, would cost
 //! more than what is measured.
 
-use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +11,7 @@ use russh::keys::load_secret_key;
 use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId};
 use tempfile::TempDir;
+use tokio::fs::File;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -134,8 +134,7 @@ impl Handler for Client {
 
 async fn stream_events(channel: &Channel<Msg>, file: Option<PathBuf>) -> anyhow::Result<()> {
     if let Some(file) = file {
-        let mut lines =
-            tokio::io::BufReader::with_capacity(CHUNK, tokio::fs::File::from_std(File::open(file)?));
+        let mut lines = tokio::io::BufReader::with_capacity(CHUNK, File::open(file).await?);
         tokio::io::copy_buf(&mut lines, &mut channel.make_writer()).await?;
     }
     std::future::pending().await

@@ -19,17 +19,17 @@ use crate::supervise::{ConnectionState, Shared, closed};
 /// How long handing back unused claims may take at the end.
 const HAND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Among how many jobs a claimer chooses at most.
+/// Among how many jobs a claimer chooses at most. More than operators claim at the same time.
 const MAX_SPREAD: usize = 256;
 
-/// How long a lost claim tells that others claim at the same time.
+/// How long after a lost claim others are expected to claim at the same time. Then the claimer takes the first job again.
 const CONTENTION_MEMORY: Duration = Duration::from_secs(5);
 
 /// How far the claims of many idle participants are spread over the jobs that wait. If all of them took the first one, a
 /// hundred would write a hundred claims for each job.
 ///
-/// The first claim is for the first job. Each one that was lost doubles the number of jobs to choose from, each that was
-/// granted halves it.
+/// The first claim is for the first job. Each claim that was lost doubles the number of jobs among which the next one is
+/// chosen at random, each that was granted halves it.
 #[derive(Debug)]
 struct Spread {
     among: usize,
@@ -41,7 +41,7 @@ impl Spread {
         Self { among: 1, lost_at: None }
     }
 
-    /// How many jobs to leave to others.
+    /// How many jobs the next claim leaves to others.
     fn skip(&self, now: Instant) -> usize {
         let is_recent = self.lost_at.is_some_and(|lost| now < lost + CONTENTION_MEMORY);
         if is_recent { fastrand::usize(..self.among) } else { 0 }

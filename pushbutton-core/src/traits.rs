@@ -296,7 +296,8 @@ pub trait Queue: Send + Sync {
     ///
     /// # Contract
     /// - `Ok` means durable: the job survives the end of this process and of the broker.
-    /// - Jobs are claimed in the order in which they were published, apart from retries and lost leases.
+    /// - Jobs are claimed in the order in which they were published, apart from retries and lost leases. Callers on several
+    ///   machines that claim at the same time may get jobs near the front in any order.
     /// - Idempotent: a job that is queued, leased, completed or rejected already (by [`Job::id`]) is not run a second
     ///   time.
     /// - A waiting job [absorbs](Job::absorbs) it: then it is not run, and counts as ended

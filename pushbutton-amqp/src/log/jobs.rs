@@ -228,25 +228,26 @@ impl Jobs {
         }
     }
 
-    /// A job that is wanted and can be claimed now: in the order of import the first one after `skip` others, or the last
-    /// if there are not so many.
+    /// A job that is wanted and can be claimed now: in the order of import the first one after `skip` others. If there are
+    /// not so many, the count goes on at the first.
     pub(crate) fn next(&self, now: Instant, skip: usize, wanted: impl Fn(&Job) -> bool) -> Next {
         let mut earliest: Option<Instant> = None;
-        let mut last = None;
-        let mut left = skip;
-        for open in self.open.values().filter(|open| wanted(&open.record.job)) {
-            if open.available_at > now {
-                earliest =
-                    Some(earliest.map_or(open.available_at, |earliest| earliest.min(open.available_at)));
+        let mut found = Vec::new();
+        for OpenJob { record, available_at, .. } in self.open.values() {
+            if !wanted(&record.job) {
                 continue;
             }
-            last = Some(&open.record);
-            if left == 0 {
-                break;
+            if *available_at <= now {
+                found.push(record);
+                if found.len() > skip {
+                    break;
+                }
+                continue;
             }
-            left -= 1;
+            earliest = Some(earliest.map_or(*available_at, |earliest| earliest.min(*available_at)));
         }
-        let Some(record) = last else { return earliest.map_or(Next::Never, Next::At) };
+        let chosen = skip.checked_rem(found.len()).and_then(|index| found.get(index));
+        let Some(record) = chosen else { return earliest.map_or(Next::Never, Next::At) };
         let lost_leases = record.lost_leases + u32::from(record.status.is_leased());
         let (job, version) = (record.job.clone(), record.version);
         Next::Claim(Box::new(Claimable { job, version, lost_leases }))

@@ -179,6 +179,24 @@ fn a_job_handed_back_keeps_its_place() {
 }
 
 #[test]
+fn a_claimer_can_leave_the_first_jobs_to_others() {
+    let mut log = Log::new();
+    assert_eq!(log.state.jobs.next(log.now.instant, 7, |_| true), Next::Never);
+    let jobs = [log.import(1), log.import(2), log.import(3)];
+    let after = |log: &Log, skip| match log.state.jobs.next(log.now.instant, skip, |_| true) {
+        Next::Claim(next) => next.job.id,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        [0, 1, 2, 3, 4, 200].map(|skip| after(&log, skip)),
+        [0, 1, 2, 0, 1, 2].map(|at| jobs[at].clone())
+    );
+    let first = log.next().unwrap();
+    assert_eq!(log.claim(&first.0, first.1).0, Accepted);
+    assert_eq!([0, 1, 2].map(|skip| after(&log, skip)), [1, 2, 1].map(|at| jobs[at].clone()), "it is leased");
+}
+
+#[test]
 fn a_job_that_nobody_here_can_run_blocks_no_other() {
     let mut log = Log::new();
     let (first, second) = (log.import(1), log.import(2));

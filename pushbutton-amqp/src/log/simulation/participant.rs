@@ -51,6 +51,11 @@ impl Ids {
         self.0.u64(..)
     }
 
+    /// How many jobs a claimer leaves to others.
+    fn skip(&mut self) -> usize {
+        self.0.usize(..3)
+    }
+
     fn run(&mut self) -> RunId {
         format!("01975b7a-0000-7000-8000-{:012x}", self.0.u64(..1 << 48)).parse().unwrap()
     }
@@ -518,7 +523,7 @@ impl Participant {
             return;
         }
         let Some(state) = self.replica.state() else { return };
-        let Next::Claim(claimable) = state.jobs.next(now.instant, 0, |_| true) else { return };
+        let Next::Claim(claimable) = state.jobs.next(now.instant, ids.skip(), |_| true) else { return };
         let run = ids.run();
         let entry = claimable.entry(&run, lease(), MAX_LOST_LEASES, now.date);
         let held = lease().written_at(now.instant);
