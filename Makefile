@@ -11,7 +11,7 @@ test:            ## everything: set-up, checks, all tests on real servers; ends 
 	@scripts/test
 
 lint:            ## the checks of `make test` without the tests
-	@scripts/check fmt clippy fuzz doc api deny shell docs playbooks compose monitoring units kubernetes book alone package
+	@scripts/check locks fmt clippy fuzz doc api deny shell docs playbooks compose monitoring units kubernetes book alone package
 
 api:             ## write the snapshots of the public API (CRATE/public-api.txt) after a change that is meant
 	@scripts/check-api --update
