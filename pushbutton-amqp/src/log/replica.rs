@@ -15,6 +15,8 @@ use super::state_machine::{Arrival, Outcome, State};
 const BUFFER_BYTES: usize = 8 << 20;
 /// A snapshot is written after so many bytes of other entries, or as many as the last snapshot has if that is more.
 const SNAPSHOT_BYTES: usize = 2 << 20;
+/// If its writer fails, the next one is written after one part more of so many.
+const SNAPSHOT_PARTS: usize = 4;
 /// And at the latest so long after the first entry that no snapshot covers: a policy may drop old entries (`max-age`).
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -57,8 +59,8 @@ pub(crate) struct Replica {
     uncovered_since: Option<Instant>,
     /// The size of the last snapshot.
     snapshot_size: usize,
-    /// Whether somebody here waited for the last entry.
-    own_entry: bool,
+    /// Whether an entry that somebody here waited for made the next snapshot due.
+    snapshot_due: bool,
     /// The state before the log was found to have changed: what is missing now is written again.
     former: Option<State>,
     /// The last entry before a gap. If it is there when the log is read again, the gap is no loss.
@@ -125,10 +127,13 @@ impl Replica {
             self.state = Some(State::default());
         }
         self.last = Some((offset, entry.id, entry.copy));
+        let former_parts = self.parts_beyond_snapshot();
         self.uncovered += size;
         self.uncovered_since.get_or_insert(now.instant);
+        let makes_due = self.parts_beyond_snapshot() > former_parts;
         if let Op::Snapshot { as_of, state } = &entry.op {
             (self.uncovered, self.uncovered_since, self.snapshot_size) = (0, None, size);
+            self.snapshot_due = false;
             if self.state.is_none() && self.buffers_all_after(*as_of, offset) {
                 self.state = Some(State::from_snapshot(state, now));
                 for (offset, entry, _) in std::mem::take(&mut self.buffer) {
@@ -140,11 +145,18 @@ impl Replica {
             }
         }
         if self.state.is_some() {
-            self.apply(offset, &entry, now);
+            let is_own = self.apply(offset, &entry, now);
+            self.snapshot_due |= is_own && makes_due;
             return Applied::Yes;
         }
         self.buffer(offset, entry, size);
         Applied::No
+    }
+
+    /// None until there are enough entries for the next snapshot; then how many more parts of as many bytes there are.
+    fn parts_beyond_snapshot(&self) -> Option<usize> {
+        let enough = SNAPSHOT_BYTES.max(self.snapshot_size);
+        Some(self.uncovered.checked_sub(enough)? / (enough / SNAPSHOT_PARTS))
     }
 
     fn buffers_all_after(&self, as_of: u64, offset: u64) -> bool {
@@ -160,13 +172,14 @@ impl Replica {
         }
     }
 
-    fn apply(&mut self, offset: u64, entry: &Entry, now: Arrival) {
-        let Some(state) = &mut self.state else { return };
+    /// Applies an entry; says whether somebody here waits for it.
+    fn apply(&mut self, offset: u64, entry: &Entry, now: Arrival) -> bool {
+        let Some(state) = &mut self.state else { return false };
         let outcome = state.apply(offset, entry, now);
         let writer = self.waiting.remove(&entry.id);
         // A restore of an earlier connection, for which nobody waits any more, says nothing of what was lost since.
-        self.own_entry = writer.as_ref().is_some_and(|writer| !writer.is_closed());
-        if self.own_entry && matches!(entry.op, Op::Restore { .. }) {
+        let is_own = writer.as_ref().is_some_and(|writer| !writer.is_closed());
+        if is_own && matches!(entry.op, Op::Restore { .. }) {
             // Both at once: if the broker loses this entry, too, the state is the one to restore.
             self.former = None;
             self.complete = true;
@@ -175,6 +188,7 @@ impl Replica {
             // The writer may have stopped waiting.
             let _ = writer.send(outcome);
         }
+        is_own
     }
 
     /// Waits for the outcome of an entry that is about to be written.
@@ -238,13 +252,12 @@ impl Replica {
     /// threshold, so that one does and not all. By age, `jitter` makes one participant the first.
     pub(crate) fn due_snapshot(&mut self, jitter: Duration, now: Arrival) -> Option<Op> {
         let (offset, ..) = self.last?;
-        let by_size = self.own_entry && self.uncovered >= SNAPSHOT_BYTES.max(self.snapshot_size);
         let age = self.uncovered_since.map(|since| now.instant.saturating_duration_since(since));
-        if !by_size && age.is_none_or(|age| age < SNAPSHOT_INTERVAL + jitter) {
+        if !self.snapshot_due && age.is_none_or(|age| age < SNAPSHOT_INTERVAL + jitter) {
             return None;
         }
         let state = Box::new(self.state.as_ref()?.snapshot(now));
-        (self.uncovered, self.uncovered_since) = (0, None);
+        (self.uncovered, self.uncovered_since, self.snapshot_due) = (0, None, false);
         Some(Op::Snapshot { as_of: offset, state })
     }
 }

@@ -66,6 +66,26 @@ fn a_reader_that_begins_with_a_snapshot_comes_to_the_same_state() {
     assert!(!later.has_beginning());
 }
 
+/// Of participants that write all the time, each reads entries of its own before the snapshot comes. If each of them
+/// wrote one, too, all would have to read as many snapshots as there are participants.
+#[test]
+fn one_of_many_busy_participants_writes_the_snapshot() {
+    let mut replicas: Vec<_> = (0..20).map(|_| caught_up(&[])).collect();
+    let mut written = Vec::new();
+    for offset in 0..40 {
+        let entry = Entry::new(Op::Barrier);
+        let _waiter = replicas[offset % 20].expect(entry.id);
+        for (index, replica) in replicas.iter_mut().enumerate() {
+            replica.read(offset as u64, entry.clone(), 64 << 10, Arrival::now());
+            if due(replica).is_some() {
+                written.push((offset, index));
+            }
+        }
+    }
+    // At 2 MiB. As it does not come, another one half a MiB later.
+    assert_eq!(written, [(31, 11), (39, 19)]);
+}
+
 #[test]
 fn a_snapshot_is_due_after_an_hour_whoever_wrote_the_entries() {
     let mut replica = caught_up(&[import(1)]);
