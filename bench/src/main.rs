@@ -11,6 +11,7 @@ mod ingest;
 mod latency;
 mod long_log;
 mod overhead;
+mod plain_amqp;
 mod program;
 mod review_server;
 mod site;

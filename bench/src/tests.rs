@@ -1,11 +1,14 @@
 //! Each benchmark runs once at a tiny size, so that none of them rots. Their figures are not judged.
 #![allow(clippy::unwrap_used, reason = "in tests a failed step must fail the test")]
 
+use std::time::Duration;
+
 use pushbutton_testbed::{Version, rabbitmq};
 use tokio::task::block_in_place;
 
+use crate::plain_amqp::Kind;
 use crate::site::{Backend, Site};
-use crate::{in_flight, ingest, latency, long_log, overhead, start, waiting};
+use crate::{in_flight, ingest, latency, long_log, overhead, plain_amqp, start, waiting};
 
 fn broker() -> String {
     block_in_place(|| rabbitmq(Version::V3).url.clone())
@@ -22,7 +25,13 @@ async fn the_handler_takes_in_a_stream_beside_the_ssh_client() {
 async fn each_paced_event_has_a_latency() {
     for backend in Backend::ALL {
         let size = latency::Size { events: 10, per_second: 100 };
-        let took = latency::measure(&Site::new(backend, &broker()).unwrap(), &size).await.unwrap();
+        let measured = latency::measure(&Site::new(backend, &broker()).unwrap(), &size).await.unwrap();
+        let (read, claimed) = (measured.read, measured.claimed);
+        assert!(read.len() == 10 && claimed.len() == 10);
+        assert!(read.iter().zip(&claimed).all(|(read, claimed)| !read.is_zero() && read < claimed));
+    }
+    for kind in Kind::ALL {
+        let took = plain_amqp::measure(&broker(), kind, 10, Duration::from_millis(1)).await.unwrap();
         assert!(took.len() == 10 && took.iter().all(|took| !took.is_zero()), "{took:?}");
     }
 }

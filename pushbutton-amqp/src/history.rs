@@ -462,10 +462,10 @@ impl Reader {
         }
         self.position = position;
         // After that: what was not taken over is not acknowledged.
-        for delivery in &batch {
-            self.session.acknowledge(delivery, false).await?;
+        match batch.last() {
+            Some(last) => self.session.acknowledge(last, true).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

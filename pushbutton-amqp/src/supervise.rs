@@ -22,13 +22,16 @@ use crate::commit::Expected;
 use crate::config::AmqpConfig;
 use crate::connect::{connect, within};
 use crate::log::{Applied, Arrival, Entry, Op, Replica, Resume};
-use crate::session::Session;
+use crate::session::{Consumer, Session};
 use crate::topology::{Names, text};
 
 /// Pauses between attempts to connect. A broker that is back is found within the longest, which is at most a fortieth
 /// of the lease: after an outage there must be time to renew.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// How many entries that have arrived are applied before those who wait for a change are woken: fewer than may be on
+/// their way, so that the broker sends on meanwhile.
+const READ_AT_ONCE: usize = 64;
 /// How often the client is asked whether it is connected, since it does not always report the loss.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -49,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) config: AmqpConfig,
     names: Names,
     replica: Mutex<Replica>,
-    /// Counts up with every entry that is read.
+    /// Counts up with every batch of entries that is read.
     changed: watch::Sender<u64>,
     connection: watch::Sender<ConnectionState>,
     /// Tasks that write a last entry before the connection closes.
@@ -301,7 +304,7 @@ async fn read_log(
     loop {
         tokio::select! {
             delivery = log.next() => {
-                read_entry(shared, session, &delivery?).await?;
+                read_entries(shared, session, &mut log, delivery?).await?;
                 write_due_snapshot(shared, session)?;
                 deadline = shared.deadline();
             }
@@ -357,14 +360,34 @@ async fn append(shared: &Arc<Shared>, session: &Session, op: Op) -> Result<Expec
     Ok(outcome)
 }
 
-/// Applies one entry.
-async fn read_entry(shared: &Shared, session: &Session, delivery: &Delivery) -> Result<()> {
-    let entry = codec::decode::<Entry>(delivery);
-    let offset = codec::offset(delivery);
+/// Applies an entry, and those that have arrived after it.
+async fn read_entries(shared: &Shared, session: &Session, log: &mut Consumer, first: Delivery) -> Result<()> {
+    let mut batch = vec![first];
+    while batch.len() < READ_AT_ONCE
+        && let Some(next) = log.next_now()
+    {
+        batch.push(next?);
+    }
+    let mut is_changed = false;
+    let read = batch.iter().try_for_each(|delivery| {
+        is_changed |= read_entry(shared, delivery)?;
+        Ok(())
+    });
+    if is_changed {
+        shared.changed.send_modify(|count| *count += 1);
+    }
+    read?;
     // At once: RabbitMQ closes a channel that acknowledges nothing for half an hour, and the log may be quiet for
     // longer.
-    session.acknowledge(delivery, false).await?;
-    let (entry, offset) = match (entry, offset) {
+    match batch.last() {
+        Some(last) => session.acknowledge(last, true).await,
+        None => Ok(()),
+    }
+}
+
+/// Applies one entry; says whether the state may have changed.
+fn read_entry(shared: &Shared, delivery: &Delivery) -> Result<bool> {
+    let (entry, offset) = match (codec::decode::<Entry>(delivery), codec::offset(delivery)) {
         (Ok(entry), Some(offset)) => (entry, offset),
         (Err(newer @ Unreadable::Newer(_)), _) => {
             return Err(Error::permanent(
@@ -374,21 +397,16 @@ async fn read_entry(shared: &Shared, session: &Session, delivery: &Delivery) -> 
         }
         (Err(Unreadable::Malformed(why)), _) => {
             tracing::warn!("skipping a message in the log that is not an entry: {why}");
-            return Ok(());
+            return Ok(false);
         }
         (_, None) => return Err(Error::permanent(ErrorKind::Protocol, "PREFIX.log is not a stream")),
     };
-    let applied = shared.replica().read(offset, entry, delivery.data.len(), Arrival::now());
-    match applied {
+    match shared.replica().read(offset, entry, delivery.data.len(), Arrival::now()) {
         Applied::Diverged => {
             tracing::warn!("the log on the broker has changed; reading it again from its first entry");
             Err(Error::temporary(ErrorKind::Protocol, "the log has changed"))
         }
-        Applied::No => Ok(()),
-        Applied::Yes => {
-            shared.changed.send_modify(|count| *count += 1);
-            Ok(())
-        }
+        applied => Ok(applied == Applied::Yes),
     }
 }
 

@@ -42,8 +42,11 @@ impl Entry {
 }
 
 /// What an entry does. Each kind names the condition under which it is accepted.
+///
+/// Its name is the key in the JSON, and no field: with a field that may come last, a reader has to keep the whole entry in
+/// another form first, which for a snapshot is several times its size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Op {
     /// Nothing. A reader that sees its own barrier has read everything that was written before it.
     Barrier,

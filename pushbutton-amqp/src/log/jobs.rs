@@ -32,7 +32,7 @@ pub(crate) struct JobRecord {
 
 /// Where a job is, or a report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum JobStatus {
     /// Held by a run. Others wait for the whole lease from when they read the last renewal.
     Leased { run: RunId, lease_ms: u64 },

@@ -41,7 +41,7 @@ pub(crate) struct ReportRecord {
 
 /// What a delivery says of its report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Settlement {
     /// Every reporter has it.
     Done,

@@ -128,9 +128,11 @@ impl Replica {
         }
         self.last = Some((offset, entry.id, entry.copy));
         let former_parts = self.parts_beyond_snapshot();
+        // Then the writers of those entries have all failed, and everybody may write it.
+        let was_overdue = former_parts.is_some_and(|parts| parts >= SNAPSHOT_PARTS);
         self.uncovered += size;
         self.uncovered_since.get_or_insert(now.instant);
-        let makes_due = self.parts_beyond_snapshot() > former_parts;
+        let makes_due = was_overdue || self.parts_beyond_snapshot() > former_parts;
         if let Op::Snapshot { as_of, state } = &entry.op {
             (self.uncovered, self.uncovered_since, self.snapshot_size) = (0, None, size);
             self.snapshot_due = false;

@@ -87,6 +87,23 @@ fn one_of_many_busy_participants_writes_the_snapshot() {
 }
 
 #[test]
+fn a_snapshot_that_none_of_those_writes_who_made_it_due_is_written_by_anybody() {
+    let mut replica = caught_up(&[]);
+    for offset in 0..4 {
+        let own = Entry::new(Op::Barrier);
+        let _waiter = replica.expect(own.id);
+        replica.read(2 * offset, own, 100, Arrival::now());
+        assert!(due(&mut replica).is_none(), "nobody made it due, or somebody else");
+        replica.read(2 * offset + 1, Entry::new(Op::Barrier), 1 << 20, Arrival::now());
+        assert!(due(&mut replica).is_none(), "somebody else made it due");
+    }
+    let own = Entry::new(Op::Barrier);
+    let _waiter = replica.expect(own.id);
+    replica.read(8, own, 100, Arrival::now());
+    assert!(due(&mut replica).is_some(), "twice as many bytes as make one due");
+}
+
+#[test]
 fn a_snapshot_is_due_after_an_hour_whoever_wrote_the_entries() {
     let mut replica = caught_up(&[import(1)]);
     let mut later = Arrival::now();

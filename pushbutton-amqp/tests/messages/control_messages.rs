@@ -26,7 +26,7 @@ async fn a_control_message_that_is_not_understood_is_skipped() {
         let log = format!("{}.log", config.prefix);
         let id = "0199d3c6f0a07cc1a2f3b9d5e4c6a7b8";
         let newer = r#"{\"notice\": \"tomorrow\", \"by\": \"x\"}"#;
-        let newer = format!(r#"{{"id": "{id}", "op": {{"op": "broadcast", "message": "{newer}"}}}}"#);
+        let newer = format!(r#"{{"id": "{id}", "op": {{"broadcast": {{"message": "{newer}"}}}}}}"#);
         common::publish_raw(&channel, &log, Some(1), newer.as_bytes()).await;
         for body in [&br#"{"op": "tomorrow"}"#[..], b"\xff", b"hello"] {
             common::publish_raw(&channel, &log, Some(1), body).await;

@@ -130,7 +130,7 @@ async fn a_log_longer_than_the_broker_keeps_forgets_nothing() {
             let mut confirms = Vec::new();
             for n in 0..33 {
                 let body = format!(
-                    r#"{{"id":"{:032x}","op":{{"op":"barrier"}},"padding":"{padding}"}}"#,
+                    r#"{{"id":"{:032x}","op":"barrier","padding":"{padding}"}}"#,
                     0x7000_0000_0000_u64 + round * 100 + n
                 );
                 let options = BasicPublishOptions::default();
