@@ -73,7 +73,7 @@ pub(crate) fn environment(
     for path in &config.roles_path {
         roles.extend([":".as_ref(), path.as_os_str()]);
     }
-    let fixed: [(&str, OsString); 13] = [
+    let fixed: [(&str, OsString); 14] = [
         ("ANSIBLE_ROLES_PATH", roles),
         ("ANSIBLE_SSH_ARGS", SSH_ARGS.into()),
         ("ANSIBLE_TIMEOUT", CONNECT_TIMEOUT.into()),
@@ -85,6 +85,9 @@ pub(crate) fn environment(
         ("ANSIBLE_NOCOLOR", "1".into()),
         ("ANSIBLE_NOCOWS", "1".into()),
         ("ANSIBLE_PYTHON_INTERPRETER", "auto_silent".into()),
+        // Facts stay below `ansible_facts`: as variables of their own they come before the defaults of roles, and a node
+        // can send facts of any name in the result of any module.
+        ("ANSIBLE_INJECT_FACT_VARS", "0".into()),
         // A command's output may have any bytes; from 2.18 on Ansible fails a task for those that are not UTF-8.
         ("ANSIBLE_MODULE_STRICT_UTF8_RESPONSE", "0".into()),
         // Lines are written when they are printed, not when a buffer is full.

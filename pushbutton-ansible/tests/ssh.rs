@@ -128,3 +128,13 @@ async fn a_task_that_fails_on_a_running_node_is_a_failure() {
     assert_eq!(outcome.status, StageStatus::Failed, "{outcome:?}\n{}", run.console());
     assert_eq!(outcome.detail.as_deref(), Some(r#"task "Run the tests" on node: exit 3: two tests failed"#));
 }
+
+/// A node sends the result of each module that runs there, with whatever keys it likes.
+#[tokio::test]
+async fn facts_that_a_node_sends_do_not_replace_the_defaults_of_roles() {
+    let server = sshd();
+    let run = TestRun::new(config());
+    let outcome =
+        run.playbook("sends_facts.yml", &ssh_node(&server, &host_keys_of(&server))).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", run.console());
+}
