@@ -18,6 +18,8 @@ MAX_TEXT = 2000  # characters of a message
 GROUP = "nodes"  # the group of all nodes of a run
 EXIT_CANNOT_WRITE = 74  # sysexits.h: EX_IOERR
 
+SET_STATS = ("set_stats", "ansible.builtin.set_stats", "ansible.legacy.set_stats")
+
 MAX_SEARCHED = 256 << 10  # characters of a command's output that are searched for its reason, from the end
 OUTPUT_LINES = 200  # lines of a failed task's output in its event, for the patterns of `retry_when`
 OUTPUT_SIZE = 64 << 10  # their characters
@@ -126,6 +128,21 @@ def verdict(task):
     return str(value) if action == "fail" and isinstance(value, str) else ""
 
 
+def log_url(task, values):
+    """The log URL of the run that a task sets, or None. Only `set_stats` sets it, which never leaves this machine: a node can
+    send `ansible_stats` in the result of any module, and Ansible takes them as its own."""
+    if getattr(task, "action", "") not in SET_STATS:
+        return None
+    items = values.get("results")
+    url = None
+    for value in items if isinstance(items, list) else [values]:
+        stats = value.get("ansible_stats") if isinstance(value, dict) else None
+        data = stats.get("data") if isinstance(stats, dict) and not stats.get("per_host", True) else None
+        if isinstance(data, dict):
+            url = data.get("log_url", url)
+    return url
+
+
 def rescued(task):
     """Whether the task is in a block that has a rescue."""
     child, block = task, getattr(task, "_parent", None)
@@ -147,6 +164,7 @@ class CallbackModule(CallbackBase):
         super().__init__(*args, **kwargs)
         self._play_hosts = ""
         self._lost_items = {}
+        self._log_url = None
         try:
             # Ansible decodes bytes that are not UTF-8 as surrogates, which no JSON reader accepts: they become `?`.
             self._events = open(os.environ["PUSHBUTTON_EVENTS"], "a", encoding="utf-8", errors="replace", buffering=1)
@@ -217,6 +235,9 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_ok(self, result):
         self._write_result(result, "ok")
+        url = log_url(attribute(result, "task"), attribute(result, "result"))
+        if isinstance(url, str):
+            self._log_url = url  # the last one counts
 
     def v2_runner_on_skipped(self, result):
         self._write_result(result, "skipped")
@@ -237,6 +258,5 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_stats(self, stats):
         hosts = {host: stats.summarize(host) for host in sorted(stats.processed)}
         self._write("stats", hosts=hosts)
-        url = (getattr(stats, "custom", None) or {}).get("_run", {}).get("log_url")
-        if isinstance(url, str):
-            self._write("log-url", url=url[:MAX_TEXT])
+        if self._log_url is not None:
+            self._write("log-url", url=self._log_url[:MAX_TEXT])

@@ -138,3 +138,22 @@ async fn facts_that_a_node_sends_do_not_replace_the_defaults_of_roles() {
         run.playbook("sends_facts.yml", &ssh_node(&server, &host_keys_of(&server))).await.unwrap();
     assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", run.console());
 }
+
+#[tokio::test]
+async fn statistics_that_a_node_sends_do_not_set_the_log_url() {
+    let server = sshd();
+    let nodes = ssh_node(&server, &host_keys_of(&server));
+    let mut run = TestRun::new(config());
+    let outcome = run.playbook("forges_the_log_url.yml", &nodes).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", run.console());
+    assert_eq!(outcome.log_url, None);
+
+    run.context.vars.insert("honest_url".into(), "https://logs.example.org/1/".into());
+    let outcome = run.playbook("forges_the_log_url.yml", &nodes).await.unwrap();
+    assert_eq!(outcome.log_url.as_deref(), Some("https://logs.example.org/1/"));
+
+    let urls = ["https://logs.example.org/2/", "https://logs.example.org/3/"];
+    run.context.vars.insert("honest_urls".into(), urls.as_slice().into());
+    let outcome = run.playbook("forges_the_log_url.yml", &nodes).await.unwrap();
+    assert_eq!(outcome.log_url.as_deref(), Some("https://logs.example.org/3/"));
+}
