@@ -278,13 +278,7 @@ impl Unpacking<'_> {
             None => (*part).to_owned(),
         });
         let path = path.by_ref().collect::<Vec<_>>().join("/");
-        let lower = path.to_ascii_lowercase();
-        let (stem, gz) = lower.strip_suffix(".gz").map_or((lower.as_str(), ""), |stem| (stem, ".gz"));
-        let ending = stem.rsplit_once('.').map_or("", |(_, ending)| ending);
-        if ["html", "htm", "xhtml", "shtml", "xml", "svg", "js", "mjs", "php", "cgi"].contains(&ending) {
-            return Ok(format!("{}.txt{gz}", &path[..stem.len()]));
-        }
-        Ok(path)
+        Ok(shown_as_text(&path))
     }
 
     fn leave_out(&mut self, name: &[u8], why: &str) {
@@ -308,6 +302,43 @@ impl Unpacking<'_> {
             }
         }
     }
+}
+
+/// Endings that a browser shows as a page, or runs as a script of one.
+const PAGES: &[&str] = &[
+    "html", "htm", "xhtml", "xhtm", "xht", "mhtml", "mht", "xml", "xsl", "xslt", "rdf", "atom", "rss", "mml",
+    "svg", "svgz", "js", "mjs",
+];
+/// Endings that a web server obeys itself, some of them wherever they are in the name.
+const SCRIPTS: &[&str] = &[
+    "php", "php3", "php4", "php5", "php6", "php7", "php8", "phtml", "pht", "phps", "phar", "shtml", "shtm",
+    "stm", "cgi", "fcgi", "asp", "aspx", "jsp", "jspx", "cfm", "var", "asis",
+];
+
+/// The path under which a web server shows the file as text. Apache (`mod_mime`) looks at each ending of a name, as in
+/// `x.html.en`: the last one that it knows gives the type, so `.txt` is added; any one can make it a script, so its
+/// dot goes. The part before the first dot is no ending, and `.gz` at the end stays there.
+fn shown_as_text(path: &str) -> String {
+    let (folder, file) =
+        path.rsplit_once('/').map_or(("", path), |(folder, _)| path.split_at(folder.len() + 1));
+    let is_gzip = file.len() > 3 && file.to_ascii_lowercase().ends_with(".gz");
+    let (stem, gz) = if is_gzip { file.split_at(file.len() - 3) } else { (file, "") };
+    let mut endings = stem.split('.');
+    let mut shown = format!("{folder}{}", endings.next().unwrap_or_default());
+    let mut is_active = false;
+    let mut is_text = false;
+    for ending in endings {
+        let lower = ending.to_ascii_lowercase();
+        let is_script = SCRIPTS.contains(&lower.as_str());
+        is_active |= is_script || PAGES.contains(&lower.as_str());
+        is_text = lower == "txt";
+        shown.push(if is_script { '_' } else { '.' });
+        shown.push_str(ending);
+    }
+    if is_active && !is_text {
+        shown.push_str(".txt");
+    }
+    if is_active { shown + &gz.to_ascii_lowercase() } else { path.to_owned() }
 }
 
 enum Refused {
@@ -618,6 +649,37 @@ mod tests {
                 "logs/x.SVG.txt"
             ]
         );
+    }
+
+    /// Apache looks at each ending of a name, in any order.
+    #[test]
+    fn h7_each_ending_of_a_name_is_judged() {
+        let names = [
+            ("page.html.en", "page.html.en.txt"),
+            ("page.HTML.foo", "page.HTML.foo.txt"),
+            ("page.html.gz.gz", "page.html.gz.txt.gz"),
+            ("page.xht", "page.xht.txt"),
+            ("page.xhtm.1.gz", "page.xhtm.1.txt.gz"),
+            ("page.html.txt", "page.html.txt"),
+            ("page.txt.html", "page.txt.html.txt"),
+            ("run.php", "run_php.txt"),
+            ("run.PHP8.txt", "run_PHP8.txt"),
+            ("run.log.phtml.1", "run.log_phtml.1.txt"),
+            ("run.phar.gz", "run_phar.txt.gz"),
+            ("run.cgi.log", "run_cgi.log.txt"),
+            ("run.shtml.en", "run_shtml.en.txt"),
+            ("run.var", "run_var.txt"),
+            ("foo.py.txt", "foo.py.txt"),
+            ("etc/x.conf", "etc/x.conf"),
+            ("a.html/c-vol.log.1.gz", "a.html/c-vol.log.1.gz"),
+            ("html", "html"),
+            ("php.ini", "php.ini"),
+            ("screen-n-cpu.2026-11-27.txt.gz", "screen-n-cpu.2026-11-27.txt.gz"),
+        ];
+        for (name, expected) in names {
+            let run = unpacked(&[entry(&format!("logs/{name}"), &gzip(b"x"))]);
+            assert_eq!(run.files(), [format!("logs/{expected}")], "{name}");
+        }
     }
 
     #[test]

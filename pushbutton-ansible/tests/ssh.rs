@@ -134,8 +134,7 @@ async fn a_task_that_fails_on_a_running_node_is_a_failure() {
 async fn facts_that_a_node_sends_do_not_replace_the_defaults_of_roles() {
     let server = sshd();
     let run = TestRun::new(config());
-    let outcome =
-        run.playbook("sends_facts.yml", &ssh_node(&server, &host_keys_of(&server))).await.unwrap();
+    let outcome = run.playbook("sends_facts.yml", &ssh_node(&server, &host_keys_of(&server))).await.unwrap();
     assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", run.console());
 }
 
