@@ -54,6 +54,10 @@ async fn import_jobs(shared: &Arc<Shared>, session: &Session) -> pushbutton_core
                 delivery = inbox.next() => delivery?,
                 () = session.closed() => return Ok(()),
             };
+            // Another participant may have filled the log while this one waited for its turn.
+            if !has_room(shared) {
+                break;
+            }
             let mut batch = vec![first];
             while batch.len() < usize::from(INBOX_PREFETCH)
                 && let Some(delivery) = inbox.next_now()

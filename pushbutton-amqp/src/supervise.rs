@@ -149,8 +149,15 @@ impl Shared {
     }
 
     pub(crate) async fn join_background(&self) {
-        let mut all = std::mem::take(&mut *self.background.lock().unwrap_or_else(PoisonError::into_inner));
-        while all.join_next().await.is_some() {}
+        loop {
+            let mut all =
+                std::mem::take(&mut *self.background.lock().unwrap_or_else(PoisonError::into_inner));
+            if all.is_empty() {
+                return;
+            }
+            // Such a task may start another one: a leader that ends steps down.
+            while all.join_next().await.is_some() {}
+        }
     }
 
     /// The connection, if there is one now.
@@ -277,14 +284,8 @@ async fn read_log(
         Resume::First => text("first"),
         Resume::At(offset) => AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX)),
     };
-    let mut log = match session.read_log(from).await {
-        Ok(log) => log,
-        Err(error) => {
-            // The offset may be gone with the log: the next connection begins with the first entry.
-            shared.replica().forget();
-            return Err(error);
-        }
-    };
+    // An offset beyond the end of the log is not refused: then nothing comes.
+    let mut log = session.read_log(from).await?;
     let mut appending = std::pin::pin!(append(shared, session, Op::Barrier));
     let mut caught_up = match timeout(shared.config.timeout.0, &mut appending).await {
         Ok(appended) => appended?,
@@ -326,13 +327,13 @@ async fn read_log(
                 again = shared.deadline();
             }
             () = sleep_until(deadline), if !ready && session.is_blocked() => deadline = shared.deadline(),
-            () = sleep_until(deadline), if !ready => {
+            () = sleep_until(deadline), if !ready && !session.is_blocked() => {
                 let text = match shared.replica().has_beginning() {
                     true => "the end of the log did not come in time",
                     false => "the log has lost its beginning, and no snapshot is left: stop all handlers and \
                               operators, then delete the stream PREFIX.log to start a new one",
                 };
-                shared.replica().forget();
+                shared.replica().give_up_reading();
                 return Err(Error::temporary(ErrorKind::Protocol, text));
             }
             Some(event) = events.next() => match event {

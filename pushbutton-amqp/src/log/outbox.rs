@@ -20,7 +20,9 @@ use super::state_machine::Arrival;
 /// How many bytes of results are kept whole until they are delivered; further ones lose their stages.
 pub(super) const MAX_WHOLE_BYTES: usize = 2 << 20;
 /// How many buildsets may be open. The oldest is reported as it is: one of its jobs was never published.
-pub(super) const MAX_OPEN: usize = 5_000;
+pub(super) const MAX_OPEN: usize = 4_000;
+/// And in how many bytes: a snapshot must fit into a message, which RabbitMQ 4 limits to 16 MiB.
+pub(super) const MAX_OPEN_BYTES: usize = 4 << 20;
 /// How many undelivered reports are kept, and in how many bytes. The oldest are dropped.
 pub(super) const MAX_UNDELIVERED: usize = 10_000;
 pub(super) const MAX_UNDELIVERED_BYTES: usize = 1 << 20;
@@ -172,7 +174,8 @@ impl Outbox {
         self.change_open(at, |open| open.end(job, end));
         if self.open.get(at).is_some_and(|open| open.buildset.is_complete()) {
             self.close(at, version, now);
-        } else if self.open.len() > MAX_OPEN {
+        }
+        while self.open.len() > MAX_OPEN || self.open_bytes > MAX_OPEN_BYTES {
             self.close(0, version, now);
         }
     }
@@ -342,7 +345,10 @@ impl Outbox {
         }
         self.undelivered_bytes += json_size(&undelivered);
         self.undelivered.push_back(undelivered);
-        while self.undelivered.len() > MAX_UNDELIVERED || self.undelivered_bytes > MAX_UNDELIVERED_BYTES {
+        // The newest stays, whatever its size.
+        while self.undelivered.len() > MAX_UNDELIVERED
+            || self.undelivered.len() > 1 && self.undelivered_bytes > MAX_UNDELIVERED_BYTES
+        {
             let Some(oldest) = self.remove_undelivered(0) else { return };
             let report = &oldest.report;
             tracing::warn!(buildset = %report.id, patchset = %report.target(), results = report.summary(), "too many undelivered reports: the oldest is dropped");

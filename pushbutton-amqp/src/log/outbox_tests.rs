@@ -293,6 +293,41 @@ fn a_buildset_with_a_job_that_never_comes_does_not_stay_for_ever() {
     assert_eq!(report.vote(), None);
 }
 
+/// Results of jobs whose buildset waits for another job are part of each snapshot, which must fit into a message.
+#[test]
+fn open_buildsets_take_a_bounded_number_of_bytes() {
+    let mut log = Log::new();
+    let names = ["tempest", "unit"];
+    for n in 0..MAX_OPEN as u64 {
+        log.import_all(&set(n, &names)[..1]);
+        let claim = log.claim_first();
+        let result = success(&claim.0).with_reason("x".repeat(32 << 10));
+        let result = Box::new(result);
+        log.write(Op::Complete { job: claim.0.id.clone(), run: claim.1, result });
+    }
+    let open = log.state.outbox.open_len();
+    assert!((MAX_OPEN / 8..MAX_OPEN).contains(&open), "{open}");
+    assert_eq!(log.deliverable().unwrap().report.change.number.0, 0, "the oldest is reported as it is");
+    assert_eq!(log.reread().outbox.open_len(), log.state.outbox.open_len(), "the same after a snapshot");
+}
+
+#[test]
+fn an_undelivered_report_is_kept_whatever_its_size() {
+    let mut log = Log::new();
+    for n in 0..2 {
+        let job = job_on(n, "tempest");
+        log.import_all(std::slice::from_ref(&job));
+        let claim = log.claim_first();
+        let result = Box::new(success(&claim.0).with_reason("x".repeat(MAX_UNDELIVERED_BYTES)));
+        log.write(Op::Complete { job: claim.0.id.clone(), run: claim.1, result });
+        let held = log.deliver();
+        log.settle(&held, gave_up(AT));
+        let kept: Vec<_> =
+            log.state.outbox.undelivered().iter().map(|it| it.report.change.number.0).collect();
+        assert_eq!(kept, [n]);
+    }
+}
+
 // ---- what the broker loses
 
 /// A result must not be lost with an unsynced end of the log.

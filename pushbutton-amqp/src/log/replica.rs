@@ -89,6 +89,14 @@ impl Replica {
         *self = Self { waiting, former, known_gap: self.known_gap, ..Self::default() };
     }
 
+    /// The end of the log did not come. What was read stays, if this connection has shown that it is still the beginning
+    /// of the log; if not, the broker may have lost it.
+    pub(crate) fn give_up_reading(&mut self) {
+        if self.verify || self.state.is_none() {
+            self.forget();
+        }
+    }
+
     /// The same when nothing was lost: the log went on without this participant, and the broker dropped its beginning.
     /// What was lost before that, and is not written again yet, remains.
     fn forget_as_dropped(&mut self) {
@@ -136,7 +144,7 @@ impl Replica {
         if let Op::Snapshot { as_of, state } = &entry.op {
             (self.uncovered, self.uncovered_since, self.snapshot_size) = (0, None, size);
             self.snapshot_due = false;
-            if self.state.is_none() && self.buffers_all_after(*as_of, offset) {
+            if self.state.is_none() && *as_of < offset && self.buffers_all_after(*as_of, offset) {
                 self.state = Some(State::from_snapshot(state, now));
                 for (offset, entry, _) in std::mem::take(&mut self.buffer) {
                     if offset > *as_of {
@@ -253,7 +261,8 @@ impl Replica {
     /// A snapshot, if it is due by size or by age. By size, the participant writes it whose entry crossed the
     /// threshold, so that one does and not all. By age, `jitter` makes one participant the first.
     pub(crate) fn due_snapshot(&mut self, jitter: Duration, now: Arrival) -> Option<Op> {
-        let (offset, ..) = self.last?;
+        // Not of a state that the broker may have lost.
+        let (offset, ..) = self.last.filter(|_| !self.verify)?;
         let age = self.uncovered_since.map(|since| now.instant.saturating_duration_since(since));
         if !self.snapshot_due && age.is_none_or(|age| age < SNAPSHOT_INTERVAL + jitter) {
             return None;

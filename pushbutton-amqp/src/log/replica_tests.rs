@@ -313,3 +313,48 @@ fn a_restore_that_is_lost_as_soon_as_it_was_read_is_written_again() {
         read(&mut replica, 1, &restore);
     }
 }
+
+/// After a power cut of the broker the end of the log may be missing: a snapshot would say what the log does not.
+#[test]
+fn no_snapshot_is_written_before_the_log_has_shown_its_end_again() {
+    let entries: Vec<_> = (0..3).map(import).collect();
+    let mut replica = Replica::default();
+    let _waiter = replica.expect(entries[2].id);
+    for (offset, entry) in (0..).zip(&entries) {
+        read(&mut replica, offset, entry);
+    }
+    replica.caught_up();
+    assert_eq!(replica.resume(), Resume::At(2));
+    assert!(due(&mut replica).is_none());
+    assert_eq!(read(&mut replica, 2, &entries[2]), Applied::No, "it is there again");
+    assert!(due(&mut replica).is_some());
+}
+
+#[test]
+fn a_snapshot_of_entries_that_come_after_it_is_of_no_use() {
+    let others = caught_up(&(0..6).map(import).collect::<Vec<_>>());
+    let snapshot = snapshot_as_of(5, &others);
+    let mut replica = Replica::default();
+    read(&mut replica, 3, &import(7));
+    assert_eq!(read(&mut replica, 4, &snapshot), Applied::No);
+    assert!(!replica.has_beginning());
+}
+
+/// A connection that fails before the end of the log came says nothing about what is in the log.
+#[test]
+fn a_reader_that_gives_up_restores_nothing_that_was_there_again() {
+    let entries: Vec<_> = (0..3).map(import).collect();
+    let (mut same, mut lost) = (caught_up(&entries), caught_up(&entries));
+    same.resume();
+    read(&mut same, 2, &entries[2]);
+    same.give_up_reading();
+    assert_eq!(same.resume(), Resume::At(2));
+    assert_eq!(read(&mut same, 2, &entries[2]), Applied::No);
+    assert_eq!(same.reached_end(Arrival::now()), None);
+    // The last entry did not come.
+    lost.resume();
+    lost.give_up_reading();
+    assert_eq!(lost.resume(), Resume::First);
+    read(&mut lost, 0, &entries[0]);
+    assert!(matches!(lost.reached_end(Arrival::now()), Some(Op::Restore { .. })));
+}

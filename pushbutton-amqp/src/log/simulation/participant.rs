@@ -352,7 +352,7 @@ impl Participant {
         connection.next = connection.next.max(broker.first());
         let Some(stored) = broker.get(connection.next) else {
             if !connection.ready && now.instant > connection.last_delivery + TIMEOUT {
-                self.replica.forget();
+                self.replica.give_up_reading();
                 self.disconnect(broker);
             }
             return None;
