@@ -17,7 +17,7 @@ use crate::log::LeaseTerm;
 ///   url: amqps://pushbutton:${RABBITMQ_PASSWORD}@rabbit.example.org:5671/ci
 /// ```
 ///
-/// A cluster has several URLs, which are tried in turn:
+/// Of a cluster all URLs are tried in turn:
 ///
 /// ```yaml
 /// rabbitmq:
@@ -171,7 +171,15 @@ impl AmqpConfig {
             self.url.iter().map(|url| ("url", url)).chain(self.urls.iter().map(|url| ("urls", url)))
         {
             match url.expose_secret().parse::<AMQPUri>() {
-                Ok(uri) => uris.push(uri),
+                Ok(uri) => {
+                    // A slash and nothing after it names the virtual host "", which nobody has.
+                    require(
+                        !uri.vhost.is_empty(),
+                        key,
+                        "names no virtual host after the last slash: write %2f for the default one",
+                    );
+                    uris.push(uri);
+                }
                 // The parser's message names the part that is wrong, never the password.
                 Err(why) => require(false, key, &format!("{URL_FORM} ({why})")),
             }
