@@ -687,7 +687,8 @@ pub trait Provisioner: Send + Sync {
     /// # Contract
     /// - Whatever it makes carries the owner, the installation and the run, from the first request on.
     /// - Fails fast once the node cannot come up, with the cloud's own words
-    ///   ([`Error::for_people`](crate::Error::for_people)), and at the latest at the request's deadline.
+    ///   ([`Error::for_people`](crate::Error::for_people)), and at the latest at the request's deadline. It may begin after a
+    ///   wait for the boots of other nodes, of at most three times that length.
     /// - May fail or be dropped half-way: [`release`](Self::release) then deletes what was made.
     /// - Permanent errors are those that another attempt cannot fix (no such flavor). A full cloud is temporary.
     async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node>;

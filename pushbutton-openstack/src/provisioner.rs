@@ -125,7 +125,11 @@ impl Provisioner for OpenStackProvisioner {
         let config = self.config.get();
         let label = config.label(&request.label).map_err(within)?;
         // The time that other boots take is not this node's: its deadline starts here.
-        let slot = self.boots.acquire().await.map_err(|error| {
+        let slot = timeout(request.deadline.saturating_mul(3), self.boots.acquire()).await.map_err(|_| {
+            let message = "the boots of other nodes leave no place for this one (`cloud.parallel_boots`)";
+            within(Error::temporary(ErrorKind::Exhausted, message))
+        })?;
+        let slot = slot.map_err(|error| {
             within(Error::temporary(ErrorKind::Cancelled, "no more nodes are booted").because(error))
         })?;
         let progress = BootProgress::default();

@@ -2,7 +2,8 @@
 //! turn.
 //!
 //! What cannot be applied is answered as Zuul does: a change that depends on an abandoned one, or on itself in a circle,
-//! is not tested. What Zuul ignores is ignored: merged changes, footers that name nothing on this Gerrit.
+//! is not tested. What Zuul ignores is ignored: merged changes, footers that name nothing on this Gerrit. For a public
+//! change private ones do not exist: neither their code nor what becomes of them may get into a public comment or log.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -54,7 +55,13 @@ pub async fn resolve_dependencies(
     change: &Change,
     patchset: &Patchset,
 ) -> Result<Dependencies> {
-    let mut walk = Walk { lookup, questions: 0, done: BTreeSet::new(), found: Dependencies::default() };
+    let mut walk = Walk {
+        lookup,
+        questions: 0,
+        is_private: false,
+        done: BTreeSet::new(),
+        found: Dependencies::default(),
+    };
     let unmet = walk.run(change, patchset).await?;
     let mut found = walk.found;
     if unmet.is_some() {
@@ -93,6 +100,8 @@ impl Step {
 struct Walk<'a> {
     lookup: &'a dyn DependencyLookup,
     questions: usize,
+    /// Whether the change that is tested is private.
+    is_private: bool,
     done: BTreeSet<ChangeNumber>,
     found: Dependencies,
 }
@@ -107,6 +116,7 @@ impl Walk<'_> {
             self.note(format!("upstream does not show change {}", change.number));
             return Ok(None);
         };
+        self.is_private = own.change.private;
         // Only the path, and never a recursion: commit messages decide how deep it is.
         let mut path = vec![Step::new(&own, patchset, None)];
         while let Some(step) = path.last_mut() {
@@ -154,7 +164,7 @@ impl Walk<'_> {
     async fn own(&mut self, change: &Change, patchset: &Patchset) -> Result<Option<LinkedChange>> {
         let mut wait = FIRST_WAIT;
         for last in (0..=WAITS).map(|number| number == WAITS) {
-            let found = self.ask(ChangeSelector::Number(change.number)).await?.into_iter().next();
+            let found = self.ask_any(ChangeSelector::Number(change.number)).await?.into_iter().next();
             let is_shown = found.as_ref().is_some_and(|found| {
                 found.commits.iter().any(|commit| commit.patchset.revision == patchset.revision)
             });
@@ -256,7 +266,14 @@ impl Walk<'_> {
         Entered::Step(Step::new(found, patchset, Some(Dependency::new(change, patchset, kind))))
     }
 
+    /// The changes that the one that is tested may depend on.
     async fn ask(&mut self, which: ChangeSelector) -> Result<Vec<LinkedChange>> {
+        let mut found = self.ask_any(which).await?;
+        found.retain(|found| self.is_private || !found.change.private);
+        Ok(found)
+    }
+
+    async fn ask_any(&mut self, which: ChangeSelector) -> Result<Vec<LinkedChange>> {
         self.questions += 1;
         let answer = tokio::time::timeout(QUESTION_TIMEOUT, self.lookup.find(&which)).await;
         answer.unwrap_or_else(|_| {

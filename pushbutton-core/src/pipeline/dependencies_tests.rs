@@ -128,6 +128,23 @@ async fn merged_changes_are_skipped_with_all_that_they_depend_on() {
     assert_eq!(short(&resolve(vec![with(change(1), &[&url(2)]), merged, change(3)]).await), "");
 }
 
+/// An account that once reviewed a change may see it when it is private.
+#[tokio::test]
+async fn for_a_public_change_a_private_one_does_not_exist() {
+    let private = |mut change: LinkedChange| {
+        change.change.private = true;
+        change
+    };
+    let tested = || with(on(1, "openstack/p", "master", &[revision(2, 1)]), &[&url(3)]);
+    let hidden = || vec![private(change(2)), private(standing(change(3), ChangeStatus::Abandoned))];
+    let found = resolve([vec![tested()], hidden()].concat()).await;
+    assert_eq!(short(&found), "");
+    assert!(found.notes[0].contains("there is no such change, or this account may not see it"), "{found:?}");
+
+    let open = vec![private(tested()), private(change(2)), private(change(3))];
+    assert_eq!(short(&resolve(open).await), "p2 d3");
+}
+
 #[tokio::test]
 async fn an_abandoned_dependency_is_said_and_nothing_is_run() {
     let abandoned = || standing(change(3), ChangeStatus::Abandoned);

@@ -34,7 +34,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind, Position};
 use crate::job::Job;
 use crate::memory::MemoryEventStore;
-use crate::names::{InstallationId, JobName, NodeLabel};
+use crate::names::{BuildsetId, InstallationId, JobName, NodeLabel};
 use crate::report::{Update, UpdateKind};
 use crate::retry::{Backoff, RetryPolicy};
 use crate::shared_history::HistoryLog;
@@ -497,7 +497,9 @@ impl IngestContext {
     fn tell(&self, event: &Event, buildset: &Buildset, why: &str) {
         let missing = buildset.jobs.iter().map(|name| MissingJob::new(name.clone(), why)).collect();
         let (change, patchset) = (event.change.clone(), event.patchset.clone());
-        let notice = BuildsetReport::without_results(buildset.id.clone(), change, patchset, missing);
+        // Not the identity of the buildset: if its jobs run after all, after a restart, their report must not count as posted.
+        let id = BuildsetId::of([buildset.id.as_str(), "not started"]);
+        let notice = BuildsetReport::without_results(id, change, patchset, missing);
         if self.notices.try_send(notice).is_err() {
             tracing::warn!(
                 "too many notices wait already: this one is dropped, and no comment says why nothing was run"

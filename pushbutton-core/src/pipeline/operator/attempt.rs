@@ -22,6 +22,13 @@ use crate::verdict::Verdict;
 /// Lines of a stage that wait for slow reporters; the console log gets all of them regardless.
 const LINES_WAITING: usize = 256;
 
+/// How long reporters may take for the lines that are left when a stage has ended.
+const LINES_GRACE: Duration = Duration::from_secs(30);
+
+/// A stage that fails earlier for want of a part of the operator's host has not run: its host is broken, whatever the
+/// job is.
+const BROKEN_AT_START: Duration = Duration::from_secs(60);
+
 /// How long an executor may take to end its processes after a stage's time limit or a cancellation, before the stage
 /// is abandoned.
 const EXECUTOR_GRACE: Duration = Duration::from_secs(60);
@@ -70,7 +77,8 @@ impl<'a> Attempt<'a> {
         let (label, deadline) = (self.spec.node.clone(), self.spec.boot_timeout);
         let request = NodeRequest::new(self.run.clone(), self.job.id.clone(), label, name, deadline);
         let OperatorContext { provisioner, journal, breaker, no_room, clock, .. } = self.context;
-        let limit = deadline.saturating_add(EXECUTOR_GRACE);
+        // Before its own, a node may wait three times its deadline for the boots of others.
+        let limit = deadline.saturating_mul(4).saturating_add(EXECUTOR_GRACE);
         let provisioned = tokio::select! {
             biased;
             () = self.stop.any().cancelled() => return Err(self.stopped()),
@@ -116,6 +124,7 @@ impl<'a> Attempt<'a> {
             // The run's limit cuts the stage's own.
             let timeout = stage.timeout.min(end.saturating_duration_since(Instant::now()));
             let cancel = self.stop.any().clone();
+            let began = Instant::now();
             let result = match timeout {
                 Duration::ZERO => Ok(no_time_left()),
                 _ => self.stage(stage, timeout, nodes, &cancel).await,
@@ -126,7 +135,7 @@ impl<'a> Attempt<'a> {
             let passed = result.as_ref().is_ok_and(|outcome| outcome.status == StageStatus::Passed);
             let outcome = match &result {
                 Ok(outcome) => AttemptOutcome::of_stage(stage, outcome, self.stop.reason()),
-                Err(error) => Some(self.stage_not_run(error)),
+                Err(error) => Some(self.stage_not_run(error, began.elapsed())),
             };
             self.stages.extend(result.ok().map(|outcome| StageResult::new(stage.name.clone(), outcome)));
             // Why a stopped stage did not pass is known here, whatever the executor reports: the end of its processes
@@ -142,11 +151,12 @@ impl<'a> Attempt<'a> {
     }
 
     /// What it means that a stage could not be run at all. A fault of this host stops the operator from claiming more
-    /// jobs. The job itself is counted only if it may have caused the fault: if one of its stages has run.
-    fn stage_not_run(&self, error: &Error) -> AttemptOutcome {
+    /// jobs. The job itself is counted only if it may have caused the fault: if one of its stages has run, or this one for
+    /// a while.
+    fn stage_not_run(&self, error: &Error, took: Duration) -> AttemptOutcome {
         if AttemptOutcome::is_host_fault(error) {
             self.context.breaker.host_fault(&error.to_string(), self.context.clock.as_ref());
-            if self.stages.is_empty() {
+            if self.stages.is_empty() && took < BROKEN_AT_START {
                 return AttemptOutcome::HostFault { why: error.message().to_owned() };
             }
         }
@@ -190,7 +200,7 @@ impl<'a> Attempt<'a> {
         let context = self.stage_context(stage);
         let stage = stage.clone().with_timeout(timeout);
         let (sink, mut lines) = LineSink::bounded(LINES_WAITING);
-        // The executor has the only sink: when it returns, the lines end.
+        // When the executor has returned, the lines end, unless it has kept a sink.
         let work = async {
             let sink = sink;
             // By its contract the executor keeps the limit and stops when cancelled. This is for one that does not.
@@ -210,9 +220,31 @@ impl<'a> Attempt<'a> {
                 }
             }
         };
+        let has_ended = CancellationToken::new();
+        let work = async {
+            let result = work.await;
+            has_ended.cancel();
+            result
+        };
         let forward = async {
             while let Some(line) = lines.recv().await {
                 self.notify(UpdateKind::Line { stage: stage.name.clone(), line }).await;
+            }
+        };
+        // Not the executor's: a slow reporter, or a sink that was kept, must not hold the run.
+        let too_late = async {
+            has_ended.cancelled().await;
+            tokio::select! {
+                () = tokio::time::sleep(LINES_GRACE) => {}
+                () = self.stop.over().cancelled() => {}
+            }
+            tracing::warn!(run = %self.run, stage = %stage.name, "reporters miss the last lines: they were too slow");
+        };
+        let forward = async {
+            tokio::select! {
+                biased;
+                () = forward => {}
+                () = too_late => {}
             }
         };
         let (result, ()) = tokio::join!(work, forward);
@@ -246,7 +278,7 @@ impl<'a> Attempt<'a> {
 }
 
 /// The time limit as a point in time. A limit that is too large to represent is a year: no run takes that long.
-fn deadline_after(limit: Duration) -> Instant {
+pub(super) fn deadline_after(limit: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(limit).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
 }

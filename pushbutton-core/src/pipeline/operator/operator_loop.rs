@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::OperatorContext;
 use super::announcements::Announcer;
+use super::attempt::deadline_after;
 use super::circuit_breaker::Admission;
 use super::run_claim::Ended;
 use super::stop_signal::StopSignal;
@@ -170,7 +171,7 @@ impl OperatorLoop {
     /// Lets the runs end. Stops those that still run at the deadline or at a forced shutdown, and returns their jobs
     /// to the queue.
     async fn finish_runs(&mut self, shutdown: &Shutdown, deadline: Duration) {
-        let end = Instant::now() + deadline;
+        let end = deadline_after(deadline);
         while !self.runs.is_empty() {
             self.context.breaker.set_running(self.runs.len());
             tokio::select! {
