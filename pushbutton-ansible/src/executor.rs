@@ -176,7 +176,9 @@ impl AnsibleExecutor {
         };
         console.finish().await;
 
-        let deadline = (began + stage.timeout).max(Instant::now() + UNPACK_TIMEOUT).into_std();
+        let unpack_until = Instant::now() + UNPACK_TIMEOUT;
+        let end = began.checked_add(stage.timeout).unwrap_or(unpack_until);
+        let deadline = end.max(unpack_until).into_std();
         let (removed, mut events, tests, page, gathered) = blocking({
             let (log_dir, events) = (log_dir.clone(), files.path(EVENTS));
             let (names, nodes) = (inventory::names(nodes), inventory::names_and_addresses(nodes));
@@ -209,8 +211,9 @@ impl AnsibleExecutor {
                 None
             }
         };
-        let mut unpack_fault = None;
+        let (mut unpack_fault, mut is_local_fault) = (None, false);
         for (node, unpacked) in gathered {
+            is_local_fault |= unpacked.is_local_fault;
             for note in unpacked.notes {
                 console.note(&format!("pushbutton: logs of {node}: {note}")).await;
             }
@@ -220,7 +223,13 @@ impl AnsibleExecutor {
         let allowed = &self.config.allow_no_hosts;
         let end = exit_status::evaluate(termination, &events, console.ansible_error(), allowed)
             .and_then(|end| end.unless_disk_is_full(&[log_dir, &files.path(EVENTS)]))
-            .map(|end| end.with_tests(tests.counts).with_fault(unpack_fault));
+            .and_then(|end| match unpack_fault {
+                // The disk of the operator, or the time that was left: nothing of it is the patch's.
+                Some(fault) if is_local_fault && end.status == StageStatus::Passed => {
+                    Err(Error::temporary(ErrorKind::Local, fault))
+                }
+                fault => Ok(end.with_tests(tests.counts).with_fault(fault)),
+            });
         let end = match end {
             Ok(end) => liveness::confirm(end, &reachable, cancel).await,
             Err(error) => {

@@ -58,6 +58,8 @@ pub(crate) struct Unpacked {
     pub(crate) notes: Vec<String>,
     /// Why it was not unpacked to its end, where the archive is broken or the disk is full.
     pub(crate) fault: Option<String>,
+    /// Whether it is one of this host, and says nothing about the node.
+    pub(crate) is_local_fault: bool,
 }
 
 /// What redacts a file.
@@ -123,6 +125,7 @@ pub(crate) fn unpack(
             // What was unpacked before a fault is published all the same.
             result.and(move_files(work, target).map_err(Fault::Local))
         });
+        unpacked.is_local_fault = matches!(result, Err(Fault::Local(_)));
         unpacked.fault = result.err().map(|fault| match fault {
             Fault::Archive(why) => format!("the archive is broken: {why}"),
             Fault::Local(error) => format!("cannot unpack: {error}"),
@@ -297,7 +300,12 @@ impl Unpacking<'_> {
                     return Err(Fault::Archive("it ends in the middle of a file".into()));
                 }
                 0 => return Ok(()),
-                _ if (self.stop)() => return Err(Fault::Archive("the stage's time is over".into())),
+                _ if (self.stop)() => {
+                    return Err(Fault::Local(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "the stage's time is over",
+                    )));
+                }
                 _ => {}
             }
         }

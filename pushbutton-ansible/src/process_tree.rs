@@ -10,7 +10,9 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process_group, pidfd_open, prlimit};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process_group, pidfd_open, prlimit,
+};
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
@@ -43,9 +45,12 @@ impl ProcessTree {
         let group = pid.ok_or_else(|| io::Error::other("the process has no pid"))?;
         // Made before anything else can fail: dropping it kills the processes.
         let members = Members { target: Target { group, tag: tag.into() }, reaped: false };
-        if file_limit.is_some() {
+        if let Some(limit) = file_limit {
+            // This process may have a lower limit, which only root may raise.
+            let inherited = getrlimit(Resource::Fsize).maximum;
+            let limit = Some(inherited.map_or(limit, |inherited| inherited.min(limit)));
             // It cannot have written anything yet: its interpreter takes longer to start than this.
-            prlimit(Some(group), Resource::Fsize, Rlimit { current: file_limit, maximum: file_limit })?;
+            prlimit(Some(group), Resource::Fsize, Rlimit { current: limit, maximum: limit })?;
         }
         let leader_pidfd = watch(pidfd_open(group, PidfdFlags::empty())?)?;
         let output = pipe::Receiver::from_owned_fd(output.into())?;

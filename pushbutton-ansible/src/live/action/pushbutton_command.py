@@ -56,7 +56,10 @@ class ActionModule(ActionBase):
                 return result
             self._folder, self._python = started["folder"], started.get("python") or "python3"
             rc = self._follow()
-            self._ask(-1, 0)
+            try:
+                self._ask(-1, 0)
+            except (AnsibleError, ValueError):
+                pass  # The command has ended. Its folder on the node is left, which fails nothing.
         except BaseException as error:
             if self._folder is not None and not isinstance(error, AnsibleConnectionFailure):
                 self._end_command()
