@@ -120,9 +120,11 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
 /// Prints the error on one line, and each cause on a line of its own.
 fn print_error(error: &anyhow::Error) {
     use std::io::Write as _;
-    let mut text = format!("{error}");
+    // A server's words may be in it. Lists of errors have lines.
+    let clean = |text: String| text.lines().map(print::sanitize).collect::<Vec<_>>().join("\n");
+    let mut text = clean(error.to_string());
     for cause in error.chain().skip(1) {
-        text.push_str(&format!("\n  because: {cause}"));
+        text.push_str(&format!("\n  because: {}", clean(cause.to_string())));
     }
     // Errors of the configuration are a list; each line begins with its place.
     let prefix = if error.is::<config::ConfigErrors>() { "" } else { "error: " };

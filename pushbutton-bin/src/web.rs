@@ -14,6 +14,7 @@ use pushbutton_core::{Error, ErrorKind, Result, Shutdown};
 use pushbutton_web::{WebState, router};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 
 use crate::config::Config;
 
@@ -24,9 +25,15 @@ struct Limits {
     connections: usize,
     /// How long a client may take to send a request's head, and how long a connection may be idle before it.
     header_timeout: Duration,
+    /// How long a client may read nothing of an answer.
+    write_timeout: Duration,
 }
 
-const LIMITS: Limits = Limits { connections: 128, header_timeout: Duration::from_secs(10) };
+const LIMITS: Limits = Limits {
+    connections: 128,
+    header_timeout: Duration::from_secs(10),
+    write_timeout: Duration::from_secs(60),
+};
 
 /// How long open requests may go on after a shutdown has begun.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -73,8 +80,11 @@ async fn serve_connections(listener: TcpListener, router: Router, limits: Limits
                 }
             },
         };
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(limits.write_timeout));
+        let stream = TokioIo::new(Box::pin(stream));
         let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service).into_owned());
+        let connection = graceful.watch(server.serve_connection(stream, service).into_owned());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!("a connection to the dashboard has ended: {error}");
@@ -98,7 +108,9 @@ mod tests {
     async fn served(limits: Limits) -> (std::net::SocketAddr, Shutdown) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
-        let router = Router::new().route("/", axum::routing::get(async || "here"));
+        let router = Router::new()
+            .route("/", axum::routing::get(async || "here"))
+            .route("/large", axum::routing::get(async || vec![b'x'; 64 << 20]));
         tokio::spawn(serve_connections(listener, router, limits, shutdown.clone()));
         (address, shutdown)
     }
@@ -113,7 +125,7 @@ mod tests {
     // core.md S2-6
     #[tokio::test]
     async fn a_client_that_sends_nothing_is_disconnected() {
-        let limits = Limits { connections: 8, header_timeout: Duration::from_millis(200) };
+        let limits = Limits { connections: 8, header_timeout: Duration::from_millis(200), ..LIMITS };
         let (address, _shutdown) = served(limits).await;
         let mut idle = TcpStream::connect(address).await.unwrap();
         let mut reply = Vec::new();
@@ -122,7 +134,7 @@ mod tests {
 
     #[tokio::test]
     async fn idle_connections_take_no_more_than_their_share_and_end() {
-        let limits = Limits { connections: 4, header_timeout: Duration::from_millis(300) };
+        let limits = Limits { connections: 4, header_timeout: Duration::from_millis(300), ..LIMITS };
         let (address, _shutdown) = served(limits).await;
         let mut idle = Vec::new();
         for _ in 0..12 {
@@ -132,6 +144,20 @@ mod tests {
         let began = tokio::time::Instant::now();
         assert!(get(&mut honest).await.ends_with("here"));
         assert!(began.elapsed() >= limits.header_timeout, "only four idle ones at a time are accepted");
+    }
+
+    /// Liveness probes come by the same port.
+    #[tokio::test]
+    async fn a_client_that_stops_reading_keeps_no_connection() {
+        let limits = Limits { connections: 1, write_timeout: Duration::from_millis(300), ..LIMITS };
+        let (address, _shutdown) = served(limits).await;
+        let mut stuck = TcpStream::connect(address).await.unwrap();
+        stuck.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut honest = TcpStream::connect(address).await.unwrap();
+        assert!(get(&mut honest).await.ends_with("here"));
+        let mut rest = Vec::new();
+        let _ = stuck.read_to_end(&mut rest).await;
+        assert!(rest.len() < 64 << 20, "it got all");
     }
 
     #[tokio::test]

@@ -116,11 +116,18 @@ pub(super) fn review_actions<'a>(
     actions
 }
 
-/// By handle, so that their order is always the same.
-type People<'a> = BTreeMap<String, Person<'a>>;
+/// Ordered, so that their order is always the same.
+type People<'a> = BTreeMap<PersonKey, Person<'a>>;
+
+/// Login, address, full name. All of them: somebody's full name may be another one's login.
+type PersonKey = (Option<String>, Option<String>, Option<String>);
+
+fn person_key(account: &Account) -> PersonKey {
+    (account.username.clone(), account.email.clone(), account.name.clone())
+}
 
 fn person_of<'p, 'a>(people: &'p mut People<'a>, account: Account) -> &'p mut Person<'a> {
-    people.entry(account.handle().to_owned()).or_insert_with(|| Person { account, ..Person::default() })
+    people.entry(person_key(&account)).or_insert_with(|| Person { account, ..Person::default() })
 }
 
 fn people<'a>(patchset: &'a WirePatchset<'_>, messages: Vec<Message<'a>>) -> People<'a> {
