@@ -183,8 +183,12 @@ fn example(path: &str) -> Option<String> {
         let wanted = format!("{key}:");
         let found = text[at..].match_indices(&wanted).find(|(place, _)| {
             let before = text[..at + place].chars().next_back();
+            // Not a word of a sentence.
+            let line = text[..at + place].rsplit('\n').next().unwrap_or_default();
+            let is_key = line.contains('{') || line.trim_start_matches(['#', ' ', '-']).is_empty();
             let after = text[at + place + wanted.len()..].chars().next();
-            before.is_none_or(|c| matches!(c, ' ' | '{' | '\n'))
+            is_key
+                && before.is_none_or(|c| matches!(c, ' ' | '{' | '\n'))
                 && after.is_none_or(|c| matches!(c, ' ' | '\n'))
         })?;
         at += found.0 + if depth + 1 == keys.len() { 0 } else { wanted.len() };
@@ -325,6 +329,7 @@ fn examples_are_those_of_the_default_file() {
         ("triggers[].except.comment", Some("comment: \"(?i)no-?op\"")),
         ("cloud.nodes.NAME.data_volumes[].size_gb", Some("size_gb: 10")),
         ("ansible.secrets", Some("secrets: {array_password: \"${file:./array-password}\"}")),
+        ("operator.breaker", Some("breaker: {failures: 5, pause: 1m, pause_cap: 30m}")),
         ("gerrit.comment", None),
     ] {
         assert_eq!(example(path).as_deref(), expected, "{path}");

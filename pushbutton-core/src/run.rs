@@ -83,7 +83,7 @@ pub struct Stage {
     /// Regular expressions (the `regex` crate's syntax). A failure with output that one of them matches is the
     /// infrastructure's, whatever `on_failure` says: the job is tried again, within its `attempts`. They are searched in
     /// the message and the last lines of the task that failed. The element `defaults` stands for
-    /// [`DEFAULT_RETRY_PATTERNS`](crate::retry_when::DEFAULT_RETRY_PATTERNS). Default: `[defaults]`.
+    /// [patterns](crate::retry_when::DEFAULT_RETRY_PATTERNS) of git, pip, apt, DNS, disks, mirrors and rate limits. Default: `[defaults]`.
     #[serde(default = "default_patterns")]
     pub retry_when: Vec<String>,
     /// When it runs. Default: `on-success`.
@@ -147,7 +147,7 @@ const fn three_hours() -> Duration {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// The patch or its tests failed: the verdict is `Failure`.
+    /// The patch or its tests failed: the verdict is `FAILURE`.
     #[default]
     Fail,
     /// The lab failed: the job is tried again.

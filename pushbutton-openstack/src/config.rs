@@ -70,7 +70,7 @@ pub struct NodeLabelConfig {
     /// The key pair in Nova whose public key may log in. Default: none; then the image or the user data must allow a
     /// key.
     pub key_name: Option<String>,
-    /// The private key file to log in with. Default: the executor's.
+    /// The private key file to log in with. Default: what the executor's SSH finds by itself.
     pub key_file: Option<PathBuf>,
     /// The user to log in as. Default: `root`.
     #[serde(default = "root")]

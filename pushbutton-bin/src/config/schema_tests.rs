@@ -171,6 +171,8 @@ fn allow_references(map: &mut Map<String, Value>) {
 
 /// Without the links of rustdoc: ``[`a::b`](c)`` is `` `b` ``.
 fn plain(text: &str) -> String {
+    // Examples in Rust, or of whole sections, are for rustdoc.
+    let text = text.split("```").next().unwrap_or_default().trim_end();
     let link = regex::Regex::new(r"\[(`?)(?:[A-Za-z_]+::)*([^\]`]+)(`?)\](?:\([^)]*\))?").unwrap();
     link.replace_all(text, |found: &regex::Captures<'_>| {
         let whole = &found[0];
