@@ -226,7 +226,8 @@ impl AnsibleExecutor {
             .and_then(|end| match unpack_fault {
                 // The disk of the operator, or the time that was left: nothing of it is the patch's.
                 Some(fault) if is_local_fault && end.status == StageStatus::Passed => {
-                    Err(Error::temporary(ErrorKind::Local, fault))
+                    let message = "logs of a node could not be unpacked on this host";
+                    Err(Error::temporary(ErrorKind::Local, message).with("fault", fault))
                 }
                 fault => Ok(end.with_tests(tests.counts).with_fault(fault)),
             });
