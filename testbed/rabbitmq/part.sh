@@ -95,7 +95,7 @@ RABBITMQ$1_URL=amqp://guest:guest@127.0.0.1:$port/%2f
 RABBITMQ$1_PORT=$port
 RABBITMQ$1_PID=$(alive "$D/broker.pid")
 ENV
-  say "rabbitmq$1: amqp://guest:guest@127.0.0.1:$port/"
+  say "rabbitmq$1: amqp://guest:guest@127.0.0.1:$port/%2f"
 }
 up_rabbitmq3() { up_rabbitmq 3; }
 up_rabbitmq4() { up_rabbitmq 4; }
