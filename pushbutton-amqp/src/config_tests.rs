@@ -74,6 +74,8 @@ fn an_invalid_value_is_named() {
     let with = |change: fn(&mut AmqpConfig)| invalid("amqp://guest:guest@localhost", change);
     let url = with(|c| c.url = Some(SecretString::from("http://x")));
     assert!(url.contains("rabbitmq.url must look like amqp://"), "{url}");
+    let slash = with(|c| c.url = Some(SecretString::from("amqp://guest:guest@localhost:5672/")));
+    assert!(slash.contains("rabbitmq.url names no virtual host after the last slash: write %2f"), "{slash}");
     assert!(with(|c| c.prefix = "a b".into()).contains("rabbitmq.prefix must be"));
     assert!(with(|c| c.lease = HumanDuration::secs(0)).contains("rabbitmq.lease must be between 1s and 1h"));
     assert!(with(|c| c.heartbeat = HumanDuration::secs(61)).contains("rabbitmq.heartbeat"));

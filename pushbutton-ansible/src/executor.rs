@@ -17,7 +17,7 @@ use crate::config::AnsibleConfig;
 use crate::console::{self, Console, one_line};
 use crate::credentials::CredentialFilter;
 use crate::error::{local, startup};
-use crate::exit_status::{self, Termination};
+use crate::exit_status::{self, StageEnd, Termination};
 use crate::orphans;
 use crate::process_tree::ProcessTree;
 use crate::redact::Redactor;
@@ -219,13 +219,20 @@ impl AnsibleExecutor {
             }
             unpack_fault = unpack_fault.or(unpacked.fault.map(|fault| format!("logs of {node}: {fault}")));
         }
+        let is_late = std::time::Instant::now() > deadline;
         events.blame_test(tests.failed.first(), tests.counts.map_or(0, |counts| counts.failed));
         let allowed = &self.config.allow_no_hosts;
         let end = exit_status::evaluate(termination, &events, console.ansible_error(), allowed)
             .and_then(|end| end.unless_disk_is_full(&[log_dir, &files.path(EVENTS)]))
             .and_then(|end| match unpack_fault {
-                // The disk of the operator, or the time that was left: nothing of it is the patch's.
+                // Nothing of it is the patch's. Only the disk is a fault of this host.
                 Some(fault) if is_local_fault && end.status == StageStatus::Passed => {
+                    if cancel.is_cancelled() {
+                        return Ok(StageEnd::new(StageStatus::Cancelled, fault));
+                    }
+                    if is_late {
+                        return Ok(StageEnd::new(StageStatus::TimedOut, fault));
+                    }
                     let message = "logs of a node could not be unpacked on this host";
                     Err(Error::temporary(ErrorKind::Local, message).with("fault", fault))
                 }

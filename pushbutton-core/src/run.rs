@@ -83,7 +83,8 @@ pub struct Stage {
     /// Regular expressions (the `regex` crate's syntax). A failure with output that one of them matches is the
     /// infrastructure's, whatever `on_failure` says: the job is tried again, within its `attempts`. They are searched in
     /// the message and the last lines of the task that failed. The element `defaults` stands for
-    /// [patterns](crate::retry_when::DEFAULT_RETRY_PATTERNS) of git, pip, apt, DNS, disks, mirrors and rate limits. Default: `[defaults]`.
+    /// [patterns](crate::retry_when::DEFAULT_RETRY_PATTERNS) of git, pip, apt, DNS, disks, mirrors and rate limits. Default:
+    /// `[defaults]`.
     #[serde(default = "default_patterns")]
     pub retry_when: Vec<String>,
     /// When it runs. Default: `on-success`.

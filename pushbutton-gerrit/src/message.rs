@@ -59,8 +59,8 @@ pub struct CommentConfig {
     pub merge_conflicts: bool,
     /// To whom Gerrit sends mail about comments. Default: `NONE`.
     pub notify: Notify,
-    /// The text of comments, in the language of Jinja; the README of pushbutton-gerrit lists the variables. A template that fails, or whose text
-    /// a result table would misread, is replaced by the default one. Default:
+    /// The text of comments, in the language of Jinja; the README of pushbutton-gerrit lists the variables. A template that
+    /// fails, or whose text a result table would misread, is replaced by the default one. Default:
     /// [`default_comment.j2`](crate::template::DEFAULT_TEMPLATE) in the sources of that crate.
     pub template: Option<String>,
     /// Whom to ask about the CI, such as a mail address. Shown in every comment. Default: none.

@@ -9,8 +9,8 @@ use pushbutton_core::memory::{
     MemoryReporter, MemorySource,
 };
 use pushbutton_core::{
-    Alerter, Change, ChangeNumber, ChangeSelector, ChangeStatus, DependencyLookup, Error, ErrorKind,
-    EventMatch, EventStore, Handler, JobFilter, LinkedChange, LogLocation, Operator, Patchset,
+    Alerter, Buildset, Change, ChangeNumber, ChangeSelector, ChangeStatus, DependencyLookup, Error,
+    ErrorKind, EventMatch, EventStore, Handler, JobFilter, LinkedChange, LogLocation, Operator, Patchset,
     PatchsetCommit, PatchsetNumber, Pipeline, Queue, Result, Shutdown, StageOutcome, StageStatus, Trigger,
     Triggers, Verdict, async_trait, samples,
 };
@@ -110,7 +110,12 @@ async fn a_change_on_an_abandoned_one_is_not_run_and_people_are_told_once() {
     assert_eq!((report.results.len(), report.vote()), (0, None));
     let missing = report.missing.first().unwrap();
     assert_eq!(missing.why, "it depends on change 7, which is abandoned");
-    assert!(handled.store.has_seen(&samples::comment("bob", "recheck").id).await.unwrap());
+    let event = samples::comment("bob", "recheck").id;
+    assert!(handled.store.has_seen(&event).await.unwrap());
+    // If its jobs run after all, after a restart, their report must not count as posted.
+    let installation = handled.queue.installation().await.unwrap();
+    let buildset = Buildset::of(&event, ["tempest".parse().unwrap()]).in_installation(installation.as_str());
+    assert_ne!(report.id, buildset.id);
 }
 
 /// What an author wrote must not stop the intake; a login that is refused must, or the event would be lost.

@@ -320,6 +320,8 @@ struct BrokenHost {
     repaired: Arc<AtomicBool>,
     /// The stage that finds out.
     at: &'static str,
+    /// How long it has run by then.
+    after: Duration,
 }
 
 #[async_trait]
@@ -333,6 +335,7 @@ impl Executor for BrokenHost {
         _: &CancellationToken,
     ) -> Result<StageOutcome> {
         if stage.name.as_str() == self.at && !self.repaired.load(Ordering::Relaxed) {
+            tokio::time::sleep(self.after).await;
             return Err(Error::temporary(ErrorKind::Local, "ansible-playbook is not installed"));
         }
         Ok(StageOutcome::new(StageStatus::Passed, Duration::ZERO))
@@ -343,7 +346,7 @@ impl Executor for BrokenHost {
 async fn a_broken_host_stops_claiming_and_costs_no_job_an_attempt() {
     // backends.md V7: the fastest failing operator sent the whole queue to the dead letters.
     let repaired = Arc::new(AtomicBool::new(false));
-    let broken = BrokenHost { repaired: Arc::clone(&repaired), at: "install" };
+    let broken = BrokenHost { repaired: Arc::clone(&repaired), at: "install", after: Duration::ZERO };
     let lab = Lab::where_stage("-", StageStatus::Passed).with_executor(Arc::new(broken));
     let repair = async {
         tokio::time::sleep(30 * MINUTE).await;
@@ -362,8 +365,37 @@ async fn a_broken_host_stops_claiming_and_costs_no_job_an_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_may_have_broken_the_host_is_counted() {
-    let broken = BrokenHost { repaired: Arc::default(), at: "tempest" };
-    let lab = Lab::where_stage("-", StageStatus::Passed).with_executor(Arc::new(broken));
+    // A later stage, or the first one when it has run for a while.
+    for (at, after) in [("tempest", Duration::ZERO), ("install", 2 * MINUTE)] {
+        let broken = BrokenHost { repaired: Arc::default(), at, after };
+        let lab = Lab::where_stage("-", StageStatus::Passed).with_executor(Arc::new(broken));
+        lab.run(&samples::job("tempest")).await;
+        assert_eq!((lab.report().verdict, lab.report().attempts), (Verdict::RetryLimit, 3), "{at}");
+    }
+}
+
+/// Keeps every sink that it gets, as an executor with a thread of its own may.
+#[derive(Default)]
+struct KeepsSinks(Mutex<Vec<LineSink>>);
+
+#[async_trait]
+impl Executor for KeepsSinks {
+    async fn execute(
+        &self,
+        _: &Stage,
+        _: &[Node],
+        _: &StageContext,
+        lines: &LineSink,
+        _: &CancellationToken,
+    ) -> Result<StageOutcome> {
+        self.0.lock().unwrap().push(lines.clone());
+        Ok(StageOutcome::new(StageStatus::Passed, Duration::ZERO))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_an_executor_keeps_holds_no_run() {
+    let lab = Lab::where_stage("-", StageStatus::Passed).with_executor(Arc::new(KeepsSinks::default()));
     lab.run(&samples::job("tempest")).await;
-    assert_eq!((lab.report().verdict, lab.report().attempts), (Verdict::RetryLimit, 3));
+    assert_eq!(lab.report().verdict, Verdict::Success);
 }

@@ -134,6 +134,21 @@ fn comments_of_the_web_ui_are_assigned_to_their_messages() {
 }
 
 #[test]
+fn a_full_name_that_is_anothers_login_makes_nobody_another() {
+    let mut row = row(&[(100, "Patch Set 1:\n\nrecheck"), (200, "Patch Set 1:\n\nagain")], &[], 0);
+    let at = row.rfind(r#""username":"bob""#).unwrap();
+    row.replace_range(at..at + r#""username""#.len(), r#""name""#);
+    let authors: Vec<_> = backfilled(&row, 0, 0)
+        .into_iter()
+        .filter_map(|r| match r.event.kind {
+            RawEventKind::Comment { author, .. } => Some(author.username),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(authors, [Some("bob".to_owned()), None]);
+}
+
+#[test]
 fn an_uncertain_comment_gets_its_latest_time() {
     // Either comment may have been the one on the file.
     let row = row(&[(100, ONE), (200, ONE)], &["recheck"], 1);
