@@ -120,6 +120,12 @@ def output(*texts):
     return kept[::-1]
 
 
+def out_of_memory(values):
+    """Whether Ansible itself had no memory left. Its own exceptions of this kind have no message; those of modules have one."""
+    lines = str(values.get("exception") or "").rstrip().splitlines()
+    return not values.get("msg") and bool(lines) and lines[-1].startswith("MemoryError")
+
+
 def verdict(task):
     """What a task says of the whole run when it fails: its variable `pushbutton_verdict`. Only `fail` may say it, which never
     leaves this machine, and the text must stand in the playbook itself: nothing that a node sends can be taken for it."""
@@ -212,7 +218,7 @@ class CallbackModule(CallbackBase):
             stdout = followed or values.get("stdout") or values.get("module_stdout")
             stderr = values.get("stderr") or values.get("module_stderr")
             fields.update(
-                msg=text(msg), reason=text(reason(stderr, stdout, bool(followed))), output=output(stdout, stderr, msg),
+                out_of_memory=out_of_memory(values), msg=text(msg), reason=text(reason(stderr, stdout, bool(followed))), output=output(stdout, stderr, msg),
                 ignored=bool(ignored), rescued=rescued(task), delegated_to=self._delegated(host, task),
                 verdict=text(verdict(task)), in_nodes=any(group.get_name() == GROUP for group in host.get_groups()),
             )

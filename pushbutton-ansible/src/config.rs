@@ -42,6 +42,10 @@ pub struct AnsibleConfig {
     /// archive of any size. Default: 8192.
     #[serde(default = "default_file_limit")]
     pub file_limit_mib: u64,
+    /// How much memory each process of a stage may take on this host, in MiB, without files that it maps; 0 for no
+    /// limit. Ansible keeps what a node sends in memory. Default: 4096.
+    #[serde(default = "default_memory_limit")]
+    pub memory_limit_mib: u64,
     /// Patterns of `hosts:` that may match no host, written as in the play, such as a group that only some jobs have. A
     /// play with any other pattern that matches no host is an error of the configuration. Default: none.
     #[serde(default)]
@@ -67,6 +71,7 @@ impl AnsibleConfig {
             kill_grace: default_kill_grace(),
             console_limit_mib: default_console_limit(),
             file_limit_mib: default_file_limit(),
+            memory_limit_mib: default_memory_limit(),
             allow_no_hosts: Vec::new(),
             secrets: BTreeMap::new(),
         }
@@ -84,6 +89,7 @@ pushbutton_core::__setters!(AnsibleConfig {
     kill_grace / with_kill_grace: HumanDuration,
     console_limit_mib / with_console_limit_mib: u64,
     file_limit_mib / with_file_limit_mib: u64,
+    memory_limit_mib / with_memory_limit_mib: u64,
     allow_no_hosts / with_allow_no_hosts: Vec<String>,
     secrets / with_secrets: BTreeMap<String, SecretString>,
 });
@@ -106,6 +112,10 @@ fn default_console_limit() -> u64 {
 
 fn default_file_limit() -> u64 {
     8192
+}
+
+fn default_memory_limit() -> u64 {
+    4096
 }
 
 #[cfg(test)]

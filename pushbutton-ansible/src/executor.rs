@@ -15,12 +15,14 @@ use tokio::time::Instant;
 
 use crate::config::AnsibleConfig;
 use crate::console::{self, Console, one_line};
+use crate::copied_files::KnownFiles;
 use crate::credentials::CredentialFilter;
 use crate::error::{local, startup};
 use crate::exit_status::{self, StageEnd, Termination};
 use crate::orphans;
-use crate::process_tree::ProcessTree;
+use crate::process_tree::{ProcessLimits, ProcessTree};
 use crate::redact::Redactor;
+use crate::redacted_copy::Filters;
 use crate::workspace::{EVENTS, StageFiles, Workspace, create_private_dir};
 use crate::{
     CONSOLE_LOG, artifacts, command, extra_vars, gathered_logs, inventory, liveness, playbook_events,
@@ -30,7 +32,7 @@ use crate::{
 const MAX_DETAIL: usize = 400;
 /// How long output is still read after all processes ended. Only a process that was not found can keep the pipe open.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long gathered logs are unpacked at least, also when the stage's own time is nearly over.
+/// How long logs are redacted and unpacked at least, also when the stage's own time is nearly over.
 const UNPACK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs stages with `ansible-playbook`.
@@ -151,9 +153,9 @@ impl AnsibleExecutor {
         // Declared before the processes: when this future is dropped, the processes are killed first.
         let files = self.workspace.create_stage(&context.run, id.as_str())?;
         files.write(nodes, &extra_vars::extra_vars(context)?, &self.secret_vars)?;
-        let known_results = blocking({
+        let (known_results, known_files) = blocking({
             let log_dir = log_dir.clone();
-            move || KnownResults::of(&log_dir)
+            move || (KnownResults::of(&log_dir), KnownFiles::of(&log_dir))
         })
         .await?;
 
@@ -178,8 +180,8 @@ impl AnsibleExecutor {
 
         let unpack_until = Instant::now() + UNPACK_TIMEOUT;
         let end = began.checked_add(stage.timeout).unwrap_or(unpack_until);
-        let deadline = end.max(unpack_until).into_std();
-        let (removed, mut events, tests, page, gathered) = blocking({
+        let deadline = end.max(unpack_until);
+        let (removed, mut events, tests, redacted, page, gathered) = blocking({
             let (log_dir, events) = (log_dir.clone(), files.path(EVENTS));
             let (names, nodes) = (inventory::names(nodes), inventory::names_and_addresses(nodes));
             // Made for each stage: its patterns take a mebibyte, which an idle operator does not need.
@@ -191,12 +193,19 @@ impl AnsibleExecutor {
                 let filter = RefCell::new(credentials.clone());
                 let redact = |text: &str| filter.borrow_mut().redact_text(&secrets.redact(text));
                 let tests = known_results.read_new(&log_dir, &redact);
+                let filters = Filters { secrets: &secrets, credentials: &credentials };
+                // After the results were read: some readers refuse a stream in which something was replaced.
+                let mut others: Vec<_> =
+                    names.iter().map(|name| gathered_logs::archive(&log_dir, name)).collect();
+                others.push(log_dir.join(CONSOLE_LOG));
+                let limit = gathered_logs::LIMITS.total;
+                let stop = || Instant::now() > if cancel.is_cancelled() { unpack_until } else { deadline };
+                let redacted = known_files.redact_new(&log_dir, &others, id.as_str(), filters, limit, &stop);
                 let page = tests.write_page(&log_dir);
                 // After the count: what a node claims to be results is not.
-                let filters = gathered_logs::Filters { secrets: &secrets, credentials: &credentials };
-                let stop = || cancel.is_cancelled() || std::time::Instant::now() > deadline;
+                let stop = || cancel.is_cancelled() || Instant::now() > deadline;
                 let gathered = gathered_logs::unpack_all(&log_dir, &names, id.as_str(), filters, &stop);
-                (removed, events, tests, page, gathered)
+                (removed, events, tests, redacted, page, gathered)
             }
         })
         .await?;
@@ -211,20 +220,24 @@ impl AnsibleExecutor {
                 None
             }
         };
-        let (mut unpack_fault, mut is_local_fault) = (None, false);
+        for note in redacted.notes {
+            console.note(&format!("pushbutton: {note}")).await;
+        }
+        let mut is_local_fault = redacted.fault.is_some();
+        let mut log_fault = redacted.fault;
         for (node, unpacked) in gathered {
             is_local_fault |= unpacked.is_local_fault;
             for note in unpacked.notes {
                 console.note(&format!("pushbutton: logs of {node}: {note}")).await;
             }
-            unpack_fault = unpack_fault.or(unpacked.fault.map(|fault| format!("logs of {node}: {fault}")));
+            log_fault = log_fault.or(unpacked.fault.map(|fault| format!("logs of {node}: {fault}")));
         }
-        let is_late = std::time::Instant::now() > deadline;
+        let is_late = Instant::now() > deadline;
         events.blame_test(tests.failed.first(), tests.counts.map_or(0, |counts| counts.failed));
         let allowed = &self.config.allow_no_hosts;
         let end = exit_status::evaluate(termination, &events, console.ansible_error(), allowed)
             .and_then(|end| end.unless_disk_is_full(&[log_dir, &files.path(EVENTS)]))
-            .and_then(|end| match unpack_fault {
+            .and_then(|end| match log_fault {
                 // Nothing of it is the patch's. Only the disk is a fault of this host.
                 Some(fault) if is_local_fault && end.status == StageStatus::Passed => {
                     if cancel.is_cancelled() {
@@ -233,7 +246,7 @@ impl AnsibleExecutor {
                     if is_late {
                         return Ok(StageEnd::new(StageStatus::TimedOut, fault));
                     }
-                    let message = "logs of a node could not be unpacked on this host";
+                    let message = "logs could not be unpacked or redacted on this host";
                     Err(Error::temporary(ErrorKind::Local, message).with("fault", fault))
                 }
                 fault => Ok(end.with_tests(tests.counts).with_fault(fault)),
@@ -246,6 +259,9 @@ impl AnsibleExecutor {
             }
         };
         let lab_fault = match events.cause() {
+            Some(cause) if end.status == StageStatus::Failed && cause.out_of_memory => {
+                Some(exit_status::out_of_memory().to_owned())
+            }
             Some(cause) if end.status == StageStatus::Failed => {
                 // Compiled for each failure: the patterns take mebibytes, which an idle operator does not need.
                 let (patterns, output, counts) =
@@ -301,9 +317,12 @@ impl AnsibleExecutor {
         command.args(command::arguments(&self.config, files, playbook));
         command.envs(command::stage_environment(files, self.workspace.sockets()));
         command.envs(self.module_environment(files));
-        let file_limit =
-            Some(self.config.file_limit_mib).filter(|mib| *mib > 0).map(|mib| mib.saturating_mul(1 << 20));
-        let (mut processes, mut output) = ProcessTree::start(command, tag, file_limit).map_err(failed)?;
+        let bytes = |mib: u64| Some(mib.saturating_mul(1 << 20)).filter(|bytes| *bytes > 0);
+        let limits = ProcessLimits {
+            file_size: bytes(self.config.file_limit_mib),
+            memory: bytes(self.config.memory_limit_mib),
+        };
+        let (mut processes, mut output) = ProcessTree::start(command, tag, limits).map_err(failed)?;
         let stopped = {
             let mut stopping = std::pin::pin!(async {
                 let stopped = tokio::select! {

@@ -211,6 +211,11 @@ fn has_no_room(blocks: u64, available: u64) -> bool {
     blocks > 0 && available < MIN_SPACE
 }
 
+/// Why a task failed that says nothing about the patch: of a small host, or of what the node sent.
+pub(crate) fn out_of_memory() -> &'static str {
+    "Ansible has no memory left on the operator's host, or needs more than `ansible.memory_limit_mib`"
+}
+
 /// One line, as `task "Run tempest" on node: exit 1: the reason`.
 fn describe(failure: &TaskFailure) -> String {
     let TaskFailure { host, task, rc, msg, reason, delegated_to, .. } = failure;
@@ -225,7 +230,11 @@ fn describe(failure: &TaskFailure) -> String {
         );
     }
     let exit = rc.map(|rc| format!(": exit {rc}")).unwrap_or_default();
-    let text = if msg.is_empty() || msg == "non-zero return code" { reason } else { msg };
+    let text = match msg.as_str() {
+        _ if failure.out_of_memory => out_of_memory(),
+        "" | "non-zero return code" => reason,
+        msg => msg,
+    };
     let separator = if text.is_empty() { "" } else { ": " };
     format!("task {task:?} on {host}{exit}{separator}{text}")
 }

@@ -5,16 +5,13 @@
 //! text files is redacted, also in files that are compressed themselves.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Cursor, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use flate2::Compression;
-use flate2::read::{GzDecoder, MultiGzDecoder};
-use flate2::write::GzEncoder;
+use flate2::read::GzDecoder;
 
-use crate::credentials::CredentialFilter;
-use crate::redact::Redactor;
+use crate::redacted_copy::{CopyError, Filters, RedactedCopy};
 
 const BLOCK: u64 = 512;
 /// The longest name of a file with its folders, and of each folder, in bytes. File systems allow 4096 and 255; endings
@@ -23,10 +20,6 @@ const MAX_PATH: usize = 1000;
 const MAX_NAME: usize = 200;
 /// An extended header holds a name, and attributes that are not read.
 const MAX_HEADER: u64 = 64 << 10;
-/// A longer line is redacted in parts.
-const MAX_LINE: u64 = 1 << 20;
-/// A file with a zero byte at its beginning is no text.
-const SNIFFED: u64 = 8 << 10;
 /// Entries that were left out are named one by one up to here.
 const MAX_NAMED: u64 = 10;
 
@@ -60,13 +53,6 @@ pub(crate) struct Unpacked {
     pub(crate) fault: Option<String>,
     /// Whether it is one of this host, and says nothing about the node.
     pub(crate) is_local_fault: bool,
-}
-
-/// What redacts a file.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Filters<'a> {
-    pub(crate) secrets: &'a Redactor,
-    pub(crate) credentials: &'a CredentialFilter,
 }
 
 /// Where the playbooks leave the archive of a node.
@@ -232,23 +218,17 @@ impl Unpacking<'_> {
         };
         let compressed = path.ends_with(".gz");
         let mut content = self.from.by_ref().take(size);
-        let mut copy = Copy { filters: self.filters, left: &mut self.left, stop: self.stop, cut: false };
+        let mut copy = RedactedCopy::new(self.filters, &mut self.left, self.stop);
         let to = BufWriter::new(file);
-        let result = if compressed {
-            let inner = BufReader::with_capacity(64 << 10, MultiGzDecoder::new(BufReader::new(&mut content)));
-            let mut to = GzEncoder::new(to, Compression::default());
-            let result = copy.content(inner, &mut to);
-            result.and(to.finish().and_then(|mut to| to.flush()).map_err(Fault::Local))
-        } else {
-            let mut to = to;
-            copy.content(BufReader::new(&mut content), &mut to).and(to.flush().map_err(Fault::Local))
-        };
-        let cut = copy.cut;
+        let result = if compressed { copy.gzip(&mut content, to) } else { copy.plain(&mut content, to) };
+        let cut = copy.is_cut;
         let rest = content.limit();
         match result {
             // A log that was being compressed: what could be read of it is kept.
-            Err(Fault::Archive(_)) if compressed => self.notes.push(format!("{path} is not whole")),
-            result => result?,
+            Err(CopyError::Read(_)) if compressed => self.notes.push(format!("{path} is not whole")),
+            Err(CopyError::Read(error)) => return Err(broken(error)),
+            Err(CopyError::Write(error)) => return Err(Fault::Local(error)),
+            Ok(()) => {}
         }
         if cut {
             self.notes.push(format!("{path} was cut: the limit of gathered logs was reached"));
@@ -369,47 +349,6 @@ fn create(path: &Path) -> Result<File, Refused> {
     })
 }
 
-struct Copy<'a> {
-    filters: Filters<'a>,
-    left: &'a mut u64,
-    stop: &'a dyn Fn() -> bool,
-    cut: bool,
-}
-
-impl Copy<'_> {
-    /// Copies a file, and redacts it if it is text.
-    fn content(&mut self, mut from: impl BufRead, to: &mut impl Write) -> Result<(), Fault> {
-        let mut start = Vec::new();
-        let read = from.by_ref().take(SNIFFED).read_to_end(&mut start);
-        let is_text = !start.contains(&0);
-        let mut credentials = self.filters.credentials.clone();
-        let mut from = Cursor::new(start).chain(from);
-        let mut block = Vec::new();
-        loop {
-            block.clear();
-            let mut part = from.by_ref().take(MAX_LINE);
-            let length =
-                if is_text { part.read_until(b'\n', &mut block) } else { part.read_to_end(&mut block) };
-            // What was read before an error is kept.
-            let text = if is_text {
-                self.filters.secrets.redact_bytes(&credentials.redact(&block))
-            } else {
-                block.clone()
-            };
-            if *self.left < text.len() as u64 || (self.stop)() {
-                *self.left = 0;
-                self.cut = true;
-                return to.write_all(b"\n[cut by pushbutton]\n").map_err(Fault::Local);
-            }
-            *self.left -= text.len() as u64;
-            to.write_all(&text).map_err(Fault::Local)?;
-            if length.map_err(broken)? == 0 {
-                return read.map(drop).map_err(broken);
-            }
-        }
-    }
-}
-
 fn broken(error: io::Error) -> Fault {
     Fault::Archive(error.to_string())
 }
@@ -472,6 +411,12 @@ fn pax_path(mut text: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credentials::CredentialFilter;
+    use crate::redact::Redactor;
+    use flate2::Compression;
+    use flate2::read::MultiGzDecoder;
+    use flate2::write::GzEncoder;
+    use std::io::Write;
     use std::os::unix::fs::symlink;
 
     /// A tar header.

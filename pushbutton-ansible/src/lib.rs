@@ -22,11 +22,13 @@ mod console;
 mod redact;
 
 mod artifacts;
+mod copied_files;
 mod credentials;
 mod exit_status;
 mod gathered_logs;
 mod liveness;
 mod playbook_events;
+mod redacted_copy;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

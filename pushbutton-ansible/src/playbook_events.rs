@@ -72,6 +72,9 @@ pub(crate) struct TaskFailure {
     /// What the playbook says of the whole run, where this task fails.
     #[serde(default)]
     pub(crate) verdict: String,
+    /// Whether Ansible had no memory left for it on this host.
+    #[serde(default)]
+    pub(crate) out_of_memory: bool,
     /// The last lines that the task printed, and its message.
     #[serde(default)]
     pub(crate) output: Vec<String>,

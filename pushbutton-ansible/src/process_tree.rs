@@ -19,6 +19,15 @@ use tokio::process::{Child, Command};
 
 use crate::process_tag::{self, KILL_TIMEOUT, TAG_VARIABLE, watch};
 
+/// What each process of the tree may use at most, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ProcessLimits {
+    /// The largest file that it writes.
+    pub(crate) file_size: Option<u64>,
+    /// Its own memory, without files that are mapped.
+    pub(crate) memory: Option<u64>,
+}
+
 /// A running command with all its descendants. Dropping it kills them.
 pub(crate) struct ProcessTree {
     leader: Child,
@@ -28,11 +37,10 @@ pub(crate) struct ProcessTree {
 
 impl ProcessTree {
     /// Starts the command. Its stdout and stderr come through one pipe, so that their order is kept.
-    /// None of its processes can write a file of more than `file_limit` bytes.
     pub(crate) fn start(
         command: std::process::Command,
         tag: &str,
-        file_limit: Option<u64>,
+        limits: ProcessLimits,
     ) -> io::Result<(Self, pipe::Receiver)> {
         let (output, input) = io::pipe()?;
         let mut command = Command::from(command);
@@ -45,12 +53,13 @@ impl ProcessTree {
         let group = pid.ok_or_else(|| io::Error::other("the process has no pid"))?;
         // Made before anything else can fail: dropping it kills the processes.
         let members = Members { target: Target { group, tag: tag.into() }, reaped: false };
-        if let Some(limit) = file_limit {
+        for (resource, limit) in [(Resource::Fsize, limits.file_size), (Resource::Data, limits.memory)] {
+            let Some(limit) = limit else { continue };
             // This process may have a lower limit, which only root may raise.
-            let inherited = getrlimit(Resource::Fsize).maximum;
+            let inherited = getrlimit(resource).maximum;
             let limit = Some(inherited.map_or(limit, |inherited| inherited.min(limit)));
-            // It cannot have written anything yet: its interpreter takes longer to start than this.
-            prlimit(Some(group), Resource::Fsize, Rlimit { current: limit, maximum: limit })?;
+            // It cannot have used anything yet: its interpreter takes longer to start than this.
+            prlimit(Some(group), resource, Rlimit { current: limit, maximum: limit })?;
         }
         let leader_pidfd = watch(pidfd_open(group, PidfdFlags::empty())?)?;
         let output = pipe::Receiver::from_owned_fd(output.into())?;
@@ -143,7 +152,7 @@ mod tests {
     fn shell(script: &str, tag: &str) -> (ProcessTree, pipe::Receiver) {
         let mut command = std::process::Command::new("/bin/sh");
         command.args(["-c", script]);
-        ProcessTree::start(command, tag, None).unwrap()
+        ProcessTree::start(command, tag, ProcessLimits::default()).unwrap()
     }
 
     async fn read_until(output: &mut pipe::Receiver, word: &str) -> String {

@@ -62,6 +62,15 @@ impl Redactor {
         redacted.extend_from_slice(text.get(copied..).unwrap_or_default());
         redacted
     }
+
+    /// The bytes with each secret replaced by as many asterisks.
+    pub(crate) fn mask_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut masked = bytes.to_vec();
+        for found in self.0.find_overlapping_iter(bytes) {
+            masked.get_mut(found.range()).unwrap_or_default().fill(b'*');
+        }
+        masked
+    }
 }
 
 #[cfg(test)]

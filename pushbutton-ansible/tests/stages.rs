@@ -48,6 +48,30 @@ async fn no_process_of_a_stage_writes_a_larger_file_than_allowed() {
     assert_eq!(size, 2 << 20);
 }
 
+/// A node that sends an answer without end must not take the memory of the operator's host.
+#[tokio::test]
+async fn no_process_of_a_stage_takes_more_memory_than_allowed() {
+    let run = TestRun::new(config().with_memory_limit_mib(512u64));
+    let outcome = run.playbook("takes_memory.yml", &local_node()).await.unwrap();
+    assert_eq!(outcome.status, StageStatus::Failed, "{outcome:?}");
+    let fault = outcome.lab_fault.unwrap();
+    assert!(fault.contains("`ansible.memory_limit_mib`"), "{fault}");
+    assert_eq!(outcome.detail.unwrap(), format!(r#"task "Keep a large text" on localhost: {fault}"#));
+}
+
+/// What playbooks copy is published too, and read again by the next stage.
+#[tokio::test]
+async fn files_that_a_playbook_copies_into_the_log_folder_are_redacted() {
+    let secrets = [("array_password".to_owned(), "configured-secret".into())];
+    let run = TestRun::new(config().with_secrets(secrets));
+    for _ in 0..2 {
+        let outcome = run.playbook("copies_a_secret.yml", &local_node()).await.unwrap();
+        assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}");
+        let text = std::fs::read_to_string(run.context.log_dir.join("tempest.txt")).unwrap();
+        assert_eq!(text, "login with ********\nsan_password = ********\n");
+    }
+}
+
 #[tokio::test]
 async fn secrets_are_redacted_everywhere_and_the_environment_is_clean() {
     let secret = "tr\"icky\\Secret";
