@@ -13,6 +13,7 @@ use tokio::task::block_in_place;
 
 use crate::change;
 use crate::figures::{Usage, mib, setting};
+use crate::plain_amqp::{self, Kind};
 use crate::program::{self, Program};
 use crate::review_server::ReviewServer;
 
@@ -42,6 +43,8 @@ struct Figures {
 
 pub(crate) async fn run(size: &Size, broker: &str) -> anyhow::Result<String> {
     let Size { events, rounds, jobs_per_1000 } = *size;
+    // As many messages as there are jobs; at least so many that ticks of 10 ms say something.
+    let messages = usize::try_from(events * jobs_per_1000 / 1000)?.max(1000);
     let folder = tempfile::tempdir()?;
     let stream = folder.path().join("stream.jsonl");
     let bytes = write_stream(&stream, events, jobs_per_1000)?;
@@ -60,6 +63,14 @@ pub(crate) async fn run(size: &Size, broker: &str) -> anyhow::Result<String> {
     let plain = show(&mut text, "ssh client", events, &mut plain)?;
     let ours = show(&mut text, "handler", events, &mut handler)?;
     writeln!(text, "handler / ssh client: {:.2} of its events/s", ours / plain)?;
+    for kind in Kind::ALL {
+        let cpu = plain_amqp::cpu_of_a_message(broker, kind, messages).await?;
+        let (name, micros) = (kind.name(), cpu.as_secs_f64() * 1e6);
+        writeln!(
+            text,
+            "plain AMQP client: {micros:.1} us of CPU for a message through one {name} queue and back"
+        )?;
+    }
     Ok(text)
 }
 

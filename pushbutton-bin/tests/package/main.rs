@@ -62,6 +62,13 @@ fn the_package_installs_runs_upgrades_and_leaves_behind_what_it_says() {
     assert_the_dashboard_shows(&lab, &[change.number, interrupted.number]);
     assert_a_removal_keeps_configuration_state_and_logs(&lab);
     assert_a_purge_leaves_the_keys_of_people(&lab);
+
+    install_by_hand(&lab, &tarball(folder.path(), &packages[0]));
+    let change = lab.recheck(0);
+    let comment = lab.comment_on(&change, "pushbutton");
+    assert!(comment.starts_with("Build succeeded (check pipeline)."), "{comment}");
+    assert_console_of(&lab, &comment, &change.revision);
+    lab.guest.root("systemctl stop pushbutton");
 }
 
 /// Makes the package of the binary under test.
@@ -76,6 +83,40 @@ fn package(folder: &Path, revision: &str) -> PathBuf {
         .unwrap();
     assert!(made.status.success(), "scripts/package:\n{}", text(&made.stderr));
     PathBuf::from(text(&made.stdout).lines().last().unwrap())
+}
+
+/// Makes the tarball of a release that holds the binary under test.
+fn tarball(folder: &Path, package: &Path) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let made = Command::new(root.join("scripts/release"))
+        .arg("--tarball")
+        .arg(package)
+        .arg(env!("CARGO_BIN_EXE_pushbutton-bin"))
+        .arg(folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "scripts/release:\n{}", text(&made.stderr));
+    let is_tarball = |path: &PathBuf| path.to_string_lossy().ends_with(".tar.gz");
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).find(is_tarball).unwrap()
+}
+
+/// By the words of the unit in the tarball, as a person types them.
+fn install_by_hand(lab: &Lab, tarball: &Path) {
+    lab.guest.copy(tarball, "/var/tmp/pushbutton.tar.gz");
+    lab.guest.root("cd /root && tar xzf /var/tmp/pushbutton.tar.gz && mv pushbutton-*/ release");
+    let unit = lab.guest.root("cat /root/release/systemd/pushbutton.service");
+    let words = unit.lines().map_while(|line| line.strip_prefix('#'));
+    let typed = words.filter_map(|line| line.strip_prefix("     ")).collect::<Vec<_>>().join("\n");
+    let (first, last) = typed.split_once("$EDITOR /etc/pushbutton/pushbutton.yml").unwrap();
+    lab.guest.root(&format!("set -e; cd /root/release\n{first}"));
+    lab.configure();
+    let watches = || lab.journal("pushbutton").matches("the event stream runs").count();
+    let before = watches();
+    lab.guest.root(&format!("set -e; cd /root/release\n: {last}"));
+    let version = lab.guest.root("readlink /proc/$(systemctl show -P MainPID pushbutton)/exe");
+    assert_eq!(version, "/usr/local/bin/pushbutton-bin\n");
+    until("it watches Gerrit", Duration::from_secs(60), || (watches() > before).then_some(()));
 }
 
 /// Installs it with what it recommends, but without what that recommends: Ansible has hundreds of MB of collections.
