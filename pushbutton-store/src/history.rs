@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use crate::Store;
 use crate::column::{Json, Millis};
 use crate::error::StoreError;
+use crate::skipped::Skipped;
 
 /// Kinds of entries that are no runs, as in the table.
 const CONTROL: &str = "control";
@@ -51,13 +52,7 @@ impl StoreHistory {
 #[async_trait]
 impl RunHistory for StoreHistory {
     async fn recent(&self, limit: usize) -> Result<Vec<RunRecord>> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let read = move |connection: &mut Connection| {
-            let sql = "SELECT record FROM runs ORDER BY started_at DESC, run DESC LIMIT ?";
-            let mut statement = connection.prepare_cached(sql)?;
-            let records = statement.query_map(params![limit], |row| Ok(row.get::<_, Json<_>>(0)?.0))?;
-            Ok(records.collect::<rusqlite::Result<_>>()?)
-        };
+        let read = move |connection: &mut Connection| readable(connection, RECENT, &[], limit, |_| true);
         self.0.call("history::recent", read).await
     }
 
@@ -85,19 +80,9 @@ impl RunHistory for StoreHistory {
     async fn failure_counts(&self, query: &FailureQuery) -> Result<Vec<FailureCount>> {
         let query = query.clone();
         let read = move |connection: &mut Connection| {
-            // The index of the starts gives the order; rows are read until there are enough.
-            let sql = "SELECT record FROM runs WHERE name = ? AND change <> ? AND verdict IS NOT NULL
-                       ORDER BY started_at DESC, run DESC";
-            let mut statement = connection.prepare_cached(sql)?;
-            // Changes of a Gerrit have far smaller numbers.
-            let change = i64::try_from(query.not_on.0).unwrap_or(i64::MAX);
-            let mut rows = statement.query(params![query.job.as_str(), change])?;
-            let mut runs = Vec::new();
-            while runs.len() < query.runs as usize {
-                let Some(row) = rows.next()? else { break };
-                let Json(record) = row.get::<_, Json<RunRecord>>(0)?;
-                runs.extend(Some(record).filter(|record| query.includes(record)));
-            }
+            let limit = query.runs as usize;
+            let runs =
+                readable(connection, OF_JOB, &[&query.job.as_str()], limit, |record| query.includes(record))?;
             Ok(query.count(&runs))
         };
         self.0.call("history::failure_counts", read).await
@@ -202,15 +187,44 @@ impl Reporter for StoreHistory {
     }
 }
 
+/// The newest runs first, in the order of an index: rows are read until there are enough.
+const RECENT: &str = "SELECT run, record FROM runs ORDER BY started_at DESC, run DESC";
+/// Those of one job that have ended, by the expression of the index `runs_name`.
+const OF_JOB: &str = "SELECT run, record FROM runs
+    WHERE CASE WHEN json_valid(record) THEN record ->> '$.job.name' END = ? AND verdict IS NOT NULL
+    ORDER BY started_at DESC, run DESC";
+
+/// The first runs that match, at most `limit`.
+fn readable(
+    connection: &Connection,
+    sql: &str,
+    arguments: &[&dyn ToSql],
+    limit: usize,
+    matches: impl Fn(&RunRecord) -> bool,
+) -> Result<Vec<RunRecord>, StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let (mut rows, mut runs) = (statement.query(arguments)?, Vec::new());
+    let mut skipped = Skipped::default();
+    while runs.len() < limit {
+        let Some(row) = rows.next()? else { break };
+        let record = skipped.readable(row, row.get::<_, Json<RunRecord>>(1));
+        runs.extend(record.map(|record| record.0).filter(&matches));
+    }
+    skipped.warn("runs");
+    Ok(runs)
+}
+
 /// Applies an update to the run's record. A run that has ended is not changed again, so an update that is reported
 /// twice counts once.
 fn record(connection: &mut Connection, run: &RunId, update: &Update) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut record = match load(&transaction, run)? {
+    let mut record = match load_readable(&transaction, run)? {
         Some(record) if record.ended.is_some() => return Ok(()),
         Some(record) => record,
         None => {
-            end_lost_runs(&transaction, update.job.id.as_str(), None, update.at)?;
+            end_lost_runs(&transaction, update.job.id.as_str(), None, |record| {
+                record.end_as_lost(update.at)
+            })?;
             RunRecord::begun_by(run, update)
         }
     };
@@ -236,11 +250,14 @@ fn take_over(connection: &Connection, entry: &HistoryEntry) -> Result<(), StoreE
 }
 
 fn take_over_run(connection: &Connection, record: &RunRecord) -> Result<(), StoreError> {
-    match load(connection, &record.run)? {
+    match load_readable(connection, &record.run)? {
         Some(known) if !record.is_news_to(&known) => return Ok(()),
         Some(_) => {}
         // It may be an old one that is read late: only runs that began before it can be lost.
-        None => end_lost_runs(connection, record.job.id.as_str(), Some(record.started), record.started)?,
+        None => {
+            let lost = |older: &mut RunRecord| older.end_as_lost(record.started);
+            end_lost_runs(connection, record.job.id.as_str(), Some(record.started), lost)?;
+        }
     }
     save(connection, record)
 }
@@ -258,19 +275,33 @@ fn end_lost_runs(
     connection: &Connection,
     job: &str,
     began_before: Option<Timestamp>,
-    at: Timestamp,
+    end: impl Fn(&mut RunRecord),
 ) -> Result<(), StoreError> {
-    let sql =
-        "SELECT record FROM runs WHERE job_id = ?1 AND ended_at IS NULL AND (?2 IS NULL OR started_at < ?2)";
+    let sql = "SELECT run, record FROM runs
+               WHERE job_id = ?1 AND ended_at IS NULL AND (?2 IS NULL OR started_at < ?2)";
     let before = began_before.map(Millis);
-    let arguments: [&dyn ToSql; 2] = [&job, &before];
-    let mut statement = connection.prepare_cached(sql)?;
-    let open = statement.query_map(arguments, |row| row.get::<_, Json<RunRecord>>(0))?;
-    for Json(mut record) in open.collect::<rusqlite::Result<Vec<_>>>()? {
-        record.end_as_lost(at);
+    for mut record in readable(connection, sql, &[&job, &before], usize::MAX, |_| true)? {
+        end(&mut record);
         save(connection, &record)?;
     }
     Ok(())
+}
+
+/// Ends the runs of a job that became a dead letter without its operator's word, as a part of the caller's transaction.
+pub(crate) fn end_runs_of_dead_letter(
+    connection: &Connection,
+    job: &str,
+    at: i64,
+    why: &str,
+) -> Result<(), StoreError> {
+    let at = Timestamp::from_millisecond(at).unwrap_or_default();
+    end_lost_runs(connection, job, None, |record| record.end_without_verdict(at, why))
+}
+
+/// The record, if it can be read. One that cannot is written anew: otherwise it would hold up a feed for good.
+fn load_readable(connection: &Connection, run: &RunId) -> Result<Option<RunRecord>, StoreError> {
+    Ok(readable(connection, "SELECT run, record FROM runs WHERE run = ?", &[&run.as_str()], 1, |_| true)?
+        .pop())
 }
 
 fn load(connection: &Connection, run: &RunId) -> Result<Option<RunRecord>, StoreError> {
@@ -290,4 +321,76 @@ fn save(connection: &Connection, record: &RunRecord) -> Result<(), StoreError> {
         Json(record),
     ])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{MIGRATIONS, migrate};
+    use pushbutton_core::samples;
+
+    #[test]
+    fn runs_are_read_in_the_order_of_an_index_and_those_of_one_job_are_searched() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let plan = |sql: &str, arguments: &[&dyn ToSql]| -> Vec<String> {
+            let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            explain.query_map(arguments, |row| row.get(3)).unwrap().map(Result::unwrap).collect()
+        };
+        assert_eq!(plan(OF_JOB, &[&"tempest"]), ["SEARCH runs USING INDEX runs_name (<expr>=?)"]);
+        assert_eq!(plan(RECENT, &[]), ["SCAN runs USING INDEX runs_started"]);
+    }
+
+    /// SQLite itself refuses to write a record that is not JSON. A disk does not.
+    #[test]
+    fn records_whose_bytes_are_damaged_hide_no_others_and_prevent_no_migration() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.db");
+        let open = |migrations| {
+            let mut connection = Connection::open(&file).unwrap();
+            migrate(&mut connection, migrations).unwrap();
+            connection
+        };
+        let record = |seconds| {
+            let at = samples::AT + jiff::SignedDuration::from_secs(seconds);
+            RunRecord::new(RunId::generate(), samples::job("tempest"), 1, at)
+        };
+        let ended: Vec<_> =
+            (0..3).map(|nth| record(nth).with_ended(samples::AT).with_verdict(Verdict::Success)).collect();
+        let open_runs = [record(3), record(4)];
+        let connection = open(&MIGRATIONS[..2]);
+        for record in ended.iter().chain(&open_runs) {
+            save(&connection, record).unwrap();
+        }
+        drop(connection);
+        let damage = |record: &RunRecord| {
+            let start = format!("{{\"run\":\"{}\"", record.run);
+            let mut bytes = std::fs::read(&file).unwrap();
+            let places: Vec<usize> =
+                (0..bytes.len()).filter(|at| bytes[*at..].starts_with(start.as_bytes())).collect();
+            assert!(!places.is_empty());
+            // SQLite may have moved it: what it left behind is of no account.
+            for place in places {
+                bytes[place] = b'x';
+            }
+            std::fs::write(&file, bytes).unwrap();
+        };
+        damage(&ended[0]);
+        drop(open(MIGRATIONS));
+        damage(&ended[1]);
+        damage(&open_runs[0]);
+        let connection = open(MIGRATIONS);
+        let all = |sql, arguments: &[&dyn ToSql]| {
+            let runs = readable(&connection, sql, arguments, 10, |_| true).unwrap();
+            runs.into_iter().map(|record| record.run).collect::<Vec<_>>()
+        };
+        assert_eq!(all(RECENT, &[]), [open_runs[1].run.clone(), ended[2].run.clone()]);
+        assert_eq!(all(OF_JOB, &[&"tempest"]), [ended[2].run.clone()]);
+        end_lost_runs(&connection, ended[0].job.id.as_str(), None, |record| record.end_as_lost(samples::AT))
+            .unwrap();
+        assert!(load(&connection, &open_runs[1].run).unwrap().unwrap().ended.is_some());
+        // What comes later writes it anew.
+        take_over_run(&connection, &open_runs[0]).unwrap();
+        assert_eq!(load(&connection, &open_runs[0].run).unwrap(), Some(open_runs[0].clone()));
+    }
 }

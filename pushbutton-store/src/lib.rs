@@ -7,6 +7,7 @@ mod error;
 mod column;
 mod retention;
 mod schema;
+mod skipped;
 mod store;
 
 // The parts, each an implementation of traits of core.

@@ -7,55 +7,164 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use pushbutton_core::{
-    BuildsetId, BuildsetReport, Delivery, Error, ErrorKind, Job, JobEnd, OpenBuildset, Result,
-    UndeliveredReport, UndeliveredReports,
+    Buildset, BuildsetId, BuildsetReport, Delivery, Error, ErrorKind, Job, JobEnd, JobId, JobName,
+    OpenBuildset, Result, UndeliveredReport, UndeliveredReports,
 };
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params, params_from_iter};
+use serde::Deserialize;
 
 use crate::column::{Json, Millis, millis, now};
 use crate::error::StoreError;
 use crate::queue::shorten;
+use crate::skipped::Skipped;
 use crate::{Store, StoreQueue};
+
+/// How long a buildset stays open of which no job is left in the queue. The handler publishes one job after the other,
+/// and after a restart it publishes the rest.
+const ABANDONED_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// How many buildsets are closed in one transaction: others wait for it.
+const MAX_CLOSED: u32 = 500;
+
+/// The place of a job in its buildset. Of a job that cannot be read, this part may be whole.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Member {
+    pub(crate) id: JobId,
+    name: JobName,
+    buildset: Buildset,
+}
+
+impl Member {
+    /// As [`end_job`].
+    pub(crate) fn end(self, connection: &Connection, end: JobEnd) -> Result<(), StoreError> {
+        enter(connection, &self.buildset, self.name, end)
+    }
+}
 
 /// Enters how a job ended in its buildset, as a part of the caller's transaction. If it was the last job, the report is
 /// due.
 pub(crate) fn end_job(connection: &Connection, job: &Job, end: JobEnd) -> Result<(), StoreError> {
-    let id = job.buildset.id.as_str();
-    let mut select = connection.prepare_cached("SELECT open FROM buildsets WHERE id = ?")?;
-    let known = select.query_row(params![id], |row| Ok(row.get::<_, Json<OpenBuildset>>(0)?.0)).optional()?;
-    let mut open = known.unwrap_or_else(|| OpenBuildset::new(job.buildset.clone()));
-    open.end(job.name.clone(), end);
-    if !open.is_complete() {
-        return put(connection, id, &open);
+    enter(connection, &job.buildset, job.name.clone(), end)
+}
+
+fn enter(connection: &Connection, buildset: &Buildset, job: JobName, end: JobEnd) -> Result<(), StoreError> {
+    let mut open = known(connection, &buildset.id)?.unwrap_or_else(|| OpenBuildset::new(buildset.clone()));
+    open.end(job, end);
+    match open.is_complete() {
+        true => close(connection, open),
+        false => put(connection, &open),
     }
-    connection.prepare_cached("DELETE FROM buildsets WHERE id = ?")?.execute(params![id])?;
+}
+
+/// The open buildset, if it is known. One that cannot be read is not: otherwise none of its jobs could end.
+fn known(connection: &Connection, id: &BuildsetId) -> Result<Option<OpenBuildset>, StoreError> {
+    match read_open(connection, id.as_str())? {
+        Some(Ok(open)) => Ok(Some(open)),
+        Some(Err(why)) => {
+            tracing::error!(buildset = %id, "a buildset that cannot be read begins anew: {why}");
+            Ok(None)
+        }
+        None => Ok(None),
+    }
+}
+
+/// The buildset in this row, or why it cannot be read.
+fn read_open(
+    connection: &Connection,
+    id: &str,
+) -> Result<Option<std::result::Result<OpenBuildset, String>>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT open FROM buildsets WHERE id = ?")?;
+    let open = select.query_row(params![id], |row| Ok(row.get::<_, Json<OpenBuildset>>(0))).optional()?;
+    Ok(open.map(|open| match open {
+        Ok(Json(open)) if open.buildset().id.as_str() == id => Ok(open),
+        Ok(_) => Err("its id differs".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }))
+}
+
+/// Makes the report of a buildset due, if there is something to report.
+fn close(connection: &Connection, open: OpenBuildset) -> Result<(), StoreError> {
+    let id = open.buildset().id.clone();
+    connection.prepare_cached("DELETE FROM buildsets WHERE id = ?")?.execute(params![id.as_str()])?;
     if let Some(report) = open.into_report() {
         let sql = "INSERT INTO reports (id, state, report) VALUES (?, 'due', ?) ON CONFLICT (id) DO NOTHING";
-        connection.prepare_cached(sql)?.execute(params![id, Json(report)])?;
+        connection.prepare_cached(sql)?.execute(params![id.as_str(), Json(report)])?;
     }
     Ok(())
+}
+
+/// Buildsets that no job can complete. The age alone says nothing, since a job may wait for days.
+const ABANDONED: &str = "SELECT id FROM buildsets WHERE at < ?1 AND id NOT IN
+    (SELECT coalesce(CASE WHEN json_valid(job) THEN job ->> '$.buildset.id' END, '') FROM jobs
+     WHERE state IN ('ready', 'delayed', 'leased'))
+    ORDER BY at LIMIT ?2";
+
+/// Reports buildsets that cannot become complete without the jobs that are missing: their handler stopped before it
+/// published them and then decided otherwise, or they ended long ago. Returns how many.
+pub(crate) fn close_abandoned(connection: &mut Connection) -> Result<usize, StoreError> {
+    let limits = params![now().saturating_sub(millis(ABANDONED_AGE)), MAX_CLOSED];
+    if !connection.prepare_cached(ABANDONED)?.exists(limits)? {
+        return Ok(0);
+    }
+    // Immediate: of two processes, the second waits here and then finds them closed.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut select = transaction.prepare_cached(ABANDONED)?;
+    let ids = select.query_map(limits, |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    drop(select);
+    for id in &ids {
+        close_as_it_is(&transaction, id)?;
+    }
+    transaction.commit()?;
+    Ok(ids.len())
+}
+
+fn close_as_it_is(connection: &Connection, id: &str) -> Result<(), StoreError> {
+    let mut open = match read_open(connection, id)? {
+        None => return Ok(()),
+        Some(Ok(open)) => open,
+        Some(Err(why)) => {
+            tracing::error!(
+                buildset = id,
+                "moving a buildset that cannot be read to the undelivered reports: {why}"
+            );
+            let sql = "INSERT INTO reports (id, state, report, why, ended_at)
+                       SELECT id, 'undelivered', open, ?2, ?3 FROM buildsets WHERE id = ?1 ON CONFLICT (id) DO NOTHING";
+            connection.execute(sql, params![id, unreadable(&why), now()])?;
+            connection.execute("DELETE FROM buildsets WHERE id = ?", params![id])?;
+            return Ok(());
+        }
+    };
+    for job in open.buildset().clone().jobs {
+        if !open.has_ended(&job) {
+            tracing::warn!(buildset = id, %job, "a buildset is reported without a job that was not published");
+            open.end(job, JobEnd::Dead { why: "it was not run: no such job was published".into() });
+        }
+    }
+    close(connection, open)
+}
+
+/// Why a row was set aside.
+pub(crate) fn unreadable(why: &str) -> String {
+    shorten(&format!("cannot be read: {why}"))
 }
 
 /// Notes that the dead letter of a job is put back on the queue. If its buildset was complete without it, the job gets
 /// a buildset of its own: then the result is the changed job.
 pub(crate) fn reopen(connection: &Connection, job: &Job) -> Result<Option<Job>, StoreError> {
-    let id = job.buildset.id.as_str();
-    let mut select = connection.prepare_cached("SELECT open FROM buildsets WHERE id = ?")?;
-    let open = select.query_row(params![id], |row| Ok(row.get::<_, Json<OpenBuildset>>(0)?.0)).optional()?;
-    let Some(mut open) = open else {
+    let Some(mut open) = known(connection, &job.buildset.id)? else {
         let alone = job.buildset_alone(&now().to_string());
         return Ok(Some(job.clone().with_buildset(alone)));
     };
     open.reopen(&job.name);
-    put(connection, id, &open)?;
+    put(connection, &open)?;
     Ok(None)
 }
 
-fn put(connection: &Connection, id: &str, open: &OpenBuildset) -> Result<(), StoreError> {
-    let sql =
-        "INSERT INTO buildsets (id, open) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET open = excluded.open";
-    connection.prepare_cached(sql)?.execute(params![id, Json(open)])?;
+fn put(connection: &Connection, open: &OpenBuildset) -> Result<(), StoreError> {
+    let sql = "INSERT INTO buildsets (id, open, at) VALUES (?, ?, ?)
+               ON CONFLICT (id) DO UPDATE SET open = excluded.open, at = excluded.at";
+    connection.prepare_cached(sql)?.execute(params![open.buildset().id.as_str(), Json(open), now()])?;
     Ok(())
 }
 
@@ -101,6 +210,8 @@ fn take(connection: &mut Connection, store: &Store) -> Result<Option<StoreDelive
             ))
         });
         let Some((seq, id, report, delivered, failed_attempts, epoch)) = row.optional()? else { break None };
+        // A person who makes such a report due again may repeat a comment, but loses no result.
+        let forgotten = delivered.is_err();
         match (report, delivered) {
             (Ok(report), Ok(Json(delivered))) => {
                 let lease = now.uptime.saturating_add(millis(store.lease()));
@@ -119,8 +230,14 @@ fn take(connection: &mut Connection, store: &Store) -> Result<Option<StoreDelive
             }
             // It must not block those behind it. The file is damaged, or was edited.
             (Err(error), _) | (_, Err(error)) => {
-                tracing::error!(buildset = id, "a report that cannot be read is deleted: {error}");
-                transaction.execute("DELETE FROM reports WHERE seq = ?", params![seq])?;
+                tracing::error!(
+                    buildset = id,
+                    "moving a report that cannot be read to the undelivered ones: {error}"
+                );
+                let sql = "UPDATE reports SET state = 'undelivered', boot = NULL, lease_ends = NULL, why = ?, ended_at = ?,
+                           delivered = iif(?, '[]', delivered) WHERE seq = ?";
+                transaction
+                    .execute(sql, params![unreadable(&error.to_string()), now.date, forgotten, seq])?;
             }
         }
     };
@@ -132,15 +249,20 @@ fn take(connection: &mut Connection, store: &Store) -> Result<Option<StoreDelive
 /// The number of reports that are due or being delivered, and of undelivered ones.
 pub(crate) fn depth(connection: &Connection) -> Result<(u64, u64), StoreError> {
     let sql = "SELECT count(*) FILTER (WHERE state <> 'undelivered'), count(*) FILTER (WHERE state = 'undelivered') FROM reports";
-    let count = |row: &rusqlite::Row<'_>, at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.unsigned_abs());
+    let count = |row: &Row<'_>, at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.unsigned_abs());
     Ok(connection.prepare_cached(sql)?.query_row([], |row| Ok((count(row, 0)?, count(row, 1)?)))?)
 }
 
 /// When the last run ended of the report that is due longest.
 pub(crate) fn oldest(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
-    let sql = "SELECT report FROM reports WHERE state <> 'undelivered' ORDER BY seq LIMIT 1";
-    let report = connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Json<BuildsetReport>>(0));
-    Ok(report.optional()?.and_then(|report| report.0.ended()))
+    let sql = "SELECT id, report FROM reports WHERE state <> 'undelivered' ORDER BY seq";
+    let mut statement = connection.prepare_cached(sql)?;
+    let (mut rows, mut skipped, mut first) = (statement.query([])?, Skipped::default(), None);
+    while let (None, Some(row)) = (&first, rows.next()?) {
+        first = skipped.readable(row, row.get::<_, Json<BuildsetReport>>(1));
+    }
+    skipped.warn("reports");
+    Ok(first.and_then(|report| report.0.ended()))
 }
 
 struct StoreDelivery {
@@ -253,20 +375,7 @@ impl Delivery for StoreDelivery {
 #[async_trait]
 impl UndeliveredReports for StoreQueue {
     async fn list_undelivered(&self, limit: usize) -> Result<Vec<UndeliveredReport>> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let read = move |connection: &mut Connection| {
-            let sql = "SELECT report, why, ended_at, delivered FROM reports WHERE state = 'undelivered'
-                       ORDER BY ended_at, seq LIMIT ?";
-            let mut statement = connection.prepare_cached(sql)?;
-            let reports = statement.query_map(params![limit], |row| {
-                let report = UndeliveredReport::new(row.get::<_, Json<_>>(0)?.0, row.get::<_, String>(1)?)
-                    .with_at(row.get::<_, Millis>(2)?.0)
-                    .with_delivered(row.get::<_, Json<BTreeSet<String>>>(3)?.0);
-                Ok(report)
-            })?;
-            Ok(reports.collect::<rusqlite::Result<_>>()?)
-        };
-        self.0.call("undelivered::list", read).await
+        self.0.call("undelivered::list", move |connection| list_undelivered(connection, limit)).await
     }
 
     async fn retry_undelivered(&self, id: &BuildsetId) -> Result<bool> {
@@ -284,6 +393,35 @@ impl UndeliveredReports for StoreQueue {
     }
 }
 
+fn list_undelivered(connection: &mut Connection, limit: usize) -> Result<Vec<UndeliveredReport>, StoreError> {
+    // One transaction: both statements see the same rows.
+    let transaction = connection.transaction()?;
+    // Only the numbers are sorted: there may be many reports, and each may be large.
+    let sql = "SELECT seq FROM reports WHERE state = 'undelivered' ORDER BY ended_at, seq";
+    let mut statement = transaction.prepare_cached(sql)?;
+    let order = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+    let sql = "SELECT id, report, why, ended_at, delivered FROM reports WHERE seq = ?";
+    let mut statement = transaction.prepare_cached(sql)?;
+    let (mut reports, mut skipped) = (Vec::new(), Skipped::default());
+    for seq in order {
+        if reports.len() >= limit {
+            break;
+        }
+        reports.extend(statement.query_row(params![seq], |row| {
+            let report = undelivered(row);
+            Ok(skipped.readable(row, report))
+        })?);
+    }
+    skipped.warn("reports");
+    Ok(reports)
+}
+
+fn undelivered(row: &Row<'_>) -> rusqlite::Result<UndeliveredReport> {
+    Ok(UndeliveredReport::new(row.get::<_, Json<_>>(1)?.0, row.get::<_, String>(2)?)
+        .with_at(row.get::<_, Millis>(3)?.0)
+        .with_delivered(row.get::<_, Json<BTreeSet<String>>>(4)?.0))
+}
+
 async fn change_undelivered(
     store: &Store,
     operation: &'static str,
@@ -292,4 +430,186 @@ async fn change_undelivered(
 ) -> Result<bool> {
     let id = id.to_string();
     store.call(operation, move |connection| Ok(connection.execute(sql, params![id])? == 1)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{MIGRATIONS, migrate};
+    use pushbutton_core::{Buildset, samples};
+
+    const DAY: i64 = 24 * 3600 * 1000;
+    const UNPUBLISHED: &str = "it was not run: no such job was published";
+
+    fn file() -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        connection
+    }
+
+    /// Two jobs of one event on this change.
+    fn jobs(change: u64) -> [Job; 2] {
+        let jobs = ["tempest", "unit"].map(|name| samples::job_on(change, name));
+        let buildset = Buildset::of(&jobs[0].cause.event, jobs.iter().map(|job| job.name.clone()));
+        jobs.map(|job| job.with_buildset(buildset.clone()))
+    }
+
+    fn finish(connection: &Connection, job: &Job) {
+        end_job(connection, job, JobEnd::Finished { result: Box::new(samples::success(job)) }).unwrap();
+    }
+
+    fn age(connection: &Connection, by: i64) {
+        connection.execute("UPDATE buildsets SET at = at - ?", params![by]).unwrap();
+    }
+
+    fn add(connection: &Connection, state: &str, job: &str) {
+        let sql = "INSERT INTO jobs (id, state, name, job) VALUES (hex(randomblob(8)), ?, 'unit', ?)";
+        connection.execute(sql, params![state, job]).unwrap();
+    }
+
+    fn count(connection: &Connection, table: &str) -> i64 {
+        connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    }
+
+    fn only_report(connection: &Connection) -> BuildsetReport {
+        let report = |row: &Row<'_>| row.get::<_, Json<BuildsetReport>>(0);
+        let reports = connection.prepare("SELECT report FROM reports WHERE state = 'due'").unwrap();
+        let mut reports = reports;
+        let mut reports: Vec<_> = reports.query_map([], report).unwrap().map(|row| row.unwrap().0).collect();
+        assert_eq!(reports.len(), 1, "{reports:?}");
+        reports.remove(0)
+    }
+
+    #[test]
+    fn a_buildset_is_reported_after_a_day_without_a_job_that_was_never_published() {
+        let mut connection = file();
+        let [tempest, unit] = jobs(1);
+        finish(&connection, &tempest);
+        age(&connection, DAY - 60_000);
+        assert_eq!(close_abandoned(&mut connection).unwrap(), 0);
+        assert_eq!((count(&connection, "buildsets"), count(&connection, "reports")), (1, 0), "too young");
+        age(&connection, 2 * 60_000);
+        assert_eq!(close_abandoned(&mut connection).unwrap(), 1);
+        let report = only_report(&connection);
+        assert_eq!((&report.id, report.results.len()), (&tempest.buildset.id, 1));
+        let missing: Vec<_> = report.missing.iter().map(|job| (&job.name, job.why.as_str())).collect();
+        assert_eq!(missing, [(&unit.name, UNPUBLISHED)]);
+        assert_eq!(report.vote(), None, "not every job has passed");
+        assert_eq!(count(&connection, "buildsets"), 0);
+        assert_eq!(close_abandoned(&mut connection).unwrap(), 0);
+        assert_eq!(count(&connection, "reports"), 1);
+    }
+
+    #[test]
+    fn a_buildset_waits_as_long_as_a_job_of_it_is_in_the_queue() {
+        let mut connection = file();
+        let [tempest, unit] = jobs(1);
+        finish(&connection, &tempest);
+        age(&connection, 30 * DAY);
+        let unit = serde_json::to_string(&unit).unwrap();
+        for state in ["ready", "delayed", "leased"] {
+            add(&connection, state, &unit);
+            // What cannot be read belongs to no buildset.
+            for damaged in ["{\"id\": 7", "{}", "7"] {
+                add(&connection, state, damaged);
+            }
+            assert_eq!(close_abandoned(&mut connection).unwrap(), 0, "a job of it is {state}");
+            connection
+                .execute("UPDATE jobs SET state = 'done', job = NULL WHERE job = ?", params![unit])
+                .unwrap();
+        }
+        assert_eq!(count(&connection, "buildsets"), 1);
+        // A dead letter has ended in its buildset already, unless it could not be read.
+        add(&connection, "dead", &unit);
+        assert_eq!(close_abandoned(&mut connection).unwrap(), 1);
+        assert_eq!(only_report(&connection).missing.len(), 1);
+    }
+
+    #[test]
+    fn each_change_of_a_buildset_lets_it_wait_for_another_day() {
+        let mut connection = file();
+        let [tempest, unit] = jobs(1);
+        finish(&connection, &tempest);
+        age(&connection, 2 * DAY);
+        // It may not be known yet that the job waits again.
+        assert_eq!(reopen(&connection, &unit).unwrap(), None);
+        assert_eq!(close_abandoned(&mut connection).unwrap(), 0);
+        age(&connection, 2 * DAY);
+        assert_eq!(close_abandoned(&mut connection).unwrap(), 1);
+    }
+
+    #[test]
+    fn two_processes_that_close_at_once_make_one_report_of_each_buildset() {
+        const BUILDSETS: u64 = 200;
+        let folder = tempfile::tempdir().unwrap();
+        let open = || {
+            let mut connection = Connection::open(folder.path().join("x.db")).unwrap();
+            connection.busy_timeout(Duration::from_secs(20)).unwrap();
+            connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+            migrate(&mut connection, MIGRATIONS).unwrap();
+            connection
+        };
+        let connection = open();
+        connection.execute_batch("BEGIN").unwrap();
+        for change in 0..BUILDSETS {
+            finish(&connection, &jobs(change)[0]);
+        }
+        age(&connection, 2 * DAY);
+        connection.execute_batch("COMMIT").unwrap();
+        let start = std::sync::Barrier::new(4);
+        let closed: usize = std::thread::scope(|scope| {
+            let close = || {
+                let mut connection = open();
+                start.wait();
+                close_abandoned(&mut connection).unwrap()
+            };
+            let closing: Vec<_> = (0..4).map(|_| scope.spawn(close)).collect();
+            closing.into_iter().map(|closing| closing.join().unwrap()).sum()
+        });
+        assert_eq!(closed, BUILDSETS as usize);
+        assert_eq!((count(&connection, "buildsets"), count(&connection, "reports")), (0, BUILDSETS as i64));
+    }
+
+    #[test]
+    fn open_buildsets_of_an_older_file_wait_from_its_migration_on() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &MIGRATIONS[..2]).unwrap();
+        let [tempest, _] = jobs(1);
+        let mut open = OpenBuildset::new(tempest.buildset.clone());
+        open.end(tempest.name.clone(), JobEnd::Finished { result: Box::new(samples::success(&tempest)) });
+        let sql = "INSERT INTO buildsets (id, open) VALUES (?, ?)";
+        connection.execute(sql, params![tempest.buildset.id.as_str(), Json(open)]).unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        assert_eq!(close_abandoned(&mut connection).unwrap(), 0);
+        age(&connection, DAY + 60_000);
+        assert_eq!(close_abandoned(&mut connection).unwrap(), 1);
+        assert_eq!(only_report(&connection).id, tempest.buildset.id);
+    }
+
+    #[test]
+    fn a_buildset_that_cannot_be_read_lets_its_jobs_end_and_is_set_aside() {
+        let other = samples::job("other").buildset;
+        let other = serde_json::to_string(&OpenBuildset::new(other)).unwrap();
+        for damaged in ["{\"buildset\": ", "{}", &other] {
+            let mut connection = file();
+            let [tempest, unit] = jobs(1);
+            let damage = || connection.execute("UPDATE buildsets SET open = ?", params![damaged]).unwrap();
+            finish(&connection, &tempest);
+            damage();
+            finish(&connection, &unit);
+            damage();
+            let requeued = reopen(&connection, &unit).unwrap().expect("the job gets a buildset of its own");
+            assert_ne!(requeued.buildset.id, unit.buildset.id);
+            age(&connection, 2 * DAY);
+            assert_eq!(close_abandoned(&mut connection).unwrap(), 1);
+            assert_eq!(count(&connection, "buildsets"), 0);
+            let (state, kept, why): (String, String, String) = connection
+                .query_row("SELECT state, report, why FROM reports", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })
+                .unwrap();
+            assert_eq!((state.as_str(), kept.as_str()), ("undelivered", damaged));
+            assert!(why.starts_with("cannot be read: "), "{why}");
+        }
+    }
 }

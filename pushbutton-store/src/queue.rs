@@ -15,6 +15,9 @@ use crate::claim::{Lease, StoreClaim};
 use crate::clocks::Moment;
 use crate::column::{Json, Text, millis};
 use crate::error::StoreError;
+use crate::history::end_runs_of_dead_letter;
+use crate::outbox::Member;
+use crate::skipped::Skipped;
 use crate::{control_messages, outbox};
 
 /// Reasons are for people; longer ones are cut.
@@ -202,10 +205,10 @@ fn return_lost(connection: &Connection, limits: Limits, now: &Moment) -> Result<
             row.get::<_, i64>(0)?,
             row.get::<_, String>(1)?,
             row.get::<_, u32>(2)?,
-            row.get::<_, Json<Job>>(3).ok(),
+            row.get::<_, Json<Member>>(3).ok(),
         ))
     })?;
-    for (seq, job, count, whole) in rows.collect::<rusqlite::Result<Vec<_>>>()? {
+    for (seq, job, count, member) in rows.collect::<rusqlite::Result<Vec<_>>>()? {
         if count < limits.max_lost_leases {
             tracing::warn!(job, count, "a lease has ended, the job returns to the queue");
             connection.prepare_cached(RETURN_LOST)?.execute(params![seq, count])?;
@@ -213,8 +216,10 @@ fn return_lost(connection: &Connection, limits: Limits, now: &Moment) -> Result<
             let why = DeadLetter::lost_leases_reason(count);
             tracing::warn!(job, "the job becomes a dead letter: {why}");
             connection.prepare_cached(DEAD_LETTER_LOST)?.execute(params![seq, count, why, now.date])?;
-            if let Some(Json(job)) = whole {
-                outbox::end_job(connection, &job, JobEnd::Dead { why })?;
+            // No further claim ends its last run.
+            end_runs_of_dead_letter(connection, &job, now.date, &why)?;
+            if let Some(Json(member)) = member.filter(|member| member.0.id.as_str() == job) {
+                member.end(connection, JobEnd::Dead { why })?;
             }
         }
     }
@@ -256,8 +261,12 @@ fn take(
             unreadable => {
                 let why = unreadable.err().map_or("its id differs".to_owned(), |error| error.to_string());
                 tracing::error!(job = ready.id, why, "moving a job that cannot be read to the dead letters");
-                let sql = "UPDATE jobs SET state = 'dead', why = 'cannot be read: ' || ?, ended_at = ? WHERE seq = ?";
-                transaction.execute(sql, params![shorten(&why), now.date, ready.seq])?;
+                let why = outbox::unreadable(&why);
+                let sql = "UPDATE jobs SET state = 'dead', why = ?, ended_at = ? WHERE seq = ?";
+                transaction.execute(sql, params![why, now.date, ready.seq])?;
+                if let Some(Json(member)) = ready.member.filter(|member| member.0.id.as_str() == ready.id) {
+                    member.end(&transaction, JobEnd::Dead { why })?;
+                }
             }
         }
     }
@@ -271,16 +280,20 @@ struct Ready {
     seq: i64,
     id: String,
     job: rusqlite::Result<Json<Job>>,
+    /// What can be read of a job that cannot be read as a whole.
+    member: Option<Json<Member>>,
     failed_attempts: u32,
     epoch: i64,
 }
 
 impl Ready {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let job = row.get(2);
         Ok(Self {
             seq: row.get(0)?,
             id: row.get(1)?,
-            job: row.get(2),
+            member: if job.is_err() { row.get(2).ok() } else { None },
+            job,
             failed_attempts: row.get(3)?,
             epoch: row.get(4)?,
         })
@@ -307,7 +320,7 @@ fn depth(connection: &Connection, now: &Moment) -> Result<QueueDepth, StoreError
 /// Jobs of one kind are counted by SQLite: there may be many.
 fn waiting(connection: &Connection, now: &Moment) -> Result<Vec<WaitingJobs>, StoreError> {
     // A job whose lease has ended is waiting. Times are compared as texts: right to a second.
-    let sql = "SELECT name, label, count(*), min(job ->> '$.created') FROM jobs WHERE state IN ('ready', 'delayed') \
+    let sql = "SELECT name, label, count(*), min(CASE WHEN json_valid(job) THEN job ->> '$.created' END) FROM jobs WHERE state IN ('ready', 'delayed') \
                OR (state = 'leased' AND (boot <> ? OR lease_ends <= ?)) GROUP BY name, label ORDER BY name, label";
     let mut statement = connection.prepare_cached(sql)?;
     let kind = |row: &Row<'_>| {
@@ -316,12 +329,18 @@ fn waiting(connection: &Connection, now: &Moment) -> Result<Vec<WaitingJobs>, St
         let name: Text<_> = row.get(0)?;
         Ok(WaitingJobs::new(name.0, label.map(|label| label.0), count.unsigned_abs(), created.0))
     };
-    let kinds = statement.query_map(params![now.boot, now.uptime], kind)?;
-    Ok(kinds.collect::<rusqlite::Result<_>>()?)
+    let (mut kinds, mut skipped) = (Vec::new(), Skipped::default());
+    let mut rows = statement.query(params![now.boot, now.uptime])?;
+    while let Some(row) = rows.next()? {
+        kinds.extend(skipped.readable(row, kind(row)));
+    }
+    skipped.warn("jobs");
+    Ok(kinds)
 }
 
 fn ages(connection: &Connection) -> Result<QueueAges, StoreError> {
-    let sql = "SELECT min(job ->> '$.created') FROM jobs WHERE state IN ('ready', 'delayed')";
+    let sql = "SELECT min(CASE WHEN json_valid(job) THEN job ->> '$.created' END) FROM jobs \
+               WHERE state IN ('ready', 'delayed')";
     let waiting: Option<String> = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
     let waiting = waiting.and_then(|text| text.parse().ok());
     Ok(QueueAges::new(waiting, outbox::oldest(connection)?))
@@ -472,5 +491,72 @@ mod tests {
         connection.execute(sql, []).unwrap();
         assert_eq!(taken(&mut connection, &JobFilter::any()), Some(samples::job_on(0, "tempest")));
         assert_eq!(depth(&connection, &moment("boot", 0)).unwrap(), QueueDepth::new(0, 1, 1));
+    }
+
+    /// A job that is published, and edited in the file so that it cannot be read; its buildset can.
+    fn damaged(change: u64, damage: &str) -> (Connection, Job) {
+        let job = samples::job_on(change, "tempest");
+        let names = ["tempest", "unit"].map(|name| JobName::new(name).unwrap());
+        let buildset = pushbutton_core::Buildset::of(&job.cause.event, names);
+        let [tempest, unit] = ["tempest", "unit"].map(|name| samples::job_on(change, name));
+        let [tempest, unit] = [tempest, unit].map(|job| job.with_buildset(buildset.clone()));
+        let connection = queue_of([tempest.clone()]);
+        let end = JobEnd::Finished { result: Box::new(samples::success(&unit)) };
+        outbox::end_job(&connection, &unit, end).unwrap();
+        connection.execute(&format!("UPDATE jobs SET job = {damage}"), []).unwrap();
+        (connection, tempest)
+    }
+
+    fn missing(connection: &Connection) -> Vec<(String, String)> {
+        let sql = "SELECT m.value ->> '$.name', m.value ->> '$.why' FROM reports, json_each(report, '$.missing') AS m";
+        let mut statement = connection.prepare(sql).unwrap();
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_read_ends_in_its_buildset_at_once_where_that_is_known() {
+        let (mut connection, _) = damaged(1, "json_remove(job, '$.change')");
+        assert_eq!(taken(&mut connection, &JobFilter::any()), None);
+        let found = missing(&connection);
+        assert_eq!(found.len(), 1, "the result of its sibling is reported");
+        assert_eq!(found[0].0, "tempest");
+        assert!(found[0].1.starts_with("cannot be read: "), "{found:?}");
+        let why: String = connection.query_row("SELECT why FROM jobs", [], |row| row.get(0)).unwrap();
+        assert_eq!(why, found[0].1, "the dead letter says the same");
+        for unknown in ["'{\"id\": 7'", "json_set(job, '$.id', '0123456789abcdef0123456789abcdef')"] {
+            let (mut connection, _) = damaged(1, unknown);
+            assert_eq!(taken(&mut connection, &JobFilter::any()), None);
+            assert_eq!(missing(&connection), [], "the buildset may be another one's: {unknown}");
+            assert_eq!(depth(&connection, &moment("boot", 0)).unwrap(), QueueDepth::new(0, 0, 1));
+        }
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_read_and_dies_of_lost_leases_ends_in_its_buildset() {
+        let (mut connection, job) = damaged(1, "job");
+        let limits = Limits { max_lost_leases: 1, ..LIMITS };
+        let claim_at = |connection: &mut Connection, now| {
+            take(connection, &Filter::default(), limits, &moment("boot", now)).unwrap()
+        };
+        assert_eq!(claim_at(&mut connection, 0).map(|(taken, _)| taken), Some(job));
+        connection.execute("UPDATE jobs SET job = json_remove(job, '$.change')", []).unwrap();
+        assert!(claim_at(&mut connection, millis(LIMITS.lease)).is_none());
+        assert_eq!(missing(&connection), [("tempest".into(), DeadLetter::lost_leases_reason(1))]);
+    }
+
+    #[test]
+    fn waiting_jobs_and_ages_are_known_beside_jobs_that_cannot_be_read() {
+        let connection = queue_of(jobs("tempest", 3));
+        let all = |connection: &Connection| {
+            let waiting = waiting(connection, &moment("boot", 0)).unwrap();
+            (waiting, ages(connection).unwrap())
+        };
+        let expected = all(&connection);
+        assert_eq!((expected.0.len(), expected.1.waiting), (1, Some(samples::AT)));
+        for (name, job) in [("docs", "{\"id\": 7"), ("lint", "{}"), ("not a name!", "{}")] {
+            let sql = "INSERT INTO jobs (id, name, state, job) VALUES (?1, ?1, 'ready', ?2)";
+            connection.execute(sql, params![name, job]).unwrap();
+        }
+        assert_eq!(all(&connection), expected);
     }
 }

@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 
 use crate::column::{millis, now};
 use crate::error::StoreError;
+use crate::outbox;
 
 /// How often old rows are deleted.
 const INTERVAL: Duration = Duration::from_secs(3600);
@@ -24,9 +25,18 @@ const KEEP_PARTICIPANTS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Deletes old rows now and then every hour.
 pub(crate) async fn run(connection: tokio_rusqlite::Connection, keep_runs: Duration, max_runs: u32) {
     let mut timer = tokio::time::interval(INTERVAL);
+    let mut is_first = true;
     loop {
         timer.tick().await;
-        match connection.call(move |connection| prune(connection, keep_runs, max_runs)).await {
+        let hourly = move |connection: &mut Connection| {
+            // Not at the start: after an outage the handler must first read the events again, and publish what is missing.
+            let closed = if is_first { Ok(0) } else { outbox::close_abandoned(connection) };
+            let rows = prune(connection, keep_runs, max_runs)?;
+            Ok::<_, StoreError>(rows + closed?)
+        };
+        let done = connection.call(hourly).await;
+        is_first = false;
+        match done {
             Ok(0) => {}
             Ok(rows) => tracing::debug!(rows, "deleted old rows"),
             Err(tokio_rusqlite::Error::Error(error)) => {
@@ -91,6 +101,37 @@ mod tests {
         };
         let counts = ["control_messages", "seen_events", "jobs", "resources", "runs", "history"].map(left);
         assert_eq!(counts, [1, 1, 3, 2, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn abandoned_buildsets_are_closed_hourly_but_not_at_the_start() {
+        use pushbutton_core::{Buildset, JobEnd, Queue, samples};
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.db");
+        let mut connection = Connection::open(&file).unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let job = samples::job("tempest");
+        let names = [job.name.clone(), "unit".parse().unwrap()];
+        let job = job.clone().with_buildset(Buildset::of(&job.cause.event, names));
+        let end = JobEnd::Finished { result: Box::new(samples::success(&job)) };
+        outbox::end_job(&connection, &job, end).unwrap();
+        connection
+            .execute_batch("UPDATE buildsets SET at = 0; INSERT INTO seen_events VALUES ('old', 0)")
+            .unwrap();
+        let seen =
+            || connection.query_row("SELECT count(*) FROM seen_events", [], |row| row.get::<_, i64>(0));
+        let store = crate::Store::open(&file).await.unwrap();
+        // The first round is over when it has deleted the old event.
+        while seen().unwrap() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(store.queue().depth().await.unwrap().reports, 0, "the handler may publish the rest yet");
+        tokio::time::pause();
+        tokio::time::advance(INTERVAL).await;
+        tokio::time::resume();
+        let due = tokio::time::timeout(Duration::from_secs(20), store.queue().claim_report()).await;
+        let due = due.expect("an hour later it is closed").unwrap();
+        assert_eq!((&due.report().id, due.report().missing.len()), (&job.buildset.id, 1));
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use pushbutton_core::{
-    Job, Reporter, RunHistory, RunId, RunResult, RunState, StageName, StageOutcome, StageResult, StageStatus,
-    TestCounts, Update, UpdateKind, Verdict, samples,
+    DeadLetter, Job, JobFilter, Queue, Reporter, RunHistory, RunId, RunResult, RunState, StageName,
+    StageOutcome, StageResult, StageStatus, TestCounts, Update, UpdateKind, Verdict, samples,
 };
-use pushbutton_store::{Store, StoreHistory};
+use pushbutton_store::{Store, StoreConfig, StoreHistory};
 use tempfile::TempDir;
 
 /// A history. Each report comes a second after the one before.
@@ -157,4 +157,40 @@ async fn successes_are_counted_and_the_last_is_known() {
     let counts = [("NODE_FAILURE".to_owned(), 1), ("SUCCESS".to_owned(), 2)];
     assert_eq!(fixture.history.verdicts().await.unwrap(), counts);
     assert_eq!(fixture.history.last_success().await.unwrap(), Some(at(2)));
+}
+
+#[tokio::test]
+async fn the_last_run_of_a_job_that_dies_of_lost_leases_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig::new(folder.path().join("x.db"))
+        .with_lease(Duration::from_millis(50))
+        .with_max_lost_leases(2);
+    let store = Store::open_with(config).await.unwrap();
+    let (queue, history) = (store.queue(), store.history());
+    queue.publish(&samples::job("tempest")).await.unwrap();
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let claim = queue.claim(&JobFilter::any()).await.unwrap();
+        let update = Update::new(claim.job().clone(), UpdateKind::Started, samples::AT);
+        history.report(&update.with_run(claim.run().clone())).await.unwrap();
+        runs.push(claim.run().clone());
+        // Its operator dies.
+        drop(claim);
+    }
+    let other = samples::job("unit");
+    let goes_on = RunId::generate();
+    let update = Update::new(other, UpdateKind::Started, samples::AT).with_run(goes_on.clone());
+    history.report(&update).await.unwrap();
+    let waiting = tokio::spawn(async move { queue.claim(&JobFilter::any()).await.map(|_| ()) });
+    // It is a dead letter as soon as a claim has looked again after the lease's end.
+    while store.queue().depth().await.unwrap().dead == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    waiting.abort();
+    let last = history.find_run(&runs[1]).await.unwrap().unwrap();
+    assert_eq!((last.state, last.ended.is_some()), (RunState::Retrying, true));
+    assert_eq!(last.reason, Some(DeadLetter::lost_leases_reason(2)));
+    assert_eq!(last.verdict, None);
+    assert!(history.find_run(&runs[0]).await.unwrap().unwrap().ended.is_some());
+    assert_eq!(history.find_run(&goes_on).await.unwrap().unwrap().ended, None, "another job's run goes on");
 }
