@@ -121,9 +121,10 @@ def output(*texts):
 
 
 def out_of_memory(values):
-    """Whether Ansible itself had no memory left. Its own exceptions of this kind have no message; those of modules have one."""
+    """Whether Ansible itself had no memory left. Its own exceptions have no message, or one of these; those of modules have another."""
+    own = str(values.get("msg") or "").startswith(("Task failed", "Unexpected failure during module execution"))
     lines = str(values.get("exception") or "").rstrip().splitlines()
-    return not values.get("msg") and bool(lines) and lines[-1].startswith("MemoryError")
+    return (own or not values.get("msg")) and any(line.startswith("MemoryError") for line in lines[-1:] + lines[:1])
 
 
 def verdict(task):

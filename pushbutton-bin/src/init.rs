@@ -38,7 +38,7 @@ pub(crate) fn run(path: &Path, from_env: Option<&Path>) -> anyhow::Result<Exit> 
     print(format!(
         "Wrote {shown}.\n\n\
          Next:\n  \
-         1. edit it: every key is explained there\n  \
+         1. edit it: every key is explained there, and its first lines say where to begin\n  \
          2. pushbutton-bin --config {shown} check    tries every connection and says what to fix\n  \
          3. pushbutton-bin --config {shown} run"
     ));

@@ -41,6 +41,10 @@ pub const DEFAULT_RETRY_PATTERNS: &[(&str, &str)] = &[
         r"(?:^|\s)fatal: invalid object name 'origin/|(?:^|\s)fatal: Remote branch \S+ not found in upstream|(?:^|\s)fatal: couldn't find remote ref ",
     ),
     ("git server", r"git call failed: \[git (?:clone|fetch|remote update)\b"),
+    (
+        "node of another kind",
+        r"run this script anyway run with FORCE=yes|Could not determine host ip address\. See local\.conf",
+    ),
     ("leftovers on the node", r"(?:^|\s)fatal: detected dubious ownership in repository"),
     (
         "package index",

@@ -1,6 +1,7 @@
 """Pack logs: LOCAL_CONF at the root, each PATH below logs/, and for each `unit:PATTERN` the journal of its units as logs/UNIT.txt.
 
-usage: pack_logs.py PACK LOCAL_CONF [PATH | unit:PATTERN ...]
+usage: pack_logs.py PACK LOCAL_CONF MARKER [PATH | unit:PATTERN ...]
+Of a journal only what is younger than the file MARKER, if that is there: earlier runs on the same machine had units of these names.
 Plain files only, links followed; text is gzipped one by one, so that a browser can show each. What cannot be read is
 passed over, and so are keys: /etc/keystone holds those that sign tokens and encrypt credentials.
 """
@@ -91,21 +92,22 @@ def add_path(pack, path):
             add_file(pack, os.path.join(top, inside), os.path.join(folder, name))
 
 
-def add_units(pack, pattern):
+def add_units(pack, pattern, since):
     listed = lines_of("systemctl", "list-units", "--all", "--plain", "--no-legend", pattern)
     for line in listed.read().decode("utf-8", "replace").splitlines():
         unit = line.split()[0]
         name = unit.replace("devstack@", "").replace(".service", "").replace("/", "-")
-        add(pack, "logs/%s.txt" % name, lines_of(*JOURNAL, "--unit", unit), True)
+        add(pack, "logs/%s.txt" % name, lines_of(*JOURNAL, *since, "--unit", unit), True)
 
 
 def main():
-    target, local_conf, *wanted = sys.argv[1:]
+    target, local_conf, marker, *wanted = sys.argv[1:]
+    since = ["--since=@%d" % os.stat(marker).st_mtime] if os.path.exists(marker) else []
     with tarfile.open(target, "w:gz") as pack:
         add_file(pack, "local.conf", local_conf, compress=False)
         for word in wanted:
             if word.startswith("unit:"):
-                add_units(pack, word[len("unit:"):])
+                add_units(pack, word[len("unit:"):], since)
             else:
                 add_path(pack, word)
 
