@@ -320,7 +320,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_probe_is_answered_at_once_while_all_connections_are_taken_and_others_are_refused() {
-        let limits = Limits { connections: 2, spare: 3, ..LIMITS };
+        let (header_timeout, spare_lifetime) = (LONG * 2, LONG * 2);
+        let limits = Limits { connections: 2, spare: 3, header_timeout, spare_lifetime, ..LIMITS };
         let (address, _shutdown) = served(limits).await;
         let mut taken = Vec::new();
         for _ in 0..2 {
@@ -338,6 +339,15 @@ mod tests {
         assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after: 10"), "{refused}");
         // The oldest in a spare place.
         assert_eq!(until_closed(&mut taken[2]).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_spare_place_is_nobodys_for_long() {
+        let spare_lifetime = Duration::from_millis(200);
+        let limits = Limits { connections: 1, header_timeout: LONG * 2, spare_lifetime, ..LIMITS };
+        let (address, _shutdown) = served(limits).await;
+        let _first = TcpStream::connect(address).await.unwrap();
+        until_closed(&mut TcpStream::connect(address).await.unwrap()).await;
     }
 
     #[tokio::test]

@@ -136,7 +136,7 @@ mod tests {
         for (length, expected) in [(3, 3), (CHUNK, CHUNK), (CHUNK * 2, CHUNK * 2), (CHUNK * 9, text.len())] {
             let body = calls.body(File::open(&path).unwrap(), length as u64);
             let sent = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-            assert_eq!(sent, text[..expected], "{length}");
+            assert!(sent == text[..expected], "{length}: {} bytes", sent.len());
         }
     }
 }
