@@ -49,6 +49,7 @@ mod generated;
 mod reference_tests;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
@@ -58,11 +59,17 @@ use crate::exit::Exit;
 /// Most of the work is waiting for servers: few threads are enough, and each one costs memory.
 const THREADS: usize = 4;
 
+/// How long file system calls may go on at the end. Where a file server is gone they would keep the process for ever.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let ended = logging::start(&cli.global).and_then(|()| {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        runtime.worker_threads(THREADS).enable_all().build()?.block_on(command(cli))
+        let runtime = runtime.worker_threads(THREADS).enable_all().build()?;
+        let ended = runtime.block_on(command(cli));
+        runtime.shutdown_timeout(LAST_CALLS);
+        ended
     });
     let exit = ended.unwrap_or_else(|error| {
         print_error(&error);

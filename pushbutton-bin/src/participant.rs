@@ -1,7 +1,6 @@
 //! Tells the others, through the history, how this process is: at the start, after each change, at intervals and at the
 //! end.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use pushbutton_core::pipeline::Muted;
 use pushbutton_core::{
     BreakerState, ConfigHealth, Health, HistoryEntry, HistoryLog, ParticipantRecord, Shutdown, StreamHealth,
 };
-use pushbutton_web::{Metrics, disks_free};
+use pushbutton_web::{Disks, Metrics};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -26,7 +25,7 @@ pub(crate) struct Participant {
     pub(crate) started: Timestamp,
     pub(crate) log: Arc<dyn HistoryLog>,
     pub(crate) metrics: Metrics,
-    pub(crate) disks: Vec<(String, PathBuf)>,
+    pub(crate) disks: Disks,
     pub(crate) stream: Option<watch::Receiver<StreamHealth>>,
     pub(crate) muted: Option<watch::Receiver<Option<Muted>>>,
     pub(crate) operator: Option<watch::Receiver<Health>>,
@@ -59,7 +58,8 @@ impl Participant {
 
     /// Says it once. A history that fails changes nothing for this process.
     pub(crate) async fn say(&self, ended: bool) {
-        let participant = Box::new(self.record().with_ended(ended));
+        let disk_free = self.disks.free().await;
+        let participant = Box::new(self.record().with_disk_free(disk_free).with_ended(ended));
         if let Err(error) = self.log.append(HistoryEntry::Participant { participant }).await {
             tracing::warn!("the history does not learn how this process is: {error}");
         }
@@ -80,7 +80,6 @@ impl Participant {
             .with_slots(operator.as_ref().map(|health| health.slots as u64))
             .with_running(operator.as_ref().map(|health| health.running as u64))
             .with_breaker(breaker)
-            .with_disk_free(disks_free(&self.disks))
             .with_history_dropped(self.log.dropped())
             .with_config(Some(self.config.borrow().clone()))
     }

@@ -10,7 +10,7 @@ use pushbutton_core::{
 use pushbutton_gerrit::Gerrit;
 use pushbutton_results::{Retention, RunPages};
 use pushbutton_store::Store;
-use pushbutton_web::{Metrics, WebState};
+use pushbutton_web::{Disks, Metrics, WebState};
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
@@ -126,8 +126,8 @@ impl<'c> Runtime<'c> {
             ("state", Some(config.state.clone())),
             ("logs", config.logs.as_ref().map(|logs| logs.dir.clone())),
         ];
-        let disks: Vec<_> =
-            disks.into_iter().filter_map(|(name, folder)| Some((name.to_owned(), folder?))).collect();
+        let disks =
+            Disks::new(disks.into_iter().filter_map(|(name, folder)| Some((name.to_owned(), folder?))));
         let stream = upstream.map(|upstream| upstream.stream.watch());
         let muted = upstream.map(|upstream| upstream.report_guard.watch());
         let mut state = WebState::new(Arc::clone(&self.backend.queue), self.store.history())

@@ -4,8 +4,11 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use pushbutton_core::{ControlMessage, ParticipantRecord, RunId, StreamHealth, StreamState};
-use serde::Deserialize;
+use pushbutton_core::{
+    ControlMessage, DeadLetter, DeliveryRecord, ParticipantRecord, QueueDepth, RunId, RunRecord,
+    StreamHealth, StreamState,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::WebState;
@@ -26,6 +29,39 @@ impl Limit {
     fn get(&self) -> usize {
         self.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT)
     }
+}
+
+// Answers that list many things are written from these at once: a `serde_json::Value` of them would take several times
+// their memory.
+
+#[derive(Serialize)]
+struct QueueAnswer {
+    waiting: u64,
+    leased: u64,
+    dead: u64,
+    reports: u64,
+    undelivered: u64,
+    dead_letters: Vec<DeadLetter>,
+}
+
+#[derive(Serialize)]
+struct Runs {
+    runs: Vec<RunRecord>,
+}
+
+#[derive(Serialize)]
+struct Actions {
+    actions: Vec<ControlMessage>,
+}
+
+#[derive(Serialize)]
+struct Deliveries {
+    deliveries: Vec<DeliveryRecord>,
+}
+
+#[derive(Serialize)]
+struct Participants {
+    participants: Vec<ParticipantRecord>,
 }
 
 /// 200 as long as this process answers: a restart would mend nothing that `/readyz` complains of.
@@ -73,15 +109,10 @@ pub(crate) async fn readyz(State(state): State<WebState>) -> Response {
 pub(crate) async fn queue(State(state): State<WebState>, Query(limit): Query<Limit>) -> Response {
     let (depth, dead_letters) = tokio::join!(state.depth(), state.dead_letters(limit.get()));
     match (depth, dead_letters) {
-        (Some(depth), Some(dead_letters)) => Json(json!({
-            "waiting": depth.waiting,
-            "leased": depth.leased,
-            "dead": depth.dead,
-            "reports": depth.reports,
-            "undelivered": depth.undelivered,
-            "dead_letters": dead_letters,
-        }))
-        .into_response(),
+        (Some(depth), Some(dead_letters)) => {
+            let QueueDepth { waiting, leased, dead, reports, undelivered, .. } = depth;
+            Json(QueueAnswer { waiting, leased, dead, reports, undelivered, dead_letters }).into_response()
+        }
         _ => unavailable("queue"),
     }
 }
@@ -89,7 +120,7 @@ pub(crate) async fn queue(State(state): State<WebState>, Query(limit): Query<Lim
 /// The latest runs.
 pub(crate) async fn runs(State(state): State<WebState>, Query(limit): Query<Limit>) -> Response {
     match answer("history", state.history().recent(limit.get())).await {
-        Some(runs) => Json(json!({ "runs": runs })).into_response(),
+        Some(runs) => Json(Runs { runs }).into_response(),
         None => unavailable("history"),
     }
 }
@@ -108,8 +139,8 @@ pub(crate) async fn run(State(state): State<WebState>, Path(run): Path<String>) 
 pub(crate) async fn actions(State(state): State<WebState>, Query(limit): Query<Limit>) -> Response {
     match answer("history", state.history().actions(limit.get())).await {
         Some(actions) => {
-            let actions: Vec<_> = actions.into_iter().map(public_action).collect();
-            Json(json!({ "actions": actions })).into_response()
+            let actions = actions.into_iter().map(public_action).collect();
+            Json(Actions { actions }).into_response()
         }
         None => unavailable("history"),
     }
@@ -119,8 +150,8 @@ pub(crate) async fn actions(State(state): State<WebState>, Query(limit): Query<L
 pub(crate) async fn deliveries(State(state): State<WebState>, Query(limit): Query<Limit>) -> Response {
     match answer("history", state.history().deliveries(limit.get())).await {
         Some(deliveries) => {
-            let deliveries: Vec<_> = deliveries.into_iter().map(|it| it.with_why(None)).collect();
-            Json(json!({ "deliveries": deliveries })).into_response()
+            let deliveries = deliveries.into_iter().map(|it| it.with_why(None)).collect();
+            Json(Deliveries { deliveries }).into_response()
         }
         None => unavailable("history"),
     }
@@ -130,8 +161,8 @@ pub(crate) async fn deliveries(State(state): State<WebState>, Query(limit): Quer
 pub(crate) async fn participants(State(state): State<WebState>) -> Response {
     match answer("history", state.history().participants()).await {
         Some(participants) => {
-            let participants: Vec<_> = participants.into_iter().map(public_participant).collect();
-            Json(json!({ "participants": participants })).into_response()
+            let participants = participants.into_iter().map(public_participant).collect();
+            Json(Participants { participants }).into_response()
         }
         None => unavailable("history"),
     }

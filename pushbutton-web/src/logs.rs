@@ -4,7 +4,8 @@
 //! cannot lead out of the folder; and only plain files and folders are served. The pages of a run, which the operator
 //! wrote, are rendered, in a sandbox without scripts.
 
-use axum::body::Body;
+use std::io::ErrorKind;
+
 use axum::extract::{Path as UrlPath, State};
 use axum::http::header::{
     ACCEPT_ENCODING, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
@@ -14,18 +15,15 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use maud::{Markup, html};
-use tokio::io::AsyncReadExt;
-use tokio_util::io::ReaderStream;
 
 use crate::WebState;
+use crate::file_calls::FileCalls;
 use crate::html::{page, segment, time};
+use crate::large_answers::busy;
 
 mod folder;
 
 use folder::{Content, Entry, Listed, LogFile, MAX_ENTRIES};
-
-/// Bytes read from a file at a time.
-const CHUNK: usize = 64 << 10;
 
 pub(crate) async fn root(state: State<WebState>, uri: Uri, headers: HeaderMap) -> Response {
     entry(state, UrlPath(String::new()), uri, headers).await
@@ -39,22 +37,24 @@ pub(crate) async fn entry(
 ) -> Response {
     let Some(root) = state.logs() else { return not_found() };
     let (wanted, at) = (path.clone(), root.clone());
-    let found = tokio::task::spawn_blocking(move || folder::find(&root, &wanted)).await;
+    let found = state.log_calls().run(move || folder::find(&root, &wanted)).await;
     match found {
-        Ok(Ok(Entry::File(file))) => send(file, accepts_gzip(&headers)),
+        Ok(Entry::File(file)) => send(file, state.log_calls(), accepts_gzip(&headers)),
         // Relative links of a listing need the slash.
-        Ok(Ok(Entry::Folder(_))) if !uri.path().ends_with('/') => redirect(&state, &path),
-        Ok(Ok(Entry::Folder(entries))) => {
-            page(&state, false, &listing(&state, &path, &entries)).into_response()
+        Ok(Entry::Folder(_)) if !uri.path().ends_with('/') => redirect(&state, &path),
+        Ok(Entry::Folder(entries)) => {
+            let answer = async { page(&state, false, &listing(&state, &path, &entries)).into_response() };
+            state.lists().bound(answer).await
         }
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => not_found(),
-        Ok(Err(error)) => {
+        Err(error) if error.kind() == ErrorKind::NotFound => not_found(),
+        // The file server is away, or busy: whether there is such a log is not known.
+        Err(error) if error.kind() == ErrorKind::TimedOut => {
             tracing::warn!(folder = %at.display(), path, "cannot show a log: {error}");
-            not_found()
+            busy()
         }
         Err(error) => {
-            tracing::error!("reading the log folder failed: {error}");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            tracing::warn!(folder = %at.display(), path, "cannot show a log: {error}");
+            not_found()
         }
     }
 }
@@ -69,10 +69,9 @@ fn redirect(state: &WebState, path: &str) -> Response {
 }
 
 /// Streams a file: as text where a person can read it, as a download otherwise.
-fn send(file: LogFile, accepts_gzip: bool) -> Response {
+fn send(file: LogFile, calls: &FileCalls, accepts_gzip: bool) -> Response {
     // A log that is still written may grow: no more is sent than `content-length` says.
-    let body = tokio::fs::File::from_std(file.file).take(file.length);
-    let mut response = Body::from_stream(ReaderStream::with_capacity(body, CHUNK)).into_response();
+    let mut response = calls.body(file.file, file.length).into_response();
     let headers = response.headers_mut();
     let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
     set(CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'");
@@ -155,7 +154,67 @@ fn listing(state: &WebState, path: &str, entries: &[Listed]) -> Markup {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use pushbutton_core::memory::{MemoryHistory, MemoryQueue};
+
     use super::*;
+
+    /// Holds a lease of a file: as long as it lives, for 45 seconds at most, whoever opens the file hangs in the kernel.
+    const LEASE: &str = "
+import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+fcntl.fcntl(os.open(sys.argv[1], os.O_RDWR), fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+sys.stdin.read()
+";
+
+    #[test]
+    fn a_log_whose_file_system_hangs_is_refused_in_time_and_takes_few_threads() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("hangs.log"), "late").unwrap();
+        std::fs::write(folder.path().join("other.log"), "here").unwrap();
+        let mut holder = Command::new("python3")
+            .args(["-c", LEASE])
+            .arg(folder.path().join("hangs.log"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n");
+        let short = Duration::from_millis(100);
+        let queue = MemoryQueue::with_lease(Duration::from_secs(60));
+        let state = WebState::new(queue, MemoryHistory::default()).with_logs(folder.path());
+        let of = async |calls: &FileCalls, name: &str| {
+            let state = State(state.clone().with_log_calls(calls.clone()));
+            let uri = format!("/logs/{name}").parse().unwrap();
+            entry(state, UrlPath(name.to_owned()), uri, HeaderMap::new()).await
+        };
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.max_blocking_threads(3).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let calls = FileCalls::new(2, short, short);
+            assert_eq!(of(&calls, "other.log").await.status(), StatusCode::OK);
+            for _ in 0..5 {
+                let answer = of(&calls, "hangs.log").await;
+                assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+                assert_eq!(answer.headers()[axum::http::header::RETRY_AFTER], "5");
+            }
+            let other = tokio::task::spawn_blocking(|| 7);
+            let other = tokio::time::timeout(Duration::from_secs(20), other).await;
+            assert_eq!(other.expect("a thread is free for the rest of the process").unwrap(), 7);
+            drop(holder.stdin.take());
+            holder.wait().unwrap();
+            let calls = FileCalls::new(1, Duration::from_secs(20), Duration::from_secs(20));
+            let answer = of(&calls, "hangs.log").await;
+            let text = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+            assert_eq!(text, "late");
+        });
+    }
 
     #[test]
     fn gzip_is_accepted_when_it_is_named_and_not_refused() {

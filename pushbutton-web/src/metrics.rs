@@ -14,6 +14,7 @@ use pushbutton_core::{
 };
 
 use crate::WebState;
+use crate::disks::DiskReading;
 use crate::recorded_metrics::Metrics;
 use crate::state::answer;
 
@@ -33,18 +34,19 @@ struct Sample {
     operator: Option<Health>,
     config: Option<ConfigHealth>,
     history_dropped: Option<u64>,
-    disks: Vec<(String, u64)>,
+    disks: Vec<DiskReading>,
     participants: Option<Vec<ParticipantRecord>>,
     recorded: Option<Metrics>,
 }
 
 pub(crate) async fn metrics(State(state): State<WebState>) -> Response {
-    let (depth, ages, verdicts, last_success, participants) = tokio::join!(
+    let (depth, ages, verdicts, last_success, participants, disks) = tokio::join!(
         state.depth(),
         state.ages(),
         answer("history", state.history().verdicts()),
         answer("history", state.history().last_success()),
         answer("history", state.history().participants()),
+        state.disks(),
     );
     let sample = Sample {
         depth,
@@ -57,7 +59,7 @@ pub(crate) async fn metrics(State(state): State<WebState>) -> Response {
         operator: state.operator(),
         config: state.config(),
         history_dropped: state.history_dropped(),
-        disks: state.disks_free(),
+        disks,
         participants,
         recorded: state.metrics(),
     };
@@ -127,8 +129,12 @@ fn render(sample: Sample, now: Timestamp) -> String {
         registry.register("history_dropped", "Entries that the history could not take", counter);
     }
     if !sample.disks.is_empty() {
+        let answers = sample.disks.iter().map(|disk| (disk.name.clone(), u64::from(!disk.hangs))).collect();
+        let help = "Whether a disk answers; 0: not for 3 minutes, and nothing is known of it";
+        gauges(&mut registry, "disk_answers", help, "disk", answers);
+        let free = sample.disks.into_iter().filter_map(|disk| Some((disk.name, disk.free?))).collect();
         let help = "Free bytes of the disks that are written to, by what is on them";
-        gauges(&mut registry, "disk_free_bytes", help, "disk", sample.disks);
+        gauges(&mut registry, "disk_free_bytes", help, "disk", free);
     }
     if let Some(verdicts) = sample.verdicts {
         // Not a counter: old runs are deleted.

@@ -110,7 +110,10 @@ async fn whole() -> String {
         operator: Some(pushbutton_core::Health::new(1, 4)),
         config: Some(ConfigHealth::new(samples::AT)),
         history_dropped: Some(7),
-        disks: vec![("state".into(), 5 << 30)],
+        disks: vec![
+            DiskReading { name: "state".into(), free: Some(5 << 30), hangs: false },
+            DiskReading { name: "logs".into(), free: None, hangs: true },
+        ],
         participants: Some(vec![ParticipantRecord::new("operator a 1", samples::AT, samples::AT)]),
         recorded: Some(recorded),
     };
@@ -146,9 +149,28 @@ async fn both_halves_count_what_they_do() {
         "pushbutton_breaker_open 0",
         "pushbutton_history_dropped_total 7",
         r#"pushbutton_disk_free_bytes{disk="state"} 5368709120"#,
+        r#"pushbutton_disk_answers{disk="state"} 1"#,
+        r#"pushbutton_disk_answers{disk="logs"} 0"#,
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
+}
+
+/// On the only thread of this runtime, as a file server that hangs under all threads of a process.
+#[tokio::test]
+async fn a_disk_that_hangs_does_not_hold_up_the_metrics() {
+    let (disks, _release, _) = crate::disks::tests::one_hangs();
+    let queue = pushbutton_core::memory::MemoryQueue::with_lease(Duration::from_secs(60));
+    let state = WebState::new(queue, MemoryHistory::default()).with_disks(disks);
+    let answer = axum::body::to_bytes(metrics(State(state)).await.into_body(), usize::MAX).await.unwrap();
+    let text = String::from_utf8(answer.to_vec()).unwrap();
+    let disks: BTreeSet<_> = text.lines().filter(|line| line.starts_with("pushbutton_disk")).collect();
+    let expected = [
+        r#"pushbutton_disk_answers{disk="logs"} 0"#,
+        r#"pushbutton_disk_answers{disk="state"} 1"#,
+        r#"pushbutton_disk_free_bytes{disk="state"} 7"#,
+    ];
+    assert_eq!(disks, BTreeSet::from(expected));
 }
 
 /// Name, type and help of every metric, from the text.

@@ -10,6 +10,9 @@ use pushbutton_core::{
 };
 use tokio::sync::watch;
 
+use crate::disks::{DiskReading, Disks};
+use crate::file_calls::FileCalls;
+use crate::large_answers::LargeAnswers;
 use crate::recorded_metrics::Metrics;
 
 /// How long to wait for a part: long enough for a busy disk, short enough for a person who waits for the page.
@@ -31,8 +34,10 @@ struct Inner {
     config: Option<watch::Receiver<ConfigHealth>>,
     log: Option<Arc<dyn HistoryLog>>,
     metrics: Option<Metrics>,
-    disks: Vec<(String, PathBuf)>,
+    disks: Disks,
     logs: Option<PathBuf>,
+    log_calls: FileCalls,
+    lists: Arc<LargeAnswers>,
     base_path: String,
     title: String,
 }
@@ -51,8 +56,10 @@ impl WebState {
             config: None,
             log: None,
             metrics: None,
-            disks: Vec::new(),
+            disks: Disks::default(),
             logs: None,
+            log_calls: FileCalls::default(),
+            lists: Arc::new(LargeAnswers::new(4, 64)),
             base_path: String::new(),
             title: "pushbutton".into(),
         }))
@@ -117,10 +124,10 @@ impl WebState {
         self
     }
 
-    /// Shows how many bytes are free on the disks of these folders, each by a name of its own. Default: of none.
+    /// Shows how many bytes are free on these disks. Default: of none.
     #[must_use]
-    pub fn with_disks(mut self, folders: impl IntoIterator<Item = (String, PathBuf)>) -> Self {
-        Arc::make_mut(&mut self.0).disks = folders.into_iter().collect();
+    pub fn with_disks(mut self, disks: Disks) -> Self {
+        Arc::make_mut(&mut self.0).disks = disks;
         self
     }
 
@@ -195,8 +202,24 @@ impl WebState {
         self.0.metrics.clone()
     }
 
-    pub(crate) fn disks_free(&self) -> Vec<(String, u64)> {
-        disks_free(&self.0.disks)
+    pub(crate) async fn disks(&self) -> Vec<DiskReading> {
+        self.0.disks.readings().await
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_log_calls(mut self, calls: FileCalls) -> Self {
+        Arc::make_mut(&mut self.0).log_calls = calls;
+        self
+    }
+
+    /// Calls of the log folder's file system.
+    pub(crate) fn log_calls(&self) -> &FileCalls {
+        &self.0.log_calls
+    }
+
+    /// The bound of answers that list many things.
+    pub(crate) fn lists(&self) -> &Arc<LargeAnswers> {
+        &self.0.lists
     }
 
     pub(crate) async fn ages(&self) -> Option<QueueAges> {
@@ -224,15 +247,6 @@ impl fmt::Debug for WebState {
             .field("title", title)
             .finish_non_exhaustive()
     }
-}
-
-/// Free bytes of the disks of these folders that people may use; without those that are not there.
-pub fn disks_free(folders: &[(String, PathBuf)]) -> Vec<(String, u64)> {
-    let free = |(name, folder): &(String, PathBuf)| {
-        let disk = rustix::fs::statvfs(folder).ok()?;
-        Some((name.clone(), disk.f_bavail.saturating_mul(disk.f_frsize)))
-    };
-    folders.iter().filter_map(free).collect()
 }
 
 /// Awaits the answer of a part, with a timeout. Errors go to the log only: pages are public, and errors name hosts

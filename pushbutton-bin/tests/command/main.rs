@@ -22,8 +22,9 @@ mod recorded;
 // In a real browser.
 mod browser;
 
-// On a disk without room.
+// On a disk without room, and on one that hangs.
 mod full_disk;
+mod hung_logs;
 
 // With real servers, or with servers that cannot be reached.
 mod book;

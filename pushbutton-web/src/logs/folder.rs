@@ -57,8 +57,8 @@ pub(super) fn find(root: &Path, path: &str) -> io::Result<Entry> {
     let root = root.canonicalize()?;
     let mut wanted = root.clone();
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
-        // Each segment is one visible name: no `..`, no drive prefix, no path separator of any system.
-        if segment.starts_with('.') || segment.contains(['\\', '\0', ':']) {
+        // Each segment is one visible name, no `..`. A name of a volume may have a colon, and one of systemd a backslash.
+        if segment.starts_with('.') || segment.contains('\0') {
             return Err(ErrorKind::NotFound.into());
         }
         wanted.push(segment);

@@ -153,6 +153,32 @@ async fn a_folder_is_a_page_of_links() {
 }
 
 #[tokio::test]
+async fn a_file_with_a_colon_or_a_backslash_in_its_name_is_linked_and_shown() {
+    // The name of a volume of iSCSI, of a unit of systemd, and what a browser takes for a scheme.
+    let names = [
+        ("iqn.2010-10.org.openstack:volume-1", "iqn.2010-10.org.openstack%3Avolume-1"),
+        ("dev-disk-by\\x2dlabel.mount", "dev-disk-by%5Cx2dlabel.mount"),
+        ("javascript:alert(1)", "javascript%3Aalert%281%29"),
+    ];
+    let server = server(&[("1/none.log", b"x")]).await;
+    for (name, link) in names {
+        fs::write(server.logs().join("1").join(name), name).unwrap();
+        fs::create_dir(server.logs().join("1").join(format!("{name}.d"))).unwrap();
+        fs::write(server.logs().join("1").join(format!("{name}.d/x:y")), name).unwrap();
+        let page = server.get("/logs/1/").await.text();
+        assert!(page.contains(&format!("<a href=\"{link}\">{name}</a>")), "{page}");
+        assert_eq!(server.get(&format!("/logs/1/{link}")).await.text(), name);
+        let redirect = server.get(&format!("/logs/1/{link}.d")).await;
+        assert_eq!((redirect.status, redirect.header("location")), (308, &*format!("/logs/1/{link}.d/")));
+        let page = server.get(&format!("/logs/1/{link}.d/")).await.text();
+        assert!(page.contains("<a href=\"x%3Ay\">x:y</a>"), "{page}");
+        assert!(page.contains(&format!("<a href=\"/logs/1/{link}.d/\">")), "{page}");
+        assert_eq!(server.get(&format!("/logs/1/{link}.d/x%3Ay")).await.text(), name);
+        assert_eq!(server.get(&format!("/logs/1/{name}")).await.text(), name, "as it is");
+    }
+}
+
+#[tokio::test]
 async fn a_log_larger_than_memory_is_streamed() {
     let server = server(&[]).await;
     let length: u64 = 64 << 30;

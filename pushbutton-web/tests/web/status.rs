@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use axum::Router;
+use jiff::Timestamp;
 use pushbutton_core::memory::MemoryHistory;
 use pushbutton_core::{
     BuildsetReport, ControlMessage, DeliveryRecord, DeliveryState, HistoryEntry, HistoryLog as _, JobFilter,
-    ParticipantRecord, Queue, StreamMonitor, StreamState, Verdict, samples,
+    ParticipantRecord, Queue, Result, RunHistory, RunId, RunRecord, StreamMonitor, StreamState, Verdict,
+    samples,
 };
 use pushbutton_web::{WebState, router};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::server::{Runs, Server, run};
 
@@ -33,6 +37,71 @@ async fn readiness_is_that_of_the_parts_and_names_no_secrets() {
     }
     assert_eq!(server.get("/api/runs").await.status, 503);
     assert!(server.get("/").await.text().contains("The run history does not answer"));
+}
+
+/// A history whose runs are read only when the gate is open.
+struct Gated {
+    runs: Runs,
+    reading: watch::Sender<usize>,
+    gate: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl RunHistory for Gated {
+    async fn recent(&self, limit: usize) -> Result<Vec<RunRecord>> {
+        self.reading.send_modify(|reading| *reading += 1);
+        self.gate.clone().wait_for(|is_open| *is_open).await.unwrap();
+        self.runs.recent(limit).await
+    }
+
+    async fn verdicts(&self) -> Result<Vec<(String, u64)>> {
+        self.runs.verdicts().await
+    }
+
+    async fn last_success(&self) -> Result<Option<Timestamp>> {
+        self.runs.last_success().await
+    }
+
+    async fn find_run(&self, run: &RunId) -> Result<Option<RunRecord>> {
+        self.runs.find_run(run).await
+    }
+
+    async fn actions(&self, limit: usize) -> Result<Vec<ControlMessage>> {
+        self.runs.actions(limit).await
+    }
+
+    async fn deliveries(&self, limit: usize) -> Result<Vec<DeliveryRecord>> {
+        self.runs.deliveries(limit).await
+    }
+
+    async fn participants(&self) -> Result<Vec<ParticipantRecord>> {
+        self.runs.participants().await
+    }
+}
+
+#[tokio::test]
+async fn four_lists_are_made_at_once_and_keep_nobody_from_what_is_no_list() {
+    let ((reading, mut read), (gate, gated)) = (watch::channel(0), watch::channel(false));
+    let history = Gated { runs: two_runs(), reading, gate: gated };
+    let server = Arc::new(Server::with_history(history, router).await);
+    let asked: Vec<_> = (0..6)
+        .map(|n| {
+            let server = Arc::clone(&server);
+            let path = if n % 2 == 0 { "/api/runs?limit=500" } else { "/" };
+            tokio::spawn(async move { server.get(path).await.status })
+        })
+        .collect();
+    read.wait_for(|reading| *reading >= 4).await.unwrap();
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        assert_eq!(server.get(path).await.status, 200, "{path}");
+    }
+    // The others wait for their turn, also those that have connected meanwhile.
+    assert_eq!(*read.borrow(), 4);
+    gate.send_replace(true);
+    for answer in asked {
+        assert_eq!(answer.await.unwrap(), 200);
+    }
+    assert_eq!(*read.borrow(), 6);
 }
 
 /// At the address of a router with these parts.
