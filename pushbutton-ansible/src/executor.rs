@@ -211,6 +211,9 @@ impl AnsibleExecutor {
                 None
             }
         };
+        if let Some(why) = &tests.incomplete {
+            console.note(&format!("pushbutton: test results are incomplete: {why}")).await;
+        }
         let (mut unpack_fault, mut is_local_fault) = (None, false);
         for (node, unpacked) in gathered {
             is_local_fault |= unpacked.is_local_fault;
@@ -236,7 +239,10 @@ impl AnsibleExecutor {
                     let message = "logs of a node could not be unpacked on this host";
                     Err(Error::temporary(ErrorKind::Local, message).with("fault", fault))
                 }
-                fault => Ok(end.with_tests(tests.counts).with_fault(fault)),
+                fault => {
+                    let end = end.with_tests(tests.counts).with_incomplete_tests(tests.incomplete.as_deref());
+                    Ok(end.with_fault(fault))
+                }
             });
         let end = match end {
             Ok(end) => liveness::confirm(end, &reachable, cancel).await,
@@ -246,7 +252,7 @@ impl AnsibleExecutor {
             }
         };
         let lab_fault = match events.cause() {
-            Some(cause) if end.status == StageStatus::Failed => {
+            Some(cause) if end.status == StageStatus::Failed && end.lab_fault.is_none() => {
                 // Compiled for each failure: the patterns take mebibytes, which an idle operator does not need.
                 let (patterns, output, counts) =
                     (stage.retry_when.clone(), cause.output.clone(), tests.counts);
@@ -256,7 +262,7 @@ impl AnsibleExecutor {
                 })
                 .await??
             }
-            _ => None,
+            _ => end.lab_fault.filter(|_| end.status == StageStatus::Failed),
         };
         let merge_conflict = events
             .merge_conflict()
