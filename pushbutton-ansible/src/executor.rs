@@ -181,15 +181,15 @@ impl AnsibleExecutor {
         let unpack_until = Instant::now() + UNPACK_TIMEOUT;
         let end = began.checked_add(stage.timeout).unwrap_or(unpack_until);
         let deadline = end.max(unpack_until);
-        let (removed, mut events, tests, redacted, page, gathered) = blocking({
-            let (log_dir, events) = (log_dir.clone(), files.path(EVENTS));
+        let (removed, mut events, tests, redacted, page, gathered, full_disk) = blocking({
+            let (log_dir, events_file) = (log_dir.clone(), files.path(EVENTS));
             let (names, nodes) = (inventory::names(nodes), inventory::names_and_addresses(nodes));
             // Made for each stage: its patterns take a mebibyte, which an idle operator does not need.
             let (secrets, credentials) = (self.redactor.clone(), CredentialFilter::new()?);
             let cancel = cancel.clone();
             move || {
                 let removed = artifacts::sanitize_tree(&log_dir);
-                let events = playbook_events::read(&events, &nodes);
+                let events = playbook_events::read(&events_file, &nodes);
                 let filter = RefCell::new(credentials.clone());
                 let redact = |text: &str| filter.borrow_mut().redact_text(&secrets.redact(text));
                 let tests = known_results.read_new(&log_dir, &redact);
@@ -205,7 +205,8 @@ impl AnsibleExecutor {
                 // After the count: what a node claims to be results is not.
                 let stop = || cancel.is_cancelled() || Instant::now() > deadline;
                 let gathered = gathered_logs::unpack_all(&log_dir, &names, id.as_str(), filters, &stop);
-                (removed, events, tests, redacted, page, gathered)
+                let full_disk = [log_dir, events_file].into_iter().find(|path| exit_status::is_full(path));
+                (removed, events, tests, redacted, page, gathered, full_disk)
             }
         })
         .await?;
@@ -220,6 +221,9 @@ impl AnsibleExecutor {
                 None
             }
         };
+        if let Some(why) = &tests.incomplete {
+            console.note(&format!("pushbutton: test results are incomplete: {why}")).await;
+        }
         for note in redacted.notes {
             console.note(&format!("pushbutton: {note}")).await;
         }
@@ -236,7 +240,7 @@ impl AnsibleExecutor {
         events.blame_test(tests.failed.first(), tests.counts.map_or(0, |counts| counts.failed));
         let allowed = &self.config.allow_no_hosts;
         let end = exit_status::evaluate(termination, &events, console.ansible_error(), allowed)
-            .and_then(|end| end.unless_disk_is_full(&[log_dir, &files.path(EVENTS)]))
+            .and_then(|end| end.unless_disk_is_full(full_disk.as_deref()))
             .and_then(|end| match log_fault {
                 // Nothing of it is the patch's. Only the disk is a fault of this host.
                 Some(fault) if is_local_fault && end.status == StageStatus::Passed => {
@@ -249,7 +253,10 @@ impl AnsibleExecutor {
                     let message = "logs could not be unpacked or redacted on this host";
                     Err(Error::temporary(ErrorKind::Local, message).with("fault", fault))
                 }
-                fault => Ok(end.with_tests(tests.counts).with_fault(fault)),
+                fault => {
+                    let end = end.with_tests(tests.counts).with_incomplete_tests(tests.incomplete.as_deref());
+                    Ok(end.with_fault(fault))
+                }
             });
         let end = match end {
             Ok(end) => liveness::confirm(end, &reachable, cancel).await,
@@ -262,7 +269,7 @@ impl AnsibleExecutor {
             Some(cause) if end.status == StageStatus::Failed && cause.out_of_memory => {
                 Some(exit_status::out_of_memory().to_owned())
             }
-            Some(cause) if end.status == StageStatus::Failed => {
+            Some(cause) if end.status == StageStatus::Failed && end.lab_fault.is_none() => {
                 // Compiled for each failure: the patterns take mebibytes, which an idle operator does not need.
                 let (patterns, output, counts) =
                     (stage.retry_when.clone(), cause.output.clone(), tests.counts);
@@ -272,7 +279,7 @@ impl AnsibleExecutor {
                 })
                 .await??
             }
-            _ => None,
+            _ => end.lab_fault.filter(|_| end.status == StageStatus::Failed),
         };
         let merge_conflict = events
             .merge_conflict()

@@ -25,9 +25,9 @@
 //! | any other exit | | 250: an exception in Ansible | `Unexpected` |
 //!
 //! `Config` is a permanent error; `Local` and `Unexpected` are temporary ones. None of them is a verdict on the patch.
-//! Two rows more need what is left behind: a `Failed` stage is `Local` when the disk is full, and a `Passed` one is
-//! `Failed` when its results count failed tests. The codes are those of ansible-core
-//! (`executor/task_queue_manager.py`, `cli/__init__.py`).
+//! Three rows more need what is left behind: a `Failed` stage is `Local` when the disk is full, a `Passed` one is `Failed`
+//! when its results count failed tests, and `Failed` by a fault of the lab when its results are incomplete. The codes are
+//! those of ansible-core (`executor/task_queue_manager.py`, `cli/__init__.py`).
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -76,11 +76,13 @@ pub(crate) struct StageEnd {
     pub(crate) status: StageStatus,
     /// What failed, in one line.
     pub(crate) detail: Option<String>,
+    /// Why a failed stage is the lab's fault, where no pattern of `retry_when` says so.
+    pub(crate) lab_fault: Option<String>,
 }
 
 impl StageEnd {
     pub(crate) fn new(status: StageStatus, detail: impl Into<Option<String>>) -> Self {
-        Self { status, detail: detail.into() }
+        Self { status, detail: detail.into(), lab_fault: None }
     }
 
     /// A stage that passed although its tests failed has failed: some runners exit with 0 in any case.
@@ -97,6 +99,21 @@ impl StageEnd {
         }
     }
 
+    /// A stage that passed has not passed when tests may be missing in its results. As a success it would hide a failure
+    /// that is missing; as a failure it would blame a patch of which nothing is known, since a full disk or a lost
+    /// connection cuts results. As a fault of the lab it is tried again, and votes in neither direction. Failed tests that
+    /// the results do have come first: those are known.
+    pub(crate) fn with_incomplete_tests(self, why: Option<&str>) -> Self {
+        match why.filter(|_| self.status == StageStatus::Passed) {
+            None => self,
+            Some(why) => {
+                let detail = format!("test results are incomplete: {why}");
+                let lab_fault = Some("incomplete test results".to_owned());
+                Self { lab_fault, ..Self::new(StageStatus::Failed, detail) }
+            }
+        }
+    }
+
     /// A stage that passed has failed when the logs that it gathered are broken.
     pub(crate) fn with_fault(self, fault: Option<String>) -> Self {
         match fault {
@@ -105,9 +122,9 @@ impl StageEnd {
         }
     }
 
-    /// With a full disk on the operator any task can fail, so a failure is not the patch's.
-    pub(crate) fn unless_disk_is_full(self, paths: &[&Path]) -> Result<Self> {
-        match paths.iter().find(|path| self.status == StageStatus::Failed && is_full(path)) {
+    /// With a full disk on the operator any task can fail, so a failure is not the patch's. `full` is a path on such a disk.
+    pub(crate) fn unless_disk_is_full(self, full: Option<&Path>) -> Result<Self> {
+        match full.filter(|_| self.status == StageStatus::Failed) {
             None => Ok(self),
             Some(path) => {
                 let message = "a task failed while the operator's disk is full; free space on it";
@@ -201,8 +218,8 @@ fn evaluate_exit(
     }
 }
 
-/// Whether a file system has no room for another file of any size. Some virtual file systems have no size at all.
-fn is_full(path: &Path) -> bool {
+/// Blocks. Whether a file system has no room for another file of any size. Some virtual file systems have no size at all.
+pub(crate) fn is_full(path: &Path) -> bool {
     rustix::fs::statvfs(path)
         .is_ok_and(|stat| has_no_room(stat.f_blocks, stat.f_bavail.saturating_mul(stat.f_frsize)))
 }
@@ -358,6 +375,28 @@ mod tests {
         assert!(failed.detail.unwrap().contains("exit status and results disagree"));
         assert_eq!(end(StageStatus::Passed, 0).status, StageStatus::Passed);
         assert_eq!(end(StageStatus::Unreachable, 2).status, StageStatus::Unreachable);
+    }
+
+    #[test]
+    fn a_stage_that_passed_with_incomplete_results_is_a_fault_of_the_lab_unless_tests_failed() {
+        let end = |status, failed| {
+            let end = StageEnd::new(status, None).with_tests(Some(TestCounts::new(1, failed, 0)));
+            end.with_incomplete_tests(Some("a.subunit: it ends")).with_fault(Some("broken logs".to_owned()))
+        };
+        let cut = end(StageStatus::Passed, 0);
+        assert_eq!(cut.status, StageStatus::Failed);
+        assert_eq!(cut.detail.as_deref(), Some("test results are incomplete: a.subunit: it ends"));
+        assert_eq!(cut.lab_fault.as_deref(), Some("incomplete test results"));
+        for (status, failed) in
+            [(StageStatus::Passed, 2), (StageStatus::Failed, 0), (StageStatus::TimedOut, 0)]
+        {
+            assert_eq!(end(status, failed).lab_fault, None, "{status:?}");
+        }
+        assert_eq!(end(StageStatus::TimedOut, 0).status, StageStatus::TimedOut);
+        assert_eq!(
+            StageEnd::new(StageStatus::Passed, None).with_incomplete_tests(None).status,
+            StageStatus::Passed
+        );
     }
 
     /// Issue 10, V7: a row of the table for each fault of the operator's host.

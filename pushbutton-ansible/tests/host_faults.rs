@@ -83,6 +83,31 @@ async fn report_3_failed_tests_and_exit_0_are_a_failure_that_says_so() {
     assert!(detail.contains("exit status and results disagree") && detail.contains("2 tests"), "{detail}");
 }
 
+/// A full disk of the node cuts results: the lost part may hold failures, or none.
+#[tokio::test]
+async fn a_stage_that_passes_with_cut_results_is_a_fault_of_the_lab_and_says_so() {
+    let mut run = TestRun::new(config());
+    let packets = [("a", TestStatus::Success), ("b", TestStatus::InProgress), ("c", TestStatus::Success)]
+        .map(|(id, status)| Event::new(status).test_id(id).build().to_vec().unwrap())
+        .concat();
+    let stream = run.folder.path().join("cut.subunit");
+    fs::write(&stream, &packets[..packets.len() - 3]).unwrap();
+    run.context.vars.insert("stream".into(), stream.to_str().unwrap().into());
+    let outcome = run.playbook("hides_failed_tests.yml", &local_node()).await.unwrap();
+    assert_eq!((outcome.status, outcome.tests), (StageStatus::Failed, Some(TestCounts::new(1, 0, 0))));
+    assert_eq!(outcome.lab_fault.as_deref(), Some("incomplete test results"));
+    let why = "test results are incomplete: tempest.subunit: it ends in the middle of a packet";
+    assert_eq!(outcome.detail.as_deref(), Some(why));
+    assert!(run.console().contains(&format!("pushbutton: {why}")), "{}", run.console());
+    assert_eq!(outcome.test_page.as_deref(), Some("testr_results.html.gz"));
+
+    // With the same results, a stage that fails by itself has failed.
+    fs::remove_file(run.context.log_dir.join("tempest.subunit")).unwrap();
+    let outcome = run.playbook("leaves_results.yml", &local_node()).await.unwrap();
+    assert_eq!((outcome.status, outcome.lab_fault), (StageStatus::Failed, None));
+    assert_eq!(outcome.detail.as_deref(), Some(r#"task "Fail" on node: 1 test failed"#));
+}
+
 /// Reports.md 4: tools print Latin-1, and ansible-core 2.18 and later refuse a module's reply with it.
 #[tokio::test]
 async fn report_4_output_that_is_not_utf_8_passes_and_its_failures_are_read() {

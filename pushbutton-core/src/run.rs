@@ -216,8 +216,8 @@ pub struct StageOutcome {
     #[serde(default)]
     pub detail: Option<String>,
     /// What in the output of a failed stage says that the infrastructure failed, in one line, as
-    /// `git server: "fatal: early EOF"`: a pattern of [`Stage::retry_when`] matched it. The pipeline then tries the job
-    /// again.
+    /// `git server: "fatal: early EOF"`: a pattern of [`Stage::retry_when`] matched it. Or that its test results are
+    /// incomplete. The pipeline then tries the job again.
     #[serde(default)]
     pub lab_fault: Option<String>,
     /// What does not merge, in one line, where that is why the stage failed. It ends the run.

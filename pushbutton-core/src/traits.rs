@@ -803,7 +803,7 @@ pub trait Executor: Send + Sync {
     ///   when the call is dropped.
     /// - An unreachable node is `Unreachable`, whatever else failed.
     /// - A stage that failed with output that a pattern of [`Stage::retry_when`] matches has a
-    ///   [`StageOutcome::lab_fault`]; no other stage has one.
+    ///   [`StageOutcome::lab_fault`], and so may one whose test results are incomplete; no other stage has one.
     /// - A stage that failed because the change does not merge has a [`StageOutcome::merge_conflict`]. Only what runs on
     ///   this machine can say so: nothing that a node sends counts.
     /// - What the stage does wrong is an outcome. An error means that the stage could not be run at all.

@@ -21,6 +21,9 @@ const LAST_LINES: u64 = 100_000;
 const MAX_LINE: usize = 4 << 10;
 /// So much of a line is read: console logs have lines of 64 KiB at most.
 const MAX_READ: u64 = 256 << 10;
+/// So many places that name a failed test are looked at. After each the search begins anew, so that one name that begins
+/// like another is read again: a log that names tests everywhere would take the time of both lengths together.
+const MAX_MENTIONS: usize = 1_000_000;
 /// So many stages are found, also in a log that was made to look like thousands.
 const MAX_STAGES: usize = 200;
 
@@ -83,7 +86,7 @@ fn survey(mut from: impl BufRead, failed_tests: &[&str]) -> io::Result<(Places, 
     // By the index of a test: the line, and whether it says that the test failed.
     let mut named: BTreeMap<usize, (u64, bool)> = BTreeMap::new();
     let (mut stage, mut fault) = (None::<String>, None::<u64>);
-    let (mut line, mut number) = (Vec::new(), 0);
+    let (mut line, mut number, mut mentions) = (Vec::new(), 0, 0);
     while next_line(&mut from, &mut line)? {
         number += 1;
         let text = String::from_utf8_lossy(&line);
@@ -108,14 +111,18 @@ fn survey(mut from: impl BufRead, failed_tests: &[&str]) -> io::Result<(Places, 
         } else if text.starts_with("...ignoring") {
             fault = None;
         }
-        for found in search.find_iter(text) {
+        // Found once for a line, when it names a test.
+        let mut words = None;
+        for found in search.find_iter(text).take(MAX_MENTIONS.saturating_sub(mentions)) {
+            mentions += 1;
             let Some((test, stem)) = searched.get(found.pattern().as_usize()) else { continue };
             // `test_a` is not `test_ab`.
             let goes_on = text[found.end()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
             if goes_on || stem.is_empty() {
                 continue;
             }
-            let says_so = says_failed(&text[found.end()..]) || says_failed(&text[..found.start()]);
+            let words = words.get_or_insert_with(|| FailureWords::of(text));
+            let says_so = words.are_outside(found.start(), found.end());
             let place = named.entry(*test).or_insert((number, says_so));
             if says_so && !place.1 {
                 *place = (number, true);
@@ -221,9 +228,24 @@ fn is_fault(text: &str) -> bool {
         || text.starts_with("ERROR! ")
 }
 
-/// What runners of tests print beside the name of a test that failed.
-fn says_failed(text: &str) -> bool {
-    ["FAILED", "FAIL", "ERROR"].iter().any(|word| text.contains(word))
+/// Where in a line the words are that runners of tests print beside the name of a test that failed.
+struct FailureWords {
+    first_end: Option<usize>,
+    last_start: Option<usize>,
+}
+
+impl FailureWords {
+    fn of(line: &str) -> Self {
+        // The first one stands for `FAILED` too.
+        let words = ["FAIL", "ERROR"];
+        let ends = words.iter().filter_map(|word| Some(line.find(word)? + word.len()));
+        Self { first_end: ends.min(), last_start: words.iter().filter_map(|word| line.rfind(word)).max() }
+    }
+
+    /// Whether one ends before this part of the line, or begins after it.
+    fn are_outside(&self, start: usize, end: usize) -> bool {
+        self.first_end.is_some_and(|first| first <= start) || self.last_start.is_some_and(|last| last >= end)
+    }
 }
 
 #[cfg(test)]
@@ -279,6 +301,35 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("<span id=\"L1\" class=\"step\">") && page.ends_with(END));
+    }
+
+    #[test]
+    fn only_words_beside_the_name_say_that_a_test_failed() {
+        for (line, says_so) in [
+            ("api.test_FAIL_ERROR ok", false),
+            ("FAILED: api.test_FAIL_ERROR", true),
+            ("ERROR api.test_FAIL_ERROR", true),
+            ("api.test_FAIL_ERROR ... FAIL", true),
+            ("{0} api.test_FAIL_ERROR ... ERROR", true),
+            ("api.test_FAIL_ERROR, then api.test_FAIL_ERROR", true),
+        ] {
+            let text = log(&[line, "api.test_FAIL_ERROR ... FAILED"]);
+            let (places, _) = written(&text, &["api.test_FAIL_ERROR"]);
+            let expected = if says_so { 1 } else { 2 };
+            assert_eq!(places.tests, BTreeMap::from([("api.test_FAIL_ERROR".into(), expected)]), "{line}");
+        }
+    }
+
+    /// With a search for the words at each name, this takes minutes.
+    #[test]
+    fn long_lines_that_name_a_failed_test_everywhere_take_time_in_proportion_to_their_length() {
+        let line = "aaaa ".repeat((64 << 10) / 5) + "\n";
+        let count = MAX_MENTIONS / line.matches("aaaa").count() + 1;
+        let failed = "aaaa FAILED\n";
+        let place = |log: String| survey(log.as_bytes(), &["aaaa"]).unwrap().0.tests["aaaa"];
+        assert_eq!(place(line.repeat(count - 1) + failed), count as u64);
+        // So many names are bounded too.
+        assert_eq!(place(line.repeat(count) + failed), 1);
     }
 
     #[test]

@@ -292,6 +292,7 @@ impl Files {
             }
             files.count += 1;
             files.bytes += metadata.len();
+            // Those at the top come before all others.
             if files.listed.len() < MAX_FILES {
                 files.listed.push((path.to_owned(), metadata.len()));
             }
@@ -460,5 +461,20 @@ mod tests {
         let files = Files::of(folder.path());
         assert_eq!(files.listed, [("z.txt".to_owned(), 0), ("logs/a b.txt".to_owned(), 5)]);
         assert_eq!((files.count, files.bytes), (2, 5));
+    }
+
+    #[test]
+    fn files_at_the_top_are_listed_however_many_were_gathered() {
+        let folder =
+            folder(&[("tempest.subunit", "x"), ("testr_results.html.gz", "x"), ("patchset.txt", "x")]);
+        let gathered = folder.path().join("logs/all");
+        fs::create_dir_all(&gathered).unwrap();
+        for number in 0..MAX_FILES {
+            fs::write(gathered.join(number.to_string()), "").unwrap();
+        }
+        let files = Files::of(folder.path());
+        assert_eq!((files.count, files.listed.len()), (MAX_FILES as u64 + 3, MAX_FILES));
+        let top: Vec<_> = files.listed.iter().take(3).map(|(name, _)| name.as_str()).collect();
+        assert_eq!(top, ["patchset.txt", "tempest.subunit", "testr_results.html.gz"]);
     }
 }

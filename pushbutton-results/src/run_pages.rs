@@ -1,6 +1,8 @@
 //! Keeps the pages of runs: a reporter that writes them whenever a stage or the run ends.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -19,7 +21,17 @@ const GIVEN_UP: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Debug, Clone)]
 pub struct RunPages {
     logs: LogLocation,
-    runs: Arc<Mutex<HashMap<RunId, RunRecord>>>,
+    runs: Arc<Mutex<HashMap<RunId, Known>>>,
+}
+
+/// What is known of a run.
+#[derive(Debug, Clone)]
+struct Known {
+    record: RunRecord,
+    /// How many steps the record has.
+    version: u64,
+    /// The version of the pages in its folder. Held while they are written: a writer goes on when its caller has given up.
+    written: Arc<Mutex<u64>>,
 }
 
 impl RunPages {
@@ -31,23 +43,45 @@ impl RunPages {
     /// The runs that have begun here and not ended.
     pub(crate) fn running(&self) -> HashSet<RunId> {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.values().filter(|record| record.ended.is_none()).map(|record| record.run.clone()).collect()
+        let records = runs.values().map(|known| &known.record);
+        records.filter(|record| record.ended.is_none()).map(|record| record.run.clone()).collect()
     }
 
     /// Enters a step; returns what is known of the run now.
-    fn enter(&self, run: &RunId, update: &Update) -> RunRecord {
+    fn enter(&self, run: &RunId, update: &Update) -> Known {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         // An end whose page could not be written within a minute is not told again.
-        runs.retain(|_, record| record.ended.is_none_or(|ended| update.at.duration_since(ended) < GIVEN_UP));
-        let record = runs.entry(run.clone()).or_insert_with(|| {
+        let is_given_up = |ended| update.at.duration_since(ended) >= GIVEN_UP;
+        runs.retain(|_, known| !known.record.ended.is_some_and(is_given_up));
+        let known = runs.entry(run.clone()).or_insert_with(|| {
             let started = match &update.kind {
                 UpdateKind::Finished { result } => result.started,
                 _ => update.at,
             };
-            RunRecord::new(run.clone(), update.job.clone(), update.attempt, started)
+            let record = RunRecord::new(run.clone(), update.job.clone(), update.attempt, started);
+            Known { record, version: 0, written: Arc::default() }
         });
-        record.apply(update);
-        record.clone()
+        known.record.apply(update);
+        known.version += 1;
+        known.clone()
+    }
+
+    /// Writes the pages of a run, unless another writer has written them as new. Writers of one run take turns: one that
+    /// began earlier would put its old page over a newer one. Blocks.
+    fn write(&self, mut known: Known, log_dir: &Path) -> io::Result<()> {
+        let written = known.written.clone();
+        let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(newest) = self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(&known.record.run)
+            && Arc::ptr_eq(&newest.written, &known.written)
+        {
+            known = newest.clone();
+        }
+        if known.version <= *written || !log_dir.is_dir() {
+            return Ok(());
+        }
+        index_page::write(log_dir, &known.record, Timestamp::now())?;
+        *written = known.version;
+        Ok(())
     }
 
     fn forget(&self, run: &RunId) {
@@ -62,15 +96,15 @@ impl Reporter for RunPages {
         if matches!(update.kind, UpdateKind::Line { .. } | UpdateKind::Queued) {
             return Ok(());
         }
-        let record = self.enter(&run, update);
-        let has_ended = record.ended.is_some();
+        let known = self.enter(&run, update);
+        let has_ended = known.record.ended.is_some();
         if !has_ended && !matches!(update.kind, UpdateKind::StageEnded { .. }) {
             return Ok(());
         }
         let log_dir = self.logs.of(&run, &update.job).dir;
-        let written = tokio::task::spawn_blocking(move || match log_dir.is_dir() {
-            true => index_page::write(&log_dir, &record, Timestamp::now()).map_err(|error| (error, log_dir)),
-            false => Ok(()),
+        let pages = self.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            pages.write(known, &log_dir).map_err(|error| (error, log_dir))
         })
         .await;
         // `Finished` is told again after an error.
@@ -164,6 +198,50 @@ mod tests {
             "{page}"
         );
         assert_eq!(world.pages.running(), HashSet::new());
+    }
+
+    /// `notify` gives up a report that takes long; its writer goes on.
+    #[test]
+    fn a_writer_whose_caller_gave_up_does_not_replace_a_newer_page() {
+        let world = World::new();
+        fs::create_dir_all(&world.log_dir).unwrap();
+        let console = world.log_dir.join(CONSOLE_LOG);
+        fs::write(&console, "a line of a large log\n".repeat(200_000)).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            world.tell(UpdateKind::Started).await.unwrap();
+            let outcome = StageOutcome::new(StageStatus::Passed, Duration::from_secs(1));
+            let slow = world.tell(UpdateKind::StageEnded { stage: "test".parse().unwrap(), outcome });
+            tokio::time::timeout(Duration::from_millis(1), slow).await.unwrap_err();
+            // The later writer has less to do.
+            fs::rename(&console, world.log_dir.join("large.log")).unwrap();
+            world.tell(world.finished()).await.unwrap();
+            assert!(world.index().contains("FAILURE"));
+        });
+        // Waits for all writers.
+        drop(runtime);
+        let page = world.index();
+        assert!(page.contains("FAILURE") && !page.contains("RUNNING"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn writers_of_one_run_write_its_newest_state_once() {
+        let world = World::new();
+        fs::create_dir_all(&world.log_dir).unwrap();
+        let enter = |kind: UpdateKind| {
+            let update = Update::new(world.job.clone(), kind, samples::AT).with_run(world.run.clone());
+            world.pages.enter(&world.run, &update)
+        };
+        let (earlier, later) = (enter(UpdateKind::Started), enter(world.finished()));
+        world.pages.write(earlier.clone(), &world.log_dir).unwrap();
+        assert!(world.index().contains("FAILURE"));
+        // What is written already is not written again, also when the run is forgotten.
+        world.pages.forget(&world.run);
+        fs::remove_file(world.log_dir.join(INDEX_PAGE)).unwrap();
+        for known in [earlier, later] {
+            world.pages.write(known, &world.log_dir).unwrap();
+            assert!(!world.log_dir.join(INDEX_PAGE).exists());
+        }
     }
 
     #[tokio::test]

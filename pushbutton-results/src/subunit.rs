@@ -9,7 +9,7 @@
 //! number = 1 to 4 bytes, the length in the two highest bits
 //! ```
 
-use std::io::{self, BufRead};
+use std::io::BufRead;
 use std::time::Duration;
 
 const SIGNATURE: u8 = 0xb3;
@@ -31,6 +31,8 @@ pub(crate) enum Status {
     Passed,
     Skipped,
     Failed,
+    /// It began, and the file that would say how it ended is incomplete. No packet says this.
+    Lost,
 }
 
 /// A packet that names a test.
@@ -49,45 +51,89 @@ pub(crate) struct Packet<'a> {
 /// take days.
 const MAX_BROKEN: usize = 64 << 20;
 
+/// How reading a file of results ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It holds no results: it is another kind of file.
+    NoResults,
+    /// All of it was read.
+    Whole,
+    /// It holds results, and some of them may be lost. Why.
+    Incomplete(String),
+}
+
 /// Reads a stream to its end and calls `take` for each packet of a test.
-pub(crate) fn read(mut from: impl BufRead, mut take: impl FnMut(Packet<'_>)) -> io::Result<()> {
+///
+/// A packet that begins where one may and that is broken or cut makes the stream incomplete, once there was a whole packet
+/// or when the file begins with it: what is not there may be a failure.
+pub(crate) fn read(mut from: impl BufRead, mut take: impl FnMut(Packet<'_>)) -> Ending {
     let mut window: Vec<u8> = Vec::new();
     let mut broken = 0;
+    let (mut is_start, mut has_begun, mut damage) = (true, false, None);
+    // Between packets there may be text. In UTF-8 the signature is a part of some characters, never their first byte: after
+    // one that is not ASCII, nobody can tell.
+    let mut may_begin = true;
     loop {
-        let more = from.fill_buf()?;
+        let more = match from.fill_buf() {
+            Ok(more) => more,
+            Err(error) => return Ending::Incomplete(error.to_string()),
+        };
         let (length, at_end) = (more.len(), more.is_empty());
         window.extend_from_slice(more);
         from.consume(length);
         let mut used = 0;
         loop {
             // What is no packet, such as text that a test printed, is skipped.
-            used += window[used..].iter().position(|byte| *byte == SIGNATURE).unwrap_or(window.len() - used);
-            let Some(wanted) = wanted(&window[used..]) else { break };
-            used += match window.get(used..used + wanted) {
-                None if at_end => 1,
-                None => break,
-                Some(packet) => match decode(packet) {
-                    Decoded::Test(packet) => {
-                        take(packet);
-                        wanted
+            let rest = &window[used..];
+            let skipped = rest.iter().position(|byte| *byte == SIGNATURE).unwrap_or(rest.len());
+            let rest = &rest[skipped..];
+            used += skipped;
+            if skipped > 0 {
+                (is_start, may_begin) = (false, window[used - 1].is_ascii());
+            }
+            let Some(wanted) = wanted(rest) else { break };
+            let packet = rest.get(..wanted);
+            match packet.map_or(Decoded::Broken, decode) {
+                _ if packet.is_none() && !at_end => break,
+                Decoded::Broken => {
+                    if may_begin && has_version(rest) {
+                        has_begun |= is_start;
+                        damage = damage.or(Some(match packet {
+                            Some(_) => "a packet of it is broken",
+                            None => "it ends in the middle of a packet",
+                        }));
                     }
-                    Decoded::Nothing => wanted,
-                    Decoded::Broken if broken + wanted > MAX_BROKEN => {
-                        return Err(io::Error::new(io::ErrorKind::InvalidData, "too many broken packets"));
+                    broken += packet.map_or(0, <[u8]>::len);
+                    if broken > MAX_BROKEN {
+                        return Ending::Incomplete("it has too many broken packets".to_owned());
                     }
                     // The next packet may begin at the byte after a broken one's first.
-                    Decoded::Broken => {
-                        broken += wanted;
-                        1
+                    (used, may_begin) = (used + 1, false);
+                }
+                decoded => {
+                    if let Decoded::Test(packet) = decoded {
+                        take(packet);
                     }
-                },
-            };
+                    has_begun = true;
+                    (used, may_begin) = (used + wanted, true);
+                }
+            }
+            is_start = false;
         }
         window.drain(..used);
         if at_end {
-            return Ok(());
+            return match damage.filter(|_| has_begun) {
+                Some(damage) => Ending::Incomplete(damage.to_owned()),
+                None if has_begun => Ending::Whole,
+                None => Ending::NoResults,
+            };
         }
     }
+}
+
+/// Whether the flags after the signature are those of a packet, as far as they are there.
+fn has_version(window: &[u8]) -> bool {
+    window.get(1).is_none_or(|flags| u16::from(*flags) << 8 & VERSION_BITS == VERSION)
 }
 
 /// How many bytes are needed for the next step; none when the window is empty. What is no packet needs 1, to be
@@ -196,6 +242,8 @@ fn number(bytes: &[u8]) -> Result<(usize, &[u8]), usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
     use ::subunit::types::{event::Event, teststatus::TestStatus};
     use proptest::prelude::*;
@@ -210,8 +258,7 @@ mod tests {
         // Small pieces: packets lie across them.
         read(io::BufReader::with_capacity(7, stream), |packet| {
             found.extend(packet.status.map(|status| (packet.test.to_owned(), status)));
-        })
-        .unwrap();
+        });
         found
     }
 
@@ -232,7 +279,7 @@ mod tests {
         let packet = b"\xb3\x2b\x03\x12\x6b\x04\x2a\xc0\xc7\x5b\xca\x00\x01t\x94\x21\xb9\xa8";
         assert_eq!(tests_in(packet), [("t".to_owned(), Status::Passed)]);
         let mut times = Vec::new();
-        read(packet.as_slice(), |packet| times.extend(packet.at)).unwrap();
+        assert_eq!(read(packet.as_slice(), |packet| times.extend(packet.at)), Ending::Whole);
         assert_eq!(times, [Duration::new(1_795_435_200, 123_456_000)]);
     }
 
@@ -249,11 +296,11 @@ mod tests {
         ]
         .concat();
         let mut texts = Vec::new();
-        read(stream.as_slice(), |packet| {
+        let ending = read(stream.as_slice(), |packet| {
             assert_eq!((packet.test, packet.status), ("t", None));
             texts.extend(packet.text.map(|(name, text)| (name.to_owned(), text.to_owned())));
-        })
-        .unwrap();
+        });
+        assert_eq!(ending, Ending::Whole);
         assert_eq!(
             texts,
             [("traceback".into(), b"Traceback:\n".to_vec()), ("traceback".into(), b"  boom\n".to_vec())]
@@ -280,10 +327,54 @@ mod tests {
     fn a_stream_of_broken_packets_is_an_error() {
         // Each sixth byte begins a packet of 4 MiB, whose checksum is wrong.
         let stream = [SIGNATURE, 0x20, 0x03, 0xbf, 0xff, 0xff].repeat(1 << 20);
-        assert_eq!(read(stream.as_slice(), |_| {}).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let ending = read(stream.as_slice(), |_| {});
+        assert_eq!(ending, Ending::Incomplete("it has too many broken packets".to_owned()));
+    }
+
+    #[test]
+    fn a_stream_with_a_broken_packet_is_incomplete() {
+        let (one, two) = (packet("one", TestStatus::Success), packet("two", TestStatus::Failed));
+        let ending = |stream: &[&[u8]]| read(stream.concat().as_slice(), |_| {});
+        let broken = Ending::Incomplete("a packet of it is broken".to_owned());
+        for changed in [1, 20, one.len() - 1] {
+            let mut bad = one.clone();
+            bad[changed] ^= 1;
+            assert_eq!(ending(&[&bad, &two]), broken, "{changed}");
+            assert_eq!(ending(&[&two, b"text\n", &bad, &two]), broken, "{changed}");
+        }
+        let too_long = [SIGNATURE, 0x2b, 0x03, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(ending(&[&one, &too_long, &two]), broken);
+    }
+
+    #[test]
+    fn text_between_packets_is_no_broken_packet() {
+        let one = packet("one", TestStatus::Success);
+        // Bytes of characters that begin like a packet.
+        for text in ["acci\u{f3} de", "\u{f3} ", "\u{f3}", "\u{cf3} #\n", "no packet\n", ""] {
+            assert_eq!(read([text.as_bytes(), &one].concat().as_slice(), |_| {}), Ending::Whole, "{text}");
+            assert_eq!(read([&one, text.as_bytes()].concat().as_slice(), |_| {}), Ending::Whole, "{text}");
+            assert_eq!(read(text.as_bytes(), |_| {}), Ending::NoResults, "{text}");
+        }
+        assert_eq!(read([0, SIGNATURE, 0x2b, 3].as_slice(), |_| {}), Ending::NoResults);
     }
 
     proptest! {
+        #[test]
+        fn a_stream_that_is_cut_in_a_packet_is_incomplete(tests in 1usize..4, noise in "([ -~é\u{f3}]{0,20}\n)?", at in any::<prop::sample::Index>()) {
+            let (mut stream, mut between) = (Vec::new(), Vec::new());
+            for _ in 0..tests {
+                stream.extend(packet("t", TestStatus::Success));
+                between.push(stream.len()..=stream.len() + noise.len());
+                stream.extend(noise.as_bytes());
+            }
+            let cut = 1 + at.index(stream.len());
+            let expected = match between.iter().any(|places| places.contains(&cut)) {
+                true => Ending::Whole,
+                false => Ending::Incomplete("it ends in the middle of a packet".to_owned()),
+            };
+            prop_assert_eq!(read(&stream[..cut], |_| {}), expected);
+        }
+
         #[test]
         fn packets_are_found_between_other_bytes(noise in prop::collection::vec(0u8..0xb3, 0..100), id in "[a-z.]{1,40}") {
             let stream = [noise.as_slice(), &packet(&id, TestStatus::Success), &noise, &packet(&id, TestStatus::Failed)].concat();

@@ -42,7 +42,7 @@ pub(crate) fn write(tests: &TestResults, log_dir: &Path, name: &str) -> io::Resu
         let counts = tests.counts.unwrap_or_default();
         let title = format!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
         to.write_all(begin(&title, false).as_bytes())?;
-        to.write_all(head(counts).as_bytes())?;
+        to.write_all(head(counts, tests.incomplete.as_deref()).as_bytes())?;
         for case in tests.cases.iter().take(MAX_ROWS) {
             to.write_all(row(case).into_string().as_bytes())?;
         }
@@ -57,10 +57,13 @@ pub(crate) fn write(tests: &TestResults, log_dir: &Path, name: &str) -> io::Resu
 }
 
 /// Up to the first row.
-fn head(counts: TestCounts) -> String {
+fn head(counts: TestCounts, incomplete: Option<&str>) -> String {
     let head = html! {
         p { a href="./" { "Run" } " / tests" }
         h1 { "Test results" }
+        @if let Some(why) = incomplete {
+            p.reason.lab { "These results are incomplete: tests may be missing. " (safe(why)) }
+        }
         (count_list(counts))
     };
     let columns =
@@ -86,6 +89,7 @@ fn row(case: &Case) -> Markup {
     let (class, word) = match case.status {
         Status::Failed => ("bad", "failed"),
         Status::InProgress => ("bad", "did not end"),
+        Status::Lost => ("lab", "result lost"),
         Status::Skipped => ("soft", "skipped"),
         Status::Passed => ("good", "passed"),
     };
@@ -96,7 +100,7 @@ fn row(case: &Case) -> Markup {
                 (name)
                 @for (title, text) in &case.texts {
                     @let text = safe(text);
-                    @if case.rank() == 0 {
+                    @if case.rank() <= 1 {
                         div.soft { (safe(title)) }
                         pre { (text) }
                     } @else {
@@ -160,6 +164,31 @@ mod tests {
         assert!(at("bad") < at("ok"));
         assert!(page.contains("<pre>boom</pre>") && page.contains(">1.5s</td>"), "{page}");
         assert!(page.ends_with(END));
+    }
+
+    #[test]
+    fn a_page_says_that_results_are_incomplete_and_which_ones_are_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let packet = |id: &str| {
+            let status = subunit::types::teststatus::TestStatus::InProgress;
+            subunit::types::event::Event::new(status).test_id(id).build().to_vec().unwrap()
+        };
+        let stream = [packet("lost"), packet("cut")].concat();
+        fs::write(folder.path().join("a<b.subunit"), &stream[..stream.len() - 1]).unwrap();
+        let tests = KnownResults::default().read_new(folder.path(), &str::to_owned);
+        tests.write_page(folder.path()).unwrap();
+        let page = page_of(folder.path(), "testr_results.html.gz");
+        for expected in [
+            "These results are incomplete: tests may be missing. a&lt;b.subunit: it ends in the middle",
+            "<span class=\"lab\">result lost</span></td><td class=\"long\">lost",
+            "<b class=\"\">0</b>failed",
+        ] {
+            assert!(page.contains(expected), "{expected} is not in {page}");
+        }
+        fs::write(folder.path().join("whole.xml"), report("boom")).unwrap();
+        fs::remove_file(folder.path().join("a<b.subunit")).unwrap();
+        KnownResults::default().read_new(folder.path(), &str::to_owned).write_page(folder.path()).unwrap();
+        assert!(!page_of(folder.path(), "testr_results.html.gz").contains("incomplete"));
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! Reads the tests of a stage, from the results that it left in the log folder: subunit streams (`*.subunit`) and JUnit
 //! reports (`*.xml`).
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pushbutton_core::text::is_unsafe;
+use pushbutton_core::text::{is_unsafe, short_line};
 use pushbutton_core::{TestCounts, TestTime};
 use walkdir::DirEntry;
 
 use crate::files::{open_plain, walk};
-use crate::subunit::{self, Packet, Status};
+use crate::subunit::{self, Ending, Packet, Status};
 use crate::{junit, test_page};
 
 /// So many failed tests are named: more than a comment on a review shows, few enough for the history.
@@ -22,10 +22,9 @@ const MAX_NAMED: usize = 100;
 const MAX_SLOWEST: usize = 10;
 /// The longest name, in characters. Parametrised tests have ids of some hundred bytes.
 const MAX_NAME: usize = 500;
-/// Of a larger stream only the beginning is read. A full tempest run, including attachments, is some 50 MiB.
-const MAX_STREAM: u64 = 512 << 20;
-/// A larger report is not whole. The parser may hold one text of this size.
-const MAX_REPORT: u64 = 64 << 20;
+/// Of a larger file only the beginning is read. A full tempest run, including attachments, is some 50 MiB. Of a file, one
+/// packet or one part of a report is held at a time.
+const MAX_FILE: u64 = 512 << 20;
 /// All ids together. A full tempest run has less than 1 MiB.
 const MAX_IDS: usize = 32 << 20;
 /// All texts of tests that did not pass, or still run, together.
@@ -34,6 +33,8 @@ const MAX_TEXTS: usize = 32 << 20;
 const MAX_TEXT: usize = junit::MAX_TEXT;
 /// So many texts of a test are kept. Tempest attaches three.
 const MAX_TEXTS_OF_TEST: usize = 8;
+/// The longest reason why results are incomplete, in bytes: its place and a message of the parser.
+const MAX_REASON: usize = 300;
 /// No test takes longer, but a clock may jump: ten days.
 const MAX_TIME: Duration = Duration::from_secs(864_000);
 
@@ -56,17 +57,29 @@ impl KnownResults {
     /// Reads the results that have come since. `redact` replaces secrets in names, and in what tests print. Blocks.
     pub fn read_new(self, log_dir: &Path, redact: &dyn Fn(&str) -> String) -> TestResults {
         let Self { mut hashes, pages } = self;
-        let mut tests = Tests::default();
+        let (mut tests, mut lacking) = (Tests::default(), Vec::new());
         for path in results(log_dir) {
-            let read = content_hash(&path).and_then(|hash| match hashes.insert(hash) {
-                true => tests.read(&path),
-                false => Ok(()),
-            });
-            if let Err(error) = read {
-                tracing::warn!(path = %path.display(), %error, "cannot read test results to their end");
+            let why = match content_hash(&path) {
+                Ok(hash) if !hashes.insert(hash) => None,
+                Ok(_) => tests.read(&path, MAX_FILE),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                // Whatever it holds was not read.
+                Err(error) => Some(format!("it cannot be read: {error}")),
+            };
+            if let Some(why) = why {
+                tracing::warn!(path = %path.display(), why, "cannot read test results to their end");
+                let name = path.strip_prefix(log_dir).unwrap_or(&path).display();
+                lacking.push(format!("{name}: {why}"));
             }
         }
-        tests.results(test_page::name(pages + 1), redact)
+        let mut results = tests.results(test_page::name(pages + 1), redact);
+        let more = lacking.len().saturating_sub(1);
+        results.incomplete = lacking.first().map(|first| {
+            // Names of files, and of elements in a message, may be the node's.
+            let first = short_line(&redact(first), MAX_REASON);
+            if more == 0 { first } else { format!("{first} (and {more} more)") }
+        });
+        results
     }
 }
 
@@ -80,7 +93,11 @@ pub struct TestResults {
     pub failed: Vec<String>,
     /// The tests that took longest, the slowest first, where the results say times.
     pub slowest: Vec<TestTime>,
-    /// All tests, those that failed first, then those that were skipped, each sorted by name.
+    /// Why tests may be missing, in one line, as `tempest.subunit: it ends in the middle of a packet`; none when all
+    /// results were read. It says nothing of the patch: a full disk of the node cuts a file, or a bound was reached. A stage
+    /// with such results has not passed, since a test that is missing may have failed.
+    pub incomplete: Option<String>,
+    /// All tests, those that failed first, then those whose result is lost or that were skipped, each sorted by name.
     pub(crate) cases: Vec<Case>,
     page: String,
 }
@@ -118,14 +135,10 @@ fn results(log_dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn open(path: &Path) -> io::Result<io::Take<File>> {
-    Ok(open_plain(path)?.take(MAX_STREAM))
-}
-
 /// Not a cryptographic hash: who can write a stream can write any result, and needs no collision.
 fn content_hash(path: &Path) -> io::Result<u64> {
     let mut hasher = DefaultHasher::new();
-    let mut from = open(path)?;
+    let mut from = open_plain(path)?.take(MAX_FILE);
     let mut block = vec![0; 64 << 10];
     loop {
         match from.read(&mut block)? {
@@ -149,30 +162,87 @@ impl Known {
     }
 }
 
-/// The last status of each test. A test that began and never ended has failed.
+impl Status {
+    /// Of two files that tell of one test, the one with the higher rank is right; of two that did not fail, the later one.
+    fn rank_among_files(self) -> u8 {
+        match self {
+            Self::Lost => 0,
+            Self::Passed | Self::Skipped => 1,
+            Self::InProgress => 2,
+            Self::Failed => 3,
+        }
+    }
+}
+
+/// The last status of each test in a file, or, after [`merge`](Self::merge), in several. A test that began and never ended
+/// has failed.
 #[derive(Default)]
 struct Tests {
     last: BTreeMap<String, Known>,
     ids: usize,
     texts: usize,
+    /// Whether there was no room for a test.
+    is_full: bool,
 }
 
 impl Tests {
-    fn read(&mut self, path: &Path) -> io::Result<()> {
-        if path.extension().is_some_and(|end| end == "xml") {
-            let file = open(path)?.into_inner().take(MAX_REPORT);
-            return junit::read(BufReader::new(file), |case| self.add_case(case)).map(drop);
+    /// Adds the tests in the first `most` bytes of a file. Returns why some may be missing.
+    fn read(&mut self, path: &Path, most: u64) -> Option<String> {
+        let mut tests = Self { ids: self.ids, texts: self.texts, ..Self::default() };
+        let opened = open_plain(path).and_then(|file| Ok((file.metadata()?.len() > most, file)));
+        let (is_longer, file) = match opened {
+            Ok((is_longer, file)) => (is_longer, BufReader::new(file.take(most))),
+            Err(error) => return Some(format!("it cannot be read: {error}")),
+        };
+        let ending = match path.extension().is_some_and(|end| end == "xml") {
+            true => junit::read(file, |case| tests.add_case(case)),
+            false => subunit::read(file, |packet| tests.add(packet)),
+        };
+        let why = match ending {
+            Ending::NoResults => return None,
+            _ if is_longer => Some(format!("only its first {} MiB were read", most >> 20)),
+            Ending::Incomplete(why) => Some(why),
+            Ending::Whole if tests.is_full => Some("it names more tests than are kept".to_owned()),
+            Ending::Whole => None,
+        };
+        self.merge(tests, why.is_some());
+        why
+    }
+
+    /// Adds the tests of a further file. A test that failed in one file, or never ended in it, has failed, also when it
+    /// passed in another: two parts of a stage may run the same tests with different settings.
+    fn merge(&mut self, file: Self, is_incomplete: bool) {
+        for (id, mut new) in file.last {
+            if is_incomplete && new.status == Status::InProgress {
+                new.status = Status::Lost;
+            }
+            match self.last.entry(id) {
+                Entry::Vacant(entry) => {
+                    self.ids += size_of_id(entry.key());
+                    self.texts += new.size();
+                    entry.insert(new);
+                }
+                Entry::Occupied(mut entry) => {
+                    let old = entry.get_mut();
+                    let (rank, old_rank) = (new.status.rank_among_files(), old.status.rank_among_files());
+                    if rank > old_rank || rank == old_rank && rank < Status::InProgress.rank_among_files() {
+                        new.took = new.took.or(old.took);
+                        self.texts = (self.texts + new.size()).saturating_sub(old.size());
+                        *old = new;
+                    }
+                }
+            }
         }
-        subunit::read(BufReader::new(open(path)?), |packet| self.add(packet))
     }
 
     /// Finds a test, or enters it while there is room.
     fn entry(&mut self, id: &str) -> Option<&mut Known> {
         if !self.last.contains_key(id) {
             if self.ids + id.len() > MAX_IDS {
+                self.is_full = true;
                 return None;
             }
-            self.ids += id.len().max(64);
+            self.ids += size_of_id(id);
             let new = Known { status: Status::InProgress, begun: None, took: None, texts: Vec::new() };
             self.last.insert(id.to_owned(), new);
         }
@@ -201,7 +271,7 @@ impl Tests {
                     }
                 }
                 Status::Passed => test.texts = Vec::new(),
-                Status::Failed | Status::Skipped => {}
+                Status::Failed | Status::Skipped | Status::Lost => {}
             }
             if status != Status::InProgress {
                 let took = packet.at.zip(test.begun).and_then(|(end, begin)| end.checked_sub(begin));
@@ -238,6 +308,8 @@ impl Tests {
                 Status::Passed => counts.passed += 1,
                 Status::Skipped => counts.skipped += 1,
                 Status::Failed | Status::InProgress => counts.failed += 1,
+                // It may have passed.
+                Status::Lost => {}
             }
         }
         // Stable: within each kind they stay sorted by name.
@@ -249,7 +321,8 @@ impl Tests {
         slowest.sort_by_key(|case| std::cmp::Reverse(case.took));
         let named = |case: &&Case| TestTime::new(case.name.clone(), case.took.unwrap_or_default());
         let slowest = slowest.iter().take(MAX_SLOWEST).map(named).collect();
-        TestResults { counts: (!cases.is_empty()).then_some(counts), failed, slowest, cases, page }
+        let counts = (!cases.is_empty()).then_some(counts);
+        TestResults { counts, failed, slowest, incomplete: None, cases, page }
     }
 }
 
@@ -258,10 +331,16 @@ impl Case {
     pub(crate) fn rank(&self) -> u8 {
         match self.status {
             Status::Failed | Status::InProgress => 0,
-            Status::Skipped => 1,
-            Status::Passed => 2,
+            Status::Lost => 1,
+            Status::Skipped => 2,
+            Status::Passed => 3,
         }
     }
+}
+
+/// What the id of a test takes, at least, with what is known of the test.
+fn size_of_id(id: &str) -> usize {
+    id.len().max(64)
 }
 
 fn case(id: &str, known: Known, redact: &dyn Fn(&str) -> String) -> Case {
@@ -281,7 +360,7 @@ fn add_text(texts: &mut Vec<(String, Vec<u8>)>, title: &str, piece: &[u8], room:
         let surplus = text.len().saturating_sub(MAX_TEXT);
         text.drain(..surplus);
     } else if texts.len() < MAX_TEXTS_OF_TEST {
-        let title = pushbutton_core::text::short_line(title, 100);
+        let title = short_line(title, 100);
         texts.push((title, piece.to_vec()));
     }
 }
@@ -346,6 +425,92 @@ mod tests {
         let results = KnownResults::default().read_new(folder.path(), &str::to_owned);
         assert_eq!((results.counts, results.failed.len(), results.cases.len()), (None, 0, 0));
         assert_eq!(results.write_page(folder.path()).unwrap(), None);
+    }
+
+    /// What is read of these files, which lie in a folder alone.
+    fn results_of(files: &[(&str, &[u8])]) -> TestResults {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        KnownResults::default().read_new(folder.path(), &str::to_owned)
+    }
+
+    #[test]
+    fn a_test_that_failed_in_one_file_has_failed_also_when_it_passed_in_another() {
+        use TestStatus::*;
+        let bad = stream(&[("a", Failed), ("b", InProgress), ("c", Success), ("d", Failed), ("d", Success)]);
+        let good = stream(&["a", "b", "c", "d"].map(|id| (id, Success)));
+        let names = ["fc.subunit", "iscsi.subunit"];
+        for files in [[&bad, &good], [&good, &bad]] {
+            let results = results_of(&[(names[0], files[0]), (names[1], files[1])]);
+            assert_eq!(results.counts, Some(TestCounts::new(2, 2, 0)));
+            assert_eq!((results.failed, results.incomplete), (vec!["a".to_owned(), "b".to_owned()], None));
+        }
+        let report = "<testsuite><testcase name='a'/><testcase name='b'><failure>boom</failure></testcase></testsuite>";
+        let results = results_of(&[("all.subunit", &bad), ("junit.xml", report.as_bytes())]);
+        assert_eq!(results.counts, Some(TestCounts::new(2, 2, 0)));
+        // A failure says more than a test that never ended.
+        assert_eq!(results.cases[1].texts, [("report".to_owned(), "boom".to_owned())]);
+    }
+
+    #[test]
+    fn a_stream_that_is_cut_is_incomplete_and_blames_no_test_that_was_running() {
+        use TestStatus::*;
+        let whole = stream(&[("a", Success), ("b", InProgress), ("c", InProgress), ("b", Success)]);
+        let cut = &whole[..whole.len() - 1];
+        let results = results_of(&[("tempest.subunit", cut)]);
+        let why = "tempest.subunit: it ends in the middle of a packet";
+        assert_eq!(results.incomplete.as_deref(), Some(why));
+        assert_eq!((results.counts, results.failed.len()), (Some(TestCounts::new(1, 0, 0)), 0));
+        let statuses: Vec<_> = results.cases.iter().map(|case| (case.name.as_str(), case.status)).collect();
+        assert_eq!(statuses, [("b", Status::Lost), ("c", Status::Lost), ("a", Status::Passed)]);
+        // Another file may say how they ended.
+        let other = stream(&[("b", Success), ("c", Failed)]);
+        for name in ["a.subunit", "z.subunit"] {
+            let results = results_of(&[("tempest.subunit", cut), (name, &other)]);
+            assert_eq!(results.counts, Some(TestCounts::new(2, 1, 0)), "{name}");
+            assert_eq!(results.incomplete.as_deref(), Some(why));
+        }
+    }
+
+    #[test]
+    fn a_report_that_is_cut_is_incomplete_and_keeps_a_failure_that_has_begun() {
+        let report = b"<testsuite><testcase name='a'/><testcase name='b'><failure>Traceback (most";
+        let other = stream(&[("c", TestStatus::Success)]);
+        let results = results_of(&[("junit.xml", report), ("c.subunit", &other), ("x.xml", b"<domain><a>")]);
+        let why = results.incomplete.unwrap();
+        assert_eq!(why, "junit.xml: it ends in the middle of an element");
+        assert_eq!((results.counts, results.failed), (Some(TestCounts::new(2, 1, 0)), vec!["b".to_owned()]));
+        assert_eq!(results_of(&[("c.subunit", &other), ("x.xml", b"<domain><a>")]).incomplete, None);
+        // Nothing but its beginning.
+        let results = results_of(&[("junit.xml", b"<testsuites>"), ("y.xml", b"<testsuite>")]);
+        assert_eq!((results.counts, results.cases.len()), (None, 0));
+        assert!(results.incomplete.unwrap().ends_with("(and 1 more)"));
+    }
+
+    #[test]
+    fn results_that_exceed_a_bound_are_incomplete() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("all.subunit");
+        fs::write(&path, stream(&[("one", TestStatus::Success), ("two", TestStatus::Success)])).unwrap();
+        let length = path.metadata().unwrap().len();
+        let read = |mut tests: Tests, most| (tests.read(&path, most), tests.last.len());
+        assert_eq!(read(Tests::default(), length), (None, 2));
+        assert_eq!(read(Tests::default(), length / 2), (Some("only its first 0 MiB were read".into()), 1));
+        let full = Tests { ids: MAX_IDS - 64, ..Tests::default() };
+        assert_eq!(read(full, length), (Some("it names more tests than are kept".into()), 1));
+    }
+
+    #[test]
+    fn why_results_are_incomplete_is_one_short_line_without_secrets() {
+        let report = format!("<testsuite>s3cret\n</s3cret{}>", "x".repeat(10_000));
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("s3cret\n.xml"), report).unwrap();
+        let redact = |text: &str| text.replace("s3cret", "***");
+        let why = KnownResults::default().read_new(folder.path(), &redact).incomplete.unwrap();
+        assert!(why.starts_with("*** .xml: ") && why.len() < 2 * MAX_REASON, "{why}");
+        assert!(!why.contains("s3cret") && !why.contains('\n'), "{why}");
     }
 
     #[test]
