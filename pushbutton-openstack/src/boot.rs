@@ -278,7 +278,14 @@ impl Boot<'_> {
         let (port, fixed) = poll(look).await?;
         self.progress.waits_for("the floating IP");
         let spec = CreateSpec::floating_ip(&self.shared.tags, self.request, network, &port, fixed);
-        let id = self.create(spec).await?;
+        let id = match self.create(spec).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // The network's id may be an old one in the cache.
+                self.lookup.clear();
+                return Err(no_floating_ip(error));
+            }
+            id => id?,
+        };
         let look = || async {
             match self.shared.api.get(FLOATING_IPS, &id).await? {
                 Some(ip) => Ok(ip.floating_ip_address),
@@ -348,6 +355,12 @@ impl Boot<'_> {
 fn vanished(what: &'static str, id: &str) -> Error {
     let message = format!("the {what} is gone: somebody else deleted it");
     Error::temporary(ErrorKind::Remote, message).with("id", id)
+}
+
+/// The error of a cloud that knows no floating IPs, or not the network of one.
+fn no_floating_ip(refused: Error) -> Error {
+    let message = "the cloud makes no floating IP: see `floating_ip`, and whether this cloud has routers";
+    Error::permanent(ErrorKind::Config, message).because(refused)
 }
 
 /// The error of a server in ERROR.

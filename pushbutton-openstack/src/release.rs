@@ -130,9 +130,10 @@ impl<'a> Release<'a> {
     async fn delete(&self, round: &mut Round, of: Collection, resources: Vec<Resource>) {
         for one in resources {
             if !one.is_being_deleted() {
-                let refused = self.shared.api.delete(of, &one.id).await.err();
-                let permanent = round.refused.take_if(|error| !error.is_temporary());
-                round.refused = permanent.or(refused);
+                if let Err(refused) = self.shared.api.delete(of, &one.id).await {
+                    let permanent = round.refused.take_if(|error| !error.is_temporary());
+                    round.refused = permanent.or(Some(refused));
+                }
             }
             let (kind, id) = (of.kind.as_str(), &one.id);
             let status = one.status.as_deref();

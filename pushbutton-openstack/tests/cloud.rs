@@ -469,6 +469,71 @@ async fn a_process_with_an_empty_journal_releases_by_the_ownership_tags() {
     before.has_left_nothing(&cloud).await;
 }
 
+/// In Cinder's and Nova's own states and words.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_says_what_the_cloud_refuses_to_delete_and_ends_once_it_does() {
+    let cloud = openstack();
+    let settings =
+        format!("release_timeout: 20s, {}", nodes(&format!("{TINY}, data_volumes: [{{size_gb: 1}}]")));
+    let lab = Lab::new(&cloud, "refuses", &settings);
+    let request = request("lab", 120);
+    let node = lab.provision(&request).await.unwrap();
+    let action = format!("/servers/{}/action", node.id);
+    let admin = |arguments: &[&str]| {
+        cloud.command(&[&["--os-cloud", cloud.admin_cloud.as_str()], arguments].concat())
+    };
+    let failed = async || lab.provisioner.release(&request.run, &lab.journal).await.unwrap_err();
+
+    admin(&["server", "lock", &node.id]);
+    let error = failed().await;
+    let text = error.to_string();
+    assert!(
+        error.context("left").is_some_and(|left| left.contains(&format!("{} (ACTIVE)", node.id))),
+        "{text}"
+    );
+    assert!(text.contains("is locked") && error.is_temporary(), "{text}");
+    admin(&["server", "unlock", &node.id]);
+
+    let volumes = lab.on(&cloud).into_iter().filter_map(|one| one.strip_prefix("volume ").map(str::to_owned));
+    let volume = volumes.collect::<Vec<_>>().remove(0);
+    cloud.request("POST", "compute", &action, Some(&json!({"forceDelete": null})));
+    while cloud.try_request("GET", "compute", &format!("/servers/{}", node.id), None).is_ok() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    admin(&["volume", "set", "--state", "error_deleting", &volume]);
+    let error = failed().await;
+    let text = error.to_string();
+    assert!(
+        error.context("left").is_some_and(|left| left == format!("volume {volume} (error_deleting)")),
+        "{text}"
+    );
+    assert!(
+        text.contains("an administrator must reset its state") && text.contains("Volume status must be"),
+        "{text}"
+    );
+    admin(&["volume", "set", "--state", "available", &volume]);
+    lab.release(&request.run).await;
+    lab.has_left_nothing(&cloud).await;
+}
+
+/// As Neutron itself says it: the network has no port security, so its ports can have no address pairs.
+#[tokio::test(flavor = "multi_thread")]
+async fn address_pairs_on_a_network_without_port_security_are_a_configuration_error() {
+    let cloud = openstack();
+    let tenant = Tenant::new(&cloud, "pairs");
+    let network = tenant.name.as_str();
+    tenant.admin(&["network", "create", "--disable-port-security", "--project", network, network]);
+    let lab = tenant.lab(&format!(
+        "image: tiny, flavor: m1.tiny, networks: [{{name: {network}, allowed_address_pairs: [10.77.0.0/24]}}]"
+    ));
+    let request = request("lab", 60);
+    let error = lab.provision(&request).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Config, RetryClass::Permanent), "{error:?}");
+    assert!(error.to_string().contains("Port Security must be enabled"), "{error}");
+    lab.release(&request.run).await;
+    tenant.admin(&["network", "delete", network]);
+}
+
 /// A user and a project for one test, created by the administrator and deleted on drop.
 struct Tenant<'a> {
     cloud: &'a pushbutton_testbed::OpenStack,

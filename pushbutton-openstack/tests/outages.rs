@@ -9,6 +9,7 @@ use std::error::Error as _;
 use std::time::{Duration, Instant};
 
 use axum::http::Method;
+use pushbutton_core::check::{Check, Level};
 use pushbutton_core::{Error, ErrorKind, Provisioner, ResourceKind, RetryClass};
 use serde_json::json;
 
@@ -67,6 +68,24 @@ async fn a_neutron_without_the_router_extension_has_no_floating_ips_and_its_node
     assert!(owned.iter().any(|one| one.kind == ResourceKind::Server), "{owned:?}");
     lab.release(&request.run).await;
     nothing_is_left(&cloud, &lab).await;
+    let lab = self::lab(&cloud, &format!("{PLAIN}, floating_ip: {{network: public}}"));
+    let error = lab.provision(&request).await.unwrap_err();
+    assert!(is_config(&error) && error.to_string().contains("`floating_ip`"), "{error:?}");
+    lab.release(&request.run).await;
+    nothing_is_left(&cloud, &lab).await;
+}
+
+#[tokio::test]
+async fn check_says_that_the_user_data_of_a_label_are_too_long() {
+    let cloud = FakeCloud::start().await;
+    let lab = lab(&cloud, &format!("{PLAIN}, user_data: {{text: {}}}", "x".repeat(50_000)));
+    let found = lab.provisioner.check().await;
+    let fails = found.iter().filter(|one| one.level == Level::Fail).map(ToString::to_string);
+    let fails = fails.collect::<Vec<_>>();
+    assert!(
+        fails.iter().any(|one| one.contains("nodes.lab.user_data") && one.contains("66668 bytes")),
+        "{fails:?}"
+    );
 }
 
 #[tokio::test]
@@ -181,6 +200,17 @@ async fn what_the_cloud_refuses_to_delete_is_shown_with_its_state_and_the_refusa
     assert!(error.context("left").unwrap_or_default().contains("(error_deleting)"), "{text}");
     assert!(text.contains("an administrator must reset its state or force-delete it"), "{text}");
     assert!(text.contains(in_error) && error.source().unwrap().to_string().contains(in_error), "{error:?}");
+
+    // Beside a volume whose deletion is accepted, and takes long.
+    let cloud = FakeCloud::start().await;
+    let volumes = "data_volumes: [{size_gb: 1}, {size_gb: 1}]";
+    let lab = lab_with(&cloud, &format!("{SHORT}, release_timeout: 2s"), &format!("{PLAIN}, {volumes}"));
+    let error = failed_release(&cloud, &lab, |world| {
+        world.refuses.push((Method::DELETE, "/volume/v3/volumes/volume-1", 400, body));
+        world.refuses.push((Method::DELETE, "/volume/v3/volumes/volume-2", 202, ""));
+    })
+    .await;
+    assert!(error.to_string().contains(in_error), "{error}");
 
     let locked = r#"{"conflictingRequest": {"code": 409, "message": "Instance server-1 is locked"}}"#;
     let cloud = FakeCloud::start().await;
