@@ -95,6 +95,8 @@ async fn a_misconfigured_job_does_not_stop_other_jobs() {
 async fn a_cloud_that_refuses_the_login_does_not_drain_the_queue() {
     let expired = || Error::permanent(ErrorKind::Denied, "the password has expired").affecting_all_jobs();
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(expired);
+    // Slow enough that a watcher of the health sees every transition.
+    lab.cloud.boot_for(Duration::from_secs(1));
     let operator = lab.operator();
     let mut health = operator.health();
     let steps = async {
