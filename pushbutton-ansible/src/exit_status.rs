@@ -434,7 +434,12 @@ mod tests {
         assert!(has_no_room(1000, 0) && has_no_room(1000, MIN_SPACE - 1));
         assert!(!has_no_room(1000, MIN_SPACE) && !has_no_room(0, 0));
         let failed = || StageEnd::new(StageStatus::Failed, "task".to_owned());
-        assert_eq!(failed().unless_disk_is_full(&[Path::new("/"), Path::new("/nowhere")]).unwrap(), failed());
+        assert!(!is_full(Path::new("/")) && !is_full(Path::new("/nowhere")));
+        assert_eq!(failed().unless_disk_is_full(None).unwrap(), failed());
+        let full = failed().unless_disk_is_full(Some(Path::new("/full"))).unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::Local, "{full}");
+        let passed = || StageEnd::new(StageStatus::Passed, None);
+        assert_eq!(passed().unless_disk_is_full(Some(Path::new("/full"))).unwrap(), passed());
     }
 
     #[test]

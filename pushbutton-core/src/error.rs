@@ -71,6 +71,7 @@ struct Inner {
     message: Cow<'static, str>,
     context: Vec<(&'static str, String)>,
     people_text: Option<String>,
+    affects_all_jobs: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -83,6 +84,7 @@ impl Error {
             message: message.into(),
             context: Vec::new(),
             people_text: None,
+            affects_all_jobs: false,
             source: None,
         }))
     }
@@ -124,6 +126,20 @@ impl Error {
     #[must_use]
     pub fn for_people(mut self, text: impl Into<String>) -> Self {
         self.0.people_text.get_or_insert_with(|| text.into());
+        self
+    }
+
+    /// Says that any other job would fail here in the same way: it is the fault of this operator's host or settings, such
+    /// as a login that the cloud refuses. The operator then stops claiming for a while, and the job is not counted.
+    ///
+    /// ```
+    /// use pushbutton_core::{Error, ErrorKind};
+    /// let error = Error::permanent(ErrorKind::Denied, "the login was refused").affecting_all_jobs();
+    /// assert!(error.during("provisioner::provision").affects_all_jobs());
+    /// ```
+    #[must_use]
+    pub fn affecting_all_jobs(mut self) -> Self {
+        self.0.affects_all_jobs = true;
         self
     }
 
@@ -173,6 +189,11 @@ impl Error {
         self.0.people_text.as_deref()
     }
 
+    /// Whether any other job would fail here in the same way.
+    pub fn affects_all_jobs(&self) -> bool {
+        self.0.affects_all_jobs
+    }
+
     /// All context, in the order in which it was added.
     pub fn contexts(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.0.context.iter().map(|(key, value)| (*key, value.as_str()))
@@ -209,6 +230,9 @@ impl fmt::Debug for Error {
         }
         if let Some(text) = &self.0.people_text {
             writeln!(f, "  for people: {text}")?;
+        }
+        if self.0.affects_all_jobs {
+            f.write_str("  affects all jobs\n")?;
         }
         let mut cause = self.source();
         while let Some(inner) = cause {

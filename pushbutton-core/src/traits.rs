@@ -691,6 +691,8 @@ pub trait Provisioner: Send + Sync {
     ///   wait for the boots of other nodes, of at most three times that length.
     /// - May fail or be dropped half-way: [`release`](Self::release) then deletes what was made.
     /// - Permanent errors are those that another attempt cannot fix (no such flavor). A full cloud is temporary.
+    /// - An error that no job could avoid here, such as a refused login, says so
+    ///   ([`Error::affecting_all_jobs`](crate::Error::affecting_all_jobs)): the job then returns to the queue.
     async fn provision(&self, request: &NodeRequest, journal: &Arc<dyn Journal>) -> Result<Node>;
 
     /// Deletes all that was made for a run.
@@ -699,6 +701,7 @@ pub trait Provisioner: Send + Sync {
     /// - Idempotent: when nothing is left to delete it is `Ok`.
     /// - Works for a half-made and for a vanished node, and after a restart of this process.
     /// - `Ok` means gone, or certain to go: the cloud has accepted every deletion.
+    /// - It is dropped after [`RELEASE_TIMEOUT`](crate::pipeline::RELEASE_TIMEOUT), and called again by the next sweep.
     /// - Never touches what carries another owner, another installation or another run.
     async fn release(&self, run: &RunId, journal: &Arc<dyn Journal>) -> Result<()>;
 

@@ -67,16 +67,36 @@ pub(crate) fn candidates(ports: &[Resource], ids: &Ids, choice: AddressChoice) -
     Ok(chosen.into_iter().map(|(.., ip)| ip).collect())
 }
 
-/// The port that a floating IP leads to: on the network that `nat_destination` names, else on the first.
-pub(crate) fn nat_port<'a>(ports: &'a [Resource], ids: &Ids) -> Option<&'a Resource> {
+/// The port that a floating IP leads to: on the network that `nat_destination` names, else on the first; and its first
+/// IPv4 address where it has several, since Neutron then does not choose one. None while a port has no address yet.
+///
+/// # Errors
+/// [`ErrorKind::Config`], permanent: no port has an IPv4 address.
+pub(crate) fn nat_port<'a>(
+    ports: &'a [Resource],
+    ids: &Ids,
+) -> Result<Option<(&'a Resource, Option<IpAddr>)>> {
     let is_destination = |port: &Resource| {
         let of_port = |(id, network): &(String, CloudNetwork)| {
             network.nat_destination && port.network_id.as_ref() == Some(id)
         };
         ids.routes.iter().any(of_port)
     };
-    let with_address = || ports.iter().filter(|port| port.fixed_ips.iter().any(|ip| ip.ip_address.is_ipv4()));
-    with_address().min_by_key(|port| (!is_destination(port), order(port, ids)))
+    let ipv4 = |port: &'a Resource| port.fixed_ips.iter().map(|ip| ip.ip_address).filter(IpAddr::is_ipv4);
+    let with_address = ports.iter().filter(|port| ipv4(port).next().is_some());
+    if let Some(port) = with_address.min_by_key(|port| (!is_destination(port), order(port, ids))) {
+        return Ok(Some((port, ipv4(port).next().filter(|_| ipv4(port).count() > 1))));
+    }
+    if ports.is_empty() || ports.iter().any(|port| port.fixed_ips.is_empty()) {
+        return Ok(None);
+    }
+    let present = ports.iter().flat_map(|port| &port.fixed_ips).map(|ip| ip.ip_address.to_string());
+    let present = present.collect::<Vec<_>>().join(", ");
+    let message = format!(
+        "the node has no IPv4 address that a floating IP could lead to: it has {present}; connect it to a network with an \
+         IPv4 subnet, or remove `floating_ip`"
+    );
+    Err(Error::permanent(ErrorKind::Config, message))
 }
 
 /// The place of a port's network in the configuration.
@@ -146,8 +166,9 @@ mod tests {
         assert_eq!(of(&[]), address("10.1.0.7"), "the first configured network");
         assert_eq!(of(&[CloudNetwork { default_interface: true, ..network("b") }]), address("10.2.0.7"));
         assert_eq!(of(&[CloudNetwork { routes_ipv4_externally: true, ..network("c") }]), address("10.3.0.7"));
-        let nat =
-            |flags: &[CloudNetwork]| nat_port(&ports, &ids(&["a", "b", "c"], flags)).unwrap().id.clone();
+        let nat = |flags: &[CloudNetwork]| {
+            nat_port(&ports, &ids(&["a", "b", "c"], flags)).unwrap().unwrap().0.id.clone()
+        };
         assert_eq!(nat(&[]), "on-a");
         assert_eq!(nat(&[CloudNetwork { nat_destination: true, ..network("c") }]), "on-c");
     }

@@ -52,6 +52,8 @@ impl Api {
         let mut client = Client::builder()
             .connect_timeout(config.connect_timeout.0)
             .timeout(config.request_timeout.0)
+            // A redirect would turn a POST into a GET, and take the token to another host.
+            .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("pushbutton/", env!("CARGO_PKG_VERSION")));
         let Tls { verify, cacert, cert, key } = &cloud.tls;
         client = client.danger_accept_invalid_certs(!verify);
@@ -76,7 +78,7 @@ impl Api {
             client = client.identity(identity);
         }
         let client = client.build().map_err(|error| refuse("cannot set up an HTTP client").because(error))?;
-        let identity = Identity::new(&cloud);
+        let identity = Identity::new(&cloud, config.clone());
         // Room for a request that timed out, and for one more.
         let max_time = config.request_timeout.0 * 2;
         Ok(Self { cloud, client, identity, session: OnceCell::new(), max_time })
@@ -109,7 +111,8 @@ impl Api {
     /// The request with its URL and its token.
     async fn authenticated(&self, request: &Request) -> Result<reqwest::RequestBuilder> {
         let session = self.session().await?;
-        let url = session.get_endpoint(request.service, &request.path).await.map_err(of_session)?;
+        let url = session.get_endpoint(request.service, &request.path).await;
+        let url = url.map_err(|error| request.of_entry(of_session(error)))?;
         let mut builder = self.client.request(request.method.clone(), url).query(&request.query);
         if let Some(body) = &request.body {
             builder = builder.json(body);
@@ -202,6 +205,24 @@ impl Api {
         request: Request,
         key: &'static str,
     ) -> Result<Vec<T>> {
+        Ok(self.pages(request, key).await?)
+    }
+
+    /// Reads a list that an extension of the service provides. It is empty without the extension.
+    pub(crate) async fn list_of_extension<T: DeserializeOwned>(
+        &self,
+        request: Request,
+        key: &'static str,
+    ) -> Result<Vec<T>> {
+        Ok(unless_missing(self.pages(request, key).await)?.unwrap_or_default())
+    }
+
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        request: Request,
+        key: &'static str,
+    ) -> std::result::Result<Vec<T>, RequestError> {
+        let unreadable = || RequestError::unreadable(not_readable(key));
         let mut all = Vec::new();
         let mut marker: Option<String> = None;
         for _ in 0..MAX_PAGES {
@@ -209,12 +230,18 @@ impl Api {
                 Some(marker) => request.clone().with("marker", marker),
                 None => request.clone(),
             };
-            let body = self.send(&page).await?;
-            let reply: Value =
-                serde_json::from_slice(&body).map_err(|error| not_readable(key).because(error))?;
-            let items = reply.get(key).and_then(Value::as_array).ok_or_else(|| not_readable(key))?;
+            let body = match self.send(&page).await {
+                // The first page alone shows whether there is such a list.
+                Err(failed) if marker.is_some() && failed.error.kind() == ErrorKind::NotFound => {
+                    return Err(RequestError::unreadable(not_readable(key).because(failed.error)));
+                }
+                body => body?,
+            };
+            let because = |error| RequestError::unreadable(not_readable(key).because(error));
+            let reply: Value = serde_json::from_slice(&body).map_err(because)?;
+            let items = reply.get(key).and_then(Value::as_array).ok_or_else(unreadable)?;
             for item in items {
-                all.push(T::deserialize(item).map_err(|error| not_readable(key).because(error))?);
+                all.push(T::deserialize(item).map_err(because)?);
             }
             let last = items.last().and_then(|item| item.get("id")).and_then(Value::as_str);
             match last.filter(|last| has_next(&reply, key) && marker.as_deref() != Some(last)) {

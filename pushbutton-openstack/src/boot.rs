@@ -26,7 +26,7 @@ const MAX_CONSOLE_READS: u32 = 3;
 const MAX_KEY_LOOKS: u32 = 3;
 /// Lines of a console that are read for host keys.
 const CONSOLE_LINES: u32 = 1000;
-/// How often a server's status is checked while it does not answer SSH yet.
+/// How often a server's status is checked while it does not answer SSH yet, or does not show its host keys.
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One boot.
@@ -90,7 +90,10 @@ impl Boot<'_> {
             address = ssh::first_that_answers(&addresses, self.label.ssh_port) => address,
             error = self.watch_server(&server) => return Err(error.with("address", addresses.join(", "))),
         };
-        let (source, host_keys) = self.host_keys(&server, &address).await?;
+        let (source, host_keys) = tokio::select! {
+            keys = self.host_keys(&server, &address) => keys?,
+            error = self.watch_server(&server) => return Err(error.with("address", &address)),
+        };
         tracing::info!(run = %self.request.run, %server, %address, host_keys = source, "the node is ready");
         Ok(self.node(server, address, host_keys))
     }
@@ -267,15 +270,22 @@ impl Boot<'_> {
         let servers = [server.to_owned()];
         let look = || async {
             let ports = self.shared.api.ports_of(&servers).await?;
-            match nat_port(&ports, ids) {
-                Some(port) => Ok(Some(port.id.clone())),
+            match nat_port(&ports, ids)? {
+                Some((port, address)) => Ok(Some((port.id.clone(), address))),
                 None => self.is_active(server).await.map(|_| None),
             }
         };
-        let port = poll(look).await?;
+        let (port, fixed) = poll(look).await?;
         self.progress.waits_for("the floating IP");
-        let spec = CreateSpec::floating_ip(&self.shared.tags, self.request, network, &port);
-        let id = self.create(spec).await?;
+        let spec = CreateSpec::floating_ip(&self.shared.tags, self.request, network, &port, fixed);
+        let id = match self.create(spec).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // The network's id may be an old one in the cache.
+                self.lookup.clear();
+                return Err(no_floating_ip(error));
+            }
+            id => id?,
+        };
         let look = || async {
             match self.shared.api.get(FLOATING_IPS, &id).await? {
                 Some(ip) => Ok(ip.floating_ip_address),
@@ -290,7 +300,7 @@ impl Boot<'_> {
         let source = self.label.host_keys;
         if let Some(key) = &self.data.host_key {
             self.progress.waits_for("the node to present the host key that was handed over in its user data");
-            if self.presents(key, server, address).await? {
+            if self.presents(key, server, address).await {
                 return Ok(("generated", vec![key.public().to_owned()]));
             }
             tracing::warn!(
@@ -303,30 +313,27 @@ impl Boot<'_> {
             return Ok(("first contact", Vec::new()));
         }
         self.progress.waits_for("the node's host keys on its console");
-        let keys = self.console_keys(server).await?;
+        let keys = self.console_keys(server).await;
         Ok((if keys.is_empty() { "first contact" } else { "console" }, keys))
     }
 
     /// Whether the node presents this key. With `generated` it waits until it does, without a time limit of its own.
-    async fn presents(&self, key: &GeneratedHostKey, server: &str, address: &str) -> Result<bool> {
+    async fn presents(&self, key: &GeneratedHostKey, server: &str, address: &str) -> bool {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
         loop {
             match host_key::presented(address, self.label.ssh_port).await {
-                Ok(Some(presented)) if presented == key.public() => return Ok(true),
+                Ok(Some(presented)) if presented == key.public() => return true,
                 Ok(_) if self.label.host_keys == HostKeys::Auto && backoff.tries() + 1 >= MAX_KEY_LOOKS => {
-                    return Ok(false);
+                    return false;
                 }
                 Ok(presented) => tracing::debug!(server, ?presented, "not yet the generated host key"),
-                Err(error) => {
-                    self.is_active(server).await?;
-                    tracing::debug!(server, "{error}");
-                }
+                Err(error) => tracing::debug!(server, "{error}"),
             }
             tokio::time::sleep(backoff.next_delay()).await;
         }
     }
 
-    async fn console_keys(&self, server: &str) -> Result<Vec<String>> {
+    async fn console_keys(&self, server: &str) -> Vec<String> {
         let source = self.label.host_keys;
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
         loop {
@@ -338,7 +345,7 @@ impl Boot<'_> {
             let give_up =
                 source == HostKeys::Auto && (output.is_none() || backoff.tries() + 1 >= MAX_CONSOLE_READS);
             if !keys.is_empty() || give_up {
-                return Ok(keys);
+                return keys;
             }
             tokio::time::sleep(backoff.next_delay()).await;
         }
@@ -348,6 +355,12 @@ impl Boot<'_> {
 fn vanished(what: &'static str, id: &str) -> Error {
     let message = format!("the {what} is gone: somebody else deleted it");
     Error::temporary(ErrorKind::Remote, message).with("id", id)
+}
+
+/// The error of a cloud that knows no floating IPs, or not the network of one.
+fn no_floating_ip(refused: Error) -> Error {
+    let message = "the cloud makes no floating IP: see `floating_ip`, and whether this cloud has routers";
+    Error::permanent(ErrorKind::Config, message).because(refused)
 }
 
 /// The error of a server in ERROR.

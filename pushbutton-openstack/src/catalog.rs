@@ -45,6 +45,16 @@ impl Service {
         }
     }
 
+    /// The key in `clouds.yaml` that gives its URL instead of the catalogue.
+    pub(crate) fn url_key(self) -> String {
+        format!("{}_endpoint_override", self.names()[0].replace('-', "_"))
+    }
+
+    /// Whether every node needs it.
+    pub(crate) fn is_needed_by_all(self) -> bool {
+        self != Self::BlockStorage
+    }
+
     /// Adds the API version to a URL that names none.
     pub(crate) fn with_version(self, mut url: Url) -> Url {
         let is_version = |part: &str| {

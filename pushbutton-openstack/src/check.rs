@@ -14,7 +14,7 @@ use crate::config::{HostKeys, NodeLabelConfig};
 use crate::lookup::Kind;
 use crate::provisioner::OpenStackProvisioner;
 use crate::request::Request;
-use crate::user_data::host_key_problem;
+use crate::user_data::{host_key_problem, length_problem};
 
 /// How long a check may take: less than the minute that [`Check`] allows.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(50);
@@ -117,6 +117,9 @@ impl OpenStackProvisioner {
             found.push(Finding::warn(what, "set `key_name`"));
         }
         found.extend(check_host_keys(label, config).await);
+        if let Some(error) = length_problem(config).await {
+            found.push(failure(&format!("nodes.{label}.user_data"), &error, "make them shorter"));
+        }
         let user_data = config.user_data.as_ref().and_then(|data| data.file.as_ref());
         for (field, path) in [("key_file", config.key_file.as_ref()), ("user_data.file", user_data)] {
             if let Some(path) = path {

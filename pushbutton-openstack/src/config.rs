@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use pushbutton_core::pipeline::RELEASE_TIMEOUT;
 use pushbutton_core::{Error, ErrorKind, HumanDuration, NodeLabel, Result};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
@@ -42,7 +43,7 @@ pub struct OpenStackConfig {
     /// How long one request may take. Default: `60s`.
     #[serde(default = "request_timeout")]
     pub request_timeout: HumanDuration,
-    /// How long a release waits until the cloud has deleted everything. Default: `3m`.
+    /// How long a release waits until the cloud has deleted everything; less than `5m`. Default: `3m`.
     #[serde(default = "release_timeout")]
     pub release_timeout: HumanDuration,
     /// How long after a create without a reply the resource may still become visible. Default: `15s`.
@@ -143,7 +144,7 @@ pub struct NetworkConfig {
     /// Whether Neutron filters the port's traffic: by security group, and by its own addresses. Nested virtual machines
     /// on a provider network need `false`. Default: as the network has it.
     pub port_security_enabled: Option<bool>,
-    /// More addresses (or ranges, as `10.0.0.0/24`) that the port may send from. Default: none.
+    /// More addresses (or ranges, as `10.0.0.0/24`) that the port may send from; only with port security. Default: none.
     #[serde(default)]
     pub allowed_address_pairs: Vec<String>,
 }
@@ -177,6 +178,9 @@ pub struct VolumeConfig {
     /// Its volume type. Default: the cloud's.
     #[serde(rename = "type")]
     pub volume_type: Option<String>,
+    /// Its availability zone in Cinder, which may differ from Nova's. A cloud whose Nova attaches no volume of another
+    /// zone (`cross_az_attach = False`) needs that of the node. Default: the cloud's choice.
+    pub availability_zone: Option<String>,
 }
 
 /// A floating IP.
@@ -269,7 +273,10 @@ pushbutton_core::__setters!(NodeLabelConfig {
     vars / with_vars: BTreeMap<String, serde_json::Value>,
 });
 
-pushbutton_core::__setters!(VolumeConfig { volume_type / with_volume_type: Option<String> });
+pushbutton_core::__setters!(VolumeConfig {
+    volume_type / with_volume_type: Option<String>,
+    availability_zone / with_availability_zone: Option<String>,
+});
 
 pushbutton_core::__setters!(NetworkConfig {
     fixed_ips / with_fixed_ips: Vec<IpAddr>,
@@ -323,7 +330,7 @@ struct NetworkOptions {
     /// Whether Neutron filters the port's traffic: by security group, and by its own addresses. Nested virtual machines
     /// on a provider network need `false`. Default: as the network has it.
     port_security_enabled: Option<bool>,
-    /// More addresses (or ranges, as `10.0.0.0/24`) that the port may send from. Default: none.
+    /// More addresses (or ranges, as `10.0.0.0/24`) that the port may send from; only with port security. Default: none.
     #[serde(default)]
     allowed_address_pairs: Vec<String>,
 }
@@ -367,7 +374,7 @@ impl UserData {
 impl VolumeConfig {
     /// A volume of this size and the cloud's default type.
     pub fn new(size_gb: u32) -> Self {
-        Self { size_gb, volume_type: None }
+        Self { size_gb, volume_type: None, availability_zone: None }
     }
 }
 
@@ -434,7 +441,23 @@ impl OpenStackConfig {
         if self.parallel_boots == 0 {
             return Err(refuse("`parallel_boots` is 0, so no node could boot: set 1 or more"));
         }
+        if self.release_timeout.0 >= RELEASE_TIMEOUT {
+            let (set, limit) = (self.release_timeout, HumanDuration(RELEASE_TIMEOUT));
+            return Err(refuse(format!(
+                "`release_timeout` is {set}, but a release is ended after {limit}: set less than that"
+            )));
+        }
         for (label, config) in &self.nodes {
+            // Without port security a port may send from any address, and Neutron refuses the pairs.
+            let is_both = |network: &&NetworkConfig| {
+                network.port_security_enabled == Some(false) && !network.allowed_address_pairs.is_empty()
+            };
+            if let Some(NetworkConfig { name, .. }) = config.networks.iter().find(is_both) {
+                return Err(refuse(format!(
+                    "nodes.{label}.networks: {name:?} has allowed_address_pairs and port_security_enabled: false: remove \
+                     the pairs, since without port security a port may send from any address"
+                )));
+            }
             if let Some(UserData { text, file }) = &config.user_data {
                 if text.is_some() == file.is_some() {
                     return Err(refuse(format!("nodes.{label}.user_data: give either `text` or `file`")));
@@ -505,6 +528,11 @@ mod tests {
             ("nodes: {a: {image: i, flavor: f, boot_from_volume: {size_gb: 0}}}", "size_gb"),
             ("nodes: {a: {image: i, flavor: f, data_volumes: [{size_gb: 0}]}}", "size_gb"),
             ("nodes: {a: {image: i, flavor: f, address: floating}}", "set `floating_ip`"),
+            ("{release_timeout: 5m, nodes: {a: {image: i, flavor: f}}}", "`release_timeout` is 5m"),
+            (
+                "nodes: {a: {image: i, flavor: f, networks: [{name: wide, port_security_enabled: false, allowed_address_pairs: [0.0.0.0/0]}]}}",
+                "remove the pairs",
+            ),
             ("nodes: {a: {image: i, flavor: f, server_group: g, scheduler_hints: {group: h}}}", "remove one"),
         ] {
             let error = parse(text).unwrap().validate().unwrap_err().to_string();
@@ -516,13 +544,14 @@ mod tests {
     #[test]
     fn a_network_is_a_name_or_a_mapping_with_the_options_of_its_port() {
         let config = parse(
-            "nodes: {a: {image: i, flavor: f, networks: [plain, {name: wide, fixed_ips: [10.0.0.5, 'fd00::5'], port_security_enabled: false, allowed_address_pairs: [0.0.0.0/0]}]}}",
+            "nodes: {a: {image: i, flavor: f, networks: [plain, {name: wide, fixed_ips: [10.0.0.5, 'fd00::5'], port_security_enabled: true, allowed_address_pairs: [0.0.0.0/0]}]}}",
         )
         .unwrap();
+        config.validate().unwrap();
         let networks = &config.nodes.values().next().unwrap().networks;
         assert_eq!(networks[0], NetworkConfig::new("plain"));
         assert!(!networks[0].has_options() && networks[1].has_options());
-        assert_eq!((networks[1].fixed_ips.len(), networks[1].port_security_enabled), (2, Some(false)));
+        assert_eq!((networks[1].fixed_ips.len(), networks[1].port_security_enabled), (2, Some(true)));
         for (network, says) in
             [("{name: a, fixed_ip: 10.0.0.5}", "fixed_ip"), ("{}", "name"), ("[]", "name of a network")]
         {

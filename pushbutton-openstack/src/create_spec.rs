@@ -1,6 +1,7 @@
 //! What is created for a node, and the bodies of the requests that create it.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use pushbutton_core::{NodeRequest, RunId};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -158,6 +159,9 @@ impl CreateSpec {
         if let Some(volume_type) = &config.volume_type {
             volume["volume_type"] = json!(volume_type);
         }
+        if let Some(zone) = &config.availability_zone {
+            volume["availability_zone"] = json!(zone);
+        }
         Self::new(VOLUMES, request, name, volume)
     }
 
@@ -198,9 +202,13 @@ impl CreateSpec {
         request: &NodeRequest,
         network: &str,
         port: &str,
+        fixed_address: Option<IpAddr>,
     ) -> Self {
         let description = tags.description(request);
-        let ip = json!({"floating_network_id": network, "port_id": port, "description": description});
+        let mut ip = json!({"floating_network_id": network, "port_id": port, "description": description});
+        if let Some(address) = fixed_address {
+            ip["fixed_ip_address"] = json!(address);
+        }
         Self::new(FLOATING_IPS, request, tags.name(request), ip)
     }
 }

@@ -1,6 +1,6 @@
 //! The API calls on the resources of a run.
 
-use pushbutton_core::{ErrorKind, ResourceKind, Result, RunId};
+use pushbutton_core::{Error, ErrorKind, ResourceKind, Result, RunId};
 use serde_json::{Value, json};
 
 use crate::api::Api;
@@ -15,6 +15,12 @@ const ATTACHMENTS_VERSION: &str = "volume 3.27";
 
 /// How many servers one request for ports names: as many ids as fit into a URL that every proxy accepts.
 const MAX_IDS_IN_URL: usize = 40;
+
+/// The same refusal as a temporary error: another state of the resource makes it go away.
+fn for_now(refused: &Error) -> Error {
+    let error = Error::temporary(ErrorKind::Remote, refused.message().to_owned());
+    refused.contexts().fold(error, |error, (key, value)| error.with(key, value))
+}
 
 /// Where the API of a kind of resource is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,13 +61,16 @@ impl Api {
     }
 
     /// Requests a deletion; fine if the resource does not exist.
+    ///
+    /// # Errors
+    /// Temporary: the resource cannot be deleted in its present state.
     pub(crate) async fn delete(&self, of: Collection, id: &str) -> Result<()> {
         match self.send_delete(&Request::delete(of.service, [of.path, id])).await {
             // Cinder answers 400 for a volume that is still attached or is being deleted. The next round shows its
             // state.
             Err(error) if of == VOLUMES && error.kind() == ErrorKind::Config => {
                 self.delete_attachments(id).await;
-                Ok(())
+                Err(for_now(&error))
             }
             other => other,
         }
@@ -100,7 +109,7 @@ impl Api {
     }
 
     /// The installation's resources, or those of one run, each with the run in its tags. A cloud without block storage has no
-    /// volumes.
+    /// volumes, and one without Neutron's router extension no floating IPs.
     pub(crate) async fn owned(
         &self,
         of: Collection,
@@ -119,7 +128,10 @@ impl Api {
         if of == VOLUMES && !self.has(BlockStorage).await? {
             return Ok(Vec::new());
         }
-        let all: Vec<Resource> = self.list(request, of.path).await?;
+        let all: Vec<Resource> = match of {
+            FLOATING_IPS => self.list_of_extension(request, of.path).await?,
+            _ => self.list(request, of.path).await?,
+        };
         let owned = all.into_iter().filter_map(|one| tags.run_of(&one).map(|run| (one, run)));
         Ok(owned.filter(|(_, of_run)| run.is_none_or(|run| run == of_run)).collect())
     }

@@ -1,10 +1,19 @@
 //! From the cloud's refusals and broken connections to kind and retry class.
 
+use std::borrow::Cow;
+
 use pushbutton_core::text::short_line;
 use pushbutton_core::{Error, ErrorKind, RetryClass};
+use reqwest::header::{HeaderMap, LOCATION};
 
 /// The longest message of the cloud that an error keeps, in bytes.
 const MAX_MESSAGE: usize = 500;
+
+/// Values that are shorter than this are shown in messages.
+const MIN_SECRET: usize = 8;
+
+/// How many sentences of a message are tried as the end of the value in it.
+const MAX_SENTENCES: usize = 50;
 
 /// Parts of the messages of the services' exceptions that mean "no room now": a quota, the hosts, the back ends or the
 /// addresses are used up, and are free again when another run ends. In lower case.
@@ -79,6 +88,8 @@ fn classify(status: u16, message: &str) -> (ErrorKind, RetryClass) {
         403 => (ErrorKind::Denied, Permanent),
         // Nova wants a network to be named where there are several.
         409 if says("multiple possible networks") => (ErrorKind::Config, Permanent),
+        // Neutron AddressPairAndPortSecurityRequired, PortSecurityPortHasSecurityGroup: options that exclude each other.
+        409 if says("port security") => (ErrorKind::Config, Permanent),
         409 => (ErrorKind::Remote, Temporary),
         // A proxy's page: the user data are longer than it accepts.
         413 if says("request entity too large") => (ErrorKind::Config, Permanent),
@@ -92,7 +103,7 @@ fn classify(status: u16, message: &str) -> (ErrorKind, RetryClass) {
 /// The error of a refused request.
 pub(crate) fn refusal(status: u16, message: &str) -> Error {
     let (kind, class) = classify(status, message);
-    let mut message = short_line(message, MAX_MESSAGE);
+    let mut message = short_line(&without_value(message), MAX_MESSAGE);
     if message.is_empty() {
         message.push_str("the cloud gave no reason");
     }
@@ -101,6 +112,50 @@ pub(crate) fn refusal(status: u16, message: &str) -> Error {
         _ => Error::temporary(kind, message),
     };
     error.with("status", status)
+}
+
+/// A refusal without the value that was sent: `Invalid input for field/attribute user_data. Value: V. 'V' is too long`
+/// has the user data in it twice, possibly with passwords, and a message is shown on the review.
+fn without_value(message: &str) -> Cow<'_, str> {
+    const VALUE: &str = "Value: ";
+    let Some((before, rest)) = message.split_once(VALUE) else { return message.into() };
+    // The value is everything up to a reason that repeats it, if one does.
+    let repeated = rest.rmatch_indices(". ").take(MAX_SENTENCES).find_map(|(at, _)| {
+        let (value, reason) = (&rest[..at], &rest[at + 2..]);
+        reason.contains(value).then_some((value, reason))
+    });
+    let repeated = match repeated {
+        Some((value, _)) if value.len() < MIN_SECRET => return message.into(),
+        other => other.map(|(value, reason)| reason.replace(value, "…")),
+    };
+    let reason = repeated.unwrap_or_else(|| {
+        // It may repeat the value in another notation, in quotes.
+        let reason = rest.rsplit_once(". ").map_or("", |(_, reason)| reason);
+        let quoted = reason.find('\'').zip(reason.rfind('\'')).filter(|(from, to)| from < to);
+        match quoted {
+            Some((from, to)) => format!("{}'…{}", &reason[..from], &reason[to..]),
+            None => reason.to_owned(),
+        }
+    });
+    format!("{before}{VALUE}…. {reason}").into()
+}
+
+/// Marks a permanent error that no job can have a node with this entry of `clouds.yaml`.
+pub(crate) fn of_entry(error: Error) -> Error {
+    if error.is_temporary() { error } else { error.affecting_all_jobs() }
+}
+
+/// The error of a redirect, which is not followed. `key` names what in `clouds.yaml` gives the URL.
+pub(crate) fn redirect(status: u16, headers: &HeaderMap, key: &str) -> Error {
+    let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or("nowhere");
+    // Its query may hold a secret.
+    let location = location.split(['?', '#']).next().unwrap_or_default();
+    let location = short_line(location, MAX_MESSAGE);
+    let message = format!(
+        "the cloud answers with a redirect to {location}, and redirects are not followed: give the right URL as `{key}` in \
+         clouds.yaml"
+    );
+    Error::permanent(ErrorKind::Config, message).with("status", status)
 }
 
 /// The error of a request that got no reply.
@@ -198,6 +253,8 @@ mod tests {
 409 Exhausted Temporary | neutron_lib IpAddressInUse | {"NeutronError": {"type": "IpAddressInUse", "message": "Unable to complete operation for network 5f4a. The IP address 10.0.0.9 is in use.", "detail": ""}}
 409 Exhausted Temporary | neutron.ipam IpAddressAlreadyAllocated | {"NeutronError": {"type": "IpAddressAlreadyAllocated", "message": "IP address 10.0.0.9 already allocated in subnet 1b", "detail": ""}}
 503 Exhausted Temporary | neutron_lib NoNetworkAvailable, a ResourceExhausted | {"NeutronError": {"type": "NoNetworkAvailable", "message": "Unable to create the network. No tenant network is available for allocation.", "detail": ""}}
+409 Config Permanent | neutron_lib AddressPairAndPortSecurityRequired | {"NeutronError": {"type": "AddressPairAndPortSecurityRequired", "message": "Port Security must be enabled in order to have allowed address pairs on a port.", "detail": ""}}
+409 Config Permanent | neutron_lib PortSecurityPortHasSecurityGroup | {"NeutronError": {"type": "PortSecurityPortHasSecurityGroup", "message": "Port has security group associated. Cannot disable port security or IP address until security group is removed.", "detail": ""}}
 409 Remote Temporary | neutron_lib PortInUse | {"NeutronError": {"type": "PortInUse", "message": "Unable to complete operation on port 3 for network 4. Port already has an attached device 5.", "detail": ""}}
 400 Config Permanent | neutron_lib AllowedAddressPairExhausted: one port wants too many | {"NeutronError": {"type": "AllowedAddressPairExhausted", "message": "The number of allowed address pair exceeds the maximum 10.", "detail": ""}}
 403 Config Permanent | nova MetadataLimitExceeded: one server wants too much | {"forbidden": {"code": 403, "message": "Maximum number of metadata items exceeds 128"}}
@@ -267,6 +324,30 @@ mod tests {
     fn the_words_of_a_quota_are_found_in_a_long_message_too() {
         let long = format!("{} Quota exceeded for instances", "x".repeat(2 * MAX_MESSAGE));
         assert_eq!(refusal(403, &long).kind(), ErrorKind::Exhausted);
+    }
+
+    /// Nova's and Cinder's words for a value that their schema refuses.
+    #[test]
+    fn the_value_that_was_refused_is_not_in_the_error_but_the_reason_is() {
+        let data = "aHVzaA==".repeat(9000);
+        for (value, repeated, reason) in [
+            (data.as_str(), format!("'{data}'"), "is too long"),
+            ("hush: a. b", "'hush: a. b'".to_owned(), "does not match '^[a-z]*$'"),
+            ("hush one", r"'hush\none'".to_owned(), "is too long"),
+            ("{'key': 'hush. x'}", "{'key': 'hush. x'}".to_owned(), "is not of type 'string'"),
+        ] {
+            let sent =
+                format!("Invalid input for field/attribute user_data. Value: {value}. {repeated} {reason}");
+            let error = refusal(400, &sent);
+            let shown = error.message();
+            assert!(!shown.contains("hush") && !shown.contains("aHVz"), "{shown}");
+            assert!(shown.starts_with("Invalid input for field/attribute user_data. Value: …"), "{shown}");
+            assert!(shown.ends_with(reason), "{shown}");
+        }
+        let short = "Invalid input for field/attribute min_count. Value: a. 'a' is not of type 'integer'";
+        assert_eq!(refusal(400, short).message(), short);
+        let unexplained = refusal(400, "Invalid input for field/attribute user_data. Value: hush");
+        assert!(!unexplained.message().contains("hush"), "{unexplained}");
     }
 
     #[test]

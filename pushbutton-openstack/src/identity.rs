@@ -20,8 +20,10 @@ use tokio::time::Instant;
 use crate::api_types::Named;
 use crate::catalog::{CatalogEntry, NoEndpoint, Service, endpoint_of};
 use crate::cloud_config::{CloudConfig, EndpointChoice};
+use crate::cloud_files::Environment;
+use crate::config::OpenStackConfig;
 use crate::credentials::Credentials;
-use crate::error::{no_reply, refusal, to_session_error};
+use crate::error::{no_reply, of_entry, redirect, refusal, to_session_error};
 use crate::response::{message_of, read_bounded};
 
 /// The longest time before its expiry that a token is replaced: a request may take long, and Nova passes the token on.
@@ -51,8 +53,11 @@ struct Token {
     project: Option<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    credentials: Credentials,
+    /// The project of the first login.
+    project: Option<String>,
     /// Identifies the login in use: of many requests that are refused with one token, only the first drops it.
     logins: u64,
     token: Option<Token>,
@@ -61,15 +66,18 @@ struct State {
 /// A login that is renewed when needed. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
-    credentials: Credentials,
+    /// Says which entry of which file has the credentials.
+    config: Arc<OpenStackConfig>,
     endpoints: BTreeMap<Service, EndpointChoice>,
     state: Arc<Mutex<State>>,
 }
 
 impl Identity {
-    pub(crate) fn new(cloud: &CloudConfig) -> Self {
-        let (credentials, endpoints) = (cloud.credentials.clone(), cloud.endpoints.clone());
-        Self { credentials, endpoints, state: Arc::default() }
+    pub(crate) fn new(cloud: &CloudConfig, config: OpenStackConfig) -> Self {
+        let credentials = cloud.credentials.clone();
+        let state = State { credentials, project: None, logins: 0, token: None };
+        let endpoints = cloud.endpoints.clone();
+        Self { config: Arc::new(config), endpoints, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Logs in if there is no valid token. Returns the number of the login, for [`forget`](Self::forget).
@@ -91,51 +99,91 @@ impl Identity {
     }
 
     async fn with_token<T>(&self, client: &Client, read: impl FnOnce(u64, &Token) -> T) -> Result<T> {
-        let State { logins, token } = &mut *self.state.lock().await;
+        let State { credentials, project, logins, token } = &mut *self.state.lock().await;
         match token {
             Some(token) if token.renew_at > Instant::now() => Ok(read(*logins, token)),
             other => {
-                let token = other.insert(self.request_token(client).await?);
+                *other = None;
+                self.read_again(credentials).await;
+                let new = request_token(client, credentials).await;
+                let new = new.and_then(|new| of_project(new, project));
+                let token = other.insert(new.map_err(of_entry)?);
                 *logins += 1;
                 Ok(read(*logins, token))
             }
         }
     }
 
-    async fn request_token(&self, client: &Client) -> Result<Token> {
-        let Credentials { auth_url, body } = &self.credentials;
-        let request = client.post(self.credentials.tokens_url());
-        let request =
-            request.header(header::CONTENT_TYPE, "application/json").body(body.expose_secret().to_owned());
-        let mut reply = request.send().await.map_err(no_reply)?;
-        let status = reply.status();
-        let value = reply.headers().get("x-subject-token").and_then(|value| value.to_str().ok());
-        let value = value.map(SecretString::from);
-        let body = read_bounded(&mut reply).await.map_err(no_reply)?;
-        if !status.is_success() {
-            let message = format!("the login was refused: {}", message_of(&body));
-            return Err(refusal(status.as_u16(), &message).with("auth_url", auth_url));
+    /// Takes the credentials that `clouds.yaml` and the files beside it have now: they may have been rotated.
+    async fn read_again(&self, credentials: &mut Credentials) {
+        let config = Arc::clone(&self.config);
+        let read = move || CloudConfig::read(&config, &Environment::of_process());
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(cloud)) => *credentials = cloud.credentials,
+            Ok(Err(error)) => {
+                tracing::warn!("cannot read the credentials again, the former ones are used: {error}")
+            }
+            // Only at the end of the process.
+            Err(error) => tracing::debug!("the credentials were not read again: {error}"),
         }
-        let unreadable = |what| {
-            let message = format!("the reply to the login is not Keystone's: {what}");
-            Error::permanent(ErrorKind::Protocol, message).with("auth_url", auth_url)
-        };
-        let value = value.ok_or_else(|| unreadable("it has no X-Subject-Token"))?;
-        let reply: TokenReply = serde_json::from_slice(&body)
-            .map_err(|error| unreadable("its body is no token").because(error))?;
-        let token = reply.token;
-        let lifetime = match (token.issued_at, token.expires_at) {
-            (Some(from), Some(to)) => Duration::try_from(to.duration_since(from)).unwrap_or_default(),
-            _ => DEFAULT_LIFETIME,
-        };
-        let margin = (lifetime / 4).min(MAX_RENEWAL_MARGIN);
-        Ok(Token {
-            value,
-            renew_at: Instant::now() + lifetime.saturating_sub(margin),
-            catalog: token.catalog,
-            project: token.project.map(|project| project.id),
-        })
     }
+}
+
+/// Refuses a token of another project than the first one's. What was made there could not be found in this one, and
+/// would count as deleted.
+fn of_project(token: Token, first: &mut Option<String>) -> Result<Token> {
+    match (&*first, &token.project) {
+        (Some(before), Some(now)) if before != now => {
+            let message = format!(
+                "the login leads to another project ({now}) than before ({before}), where resources may be left: correct \
+                 the project in clouds.yaml, or sweep the former one and restart"
+            );
+            Err(Error::permanent(ErrorKind::Config, message))
+        }
+        (_, now) => {
+            *first = first.take().or_else(|| now.clone());
+            Ok(token)
+        }
+    }
+}
+
+async fn request_token(client: &Client, credentials: &Credentials) -> Result<Token> {
+    let Credentials { auth_url, body } = credentials;
+    let request = client.post(credentials.tokens_url());
+    let request =
+        request.header(header::CONTENT_TYPE, "application/json").body(body.expose_secret().to_owned());
+    let mut reply = request.send().await.map_err(no_reply)?;
+    let status = reply.status();
+    let headers = reply.headers().clone();
+    let value = headers.get("x-subject-token").and_then(|value| value.to_str().ok());
+    let value = value.map(SecretString::from);
+    let body = read_bounded(&mut reply).await.map_err(no_reply)?;
+    if status.is_redirection() {
+        return Err(redirect(status.as_u16(), &headers, "auth.auth_url").with("auth_url", auth_url));
+    }
+    if !status.is_success() {
+        let message = format!("the login was refused: {}", message_of(&body));
+        return Err(refusal(status.as_u16(), &message).with("auth_url", auth_url));
+    }
+    let unreadable = |what| {
+        let message = format!("the reply to the login is not Keystone's: {what}");
+        Error::permanent(ErrorKind::Protocol, message).with("auth_url", auth_url)
+    };
+    let value = value.ok_or_else(|| unreadable("it has no X-Subject-Token"))?;
+    let reply: TokenReply =
+        serde_json::from_slice(&body).map_err(|error| unreadable("its body is no token").because(error))?;
+    let token = reply.token;
+    let lifetime = match (token.issued_at, token.expires_at) {
+        (Some(from), Some(to)) => Duration::try_from(to.duration_since(from)).unwrap_or_default(),
+        _ => DEFAULT_LIFETIME,
+    };
+    let margin = (lifetime / 4).min(MAX_RENEWAL_MARGIN);
+    Ok(Token {
+        value,
+        renew_at: Instant::now() + lifetime.saturating_sub(margin),
+        catalog: token.catalog,
+        project: token.project.map(|project| project.id),
+    })
 }
 
 /// Fills in the project, as keystoneauth does.

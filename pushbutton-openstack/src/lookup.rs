@@ -85,7 +85,9 @@ async fn candidates(api: &Api, kind: Kind, name: &str) -> Result<Vec<Named>> {
         Kind::Image => images(api, name).await,
         Kind::Flavor => api.list(Request::get(Compute, ["flavors"]), "flavors").await,
         Kind::Network => api.list(Request::get(Network, ["networks"]), "networks").await,
-        Kind::SecurityGroup => api.list(Request::get(Network, ["security-groups"]), "security_groups").await,
+        Kind::SecurityGroup => {
+            api.list_of_extension(Request::get(Network, ["security-groups"]), "security_groups").await
+        }
         Kind::ServerGroup => api.list(Request::get(Compute, ["os-server-groups"]), "server_groups").await,
         Kind::KeyPair => {
             let pairs: Vec<Value> = api.list(Request::get(Compute, ["os-keypairs"]), "keypairs").await?;

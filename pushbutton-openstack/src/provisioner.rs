@@ -11,7 +11,7 @@ use pushbutton_core::{
     OwnerName, Provisioner, Result, RunId,
 };
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::api::Api;
 use crate::boot::{Boot, BootProgress};
@@ -156,12 +156,12 @@ impl Provisioner for OpenStackProvisioner {
     }
 
     async fn release(&self, run: &RunId, journal: &Arc<dyn Journal>) -> Result<()> {
-        let limit = self.config.get().release_timeout.0;
+        let end = Instant::now() + self.config.get().release_timeout.0;
         let release = async {
-            timeout(limit, self.shared.creates.none_of(run)).await.map_err(|_| {
+            timeout_at(end, self.shared.creates.none_of(run)).await.map_err(|_| {
                 Error::temporary(ErrorKind::TimedOut, "a create of this run is still in progress")
             })?;
-            Release::new(&self.shared, run, &**journal).await?.run(limit).await
+            Release::new(&self.shared, run, &**journal).await?.run(end).await
         };
         release.await.map_err(|error| error.during("provisioner::release").with("run", run))
     }

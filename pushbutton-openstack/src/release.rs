@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use pushbutton_core::retry::Backoff;
 use pushbutton_core::traits::JournalEntry;
 use pushbutton_core::{Error, ErrorKind, Journal, ResourceKind, Result, RunId};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::api_types::Resource;
 use crate::create::Shared;
 use crate::endpoints::{Collection, FLOATING_IPS, PORTS, SERVERS, VOLUMES};
+use crate::error::is_transient;
 
 /// One release, and what it has found of the run so far.
 pub(crate) struct Release<'a> {
@@ -33,8 +34,30 @@ pub(crate) struct Release<'a> {
 /// What one round has requested.
 #[derive(Default)]
 struct Round {
+    /// What is still there, each with its state.
     left: Vec<String>,
+    /// Whether any of it is in an error state.
+    in_error: bool,
+    /// A permanent refusal of a deletion, else the last one.
     refused: Option<Error>,
+}
+
+/// The error of a release whose time is up, with what was left at last, and the last error as its cause.
+fn out_of_time(last: Round) -> Error {
+    let message = match last.in_error {
+        true => {
+            "the cloud has not deleted everything in time: what is in an error state may be deletable no more, then an \
+             administrator must reset its state or force-delete it"
+        }
+        false => "the cloud has not deleted everything in time",
+    };
+    let error = Error::temporary(ErrorKind::TimedOut, message);
+    let error = if last.left.is_empty() { error } else { error.with("left", last.left.join(", ")) };
+    match last.refused {
+        // Logs show one line, without its causes.
+        Some(refused) => error.with("last_error", &refused).because(refused),
+        None => error,
+    }
 }
 
 impl<'a> Release<'a> {
@@ -46,18 +69,25 @@ impl<'a> Release<'a> {
     }
 
     /// Deletes until nothing is left, or the time is up.
-    pub(crate) async fn run(mut self, limit: Duration) -> Result<()> {
-        let end = Instant::now() + limit;
+    pub(crate) async fn run(mut self, end: Instant) -> Result<()> {
         let mut backoff = Backoff::new(Duration::from_millis(400), Duration::from_secs(5));
+        let mut last = Round::default();
         loop {
-            let left = self.round().await?;
-            if left.is_empty() && !self.may_still_appear() {
-                break;
+            match timeout_at(end, self.round()).await {
+                Ok(Ok(round)) if round.left.is_empty() && !self.may_still_appear() => break,
+                // What was refused for now, such as a server with a task in progress (409), is tried again.
+                Ok(Ok(round)) => last = round,
+                // The release goes on while the API is away.
+                Ok(Err(error)) if is_transient(&error) => {
+                    tracing::warn!(run = %self.run, "will look again for what is left of a run: {error}");
+                    last.refused = Some(error);
+                }
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(out_of_time(last)),
             }
             let delay = backoff.next_delay();
             if Instant::now() + delay > end {
-                let message = "the cloud has not deleted everything in time";
-                return Err(Error::temporary(ErrorKind::TimedOut, message).with("left", left.join(", ")));
+                return Err(out_of_time(last));
             }
             tokio::time::sleep(delay).await;
         }
@@ -68,7 +98,7 @@ impl<'a> Release<'a> {
     }
 
     /// Searches, requests deletions, and returns what is left.
-    async fn round(&mut self) -> Result<Vec<String>> {
+    async fn round(&mut self) -> Result<Round> {
         let mut round = Round::default();
         let floating_ips = self.find(FLOATING_IPS).await?;
         self.delete(&mut round, FLOATING_IPS, floating_ips).await;
@@ -92,8 +122,7 @@ impl<'a> Release<'a> {
         }
         match round.refused {
             Some(error) if !error.is_temporary() => Err(error),
-            // The next round tries again what was refused for now, such as a server with a task in progress (409).
-            _ => Ok(round.left),
+            _ => Ok(round),
         }
     }
 
@@ -101,10 +130,18 @@ impl<'a> Release<'a> {
     async fn delete(&self, round: &mut Round, of: Collection, resources: Vec<Resource>) {
         for one in resources {
             if !one.is_being_deleted() {
-                let refused = self.shared.api.delete(of, &one.id).await.err();
-                round.refused = round.refused.take().or(refused);
+                if let Err(refused) = self.shared.api.delete(of, &one.id).await {
+                    let permanent = round.refused.take_if(|error| !error.is_temporary());
+                    round.refused = permanent.or(Some(refused));
+                }
             }
-            round.left.push(format!("{} {}", of.kind.as_str(), one.id));
+            let (kind, id) = (of.kind.as_str(), &one.id);
+            let status = one.status.as_deref();
+            round.in_error |= status.is_some_and(|status| status.to_ascii_lowercase().starts_with("error"));
+            round.left.push(match status {
+                Some(status) => format!("{kind} {id} ({status})"),
+                None => format!("{kind} {id}"),
+            });
         }
     }
 

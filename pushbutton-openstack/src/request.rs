@@ -10,7 +10,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::catalog::Service;
-use crate::error::{no_reply, refusal};
+use crate::error::{no_reply, of_entry, redirect, refusal};
 use crate::response::message_of;
 
 /// The longest `Retry-After` that is obeyed.
@@ -64,6 +64,11 @@ impl Request {
         self
     }
 
+    /// Marks a permanent error that is the fault of the cloud's entry in `clouds.yaml`, not of what was asked for.
+    pub(crate) fn of_entry(&self, error: Error) -> Error {
+        if self.service.is_needed_by_all() { of_entry(error) } else { error }
+    }
+
     fn is_idempotent(&self) -> bool {
         self.method != Method::POST
     }
@@ -94,10 +99,17 @@ impl RequestError {
 
     /// The service refused it.
     pub(crate) fn refused(request: &Request, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        if status.is_redirection() {
+            let error = redirect(status.as_u16(), headers, &request.service.url_key());
+            return Self { error: request.of_entry(error), ambiguous: false, retry_after: None };
+        }
         let ambiguous = status.is_server_error();
         let retry = status == StatusCode::TOO_MANY_REQUESTS || ambiguous && request.is_idempotent();
         let retry_after = retry.then(|| retry_after(headers));
-        Self { error: refusal(status.as_u16(), &message_of(body)), ambiguous, retry_after }
+        let error = refusal(status.as_u16(), &message_of(body));
+        // A new login did not help.
+        let error = if status == StatusCode::UNAUTHORIZED { request.of_entry(error) } else { error };
+        Self { error, ambiguous, retry_after }
     }
 
     /// There was no reply.

@@ -38,12 +38,13 @@ impl BootData {
     /// Reads the label's user data, and adds a host key where the label says so and cloud-init will read it.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], permanent: the file cannot be read, or `host_keys: generated` is not possible with it.
+    /// [`ErrorKind::Config`], permanent: the file cannot be read, the user data are too long for Nova, or
+    /// `host_keys: generated` is not possible with them.
     pub(crate) async fn of(label: &NodeLabelConfig) -> Result<Self> {
         let user = read(label.user_data.as_ref()).await?;
-        let plain = |user: Option<&Vec<u8>>| user.map(|user| SecretString::from(STANDARD.encode(user)));
+        let plain = |user: Option<&Vec<u8>>| user.map(|user| encoded(user)).transpose();
         if !matches!(label.host_keys, HostKeys::Auto | HostKeys::Generated) {
-            return Ok(Self { encoded: plain(user.as_ref()), host_key: None });
+            return Ok(Self { encoded: plain(user.as_ref())?, host_key: None });
         }
         let key = GeneratedHostKey::generate()?;
         match with_host_key(user.as_deref(), &key) {
@@ -53,7 +54,7 @@ impl BootData {
             }
             Err(why) => {
                 tracing::info!("no host key is handed over: {why}");
-                Ok(Self { encoded: plain(user.as_ref()), host_key: None })
+                Ok(Self { encoded: plain(user.as_ref())?, host_key: None })
             }
         }
     }
@@ -68,6 +69,21 @@ async fn read(config: Option<&UserData>) -> Result<Option<Vec<u8>>> {
         })?),
         _ => None,
     })
+}
+
+/// The user data as Nova takes them. It would refuse longer ones with a copy of them in its message.
+fn encoded(user: &[u8]) -> Result<SecretString> {
+    let encoded = STANDARD.encode(user);
+    match encoded.len() {
+        0..=MAX_ENCODED => Ok(encoded.into()),
+        length => {
+            let message = format!(
+                "the user data have {length} bytes in base64, and Nova takes {MAX_ENCODED}: make them shorter, or compress \
+                 them with gzip"
+            );
+            Err(Error::permanent(ErrorKind::Config, message))
+        }
+    }
 }
 
 /// Both as one MIME document, of which cloud-init reads part after part. The user's part is not touched: read and
@@ -140,6 +156,12 @@ fn in_base64(content: &[u8]) -> String {
         rest = more;
     }
     text
+}
+
+/// What `check` says about the length of a label's user data: the problem, if there is one.
+pub(crate) async fn length_problem(label: &NodeLabelConfig) -> Option<Error> {
+    let user = read(label.user_data.as_ref()).await.ok()??;
+    encoded(&user).err()
 }
 
 /// What `check` says about a label's host keys: the problem, if there is one.
@@ -217,7 +239,8 @@ print(json.dumps([(part.get_content_type(), part.get_payload(decode=True).decode
 
     #[tokio::test]
     async fn h5_where_no_key_can_be_handed_over_the_user_data_stay_and_generated_is_refused() {
-        let long = format!("#cloud-config\n# {}\n", "x".repeat(50_000));
+        // Nova takes it, but not with a key.
+        let long = format!("#cloud-config\n# {}\n", "x".repeat(49_000));
         for (text, why) in [
             ("{\"ignition\": {\"version\": \"3.4.0\"}}", "not cloud-init's"),
             ("#cloud-config\nssh_keys: {rsa_private: x}\n", "give `ssh_keys` themselves"),
@@ -231,6 +254,19 @@ print(json.dumps([(part.get_content_type(), part.get_payload(decode=True).decode
         }
         let label = label("#cloud-config\n").with_host_keys(HostKeys::Console);
         assert!(BootData::of(&label).await.unwrap().host_key.is_none());
+    }
+
+    #[tokio::test]
+    async fn user_data_that_are_too_long_for_nova_are_refused_without_a_copy_of_them() {
+        let long = format!("#cloud-config\n# {}\n", "x".repeat(50_000));
+        for host_keys in [HostKeys::Auto, HostKeys::Generated, HostKeys::Console, HostKeys::FirstContact] {
+            let error = BootData::of(&label(&long).with_host_keys(host_keys)).await.unwrap_err();
+            let found = (error.kind(), error.is_temporary(), error.message().len() < 200);
+            assert_eq!(found, (ErrorKind::Config, false, true), "{host_keys:?}: {error}");
+        }
+        let just = "x".repeat(MAX_ENCODED / 4 * 3);
+        assert!(BootData::of(&label(&just).with_host_keys(HostKeys::Console)).await.is_ok());
+        assert!(BootData::of(&label(&format!("{just}x")).with_host_keys(HostKeys::Console)).await.is_err());
     }
 
     #[tokio::test]

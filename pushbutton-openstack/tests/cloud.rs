@@ -469,6 +469,84 @@ async fn a_process_with_an_empty_journal_releases_by_the_ownership_tags() {
     before.has_left_nothing(&cloud).await;
 }
 
+/// In Nova's and Cinder's own states and words.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_says_what_the_cloud_refuses_to_delete_and_ends_once_it_does_not() {
+    let cloud = openstack();
+    let lab = Lab::new(&cloud, "refuses", &format!("release_timeout: 10s, {}", nodes(TINY)));
+    let admin = |arguments: &[&str]| {
+        cloud.command(&[&["--os-cloud", cloud.admin_cloud.as_str()], arguments].concat())
+    };
+    let server = request("lab", 120);
+    let node = lab.provision(&server).await.unwrap();
+    admin(&["server", "lock", &node.id]);
+    let error = lab.provisioner.release(&server.run, &lab.journal).await.unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.context("left"), Some(format!("server {} (ACTIVE)", node.id).as_str()), "{text}");
+    assert!(text.contains("is locked") && error.is_temporary(), "{text}");
+    admin(&["server", "unlock", &node.id]);
+    lab.release(&server.run).await;
+
+    let (run, name) = (request("lab", 120).run, owner("refuses"));
+    let entry = lab.journal.intend(&run, ResourceKind::Volume, &name).await.unwrap();
+    let body = json!({"volume": {"name": name, "size": 1}});
+    let made = cloud.request("POST", "volumev3", "/volumes", Some(&body));
+    let volume = made["volume"]["id"].as_str().unwrap();
+    lab.journal.made(entry, volume).await.unwrap();
+    let state =
+        || cloud.request("GET", "volumev3", &format!("/volumes/{volume}"), None)["volume"]["status"].clone();
+    while state() != "available" {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    admin(&["volume", "set", "--state", "error_deleting", volume]);
+    let error = lab.provisioner.release(&run, &lab.journal).await.unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.context("left"), Some(format!("volume {volume} (error_deleting)").as_str()), "{text}");
+    assert!(
+        text.contains("an administrator must reset its state") && text.contains("Volume status must be"),
+        "{text}"
+    );
+    admin(&["volume", "set", "--state", "available", volume]);
+    lab.release(&run).await;
+    lab.has_left_nothing(&cloud).await;
+}
+
+/// Nova's message has the value twice, and would be shown on the review.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_nova_refuses_is_not_in_the_error() {
+    let cloud = openstack();
+    let secret = "hush. ".repeat(60);
+    let lab = Lab::new(&cloud, "value", &nodes(&format!("{TINY}, metadata: {{password: '{secret}'}}")));
+    let request = request("lab", 60);
+    let error = lab.provision(&request).await.unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert_eq!(error.kind(), ErrorKind::Config, "{text}");
+    assert!(
+        text.contains("attribute password") && text.contains("is too long") && !text.contains("hush"),
+        "{text}"
+    );
+    lab.release(&request.run).await;
+    lab.has_left_nothing(&cloud).await;
+}
+
+/// As Neutron itself says it: the network has no port security, so its ports can have no address pairs.
+#[tokio::test(flavor = "multi_thread")]
+async fn address_pairs_on_a_network_without_port_security_are_a_configuration_error() {
+    let cloud = openstack();
+    let tenant = Tenant::new(&cloud, "pairs");
+    let network = tenant.name.as_str();
+    tenant.admin(&["network", "create", "--disable-port-security", "--project", network, network]);
+    let lab = tenant.lab(&format!(
+        "image: tiny, flavor: m1.tiny, networks: [{{name: {network}, allowed_address_pairs: [10.77.0.0/24]}}]"
+    ));
+    let request = request("lab", 60);
+    let error = lab.provision(&request).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Config, RetryClass::Permanent), "{error:?}");
+    assert!(error.to_string().contains("Port Security must be enabled"), "{error}");
+    lab.release(&request.run).await;
+    tenant.admin(&["network", "delete", network]);
+}
+
 /// A user and a project for one test, created by the administrator and deleted on drop.
 struct Tenant<'a> {
     cloud: &'a pushbutton_testbed::OpenStack,

@@ -26,6 +26,10 @@ mod notify;
 mod panics;
 mod shutdown;
 
+/// How long releasing the node of a run may take before it is left to the next orphan sweep. After a run it is tried
+/// once: the slot must not wait for a cloud that is away.
+pub const RELEASE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(300);
+
 pub use combined::Pipeline;
 pub use decider::{Decider, Observed, Refusal};
 pub use dependencies::{Dependencies, resolve_dependencies};

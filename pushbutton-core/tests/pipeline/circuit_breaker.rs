@@ -93,8 +93,53 @@ async fn a_misconfigured_job_does_not_stop_other_jobs() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cloud_that_refuses_the_login_does_not_drain_the_queue() {
-    let expired = || Error::permanent(ErrorKind::Denied, "the password has expired");
+    let expired = || Error::permanent(ErrorKind::Denied, "the password has expired").affecting_all_jobs();
     let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(expired);
+    // Slow enough that a watcher of the health sees every transition.
+    lab.cloud.boot_for(Duration::from_secs(1));
+    let operator = lab.operator();
+    let mut health = operator.health();
+    let steps = async {
+        // The first run shows it, and so does each probe.
+        for requests in 1..4 {
+            until(&mut health, "open").await;
+            let depth = lab.queue.depth().await.unwrap();
+            assert_eq!((lab.cloud.request_count(), depth.dead, depth.waiting), (requests, 0, 20));
+            let state = health.borrow().breaker.clone();
+            let BreakerState::Open { last, .. } = state else { panic!("{state:?}") };
+            assert!(last.contains("the password has expired"), "{last}");
+            until(&mut health, "half-open").await;
+        }
+        lab.cloud.refuse(None);
+    };
+    tokio::join!(lab.run_on(operator, jobs(0..20)), steps);
+    let reports = lab.reporter.results();
+    assert_eq!((lab.queue.depth().await.unwrap().dead, reports.len()), (0, 20));
+    assert!(reports.iter().all(|report| report.attempts == 1), "no attempt is counted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_of_the_operator_stops_it_and_counts_no_attempt() {
+    let full =
+        || Error::temporary(ErrorKind::Local, "the journal cannot be written: no space left on device");
+    let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(full);
+    let operator = lab.operator();
+    let mut health = operator.health();
+    let steps = async {
+        until(&mut health, "open").await;
+        assert_eq!((lab.cloud.request_count(), lab.queue.depth().await.unwrap().waiting), (1, 3));
+        lab.cloud.refuse(None);
+    };
+    tokio::join!(lab.run_on(operator, jobs(0..3)), steps);
+    let reports = lab.reporter.results();
+    assert_eq!(reports.len(), 3);
+    assert!(reports.iter().all(|report| report.attempts == 1 && report.verdict == Verdict::Success));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_the_cloud_forbids_is_a_dead_letter_and_several_in_a_row_stop_the_operator() {
+    let forbidden = || Error::permanent(ErrorKind::Denied, "Policy doesn't allow servers:create");
+    let lab = Lab::where_stage("-", StageStatus::Passed).refuse_nodes(forbidden);
     let operator = lab.operator();
     let mut health = operator.health();
     let steps = async {

@@ -206,6 +206,71 @@ async fn an_orphan_that_cannot_be_released_is_listed_and_does_not_delay_the_othe
     assert_eq!(harness.journal.open().await.unwrap().len(), 1, "its entry stays open");
 }
 
+/// The release of one run hangs, and that of another panics.
+struct Broken {
+    hangs: RunId,
+    panics: RunId,
+}
+
+#[async_trait]
+impl Hook for Broken {
+    async fn before_release(&self, run: &RunId) -> Result<()> {
+        if *run == self.hangs {
+            std::future::pending::<()>().await;
+        }
+        assert!(*run != self.panics, "a defect of this provisioner");
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_hangs_or_panics_is_reported_and_does_not_end_the_sweep() {
+    let mut harness = Harness::new();
+    let (hangs, panics) = (harness.run().await.run().clone(), harness.run().await.run().clone());
+    for _ in 0..6 {
+        drop(harness.run().await);
+    }
+    tokio::time::sleep(LEASE).await;
+    let hook = Broken { hangs: hangs.clone(), panics: panics.clone() };
+    let cloud = Hooked { inner: harness.cloud.clone(), hook };
+    let sweeper = Sweeper::new(cloud, harness.queue.clone())
+        .with_journal(harness.journal.clone())
+        .with_safety_age(Duration::ZERO);
+    let swept =
+        tokio::time::timeout(10 * MINUTE, sweeper.sweep()).await.expect("it has a time limit").unwrap();
+    assert_eq!(swept.released.len(), 6);
+    let why = |run: &RunId| swept.left.iter().find(|left| left.orphan.run == *run).unwrap().error.to_string();
+    assert!(why(&hangs).contains("was not done within 5m"), "{}", why(&hangs));
+    assert!(why(&panics).contains("a defect of this provisioner"), "{}", why(&panics));
+    assert_eq!(harness.journal.open().await.unwrap().len(), 2, "their entries stay open");
+}
+
+/// The list of resources hangs, or panics.
+struct NoList {
+    panics: bool,
+}
+
+#[async_trait]
+impl Hook for NoList {
+    async fn before_list(&self) {
+        assert!(!self.panics, "a defect of this provisioner");
+        std::future::pending::<()>().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_hangs_or_panics_is_an_error_of_the_sweep() {
+    for (panics, why) in [(false, "was not done within 5m"), (true, "a defect of this provisioner")] {
+        let harness = Harness::new();
+        let cloud = Hooked { inner: harness.cloud.clone(), hook: NoList { panics } };
+        let sweeper = Sweeper::new(cloud, harness.queue.clone());
+        let planned = tokio::time::timeout(10 * MINUTE, sweeper.plan()).await.expect("it has a time limit");
+        let error = planned.unwrap_err();
+        assert_eq!(error.operation(), Some("provisioner::list_owned"));
+        assert!(error.to_string().contains(why), "{error}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn two_concurrent_sweepers_do_not_disturb_each_other() {
     let mut harness = Harness::new();

@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     Late(Duration),
     /// It is carried out, and no reply is sent.
     Silent,
+    /// A redirect to this URL; nothing is done.
+    Redirect(u16, String),
 }
 
 /// What Nova answers to a request for its version.
@@ -69,6 +71,14 @@ pub(crate) struct World {
     pub(crate) leaves_ports: bool,
     /// Method and beginning of the path, with what goes wrong; each is used once, in order.
     pub(crate) faults: Vec<(Method, &'static str, Fault)>,
+    /// Method and beginning of the path of requests that are always refused, with the status and the body.
+    pub(crate) refuses: Vec<(Method, &'static str, u16, &'static str)>,
+    /// The beginning of the paths that answer 503, and until when.
+    pub(crate) down: Option<(&'static str, Instant)>,
+    /// Whether Neutron has no router extension, and so no floating IPs.
+    pub(crate) no_router: bool,
+    /// The id of the project of a login.
+    pub(crate) project: String,
     /// All requests, with their times.
     pub(crate) requests: Vec<(Instant, Method, String)>,
     /// The number of resources created so far.
@@ -102,6 +112,7 @@ impl FakeCloud {
             images: json!([{"id": "i1", "name": "noble", "status": "active"}]),
             addresses: vec!["127.0.0.1"],
             volume_status: "available",
+            project: "p1".into(),
             ..World::default()
         };
         let world = Arc::new(Mutex::new(world));
@@ -134,6 +145,13 @@ impl FakeCloud {
         );
         let yaml = format!("clouds: {{fake: {{{auth}, {more}}}}}");
         std::fs::write(self.dir.path().join("clouds.yaml"), yaml).unwrap();
+    }
+
+    /// Writes another password into `clouds.yaml`.
+    pub(crate) fn write_password(&self, password: &str) {
+        let path = self.dir.path().join("clouds.yaml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, text.replace("password: hush", &format!("password: {password}"))).unwrap();
     }
 
     /// The body of the first create at this path.
@@ -171,7 +189,14 @@ async fn answer(
     let fault = {
         let mut world = world.lock().unwrap();
         world.requests.push((Instant::now(), method.clone(), path.clone()));
-        let at = world.faults.iter().position(|(m, p, _)| *m == method && path.starts_with(p));
+        let is_of = |m: &Method, p: &str| *m == method && path.starts_with(p);
+        if world.down.is_some_and(|(p, until)| path.starts_with(p) && Instant::now() < until) {
+            return (StatusCode::SERVICE_UNAVAILABLE, "<h1>503 Service Unavailable</h1>").into_response();
+        }
+        if let Some((_, _, status, body)) = world.refuses.iter().find(|(m, p, ..)| is_of(m, p)) {
+            return (StatusCode::from_u16(*status).unwrap(), *body).into_response();
+        }
+        let at = world.faults.iter().position(|(m, p, _)| is_of(m, p));
         at.map(|at| world.faults.remove(at).2)
     };
     let act = || act(&world, &base, &method, &path, &headers, &body);
@@ -184,6 +209,9 @@ async fn answer(
                 reply.headers_mut().insert("retry-after", seconds.into());
             }
             reply
+        }
+        Some(Fault::Redirect(status, location)) => {
+            (StatusCode::from_u16(status).unwrap(), [("location", location)], "").into_response()
         }
         Some(Fault::DoneBut(status)) => {
             act();
@@ -313,6 +341,7 @@ fn act(
         ("POST", "compute", ["servers", _, "action"]) => ok(json!({"output": ""})),
         ("GET", "network", ["ports"]) => ok(json!({"ports": world.ports.values().collect::<Vec<_>>()})),
         ("DELETE", "network", ["ports", id]) => removed(world.ports.remove(*id)),
+        (_, "network", ["floatingips", ..]) if world.no_router => not_found(),
         ("POST", "network", ["floatingips"]) => {
             world.made += 1;
             let mut ip = body["floatingip"].clone();
@@ -385,7 +414,7 @@ fn log_in(world: &mut World, base: &str, body: &Value) -> Response {
     let token_body = json!({"token": {
         "issued_at": now.to_string(),
         "expires_at": (now + Duration::from_secs(world.token_seconds.unsigned_abs())).to_string(),
-        "project": {"id": "p1"}, "catalog": catalog,
+        "project": {"id": world.project}, "catalog": catalog,
     }});
     (StatusCode::CREATED, [("x-subject-token", token)], axum::Json(token_body)).into_response()
 }

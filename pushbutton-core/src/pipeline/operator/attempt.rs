@@ -95,6 +95,11 @@ impl<'a> Attempt<'a> {
             Err(error) => {
                 let error = error.during("provisioner::provision").with("label", &request.label);
                 tracing::warn!(run = %self.run, "no node: {error}");
+                // Nothing of the job has run, so it is not counted.
+                if AttemptOutcome::is_host_fault(&error) {
+                    breaker.host_fault(&error.to_string(), clock.as_ref());
+                    return Err(AttemptOutcome::HostFault { why: error.message().to_owned() });
+                }
                 let outcome = AttemptOutcome::no_node(&error);
                 // It is not broken, and has its own gate.
                 if matches!(outcome, AttemptOutcome::NoRoom { .. }) {
@@ -102,8 +107,8 @@ impl<'a> Attempt<'a> {
                     let counts = no_room.no_room(&self.run, label, job, &why, clock.as_ref());
                     return Err(if counts { outcome.count_no_room() } else { outcome });
                 }
-                // A wrong setting of one job's node says nothing about other jobs. A cloud that refuses the login
-                // affects all.
+                // A wrong setting of one job's node says nothing about other jobs. A request that the cloud forbids most
+                // likely does.
                 let is_jobs_own = matches!(outcome, AttemptOutcome::Misconfigured { .. });
                 if !is_jobs_own || error.kind() == ErrorKind::Denied {
                     breaker.no_node(&self.run, &error.to_string(), clock.as_ref());

@@ -16,8 +16,8 @@ pub(super) enum AttemptOutcome {
     /// The cloud has no room: the job returns to the queue, uncounted. It waits there, because jobs of its label are not
     /// claimed meanwhile.
     NoRoom { why: String },
-    /// The operator's own host is at fault, such as a missing program or a full disk, and nothing has run yet: the job
-    /// returns to the queue, uncounted, for another operator.
+    /// The operator's own host is at fault, such as a missing program, a full disk or a login that the cloud refuses, and
+    /// nothing has run yet: the job returns to the queue, uncounted, for another operator.
     HostFault { why: String },
     /// The lab is not set up for the job: it becomes a dead letter, until a person has fixed the lab.
     Misconfigured { why: String },
@@ -47,9 +47,10 @@ impl AttemptOutcome {
         Self::of_error(error, Verdict::RetryLimit)
     }
 
-    /// Whether an error is a fault of the operator's own host, which affects whatever it runs.
+    /// Whether an error is a fault of the operator's own host or its settings, which affects whatever it runs.
     pub(super) fn is_host_fault(error: &Error) -> bool {
-        error.kind() == ErrorKind::Local && error.retry_class() != RetryClass::Permanent
+        let is_local = error.kind() == ErrorKind::Local && error.retry_class() != RetryClass::Permanent;
+        is_local || error.affects_all_jobs()
     }
 
     fn of_error(error: &Error, last: Verdict) -> Self {

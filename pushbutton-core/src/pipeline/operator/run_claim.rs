@@ -16,6 +16,7 @@ use super::staleness::is_stale;
 use super::stop_signal::{StopReason, StopSignal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::RunId;
+use crate::pipeline::RELEASE_TIMEOUT;
 use crate::pipeline::panics::catch_panic;
 use crate::pipeline::shutdown::Shutdown;
 use crate::report::{RunResult, UpdateKind};
@@ -23,10 +24,6 @@ use crate::retry::{RetryPolicy, delay_after};
 use crate::run::{JobSpec, TestCounts};
 use crate::traits::Claim;
 use crate::verdict::Verdict;
-
-/// How long releasing a node may take before it is left to the orphan sweep. It is tried once: the slot and the lease
-/// must not wait for a cloud that is away.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long a result is still given to the queue after a shutdown has become urgent.
 const LAST_CHANCE: Duration = Duration::from_secs(10);

@@ -10,9 +10,12 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 
 pub use self::orphan::Orphan;
+use super::RELEASE_TIMEOUT;
+use super::panics::catch_panic;
 use super::shutdown::Shutdown;
 use crate::clock::{Clock, SystemClock};
-use crate::error::{Error, Result};
+use crate::duration::HumanDuration;
+use crate::error::{Error, ErrorKind, Result};
 use crate::memory::MemoryJournal;
 use crate::names::RunId;
 use crate::retry::Backoff;
@@ -123,8 +126,7 @@ impl Sweeper {
         // listed here was claimed before the leases are read: if its run is not among them, its lease has ended. In
         // the other order, a run that begins between the two calls would look like an orphan.
         let entries = self.journal.open().await.map_err(|error| error.during("journal::open"))?;
-        let owned = self.provisioner.list_owned().await;
-        let owned = owned.map_err(|error| error.during("provisioner::list_owned"))?;
+        let owned = guarded("provisioner::list_owned", self.provisioner.list_owned()).await?;
         let leased = self.queue.leased_runs().await.map_err(|error| error.during("queue::leased_runs"))?;
         let leased = HashSet::from_iter(leased);
         Ok(orphan::orphans(entries, owned, &leased, now, self.safety_age))
@@ -174,8 +176,7 @@ impl Sweeper {
     }
 
     async fn release(&self, orphan: &Orphan) -> Result<()> {
-        let released = self.provisioner.release(&orphan.run, &self.journal).await;
-        released.map_err(|error| error.during("provisioner::release"))?;
+        guarded("provisioner::release", self.provisioner.release(&orphan.run, &self.journal)).await?;
         // Most provisioners have done so themselves. This is for the entries of a provisioner that was replaced since.
         for entry in &orphan.entries {
             self.journal.gone(entry.entry).await.map_err(|error| error.during("journal::gone"))?;
@@ -208,6 +209,20 @@ impl Sweeper {
         };
         tokio::select! { biased; () = shutdown.begun() => {}, () = sweeps => {} }
     }
+}
+
+/// A call of the provisioner. One that hangs or panics must not end the sweep of other runs, nor those that follow.
+async fn guarded<T>(operation: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
+    let error = match catch_panic(tokio::time::timeout(RELEASE_TIMEOUT, call)).await {
+        Ok(Ok(Ok(value))) => return Ok(value),
+        Ok(Ok(Err(error))) => error,
+        Ok(Err(_)) => {
+            let message = format!("it was not done within {}", HumanDuration(RELEASE_TIMEOUT));
+            Error::temporary(ErrorKind::TimedOut, message)
+        }
+        Err(panic) => Error::temporary(ErrorKind::Unexpected, format!("the provisioner panicked: {panic}")),
+    };
+    Err(error.during(operation))
 }
 
 impl fmt::Debug for Sweeper {
