@@ -141,6 +141,13 @@ async fn gather_and_compare(node: Node) {
     let redacted = b"[[local|localrc]]\nADMIN_PASSWORD=********\n".to_vec();
     expected.insert("local.conf".into(), redacted);
 
+    // When this run began on the node: earlier ones had units of these names.
+    let (marker, asked) = (on_node.join("marker"), on_node.join("asked"));
+    fs::write(&marker, "").unwrap();
+    let began = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    fs::File::options().write(true).open(&marker).unwrap().set_modified(began).unwrap();
+    run.context.vars.insert("gather_logs_marker".into(), marker.to_str().unwrap().into());
+
     // Fake systemd commands with known journals: the last argument of journalctl is the unit.
     let journals = journals.display();
     program(
@@ -151,7 +158,10 @@ async fn gather_and_compare(node: Node) {
     );
     program(
         &bin.join("journalctl"),
-        &format!("#!/bin/sh\nfor unit; do :; done\nexec cat '{journals}'/\"$unit\"\n"),
+        &format!(
+            "#!/bin/sh\necho \"$*\" >>'{}'\nfor unit; do :; done\nexec cat '{journals}'/\"$unit\"\n",
+            asked.display()
+        ),
     );
     // The node's python3 finds it first.
     let path = |path: &Path| path.to_str().unwrap().to_owned();
@@ -169,6 +179,9 @@ async fn gather_and_compare(node: Node) {
     );
     let outcome = run.playbook("gather_logs.yml", &[node]).await.unwrap();
     assert_eq!(outcome.status, StageStatus::Passed, "{outcome:?}\n{}", run.console());
+
+    let asked = fs::read_to_string(asked).unwrap();
+    assert!(asked.lines().all(|words| words.contains(" --since=@1700000000 --unit ")), "{asked}");
 
     let mut wrong = Vec::new();
     for (name, content) in &expected {

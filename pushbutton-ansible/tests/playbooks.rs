@@ -140,7 +140,7 @@ async fn a_commit_other_than_the_jobs_is_not_tested() {
 async fn each_run_is_published_in_a_folder_of_its_own() {
     let mut run = TestRun::new(shipped_playbooks());
     let root = run.folder.path().join("www");
-    run.context.vars.insert("publish_logs_root".into(), root.to_str().unwrap().into());
+    run.context.vars.insert("publish_logs_root".into(), format!("{}/", root.display()).into());
     run.context.vars.insert("publish_logs_url".into(), "https://logs.example.org/".into());
     let old = root.join("45/12345/1/conformance/old-run");
     let bystander = root.join("keep/this/folder/of/somebody");

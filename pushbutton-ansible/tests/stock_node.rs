@@ -76,7 +76,7 @@ impl<'a> Lab<'a> {
             "checkout_patchset_retries": 0, "checkout_patchset_delay": 0, "checkout_patchset_depth": 0,
             "prepare_node_apt_proxy": proxy, "prepare_node_names": ["localhost"],
             "prepare_node_pip_conf": "[global]\nproxy = http://192.0.2.1:8080",
-            "install_devstack_git_base": dead, "install_devstack_mirrors": [git_server.url],
+            "install_devstack_git_base": dead, "install_devstack_mirrors": [git_server.url, dead.replace(":1", ":2")],
             "install_devstack_retries": 0, "install_devstack_delay": 0,
             "install_devstack_tempest_plugins": ["cinder-tempest-plugin"],
             "install_devstack_tempest_constraints": "master",
@@ -171,6 +171,9 @@ async fn a_stock_debian_is_prepared_tested_and_used_again() {
     let first = lab.propose();
     let library = lab.depend_on("os-brick");
     lab.passes("prepare_node.yml").await;
+    let refused =
+        |port: &str| lab.run.console().lines().any(|line| line.starts_with("fatal: ") && line.contains(port));
+    assert!(refused(":1/openstack/") && !refused(":2/openstack/"), "servers are tried until one has it");
     assert_eq!(lab.on_node("sudo stat -c '%U %a' /opt/stack/devstack/local.conf"), "stack 600");
     let local_conf = lab.on_node("sudo cat /opt/stack/devstack/local.conf");
     for line in [
@@ -224,6 +227,8 @@ async fn a_stock_debian_is_prepared_tested_and_used_again() {
     assert_eq!(lab.on_node("sudo -u stack git -C /opt/stack/cinder rev-parse HEAD"), second);
     assert_eq!(lab.on_node("systemctl is-active devstack@c-api || true"), "inactive");
     assert_eq!(lab.on_node("ls -d /var/lib/mysql 2>/dev/null || true"), "");
+    let folder = format!("/var/tmp/pushbutton-{}", lab.run.context.run);
+    assert_eq!(lab.on_node("ls -d /var/tmp/pushbutton-*"), folder, "that of the earlier run is gone");
     lab.set("install_devstack_local_conf", "RECLONE=True");
     lab.passes("prepare_node.yml").await;
     lab.passes("install_devstack.yml").await;
@@ -319,6 +324,12 @@ async fn another_interface_is_configured_and_the_device_under_test_is_cleaned() 
     lab.passes("add_nic.yml").await;
     let shown = lab.on_node("ip -o address show dev storage0; ip -o link show dev storage0");
     assert!(shown.contains("inet 192.0.2.20/24") && shown.contains("mtu 9000"), "{shown}");
+    // The same machine again; and with no address but the one that an interface makes itself.
+    lab.passes("add_nic.yml").await;
+    lab.on_node("sudo ip address del 192.0.2.20/24 dev storage0");
+    assert!(lab.on_node("ip -o -6 address show dev storage0").contains("fe80:"));
+    lab.passes("add_nic.yml").await;
+    assert_eq!(lab.on_node("ip -o -4 address show dev storage0 | wc -l"), "1");
 
     let program = lab.run.folder.path().join("clean-array");
     let seen = lab.run.folder.path().join("seen");
