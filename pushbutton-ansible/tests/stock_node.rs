@@ -172,7 +172,7 @@ async fn a_stock_debian_is_prepared_tested_and_used_again() {
     let library = lab.depend_on("os-brick");
     lab.passes("prepare_node.yml").await;
     let refused =
-        |port: &str| lab.run.console().lines().any(|line| line.starts_with("fatal: ") && line.contains(port));
+        |port: &str| lab.run.console().lines().any(|line| line.contains("fatal: ") && line.contains(port));
     assert!(refused(":1/openstack/") && !refused(":2/openstack/"), "servers are tried until one has it");
     assert_eq!(lab.on_node("sudo stat -c '%U %a' /opt/stack/devstack/local.conf"), "stack 600");
     let local_conf = lab.on_node("sudo cat /opt/stack/devstack/local.conf");
