@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{BuildsetId, ChangeNumber, DeadLetter, Job, JobId, RunId, WaitingJobs};
+use pushbutton_core::{BuildsetId, ChangeNumber, DeadLetter, Job, JobId, JobName, RunId, WaitingJobs};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::entry::Op;
-use super::ids::{JobKey, Version};
+use super::ids::{EntryId, JobKey, Version};
 use super::lease::LeaseTerm;
 use super::rules::{Rule, holds};
 use super::state_machine::{Arrival, later, lease_end};
@@ -194,6 +194,20 @@ impl Jobs {
             open.available_at = open.record.status.available_at(now);
         }
         accepted
+    }
+
+    /// The buildset is reported without its jobs that have not ended: each gets one of its own. Says which they are.
+    pub(super) fn leave_buildset(&mut self, id: &BuildsetId, by: EntryId) -> BTreeSet<JobName> {
+        let mut left = BTreeSet::new();
+        for open in self.open.values_mut().filter(|open| open.record.job.buildset.id == *id) {
+            let job = &mut open.record.job;
+            job.buildset = job.buildset_alone(&by.to_string());
+            left.insert(job.name.clone());
+            self.bytes -= open.bytes;
+            open.bytes = json_size(&open.record.job);
+            self.bytes += open.bytes;
+        }
+        left
     }
 
     pub(super) fn remove(&mut self, id: &JobId) -> Option<Job> {

@@ -293,6 +293,59 @@ fn a_buildset_with_a_job_that_never_comes_does_not_stay_for_ever() {
     assert_eq!(report.vote(), None);
 }
 
+impl Log {
+    /// Imports two jobs for each change and completes the first; says which the second ones are.
+    fn half_run(&mut self, changes: std::ops::Range<u64>) -> Vec<(Job, RunId)> {
+        let half = |n| {
+            self.import_all(&set(n, &["tempest", "unit"]));
+            let (first, second) = (self.claim_first(), self.claim_first());
+            assert_eq!(self.complete(&first), Accepted);
+            second
+        };
+        changes.map(half).collect()
+    }
+}
+
+/// A second report of the same buildset would be taken for the first one by the reporters.
+#[test]
+fn jobs_of_a_buildset_that_is_closed_to_make_room_are_reported_separately() {
+    let mut log = Log::new();
+    let last_claims = log.half_run(0..MAX_OPEN as u64 + 1);
+    let early = log.deliver();
+    assert_eq!((early.0.change.number.0, names(&early.0)), (0, vec!["tempest"]));
+    assert_eq!(early.0.missing[0].why, "it has not ended yet, and is reported separately");
+    assert_eq!(log.settle(&early, Settlement::Done), Accepted);
+
+    let unit = &last_claims[0];
+    let record = log.state.jobs.get(&unit.0.id).unwrap().clone();
+    assert_eq!(log.reread().jobs.get(&unit.0.id), Some(&record), "a reader of a snapshot has the same");
+    assert_eq!(log.reread().jobs.bytes(), log.state.jobs.bytes());
+    assert_eq!(log.complete(unit), Accepted);
+    let late = log.deliver();
+    assert_eq!((late.0.change.number.0, names(&late.0), late.0.missing.len()), (0, vec!["unit"], 0));
+    assert_ne!(late.0.id, early.0.id);
+    assert_eq!(log.state.outbox.open_len(), MAX_OPEN);
+    // The others are reported whole.
+    assert_eq!(log.complete(&last_claims[1]), Accepted);
+    assert_eq!(names(&log.deliver().0), ["tempest", "unit"]);
+}
+
+#[test]
+fn a_job_is_reported_separately_also_if_the_broker_has_lost_that_its_buildset_was_closed() {
+    let (mut log, mut short) = (Log::new(), Log::new());
+    let claims = log.half_run(0..MAX_OPEN as u64);
+    (short.state, short.offset) = (log.state.clone(), log.offset);
+    log.half_run(MAX_OPEN as u64..MAX_OPEN as u64 + 1);
+    log.restore_in(&mut short);
+    let early = short.deliver();
+    assert_eq!((early.0.change.number.0, names(&early.0)), (0, vec!["tempest"]));
+    assert_eq!(short.settle(&early, Settlement::Done), Accepted);
+    assert_eq!(short.complete(&claims[0]), Accepted);
+    let late = short.deliver().0;
+    assert_eq!((late.change.number.0, names(&late)), (0, vec!["unit"]));
+    assert_ne!(late.id, early.0.id);
+}
+
 /// Results of jobs whose buildset waits for another job are part of each snapshot, which must fit into a message.
 #[test]
 fn open_buildsets_take_a_bounded_number_of_bytes() {
