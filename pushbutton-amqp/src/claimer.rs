@@ -137,7 +137,7 @@ impl Claimer {
             return Next::Never;
         }
         let replica = self.shared.replica();
-        let Some(state) = replica.state() else { return Next::Never };
+        let Some(state) = replica.state().filter(|state| !state.outbox.is_full()) else { return Next::Never };
         let (now, wanted) =
             (Instant::now(), |job: &Job| self.waiting.iter().any(|request| request.filter.matches(job)));
         state.jobs.next(now, self.spread.skip(now), wanted)

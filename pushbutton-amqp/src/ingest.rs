@@ -16,6 +16,9 @@ use crate::log::{ImportBatch, Letter, import};
 use crate::session::{INBOX_PREFETCH, Session};
 use crate::supervise::Shared;
 
+/// No further jobs are imported with an entry that has so many bytes: whether there is room is asked between entries.
+const BATCH_BYTES: usize = 256 << 10;
+
 /// Imports jobs until the queue is closed.
 ///
 /// The inbox serves one consumer at a time (single active consumer), so that jobs keep the order of publishing. If this
@@ -58,6 +61,7 @@ async fn import_jobs(shared: &Arc<Shared>, session: &Session) -> pushbutton_core
             let Some(first) = first else { break };
             let mut batch = vec![first];
             while batch.len() < usize::from(INBOX_PREFETCH)
+                && batch.iter().map(|delivery| delivery.data.len()).sum::<usize>() < BATCH_BYTES
                 && let Some(delivery) = inbox.next_now()
             {
                 batch.push(delivery?);

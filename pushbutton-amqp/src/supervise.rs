@@ -35,6 +35,9 @@ const READ_AT_ONCE: usize = 64;
 /// How often the client is asked whether it is connected, since it does not always report the loss.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// RabbitMQ 4 closes the channel on which a message of more than 16 MiB comes.
+pub(crate) const MAX_SNAPSHOT: usize = 15 << 20;
+
 /// The state of the connection.
 #[derive(Debug, Clone)]
 pub(crate) enum ConnectionState {
@@ -431,6 +434,14 @@ fn write_due_snapshot(shared: &Shared, session: &Arc<Session>) -> Result<()> {
     let due = shared.replica().due_snapshot(shared.snapshot_jitter, Arrival::now());
     if let Some(snapshot) = due {
         let (session, body) = (Arc::clone(session), codec::encode(&Entry::new(snapshot))?);
+        if body.len() > MAX_SNAPSHOT {
+            tracing::error!(
+                bytes = body.len(),
+                "a snapshot of the log is too large for RabbitMQ and is not written, and without one the log loses its beginning: \
+                 deliver or drop undelivered reports, and requeue or drop dead letters"
+            );
+            return Ok(());
+        }
         tokio::spawn(async move {
             if let Err(error) = session.append(&body).await {
                 session.fail(&error);

@@ -127,6 +127,9 @@ pub(crate) struct Jobs {
     completed_order: VecDeque<JobKey>,
 }
 
+/// How many bytes a record takes in a snapshot besides its job or report, about: version and status.
+pub(super) const RECORD_SIZE: usize = 200;
+
 /// How many bytes something takes in the log.
 pub(super) fn json_size(value: &impl Serialize) -> usize {
     serde_json::to_vec(value).map_or(0, |text| text.len())
@@ -170,7 +173,7 @@ impl Jobs {
 
     /// Adds a job behind all others.
     pub(super) fn insert(&mut self, record: JobRecord, now: Arrival) {
-        let (bytes, available_at) = (json_size(&record.job), record.status.available_at(now));
+        let (bytes, available_at) = (RECORD_SIZE + json_size(&record.job), record.status.available_at(now));
         self.bytes += bytes;
         self.places.insert(JobKey::of(&record.job.id), self.next_place);
         self.of_change.entry(record.job.change.number).or_default().insert(self.next_place);
@@ -204,7 +207,7 @@ impl Jobs {
             job.buildset = job.buildset_alone(&by.to_string());
             left.insert(job.name.clone());
             self.bytes -= open.bytes;
-            open.bytes = json_size(&open.record.job);
+            open.bytes = RECORD_SIZE + json_size(&open.record.job);
             self.bytes += open.bytes;
         }
         left

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::entry::Op;
 use super::ids::{EntryId, Version};
-use super::jobs::{JobStatus, Jobs, MAX_COMPLETED, Next, json_size};
+use super::jobs::{JobStatus, Jobs, MAX_COMPLETED, Next, RECORD_SIZE, json_size};
 use super::lease::LeaseTerm;
 use super::rules::{Rule, holds};
 use super::state_machine::Arrival;
@@ -22,7 +22,9 @@ pub(super) const MAX_WHOLE_BYTES: usize = 2 << 20;
 /// How many buildsets may be open. The oldest is reported as it is: most likely one of its jobs was never published.
 pub(super) const MAX_OPEN: usize = 4_000;
 /// And in how many bytes: a snapshot must fit into a message, which RabbitMQ 4 limits to 16 MiB.
-pub(super) const MAX_OPEN_BYTES: usize = 4 << 20;
+pub(super) const MAX_OPEN_BYTES: usize = 2 << 20;
+/// Above so many bytes of due reports no further job begins: each job adds one, and the handlers deliver none.
+pub(super) const MAX_DUE_BYTES: usize = 3 << 20;
 /// How many undelivered reports are kept, and in how many bytes. The oldest are dropped.
 pub(super) const MAX_UNDELIVERED: usize = 10_000;
 pub(super) const MAX_UNDELIVERED_BYTES: usize = 1 << 20;
@@ -145,8 +147,19 @@ impl Outbox {
         self.open.len()
     }
 
+    #[cfg(test)]
     pub(crate) fn due_bytes(&self) -> usize {
         self.due_bytes
+    }
+
+    /// Bytes of open buildsets and of reports that are due.
+    pub(crate) fn bytes(&self) -> usize {
+        self.open_bytes + self.due_bytes
+    }
+
+    /// Whether so many reports are due that no further job may begin.
+    pub(crate) fn is_full(&self) -> bool {
+        self.due_bytes > MAX_DUE_BYTES
     }
 
     pub(crate) fn undelivered(&self) -> &VecDeque<UndeliveredReport> {
@@ -277,7 +290,8 @@ impl Outbox {
     fn push_record(&mut self, record: ReportRecord, now: Arrival) {
         // Where an identity repeats the newest counts.
         self.take_due(|due| due.report.id == record.report.id);
-        let (bytes, available_at) = (json_size(&record.report), record.status.available_at(now));
+        let (bytes, available_at) =
+            (RECORD_SIZE + json_size(&record.report), record.status.available_at(now));
         self.due_bytes += bytes;
         self.due.push_back(Due { record, available_at, bytes });
     }

@@ -3,10 +3,15 @@ use std::time::Duration;
 use pushbutton_core::Verdict;
 use pushbutton_core::samples::{AT, job_on, success};
 
+use super::super::dead_letters::Letter;
 use super::super::entry::Entry;
+use super::super::ids::{EventKey, JobKey};
+use super::super::import;
+use super::super::seen_events::MAX_SEEN;
 use super::super::state_machine::{Outcome, State};
 use super::super::test_log::Log;
 use super::*;
+use crate::supervise::MAX_SNAPSHOT;
 use Outcome::{Accepted, Rejected};
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -362,6 +367,68 @@ fn open_buildsets_take_a_bounded_number_of_bytes() {
     assert!((MAX_OPEN / 8..MAX_OPEN).contains(&open), "{open}");
     assert_eq!(log.deliverable().unwrap().report.change.number.0, 0, "the oldest is reported as it is");
     assert_eq!(log.reread().outbox.open_len(), log.state.outbox.open_len(), "the same after a snapshot");
+}
+
+/// RabbitMQ 4 closes the channel on which a message of more than 16 MiB comes. Nothing is delivered, and jobs go on for as
+/// long as they may; all else is as large as it may be, in the form that takes most bytes as JSON.
+#[test]
+fn a_snapshot_of_the_largest_state_fits_into_a_message() {
+    let mut log = Log::new();
+    let mut changes = 0..;
+    while import::has_room(&log.state) {
+        let batch: Vec<_> = changes.by_ref().take(100).flat_map(|n| set(n, &["tempest", "unit"])).collect();
+        log.import_all(&batch);
+    }
+    let verbose = |job: &Job| {
+        let outcome = pushbutton_core::StageOutcome::new(pushbutton_core::StageStatus::Failed, LEASE);
+        let stage = |n: u32| {
+            let outcome = outcome.clone().with_detail("x".repeat(10_000));
+            pushbutton_core::StageResult::new(format!("run-{n}").parse().unwrap(), outcome)
+        };
+        success(job)
+            .with_stages((0..20).map(stage).collect::<Vec<_>>())
+            .with_reason("x".repeat(10_000))
+            .bounded()
+    };
+    while !log.state.outbox.is_full()
+        && let Next::Claim(next) = log.state.jobs.next(log.now.instant, 0, |_| true)
+    {
+        let (run, job) = (RunId::generate(), next.job.clone());
+        assert_eq!(log.write(next.entry(&run, LeaseTerm::of_job(LEASE), 5, AT)), Accepted);
+        // Of every second buildset one job runs on.
+        if job.name.as_str() == "tempest" || job.change.number.0 % 2 == 0 {
+            let result = Box::new(verbose(&job));
+            assert_eq!(log.write(Op::Complete { job: job.id.clone(), run, result }), Accepted);
+        }
+    }
+    assert!(log.state.outbox.is_full() && log.state.outbox.open_bytes > MAX_OPEN_BYTES / 2);
+    assert!(!import::has_room(&log.state));
+
+    let (report, any) = (log.deliverable().unwrap().report, job_on(1, "tempest"));
+    for n in 0..MAX_COMPLETED as u128 {
+        log.state.jobs.complete(JobKey(n), Some(RunId::generate()));
+        log.state.outbox.remember(any.buildset_alone(&n.to_string()).id);
+    }
+    while log.state.outbox.undelivered_bytes < MAX_UNDELIVERED_BYTES - 10_000 {
+        let mut report = report.clone();
+        report.results.truncate(1);
+        report.results[0].stages.clear();
+        report.id = any.buildset_alone(&format!("undelivered {}", log.state.outbox.undelivered.len())).id;
+        log.state.outbox.keep(UndeliveredReport::new(report, "\u{1}".repeat(200)));
+    }
+    for n in 0..2_000 {
+        let why = format!("{n}{}", "\u{1}".repeat(1_900));
+        log.state.dead.keep(Letter { job: None, why, at: AT });
+    }
+    let keys: Vec<_> = (0..MAX_SEEN as u128).map(EventKey).collect();
+    log.state.events.record(&keys);
+    for _ in 0..20_000 {
+        log.write(Op::Broadcast { message: "\"".repeat(100) });
+    }
+    let state = Box::new(log.snapshot());
+    let snapshot = Entry::new(Op::Snapshot { as_of: u64::MAX, state });
+    let size = crate::codec::encode(&snapshot).unwrap().len();
+    assert!((12 << 20..MAX_SNAPSHOT).contains(&size), "{size}");
 }
 
 #[test]

@@ -523,7 +523,7 @@ impl Participant {
         if held >= SLOTS || is_claiming || !self.is_ready() {
             return;
         }
-        let Some(state) = self.replica.state() else { return };
+        let Some(state) = self.replica.state().filter(|state| !state.outbox.is_full()) else { return };
         let Next::Claim(claimable) = state.jobs.next(now.instant, ids.skip(), |_| true) else { return };
         let run = ids.run();
         let entry = claimable.entry(&run, lease(), MAX_LOST_LEASES, now.date);
