@@ -20,7 +20,7 @@ use super::state_machine::Arrival;
 /// How many bytes of results are kept whole until they are delivered; further ones lose their stages.
 pub(super) const MAX_WHOLE_BYTES: usize = 2 << 20;
 /// How many buildsets may be open. The oldest is reported as it is: most likely one of its jobs was never published.
-pub(super) const MAX_OPEN: usize = 4_000;
+pub(super) const MAX_OPEN: usize = 2_000;
 /// And in how many bytes: a snapshot must fit into a message, which RabbitMQ 4 limits to 16 MiB.
 pub(super) const MAX_OPEN_BYTES: usize = 2 << 20;
 /// Above so many bytes of due reports no further job begins: each job adds one, and the handlers deliver none.
