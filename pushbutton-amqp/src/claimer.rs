@@ -96,7 +96,7 @@ impl Claimer {
             self.answer_if_refused();
             let timer = match self.next() {
                 Next::Claim(claimable) => {
-                    self.claim(*claimable).await;
+                    self.claim(*claimable, &stop).await;
                     Some(Instant::now())
                 }
                 Next::At(at) => Some(at),
@@ -137,34 +137,35 @@ impl Claimer {
             return Next::Never;
         }
         let replica = self.shared.replica();
-        let Some(state) = replica.state() else { return Next::Never };
+        let Some(state) = replica.state().filter(|state| !state.outbox.is_full()) else { return Next::Never };
         let (now, wanted) =
             (Instant::now(), |job: &Job| self.waiting.iter().any(|request| request.filter.matches(job)));
         state.jobs.next(now, self.spread.skip(now), wanted)
     }
 
-    async fn claim(&mut self, claimable: Claimable) {
+    /// Ends with `stop`: an entry may wait for the broker as long as a lease.
+    async fn claim(&mut self, claimable: Claimable, stop: &CancellationToken) {
         let (run, term) = (RunId::generate(), self.shared.config.lease_term());
         let entry = claimable.entry(&run, term, self.shared.config.max_lost_leases, Timestamp::now());
         let job = claimable.job;
         if let Op::DeadLetter { why, .. } = &entry {
             tracing::warn!(job = %job.id, "the job becomes a dead letter: {why}");
-            let _ = commit(&self.shared, entry, Instant::now() + term.held()).await;
+            stop.run_until_cancelled(commit(&self.shared, entry, Instant::now() + term.held())).await;
             return;
         }
         let start = Instant::now();
         let lease = term.written_at(start);
         let mut granted = GrantedClaim { job, run, lease, unused: Some(self.unused_sender.clone()) };
-        match commit(&self.shared, entry, lease.end()).await {
-            Ok(Outcome::Accepted) => self.spread.granted(),
+        match stop.run_until_cancelled(commit(&self.shared, entry, lease.end())).await {
+            Some(Ok(Outcome::Accepted)) => self.spread.granted(),
             // Another participant was faster.
-            Ok(_) => {
+            Some(Ok(_)) => {
                 self.spread.lost(Instant::now());
                 granted.unused = None;
                 return;
             }
             // It may be in the log, now or later: dropping the claim hands the job back in that case.
-            Err(_) => return,
+            Some(Err(_)) | None => return,
         }
         while let Some(index) = self.waiting.iter().position(|request| request.filter.matches(&granted.job)) {
             let Some(request) = self.waiting.remove(index) else { return };
@@ -208,7 +209,11 @@ impl Claimer {
 
 #[cfg(test)]
 mod tests {
+    use pushbutton_core::samples::job_on;
+
     use super::*;
+    use crate::config::AmqpConfig;
+    use crate::log::EntryId;
 
     #[tokio::test(start_paused = true)]
     async fn claims_are_spread_while_they_are_lost_and_in_order_otherwise() {
@@ -231,5 +236,25 @@ mod tests {
         assert_eq!(skipped(&spread), Some(0), "the others are busy since");
         spread.lost(Instant::now());
         assert_eq!(skipped(&spread), Some(1));
+    }
+
+    /// The broker may not answer, and then a stop would wait for the end of the lease.
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_that_is_being_written_does_not_delay_the_end() {
+        let shared = Arc::new(Shared::new(AmqpConfig::new("amqp://guest:guest@127.0.0.1:1")));
+        let mut claimer = Claimer::new(shared, mpsc::unbounded_channel().1);
+        let stop = CancellationToken::new();
+        for lost_leases in [0, 100] {
+            let (job, version) = (job_on(1, "tempest"), (0, EntryId::new()));
+            let (start, stop) = (Instant::now(), stop.child_token());
+            let ends = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                stop.cancel();
+            };
+            tokio::join!(claimer.claim(Claimable { job, version, lost_leases }, &stop), ends);
+            assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+            // The entry may be in the log: what it claims is handed back.
+            assert_eq!(claimer.unused.try_recv().is_ok(), lost_leases == 0);
+        }
     }
 }

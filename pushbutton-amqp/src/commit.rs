@@ -1,10 +1,11 @@
 //! Writes an entry and reads it back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pushbutton_core::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::codec;
 use crate::log::{Entry, EntryId, Op, Outcome};
@@ -29,9 +30,15 @@ pub(crate) async fn commit(shared: &Arc<Shared>, op: Op, until: Instant) -> Resu
         let body = codec::encode(&entry)?;
         entry.copy += 1;
         let sent = async {
-            if let Err(error) = session.append(&body).await {
-                session.fail(&error);
-            }
+            let appended = session.append(&body).await;
+            let error = match appended {
+                Ok(()) => {
+                    let last_offset = || shared.replica().last_offset();
+                    stalled(last_offset, || session.is_blocked(), shared.config.timeout.0 * 3 / 4).await
+                }
+                Err(error) => error,
+            };
+            session.fail(&error);
             session.closed().await;
         };
         tokio::select! {
@@ -42,6 +49,31 @@ pub(crate) async fn commit(shared: &Arc<Shared>, op: Op, until: Instant) -> Resu
                 return Err(Error::temporary(ErrorKind::TimedOut, "the broker did not confirm in time"));
             }
         }
+    }
+}
+
+/// Waits until nothing more comes from the log, although the broker has confirmed an entry and takes further ones. Its
+/// consumer has stalled (rabbitmq-server#11915), which only another connection helps. The entry may then be written
+/// twice; the second copy changes nothing.
+///
+/// `time` is less than the timeout of calls, so that these notice it, too.
+async fn stalled(
+    last_offset: impl Fn() -> Option<u64>,
+    is_blocked: impl Fn() -> bool,
+    time: Duration,
+) -> Error {
+    let mut last = last_offset();
+    loop {
+        let was_blocked = is_blocked();
+        sleep(time).await;
+        let now = last_offset();
+        if now == last && !was_blocked && !is_blocked() {
+            return Error::temporary(
+                ErrorKind::TimedOut,
+                "an entry that the broker has confirmed was not read back in time",
+            );
+        }
+        last = now;
     }
 }
 
@@ -71,7 +103,7 @@ pub(crate) async fn catch_up_reading(shared: &Arc<Shared>, until: Instant) -> Re
 /// Waits for the outcome of an entry until dropped; then nobody waits any more.
 pub(crate) struct Expected {
     shared: Arc<Shared>,
-    id: EntryId,
+    pub(crate) id: EntryId,
     pub(crate) receiver: oneshot::Receiver<Outcome>,
 }
 
@@ -104,5 +136,27 @@ mod tests {
         assert_eq!(shared.replica().waiting(), 1);
         drop(second);
         assert_eq!(shared.replica().waiting(), 0);
+    }
+
+    /// Else the connection would stay in use for ever, and every call would fail.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_from_which_nothing_more_comes_is_given_up() {
+        use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+        const TIME: Duration = Duration::from_secs(10);
+        let (offset, is_blocked) = (AtomicU64::new(1), AtomicBool::new(false));
+        let last_offset = || Some(offset.load(Relaxed));
+        let mut stalled = std::pin::pin!(stalled(last_offset, || is_blocked.load(Relaxed), TIME));
+        let not_yet = || tokio::time::sleep(TIME * 9 / 10);
+        for _ in 0..3 {
+            tokio::select! { biased; error = &mut stalled => panic!("{error}"), () = not_yet() => {} }
+            offset.fetch_add(1, Relaxed);
+        }
+        is_blocked.store(true, Relaxed);
+        tokio::select! { biased; error = &mut stalled => panic!("{error}"), () = sleep(TIME * 5) => {} }
+        is_blocked.store(false, Relaxed);
+        let start = Instant::now();
+        let error = stalled.await;
+        assert!(error.is_temporary() && error.to_string().contains("not read back"), "{error}");
+        assert!(start.elapsed() <= TIME * 2, "{:?}", start.elapsed());
     }
 }

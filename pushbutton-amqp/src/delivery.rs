@@ -41,6 +41,8 @@ pub(crate) async fn claim(tasks: &Arc<Tasks>) -> Result<AmqpDelivery> {
             let start = Instant::now();
             // A fifth of the lease may pass until the caller has it: the others wait so much longer than the caller.
             match commit(shared, deliverable.entry(&unused.delivery, term), start + term.margin()).await {
+                // This process was frozen meanwhile: another one may deliver the report. Dropped, it is handed back.
+                Ok(Outcome::Accepted) if !term.may_begin(start, Instant::now()) => {}
                 Ok(Outcome::Accepted) => {
                     let (tasks, delivery) = (Arc::clone(tasks), unused.taken());
                     return Ok(AmqpDelivery { tasks, delivery, term, deliverable: *deliverable, start });

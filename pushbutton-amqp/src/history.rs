@@ -405,7 +405,7 @@ async fn history_end(session: &Session) -> Result<Option<u64>> {
     while let Ok(next) = timeout(BATCH_TIMEOUT, consumer.next()).await {
         end = end.max(codec::offset(&next?));
     }
-    consumer.close().await?;
+    session.end(consumer).await?;
     Ok(end)
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lapin::message::Delivery;
 use pushbutton_core::{Job, Result};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::claim::shortened;
@@ -14,6 +15,9 @@ use crate::commit::commit;
 use crate::log::{ImportBatch, Letter, import};
 use crate::session::{INBOX_PREFETCH, Session};
 use crate::supervise::Shared;
+
+/// No further jobs are imported with an entry that has so many bytes: whether there is room is asked between entries.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// Imports jobs until the queue is closed.
 ///
@@ -51,15 +55,13 @@ async fn import_jobs(shared: &Arc<Shared>, session: &Session) -> pushbutton_core
         let mut inbox = session.read_inbox().await?;
         while has_room(shared) {
             let first = tokio::select! {
-                delivery = inbox.next() => delivery?,
+                first = next_while_room(shared, &mut changes, inbox.next()) => first.transpose()?,
                 () = session.closed() => return Ok(()),
             };
-            // Another participant may have filled the log while this one waited for its turn.
-            if !has_room(shared) {
-                break;
-            }
+            let Some(first) = first else { break };
             let mut batch = vec![first];
             while batch.len() < usize::from(INBOX_PREFETCH)
+                && batch.iter().map(|delivery| delivery.data.len()).sum::<usize>() < BATCH_BYTES
                 && let Some(delivery) = inbox.next_now()
             {
                 batch.push(delivery?);
@@ -79,7 +81,30 @@ async fn import_jobs(shared: &Arc<Shared>, session: &Session) -> pushbutton_core
             }
         }
         // The log is full. What is on its way goes back to the inbox.
-        inbox.close().await?;
+        session.end(inbox).await?;
+    }
+}
+
+/// Waits for a message of the inbox; gives up when the log is full.
+///
+/// Of the participants only one is served at a time. Each that waited on would get the first messages once that one has
+/// left, and return them; the broker counts that for `delivery-limit`.
+async fn next_while_room<T>(
+    shared: &Shared,
+    changes: &mut watch::Receiver<u64>,
+    next: impl Future<Output = T>,
+) -> Option<T> {
+    let mut next = std::pin::pin!(next);
+    loop {
+        changes.mark_unchanged();
+        if !has_room(shared) {
+            return None;
+        }
+        tokio::select! {
+            // Another participant may have filled the log meanwhile.
+            next = &mut next => return has_room(shared).then_some(next),
+            changed = changes.changed() => if changed.is_err() { return None },
+        }
     }
 }
 
@@ -102,4 +127,40 @@ fn read_message(delivery: &Delivery) -> Result<Job, Box<Letter>> {
         tracing::warn!("a message in the inbox is not a job, and becomes a dead letter: {why}");
         Box::new(Letter { job: None, why, at: Timestamp::now() })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use pushbutton_core::samples::job_on;
+
+    use super::*;
+    use crate::config::AmqpConfig;
+    use crate::log::{Arrival, Entry, Op};
+
+    /// Else each participant in turn would get the first jobs of the inbox and return them.
+    #[tokio::test]
+    async fn a_participant_that_waits_for_the_inbox_leaves_it_when_another_one_has_filled_the_log() {
+        let shared = Shared::new(AmqpConfig::new("amqp://guest:guest@127.0.0.1:1"));
+        let read = |offset: u64, op: Op| {
+            shared.replica().read(offset, Entry::new(op), 100, Arrival::now());
+            shared.entries_were_read();
+        };
+        read(0, Op::Barrier);
+        assert!(shared.replica().reached_end(Arrival::now()).is_none());
+        let mut changes = shared.changes();
+        assert_eq!(next_while_room(&shared, &mut changes, async { 1 }).await, Some(1));
+
+        let mut waiting = std::pin::pin!(next_while_room(&shared, &mut changes, pending::<()>()));
+        let jobs = |from: u64| (from..from + 1_000).map(|n| job_on(n, "tempest")).collect();
+        for n in 1.. {
+            assert!(futures_util::poll!(&mut waiting).is_pending());
+            read(n, Op::Import { jobs: jobs(n * 1_000), unreadable: Vec::new() });
+            if !has_room(&shared) {
+                break;
+            }
+        }
+        assert_eq!(futures_util::poll!(&mut waiting), std::task::Poll::Ready(None));
+    }
 }

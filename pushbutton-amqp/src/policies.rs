@@ -18,8 +18,9 @@ use crate::topology::{LOG_BYTES, Names};
 const MIN_LOG_BYTES: i64 = LOG_BYTES / 2;
 /// Three intervals of snapshots.
 const MIN_LOG_AGE_S: u64 = 3 * 3600;
-/// Each broken connection counts as a delivery.
-const MIN_DELIVERIES: i64 = 20;
+/// Each broken connection counts as a delivery, and so does each time that the log gets full: then what is on its way to
+/// a participant goes back, up to once for each participant.
+const MIN_DELIVERIES: i64 = 10_000;
 
 /// An object on the broker, with the kind that decides what a policy does to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,9 +172,10 @@ fn harm(
             false,
             "drops the oldest jobs of a full inbox; with overflow=reject-publish handlers would wait instead",
         )),
-        (Object::Inbox, "delivery-limit") if number < MIN_DELIVERIES => {
-            Some((false, "drops a job whose import was interrupted so often by broken connections"))
-        }
+        (Object::Inbox, "delivery-limit") if number < MIN_DELIVERIES => Some((
+            false,
+            "drops a job that went back to the inbox so often: when a connection breaks, and when more than 4 MiB of jobs wait",
+        )),
         (Object::Log, "max-age") if seconds(value.as_str().unwrap_or_default()) < MIN_LOG_AGE_S => Some((
             true,
             "drops entries of the log before snapshots, written every hour, replace them: open jobs are lost",

@@ -20,7 +20,7 @@ fn a_policy_that_can_drop_waiting_jobs_is_named() {
         json!({"expires": 60_000}),
         json!({"max-length": 10}),
         json!({"max-length-bytes": 10, "overflow": "drop-head"}),
-        json!({"delivery-limit": 3}),
+        json!({"delivery-limit": 50}),
     ] {
         let found = levels(Object::Inbox, policy.clone());
         let key = policy.as_object().unwrap().keys().next().unwrap();
@@ -30,7 +30,7 @@ fn a_policy_that_can_drop_waiting_jobs_is_named() {
         json!({}),
         json!({"max-length": 10, "overflow": "reject-publish"}),
         json!({"dead-letter-exchange": "dlx", "dead-letter-routing-key": "x"}),
-        json!({"delivery-limit": 50}),
+        json!({"delivery-limit": 10_000}),
         json!({"max-age": "1s"}),
     ] {
         assert_eq!(only(Object::Inbox, policy.clone()), Level::Ok, "{policy}");

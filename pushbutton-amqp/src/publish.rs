@@ -6,6 +6,7 @@ use pushbutton_core::{Error, ErrorKind, Job, Result};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::session::ends_connection;
 use crate::supervise::{Shared, closed};
 
 /// How many jobs may wait for their confirms. RabbitMQ is fastest at some 100 (measured), and callers' windows are
@@ -93,8 +94,7 @@ async fn send(
                 confirmed.await
             }
         };
-        // A queue that was deleted is declared again with the next connection.
-        if let Err(error) = &result {
+        if let Some(error) = result.as_ref().err().filter(|error| ends_connection(error)) {
             session.fail(error);
         }
         let _ = reply.take().map(|reply| reply.send(result));

@@ -1,5 +1,6 @@
 //! One connection and its channels.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
@@ -39,6 +40,8 @@ pub(crate) struct Session {
     /// For log entries.
     log: Channel,
     closed: CancellationToken,
+    /// Why it failed.
+    failed: OnceLock<String>,
     timeout: Duration,
 }
 
@@ -55,7 +58,8 @@ impl Session {
             Ok((jobs, log))
         };
         let (jobs, log) = within(timeout, opening).await?;
-        Ok(Self { connection, names, jobs, log, closed: CancellationToken::new(), timeout })
+        let (closed, failed) = (CancellationToken::new(), OnceLock::new());
+        Ok(Self { connection, names, jobs, log, closed, failed, timeout })
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -66,8 +70,15 @@ impl Session {
     pub(crate) fn fail(&self, error: &Error) {
         if !self.closed.is_cancelled() {
             tracing::debug!("closing the connection to the broker: {error}");
+            // The first reason counts.
+            let _ = self.failed.set(error.to_string());
             self.closed.cancel();
         }
+    }
+
+    /// The error of those who wait for something on a connection that was given up.
+    pub(crate) fn failure(&self) -> Error {
+        Error::temporary(ErrorKind::Unreachable, failure(self.failed.get()))
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -95,7 +106,7 @@ impl Session {
             let was_blocked = self.is_blocked();
             let waited = tokio::select! {
                 done = within(time, &mut step) => done,
-                () = self.closed() => return Err(Error::temporary(ErrorKind::Unreachable, "the connection failed")),
+                () = self.closed() => return Err(self.failure()),
             };
             let waits_on = was_blocked || self.is_blocked();
             match waited {
@@ -151,7 +162,7 @@ impl Session {
         while let Ok(next) = tokio::time::timeout(CHUNK_TIMEOUT, log.next()).await {
             end = end.max(codec::offset(&next?));
         }
-        log.close().await?;
+        self.end(log).await?;
         Ok(end)
     }
 
@@ -171,6 +182,13 @@ impl Session {
     /// Takes jobs from the inbox, once no other participant does.
     pub(crate) async fn read_inbox(&self) -> Result<Consumer> {
         self.consume(&self.names.jobs, INBOX_PREFETCH, FieldTable::default()).await
+    }
+
+    /// Closes a consumer's channel: what was not acknowledged goes back. While the broker takes nothing, it does not answer
+    /// that either.
+    pub(crate) async fn end(&self, consumer: Consumer) -> Result<()> {
+        let closing = consumer.channel.close(200, "done".into());
+        self.patiently(SEND_TIMEOUT, async { closing.await.map_err(from_lapin) }).await
     }
 
     async fn consume(&self, name: &ShortString, prefetch: u16, arguments: FieldTable) -> Result<Consumer> {
@@ -224,12 +242,6 @@ impl Consumer {
     pub(crate) fn next_now(&mut self) -> Option<Result<Delivery>> {
         self.consumer.next().now_or_never().map(delivery)
     }
-
-    /// Closes the channel.
-    pub(crate) async fn close(self) -> Result<()> {
-        let closing = self.channel.close(200, "done".into());
-        within(SEND_TIMEOUT, async { closing.await.map_err(from_lapin) }).await
-    }
 }
 
 fn delivery(next: Option<lapin::Result<Delivery>>) -> Result<Delivery> {
@@ -239,12 +251,31 @@ fn delivery(next: Option<lapin::Result<Delivery>>) -> Result<Delivery> {
     }
 }
 
+fn failure(why: Option<&String>) -> String {
+    match why {
+        Some(why) => format!("the connection failed: {why}"),
+        None => "the connection failed".to_owned(),
+    }
+}
+
+/// Whether an error of a message to the inbox says that the connection cannot be used any more. If the broker only has no
+/// room for the message, all else goes on; a queue that was deleted is declared again with the next connection.
+pub(crate) fn ends_connection(error: &Error) -> bool {
+    error.kind() != ErrorKind::Exhausted
+}
+
+fn refused() -> Error {
+    let text = "the broker refused the message: the queue is full (max-length with overflow=reject-publish), or has no leader \
+                at the moment";
+    Error::temporary(ErrorKind::Exhausted, text)
+}
+
 /// Waits for the confirm of a message. The broker has it if it confirmed *and* did not return it: a message that fits
 /// no queue is confirmed all the same.
 pub(crate) async fn confirmed(confirm: PublisherConfirm) -> Result<()> {
     let confirmation = confirm.await.map_err(from_lapin)?;
     if !confirmation.is_ack() {
-        return Err(Error::temporary(ErrorKind::Remote, "the broker refused the message"));
+        return Err(refused());
     }
     match confirmation.take_message() {
         None => Ok(()),
@@ -262,4 +293,27 @@ pub(crate) async fn send(channel: &Channel, queue: &ShortString, body: &[u8]) ->
         .basic_publish("".into(), queue.clone(), options, body, codec::properties())
         .await
         .map_err(from_lapin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A full inbox is no reason to give the connection up, on which runs renew their leases.
+    #[test]
+    fn a_message_that_the_broker_has_no_room_for_ends_no_connection() {
+        let error = refused();
+        assert!(error.is_temporary() && error.to_string().contains("the queue is full"), "{error}");
+        assert!(!ends_connection(&error));
+        for kind in [ErrorKind::NotFound, ErrorKind::TimedOut, ErrorKind::Unreachable, ErrorKind::Remote] {
+            assert!(ends_connection(&Error::temporary(kind, "x")), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn who_waits_on_a_connection_that_failed_is_told_why() {
+        let why = "the queue was deleted".to_owned();
+        assert_eq!(failure(Some(&why)), "the connection failed: the queue was deleted");
+        assert_eq!(failure(None), "the connection failed");
+    }
 }

@@ -21,7 +21,7 @@ use crate::codec::{self, Unreadable};
 use crate::commit::Expected;
 use crate::config::AmqpConfig;
 use crate::connect::{connect, within};
-use crate::log::{Applied, Arrival, Entry, Op, Replica, Resume};
+use crate::log::{Applied, Arrival, Entry, EntryId, Op, Replica, Resume};
 use crate::session::{Consumer, Session};
 use crate::topology::{Names, text};
 
@@ -34,6 +34,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 const READ_AT_ONCE: usize = 64;
 /// How often the client is asked whether it is connected, since it does not always report the loss.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// RabbitMQ 4 closes the channel on which a message of more than 16 MiB comes.
+pub(crate) const MAX_SNAPSHOT: usize = 15 << 20;
 
 /// The state of the connection.
 #[derive(Debug, Clone)]
@@ -133,6 +136,11 @@ impl Shared {
     /// Changes with every entry that is read from now on.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// Wakes those who wait for a change.
+    pub(crate) fn entries_were_read(&self) {
+        self.changed.send_modify(|count| *count += 1);
     }
 
     pub(crate) fn connection(&self) -> watch::Receiver<ConnectionState> {
@@ -328,13 +336,9 @@ async fn read_log(
             }
             () = sleep_until(deadline), if !ready && session.is_blocked() => deadline = shared.deadline(),
             () = sleep_until(deadline), if !ready && !session.is_blocked() => {
-                let text = match shared.replica().has_beginning() {
-                    true => "the end of the log did not come in time",
-                    false => "the log has lost its beginning, and no snapshot is left: stop all handlers and \
-                              operators, then delete the stream PREFIX.log to start a new one",
-                };
+                let failure = late(&shared.replica(), caught_up.id);
                 shared.replica().give_up_reading();
-                return Err(Error::temporary(ErrorKind::Protocol, text));
+                return Err(failure);
             }
             Some(event) = events.next() => match event {
                 Event::ConnectionBlocked(why) => tracing::warn!("RabbitMQ accepts no messages at the moment: {why}"),
@@ -348,9 +352,23 @@ async fn read_log(
                 }
                 write_due_snapshot(shared, session)?;
             }
-            () = session.closed() => return Err(Error::temporary(ErrorKind::Unreachable, "the connection failed")),
+            () = session.closed() => return Err(session.failure()),
         }
     }
+}
+
+/// Why the end of the log, which this barrier marks, did not come in time.
+fn late(replica: &Replica, barrier: EntryId) -> Error {
+    let text = if replica.has_beginning() {
+        "the end of the log did not come in time"
+    } else if replica.buffers(barrier) {
+        "the log has lost its beginning, and has no snapshot that can be used: if a handler or an operator is connected, \
+         wait, since it writes a snapshot within 65 minutes; if none is, stop all of them, and delete the stream \
+         PREFIX.log to start a new one"
+    } else {
+        "the log did not come in time: RabbitMQ is overloaded, or the connection to it is slow"
+    };
+    Error::temporary(ErrorKind::Protocol, text)
 }
 
 /// Appends an entry; its outcome comes when it is read.
@@ -375,7 +393,7 @@ async fn read_entries(shared: &Shared, session: &Session, log: &mut Consumer, fi
         Ok(())
     });
     if is_changed {
-        shared.changed.send_modify(|count| *count += 1);
+        shared.entries_were_read();
     }
     read?;
     // At once: RabbitMQ closes a channel that acknowledges nothing for half an hour, and the log may be quiet for
@@ -416,6 +434,14 @@ fn write_due_snapshot(shared: &Shared, session: &Arc<Session>) -> Result<()> {
     let due = shared.replica().due_snapshot(shared.snapshot_jitter, Arrival::now());
     if let Some(snapshot) = due {
         let (session, body) = (Arc::clone(session), codec::encode(&Entry::new(snapshot))?);
+        if body.len() > MAX_SNAPSHOT {
+            tracing::error!(
+                bytes = body.len(),
+                "a snapshot of the log is too large for RabbitMQ and is not written, and without one the log loses its beginning: \
+                 deliver or drop undelivered reports, and requeue or drop dead letters"
+            );
+            return Ok(());
+        }
         tokio::spawn(async move {
             if let Err(error) = session.append(&body).await {
                 session.fail(&error);
@@ -423,4 +449,29 @@ fn write_due_snapshot(shared: &Shared, session: &Arc<Session>) -> Result<()> {
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(replica: &mut Replica, offset: u64, entry: &Entry) {
+        replica.read(offset, entry.clone(), 100, Arrival::now());
+    }
+
+    /// A log that is deleted because a slow connection was taken for a loss costs all open jobs.
+    #[test]
+    fn a_log_has_lost_its_beginning_only_if_it_was_read_to_its_end_without_one() {
+        let (other, barrier) = (Entry::new(Op::Barrier), Entry::new(Op::Barrier));
+        let mut replica = Replica::default();
+        let late = |replica: &Replica| late(replica, barrier.id).message().to_owned();
+        assert!(late(&replica).contains("the connection to it is slow"), "nothing was read");
+        read(&mut replica, 7, &other);
+        assert!(late(&replica).contains("the connection to it is slow"), "a snapshot may follow");
+        read(&mut replica, 8, &barrier);
+        assert!(late(&replica).contains("delete the stream"), "no snapshot came");
+        let mut whole = Replica::default();
+        read(&mut whole, 0, &other);
+        assert_eq!(late(&whole), "the end of the log did not come in time");
+    }
 }

@@ -13,9 +13,9 @@ use crate::session::channel;
 /// A quorum queue counts each delivery, also one that a broken connection gave back, and drops a message after 20
 /// (RabbitMQ 4.0) if no limit is set; -1 means "no limit" on 4.x and "one" on 3.10. So: a number that is never reached.
 const DELIVERY_LIMIT: i32 = 1_000_000;
-/// The size of the log. A snapshot has at most some 15 MiB (4 MiB of jobs and due reports, 4 of open buildsets, 2 each of
-/// control messages and seen events, 1 each of dead letters and undelivered reports, the ids of what has ended), and is
-/// followed by the next one after as many bytes: the last whole one is never near the end that is dropped.
+/// The size of the log. A snapshot has at most some 15 MiB (8 MiB of jobs, open buildsets and due reports, 2 each of control
+/// messages and seen events, 1 each of dead letters and undelivered reports, the ids of what has ended), and is followed by
+/// the next one after as many bytes: the last whole one is never near the end that is dropped.
 pub(crate) const LOG_BYTES: i64 = 64 << 20;
 /// RabbitMQ frees a stream's space by whole segments.
 const LOG_SEGMENT_BYTES: i64 = 2 << 20;

@@ -10,10 +10,12 @@ mod common;
 
 use std::time::Duration;
 
+use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use pushbutton_amqp::AmqpConfig;
 use pushbutton_core::check::{Check, Finding, Level};
 use pushbutton_core::memory::MemoryHistory;
-use pushbutton_core::{ControlMessage, HistoryEntry, HistoryLog as _, samples};
+use pushbutton_core::{ControlMessage, HistoryEntry, HistoryLog as _, Queue as _, samples};
 use pushbutton_testbed::{Broker, Version};
 use secrecy::SecretString;
 use tokio::task::block_in_place;
@@ -100,4 +102,53 @@ async fn the_policies_of_rabbitmq_3_10_are_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_policies_of_rabbitmq_4_are_read() {
     policies_are_read(Version::V4).await;
+}
+
+/// Runs renew their leases on the same connection, and all handlers would connect again with each job that is refused.
+async fn a_full_inbox_is_waited_for(version: Version) {
+    let broker = common::private(version);
+    let config = common::config(&broker.url, "ci", Duration::from_secs(30));
+    // Somebody else has the inbox, and imports nothing.
+    let (other, channel) = common::channel(&broker.url).await;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(1_000_000));
+    arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    channel.queue_declare("ci.jobs".into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
+    channel.basic_qos(1, BasicQosOptions::default()).await.unwrap();
+    let options = BasicConsumeOptions::default();
+    let _consumer =
+        channel.basic_consume("ci.jobs".into(), "".into(), options, FieldTable::default()).await.unwrap();
+
+    set_policy(&broker, "full", "^ci.jobs", r#"{"max-length": 1, "overflow": "reject-publish"}"#);
+    let queue = common::connect(&config).await;
+    let refused = async {
+        for n in 0.. {
+            if let Err(error) = queue.publish(&samples::job_on(n, "tempest")).await {
+                return (n, error);
+            }
+        }
+        unreachable!("numbers do not end");
+    };
+    let (first, error) = common::soon(refused).await;
+    assert!(error.is_temporary() && error.to_string().contains("the queue is full"), "{error:?}");
+    for n in first..first + 10 {
+        assert!(queue.publish(&samples::job_on(n, "tempest")).await.is_err());
+        assert!(queue.is_connected(), "the connection is kept");
+    }
+    other.close(200, "done".into()).await.unwrap();
+    common::publish(&queue, &samples::job_on(first, "tempest")).await;
+    let jobs = first + 1;
+    common::depth_until(&queue, |depth| depth.waiting == jobs).await;
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_inbox_of_rabbitmq_3_10_is_waited_for() {
+    a_full_inbox_is_waited_for(Version::V3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_inbox_of_rabbitmq_4_is_waited_for() {
+    a_full_inbox_is_waited_for(Version::V4).await;
 }

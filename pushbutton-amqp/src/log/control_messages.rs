@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::ids::EntryId;
+use super::jobs::json_size;
 use super::rules::{Rule, holds};
 
 /// How long a message is kept; a little more than the day that the contract of `Queue` demands.
 const MAX_AGE: Duration = Duration::from_secs(25 * 3600);
-/// How many bytes of them are kept: some 13,000 messages. The oldest are dropped first.
+/// How many bytes of them are kept, as a snapshot has them: some 8,000 messages. The oldest are dropped first.
 const MAX_BYTES: usize = 2 << 20;
 
 /// A message in the state.
@@ -60,13 +61,13 @@ impl ControlMessages {
     /// Adds a message, unless it is there, and drops what is too old or too much.
     pub(super) fn add(&mut self, id: EntryId, text: &str, since: Instant, now: Instant) {
         if self.ids.insert(id) {
-            self.bytes += text.len();
+            self.bytes += size(text);
             self.fingerprint ^= id.0;
             self.kept.push_back(StoredMessage { id, text: text.to_owned(), since });
         }
         while self.bytes > MAX_BYTES || self.kept.front().is_some_and(|oldest| is_old(oldest.since, now)) {
             let Some(oldest) = self.kept.pop_front() else { return };
-            self.bytes -= oldest.text.len();
+            self.bytes -= size(&oldest.text);
             self.fingerprint ^= oldest.id.0;
             self.ids.remove(&oldest.id);
         }
@@ -113,6 +114,11 @@ impl Listened {
             messages.iter().filter(|message| self.delivered.insert(message.id) || !holds(Rule::HeardOnce));
         new.map(|message| message.text.clone()).collect()
     }
+}
+
+/// As JSON within JSON, with id and age.
+fn size(text: &str) -> usize {
+    80 + json_size(&text)
 }
 
 fn is_old(since: Instant, now: Instant) -> bool {

@@ -12,7 +12,7 @@ use super::jobs::json_size;
 
 /// How many dead letters are kept; beyond that the oldest are dropped.
 pub(crate) const MAX_LETTERS: usize = 1_000;
-/// How many bytes of text dead letters may hold in all.
+/// How many bytes dead letters may take in all, as a snapshot has them.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
 /// How much older than a job a dead letter of the same id must be so that the job is a new one.
 const REPLACEABLE_AGE: SignedDuration = SignedDuration::from_hours(24);
@@ -46,7 +46,7 @@ impl Letter {
     }
 
     fn bytes(&self) -> usize {
-        self.why.len() + self.job.as_ref().map_or(0, json_size)
+        json_size(self)
     }
 }
 

@@ -12,9 +12,11 @@ use super::snapshot::Snapshot;
 /// One entry. It may be in the log twice, when its writer could not know that the first try arrived. The second copy
 /// finds the state changed by the first, and changes nothing.
 ///
-/// Readers ignore fields that they do not know, and a new field has a default, so a field can be added without a new
-/// format version. A new kind of entry, or a new rule for an old one, needs a new version (see
-/// [`codec`](crate::codec)): all participants must apply the same rules.
+/// Readers ignore fields that they do not know, and a new field has a default, so a field of an entry itself can be added
+/// without a new format version. A new kind of entry, or a new rule for an old one, needs a new version (see
+/// [`codec`](crate::codec)): all participants must apply the same rules. So does a new field of what the state keeps
+/// (`Job`, `RunResult`, `BuildsetReport`, [`Letter`] and what they hold): limits count the bytes of what was kept, and a
+/// reader that drops the field counts fewer, so that it drops other things than the rest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     /// By this its writer recognizes it.

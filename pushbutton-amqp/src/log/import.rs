@@ -7,13 +7,14 @@ use super::entry::Op;
 use super::rules::{Rule, holds};
 use super::state_machine::{Outcome, State};
 
-/// Above so many bytes of open jobs and of reports that are due, further jobs stay in the inbox: every participant has
-/// them in memory, and a snapshot holds them.
+/// Above so many bytes of open jobs, open buildsets and reports that are due, further jobs stay in the inbox: every
+/// participant has them in memory, and a snapshot holds them. Open buildsets take at most half of it, since only further
+/// jobs push those out that never become complete.
 const MAX_OPEN_BYTES: usize = 4 << 20;
 
 /// Whether more jobs may be imported.
 pub(crate) fn has_room(state: &State) -> bool {
-    state.jobs.bytes() + state.outbox.due_bytes() < MAX_OPEN_BYTES
+    state.jobs.bytes() + state.outbox.bytes() < MAX_OPEN_BYTES
 }
 
 /// Messages of the inbox on their way into the log.

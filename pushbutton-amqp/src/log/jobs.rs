@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pushbutton_core::{BuildsetId, ChangeNumber, DeadLetter, Job, JobId, RunId, WaitingJobs};
+use pushbutton_core::{BuildsetId, ChangeNumber, DeadLetter, Job, JobId, JobName, RunId, WaitingJobs};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::entry::Op;
-use super::ids::{JobKey, Version};
+use super::ids::{EntryId, JobKey, Version};
 use super::lease::LeaseTerm;
 use super::rules::{Rule, holds};
 use super::state_machine::{Arrival, later, lease_end};
@@ -127,6 +127,9 @@ pub(crate) struct Jobs {
     completed_order: VecDeque<JobKey>,
 }
 
+/// How many bytes a record takes in a snapshot besides its job or report, about: version and status.
+pub(super) const RECORD_SIZE: usize = 200;
+
 /// How many bytes something takes in the log.
 pub(super) fn json_size(value: &impl Serialize) -> usize {
     serde_json::to_vec(value).map_or(0, |text| text.len())
@@ -170,7 +173,7 @@ impl Jobs {
 
     /// Adds a job behind all others.
     pub(super) fn insert(&mut self, record: JobRecord, now: Arrival) {
-        let (bytes, available_at) = (json_size(&record.job), record.status.available_at(now));
+        let (bytes, available_at) = (RECORD_SIZE + json_size(&record.job), record.status.available_at(now));
         self.bytes += bytes;
         self.places.insert(JobKey::of(&record.job.id), self.next_place);
         self.of_change.entry(record.job.change.number).or_default().insert(self.next_place);
@@ -194,6 +197,20 @@ impl Jobs {
             open.available_at = open.record.status.available_at(now);
         }
         accepted
+    }
+
+    /// The buildset is reported without its jobs that have not ended: each gets one of its own. Says which they are.
+    pub(super) fn leave_buildset(&mut self, id: &BuildsetId, by: EntryId) -> BTreeSet<JobName> {
+        let mut left = BTreeSet::new();
+        for open in self.open.values_mut().filter(|open| open.record.job.buildset.id == *id) {
+            let job = &mut open.record.job;
+            job.buildset = job.buildset_alone(&by.to_string());
+            left.insert(job.name.clone());
+            self.bytes -= open.bytes;
+            open.bytes = RECORD_SIZE + json_size(&open.record.job);
+            self.bytes += open.bytes;
+        }
+        left
     }
 
     pub(super) fn remove(&mut self, id: &JobId) -> Option<Job> {

@@ -47,6 +47,12 @@ impl LeaseTerm {
         self.whole - self.held
     }
 
+    /// Whether a holder that counts its part only from now on stops before the others go on. Not if its process was
+    /// frozen since it wrote the entry.
+    pub(crate) fn may_begin(self, written: Instant, now: Instant) -> bool {
+        now <= written + self.margin()
+    }
+
     /// The holder's lease, if the entry is accepted that it is about to write at this moment.
     pub(crate) fn written_at(self, written: Instant) -> HeldLease {
         let held = if holds(Rule::HolderStopsFirst) { self.held } else { self.whole * 2 };
@@ -75,5 +81,22 @@ impl HeldLease {
     /// The renewal was accepted that was about to be written at this moment. Renewals may end in another order.
     pub(crate) fn renewed(&mut self, written: Instant) {
         self.end = self.end.max(written + self.term.held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that is frozen while it leases a report, and goes on when another one delivers it.
+    #[test]
+    fn a_delivery_begins_only_while_the_others_wait_for_its_whole_part_of_the_lease() {
+        let (written, whole) = (Instant::now(), Duration::from_secs(300));
+        let term = LeaseTerm::of_report(whole);
+        for (after, may) in [(0, true), (60, true), (61, false), (300, false), (86_400, false)] {
+            let now = written + Duration::from_secs(after);
+            assert_eq!(term.may_begin(written, now), may, "{after} s");
+            assert!(!may || now + term.held() <= written + whole);
+        }
     }
 }

@@ -12,20 +12,26 @@ use tokio::time::Instant;
 
 use super::entry::Op;
 use super::ids::{EntryId, Version};
-use super::jobs::{JobStatus, MAX_COMPLETED, Next, json_size};
+use super::jobs::{JobStatus, Jobs, MAX_COMPLETED, Next, RECORD_SIZE, json_size};
 use super::lease::LeaseTerm;
 use super::rules::{Rule, holds};
 use super::state_machine::Arrival;
 
 /// How many bytes of results are kept whole until they are delivered; further ones lose their stages.
 pub(super) const MAX_WHOLE_BYTES: usize = 2 << 20;
-/// How many buildsets may be open. The oldest is reported as it is: one of its jobs was never published.
-pub(super) const MAX_OPEN: usize = 4_000;
+/// How many buildsets may be open. The oldest is reported as it is: most likely one of its jobs was never published.
+pub(super) const MAX_OPEN: usize = 2_000;
 /// And in how many bytes: a snapshot must fit into a message, which RabbitMQ 4 limits to 16 MiB.
-pub(super) const MAX_OPEN_BYTES: usize = 4 << 20;
+pub(super) const MAX_OPEN_BYTES: usize = 2 << 20;
+/// Above so many bytes of due reports no further job begins: each job adds one, and the handlers deliver none.
+pub(super) const MAX_DUE_BYTES: usize = 3 << 20;
 /// How many undelivered reports are kept, and in how many bytes. The oldest are dropped.
 pub(super) const MAX_UNDELIVERED: usize = 10_000;
 pub(super) const MAX_UNDELIVERED_BYTES: usize = 1 << 20;
+
+/// Why a buildset is reported without a job, when it is closed to make room.
+const NOT_ENDED: &str = "it has not ended yet, and is reported separately";
+const NEVER_PUBLISHED: &str = "it was not run: no such job was published";
 
 /// A report that is due or is being delivered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -141,8 +147,19 @@ impl Outbox {
         self.open.len()
     }
 
+    #[cfg(test)]
     pub(crate) fn due_bytes(&self) -> usize {
         self.due_bytes
+    }
+
+    /// Bytes of open buildsets and of reports that are due.
+    pub(crate) fn bytes(&self) -> usize {
+        self.open_bytes + self.due_bytes
+    }
+
+    /// Whether so many reports are due that no further job may begin.
+    pub(crate) fn is_full(&self) -> bool {
+        self.due_bytes > MAX_DUE_BYTES
     }
 
     pub(crate) fn undelivered(&self) -> &VecDeque<UndeliveredReport> {
@@ -155,14 +172,22 @@ impl Outbox {
 
     // ---- buildsets
 
-    /// Enters how a job ended in its buildset. The last end makes the report due.
-    pub(super) fn end(&mut self, job: &Job, end: JobEnd, version: Version, now: Arrival) {
+    /// Enters how a job ended in its buildset. The last end makes the report due. `jobs` are those that have not ended.
+    pub(super) fn end(&mut self, job: &Job, end: JobEnd, jobs: &mut Jobs, version: Version, now: Arrival) {
         let is_full = self.open_bytes + self.due_bytes > MAX_WHOLE_BYTES;
         let end = if is_full { without_stages(end) } else { end };
-        self.enter(&job.buildset, job.name.clone(), end, version, now);
+        self.enter(&job.buildset, job.name.clone(), end, jobs, version, now);
     }
 
-    fn enter(&mut self, buildset: &Buildset, job: JobName, end: JobEnd, version: Version, now: Arrival) {
+    fn enter(
+        &mut self,
+        buildset: &Buildset,
+        job: JobName,
+        end: JobEnd,
+        jobs: &mut Jobs,
+        version: Version,
+        now: Arrival,
+    ) {
         let at = self.place_of(&buildset.id).unwrap_or_else(|| {
             // Its identity repeats: the new one is reported, too.
             if self.closed.remove(&buildset.id) {
@@ -176,7 +201,7 @@ impl Outbox {
             self.close(at, version, now);
         }
         while self.open.len() > MAX_OPEN || self.open_bytes > MAX_OPEN_BYTES {
-            self.close(0, version, now);
+            self.close_oldest(jobs, version, now);
         }
     }
 
@@ -198,16 +223,28 @@ impl Outbox {
 
     /// Makes the report of an open buildset due, if there is something to report.
     fn close(&mut self, at: usize, version: Version, now: Arrival) {
-        let Some(mut buildset) = self.remove_open(at) else { return };
-        for job in buildset.buildset().clone().jobs {
-            if !buildset.has_ended(&job) {
-                buildset.end(job, JobEnd::Dead { why: "it was not run: no such job was published".into() });
-            }
-        }
+        let Some(buildset) = self.remove_open(at) else { return };
         self.remember(buildset.buildset().id.clone());
         if let Some(report) = buildset.into_report() {
             self.push_due(report, BTreeSet::new(), version, now);
         }
+    }
+
+    /// Reports the oldest open buildset as it is, to make room. Its jobs that wait or run get buildsets of their own: a
+    /// second report of this one would be taken for the first, and dropped.
+    fn close_oldest(&mut self, jobs: &mut Jobs, version: Version, now: Arrival) {
+        let Some(Open { buildset, .. }) = self.open.front() else { return };
+        let buildset = buildset.buildset().clone();
+        let alone = jobs.leave_buildset(&buildset.id, version.1);
+        self.change_open(0, |open| {
+            for job in buildset.jobs {
+                if !open.has_ended(&job) {
+                    let why = if alone.contains(&job) { NOT_ENDED } else { NEVER_PUBLISHED };
+                    open.end(job, JobEnd::Dead { why: why.into() });
+                }
+            }
+        });
+        self.close(0, version, now);
     }
 
     /// The dead letter of a job was put back on the queue: its buildset waits for it, or the job gets one of its own.
@@ -253,7 +290,8 @@ impl Outbox {
     fn push_record(&mut self, record: ReportRecord, now: Arrival) {
         // Where an identity repeats the newest counts.
         self.take_due(|due| due.report.id == record.report.id);
-        let (bytes, available_at) = (json_size(&record.report), record.status.available_at(now));
+        let (bytes, available_at) =
+            (RECORD_SIZE + json_size(&record.report), record.status.available_at(now));
         self.due_bytes += bytes;
         self.due.push_back(Due { record, available_at, bytes });
     }
@@ -440,8 +478,13 @@ impl Outbox {
         }
     }
 
+    /// The buildsets that a restore closes.
+    pub(super) fn newly_closed<'a>(&self, lost: &'a OutboxSnapshot) -> impl Iterator<Item = &'a BuildsetId> {
+        lost.closed.iter().filter(|id| !self.closed.contains(*id))
+    }
+
     /// Adds what is not known. Of a known report only one that waits changes, to the lease that it had.
-    pub(super) fn restore(&mut self, lost: &OutboxSnapshot, version: Version, now: Arrival) {
+    pub(super) fn restore(&mut self, lost: &OutboxSnapshot, jobs: &mut Jobs, version: Version, now: Arrival) {
         for record in &lost.due {
             let id = &record.report.id;
             if self.due.iter().any(|due| due.record.report.id == *id) {
@@ -472,7 +515,7 @@ impl Outbox {
                 let place = self.place_of(&buildset.id).and_then(|at| self.open.get(at));
                 let is_known = place.is_some_and(|place| place.buildset.has_ended(job));
                 if !is_known && !self.closed.contains(&buildset.id) {
-                    self.enter(buildset, job.clone(), end.clone(), version, now);
+                    self.enter(buildset, job.clone(), end.clone(), jobs, version, now);
                 }
             }
         }

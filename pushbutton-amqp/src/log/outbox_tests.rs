@@ -3,10 +3,15 @@ use std::time::Duration;
 use pushbutton_core::Verdict;
 use pushbutton_core::samples::{AT, job_on, success};
 
+use super::super::dead_letters::Letter;
 use super::super::entry::Entry;
+use super::super::ids::{EventKey, JobKey};
+use super::super::import;
+use super::super::seen_events::MAX_SEEN;
 use super::super::state_machine::{Outcome, State};
 use super::super::test_log::Log;
 use super::*;
+use crate::supervise::MAX_SNAPSHOT;
 use Outcome::{Accepted, Rejected};
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -293,6 +298,59 @@ fn a_buildset_with_a_job_that_never_comes_does_not_stay_for_ever() {
     assert_eq!(report.vote(), None);
 }
 
+impl Log {
+    /// Imports two jobs for each change and completes the first; says which the second ones are.
+    fn half_run(&mut self, changes: std::ops::Range<u64>) -> Vec<(Job, RunId)> {
+        let half = |n| {
+            self.import_all(&set(n, &["tempest", "unit"]));
+            let (first, second) = (self.claim_first(), self.claim_first());
+            assert_eq!(self.complete(&first), Accepted);
+            second
+        };
+        changes.map(half).collect()
+    }
+}
+
+/// A second report of the same buildset would be taken for the first one by the reporters.
+#[test]
+fn jobs_of_a_buildset_that_is_closed_to_make_room_are_reported_separately() {
+    let mut log = Log::new();
+    let last_claims = log.half_run(0..MAX_OPEN as u64 + 1);
+    let early = log.deliver();
+    assert_eq!((early.0.change.number.0, names(&early.0)), (0, vec!["tempest"]));
+    assert_eq!(early.0.missing[0].why, "it has not ended yet, and is reported separately");
+    assert_eq!(log.settle(&early, Settlement::Done), Accepted);
+
+    let unit = &last_claims[0];
+    let record = log.state.jobs.get(&unit.0.id).unwrap().clone();
+    assert_eq!(log.reread().jobs.get(&unit.0.id), Some(&record), "a reader of a snapshot has the same");
+    assert_eq!(log.reread().jobs.bytes(), log.state.jobs.bytes());
+    assert_eq!(log.complete(unit), Accepted);
+    let late = log.deliver();
+    assert_eq!((late.0.change.number.0, names(&late.0), late.0.missing.len()), (0, vec!["unit"], 0));
+    assert_ne!(late.0.id, early.0.id);
+    assert_eq!(log.state.outbox.open_len(), MAX_OPEN);
+    // The others are reported whole.
+    assert_eq!(log.complete(&last_claims[1]), Accepted);
+    assert_eq!(names(&log.deliver().0), ["tempest", "unit"]);
+}
+
+#[test]
+fn a_job_is_reported_separately_also_if_the_broker_has_lost_that_its_buildset_was_closed() {
+    let (mut log, mut short) = (Log::new(), Log::new());
+    let claims = log.half_run(0..MAX_OPEN as u64);
+    (short.state, short.offset) = (log.state.clone(), log.offset);
+    log.half_run(MAX_OPEN as u64..MAX_OPEN as u64 + 1);
+    log.restore_in(&mut short);
+    let early = short.deliver();
+    assert_eq!((early.0.change.number.0, names(&early.0)), (0, vec!["tempest"]));
+    assert_eq!(short.settle(&early, Settlement::Done), Accepted);
+    assert_eq!(short.complete(&claims[0]), Accepted);
+    let late = short.deliver().0;
+    assert_eq!((late.change.number.0, names(&late)), (0, vec!["unit"]));
+    assert_ne!(late.id, early.0.id);
+}
+
 /// Results of jobs whose buildset waits for another job are part of each snapshot, which must fit into a message.
 #[test]
 fn open_buildsets_take_a_bounded_number_of_bytes() {
@@ -309,6 +367,68 @@ fn open_buildsets_take_a_bounded_number_of_bytes() {
     assert!((MAX_OPEN / 8..MAX_OPEN).contains(&open), "{open}");
     assert_eq!(log.deliverable().unwrap().report.change.number.0, 0, "the oldest is reported as it is");
     assert_eq!(log.reread().outbox.open_len(), log.state.outbox.open_len(), "the same after a snapshot");
+}
+
+/// RabbitMQ 4 closes the channel on which a message of more than 16 MiB comes. Nothing is delivered, and jobs go on for as
+/// long as they may; all else is as large as it may be, in the form that takes most bytes as JSON.
+#[test]
+fn a_snapshot_of_the_largest_state_fits_into_a_message() {
+    let mut log = Log::new();
+    let mut changes = 0..;
+    while import::has_room(&log.state) {
+        let batch: Vec<_> = changes.by_ref().take(100).flat_map(|n| set(n, &["tempest", "unit"])).collect();
+        log.import_all(&batch);
+    }
+    let verbose = |job: &Job| {
+        let outcome = pushbutton_core::StageOutcome::new(pushbutton_core::StageStatus::Failed, LEASE);
+        let stage = |n: u32| {
+            let outcome = outcome.clone().with_detail("x".repeat(10_000));
+            pushbutton_core::StageResult::new(format!("run-{n}").parse().unwrap(), outcome)
+        };
+        success(job)
+            .with_stages((0..20).map(stage).collect::<Vec<_>>())
+            .with_reason("x".repeat(10_000))
+            .bounded()
+    };
+    while !log.state.outbox.is_full()
+        && let Next::Claim(next) = log.state.jobs.next(log.now.instant, 0, |_| true)
+    {
+        let (run, job) = (RunId::generate(), next.job.clone());
+        assert_eq!(log.write(next.entry(&run, LeaseTerm::of_job(LEASE), 5, AT)), Accepted);
+        // Of every second buildset one job runs on.
+        if job.name.as_str() == "tempest" || job.change.number.0 % 2 == 0 {
+            let result = Box::new(verbose(&job));
+            assert_eq!(log.write(Op::Complete { job: job.id.clone(), run, result }), Accepted);
+        }
+    }
+    assert!(log.state.outbox.is_full() && log.state.outbox.open_bytes > MAX_OPEN_BYTES / 2);
+    assert!(!import::has_room(&log.state));
+
+    let (report, any) = (log.deliverable().unwrap().report, job_on(1, "tempest"));
+    for n in 0..MAX_COMPLETED as u128 {
+        log.state.jobs.complete(JobKey(n), Some(RunId::generate()));
+        log.state.outbox.remember(any.buildset_alone(&n.to_string()).id);
+    }
+    while log.state.outbox.undelivered_bytes < MAX_UNDELIVERED_BYTES - 10_000 {
+        let mut report = report.clone();
+        report.results.truncate(1);
+        report.results[0].stages.clear();
+        report.id = any.buildset_alone(&format!("undelivered {}", log.state.outbox.undelivered.len())).id;
+        log.state.outbox.keep(UndeliveredReport::new(report, "\u{1}".repeat(200)));
+    }
+    for n in 0..2_000 {
+        let why = format!("{n}{}", "\u{1}".repeat(1_900));
+        log.state.dead.keep(Letter { job: None, why, at: AT });
+    }
+    let keys: Vec<_> = (0..MAX_SEEN as u128).map(EventKey).collect();
+    log.state.events.record(&keys);
+    for _ in 0..20_000 {
+        log.write(Op::Broadcast { message: "\"".repeat(100) });
+    }
+    let state = Box::new(log.snapshot());
+    let snapshot = Entry::new(Op::Snapshot { as_of: u64::MAX, state });
+    let size = crate::codec::encode(&snapshot).unwrap().len();
+    assert!((12 << 20..MAX_SNAPSHOT).contains(&size), "{size}");
 }
 
 #[test]

@@ -233,6 +233,11 @@ impl Replica {
         self.last.map(|(offset, ..)| offset)
     }
 
+    /// Whether this entry was read, while neither the log's first entry nor a snapshot was.
+    pub(crate) fn buffers(&self, id: EntryId) -> bool {
+        self.buffer.iter().any(|(_, entry, _)| entry.id == id)
+    }
+
     /// Whether the log's first entry or a snapshot was read.
     pub(crate) fn has_beginning(&self) -> bool {
         self.state.is_some()

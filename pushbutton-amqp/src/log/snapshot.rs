@@ -95,7 +95,7 @@ impl State {
                 });
             }
         }
-        self.outbox.restore(&lost.outbox, version, now);
+        self.outbox.restore(&lost.outbox, &mut self.jobs, version, now);
         if self.leader().is_none() {
             self.set_leader(lost.leader.clone(), now);
         }

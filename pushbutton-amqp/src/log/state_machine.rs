@@ -122,7 +122,13 @@ impl State {
                 if may {
                     let job = record.map_or_else(|| result.job.clone(), |record| record.job.clone());
                     self.jobs.complete(key, Some(run.clone()));
-                    self.outbox.end(&job, JobEnd::Finished { result: result.clone() }, version, now);
+                    self.outbox.end(
+                        &job,
+                        JobEnd::Finished { result: result.clone() },
+                        &mut self.jobs,
+                        version,
+                        now,
+                    );
                 }
                 may.into()
             }
@@ -199,6 +205,10 @@ impl State {
                 first.into()
             }
             Op::Restore { lost } => {
+                // Reported by what was lost: a job that the writer knew as one of another buildset.
+                for id in self.outbox.newly_closed(&lost.outbox) {
+                    self.jobs.leave_buildset(id, entry.id);
+                }
                 self.restore(lost, version, now);
                 Outcome::Accepted
             }
@@ -237,7 +247,7 @@ impl State {
         match self.jobs.absorber(job) {
             Some(by) => {
                 self.jobs.complete(JobKey::of(&job.id), None);
-                self.outbox.end(job, JobEnd::Absorbed { by }, version, now);
+                self.outbox.end(job, JobEnd::Absorbed { by }, &mut self.jobs, version, now);
             }
             None => self.insert(job.clone(), version, now),
         }
@@ -279,7 +289,7 @@ impl State {
             return false;
         }
         let Some(job) = self.jobs.remove(id) else { return false };
-        self.outbox.end(&job, JobEnd::Dead { why: why.to_owned() }, version, now);
+        self.outbox.end(&job, JobEnd::Dead { why: why.to_owned() }, &mut self.jobs, version, now);
         self.dead.keep(Letter { job: Some(job), why: why.to_owned(), at });
         true
     }

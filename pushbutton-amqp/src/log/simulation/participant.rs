@@ -126,6 +126,7 @@ enum Purpose {
     ClaimReport {
         buildset: BuildsetId,
         delivery: RunId,
+        written: Instant,
     },
     SettleReport {
         buildset: BuildsetId,
@@ -472,14 +473,14 @@ impl Participant {
             Purpose::DeadLetter { job } if accepted => {
                 events.push(Event::JobEnded { job, reported_in: None });
             }
-            Purpose::ClaimReport { buildset, delivery } => match outcome {
-                Some(Outcome::Accepted) => {
+            Purpose::ClaimReport { buildset, delivery, written } => match outcome {
+                Some(Outcome::Accepted) if report_lease().may_begin(written, now) => {
                     let until = now + report_lease().held() * 4 / 5;
                     events.push(Event::Delivers { buildset: buildset.clone(), delivery: delivery.clone() });
                     self.delivering = Some(Delivering { buildset, delivery, until });
                 }
-                Some(_) => {}
-                None => self.settle_report(buildset, delivery, Settlement::HandedBack, now, ids),
+                Some(Outcome::Rejected) => {}
+                _ => self.settle_report(buildset, delivery, Settlement::HandedBack, now, ids),
             },
             Purpose::SettleReport { buildset, ends } if accepted && ends => {
                 events.push(Event::Delivered { buildset });
@@ -522,7 +523,7 @@ impl Participant {
         if held >= SLOTS || is_claiming || !self.is_ready() {
             return;
         }
-        let Some(state) = self.replica.state() else { return };
+        let Some(state) = self.replica.state().filter(|state| !state.outbox.is_full()) else { return };
         let Next::Claim(claimable) = state.jobs.next(now.instant, ids.skip(), |_| true) else { return };
         let run = ids.run();
         let entry = claimable.entry(&run, lease(), MAX_LOST_LEASES, now.date);
@@ -649,7 +650,7 @@ impl Participant {
             let (delivery, buildset) = (ids.run(), deliverable.report.id.clone());
             let entry = deliverable.entry(&delivery, report_lease());
             let until = now.instant + report_lease().margin();
-            self.commit(entry, until, Purpose::ClaimReport { buildset, delivery }, ids);
+            self.commit(entry, until, Purpose::ClaimReport { buildset, delivery, written: now.instant }, ids);
         }
         Vec::new()
     }
