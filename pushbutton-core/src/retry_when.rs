@@ -43,7 +43,7 @@ pub const DEFAULT_RETRY_PATTERNS: &[(&str, &str)] = &[
     ("git server", r"git call failed: \[git (?:clone|fetch|remote update)\b"),
     (
         "node of another kind",
-        r"run this script anyway run with FORCE=yes|Could not determine host ip address\. See local\.conf",
+        r"\[ERROR\] \S+:\d+ (?:If you wish to run this script anyway run with FORCE=yes|Could not determine host ip address\.)",
     ),
     ("leftovers on the node", r"(?:^|\s)fatal: detected dubious ownership in repository"),
     (
@@ -252,6 +252,16 @@ mod tests {
             &[
                 "[ERROR] /opt/stack/devstack/functions-common:709 git call failed: [git checkout no-such-branch]",
                 "[ERROR] /opt/stack/devstack/lib/cinder:597 c-api did not start",
+            ],
+        ),
+        (
+            &[
+                "[ERROR] ./stack.sh:237 If you wish to run this script anyway run with FORCE=yes",
+                "[ERROR] /opt/stack/devstack/stackrc:885 Could not determine host ip address. See local.conf for suggestions on setting HOST_IP.",
+            ],
+            &[
+                "WARNING: this script has not been tested on noble",
+                "tooz.coordination.ToozError: Could not determine host ip address",
             ],
         ),
         (
