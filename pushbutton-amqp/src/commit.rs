@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(shared.replica().waiting(), 0);
     }
 
-    /// Else the connection would stay in use for ever, and every call would fail.
+    /// Otherwise the connection would stay in use, and every call would fail.
     #[tokio::test(start_paused = true)]
     async fn a_connection_from_which_nothing_more_comes_is_given_up() {
         use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

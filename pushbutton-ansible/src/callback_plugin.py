@@ -121,10 +121,11 @@ def output(*texts):
 
 
 def out_of_memory(values):
-    """Whether Ansible itself had no memory left. Its own exceptions have no message, or one of these; those of modules have another."""
-    own = str(values.get("msg") or "").startswith(("Task failed", "Unexpected failure during module execution"))
+    """Whether Ansible itself had no memory left. A module's exception comes with another message."""
+    msg = str(values.get("msg") or "")
     lines = str(values.get("exception") or "").rstrip().splitlines()
-    return (own or not values.get("msg")) and any(line.startswith("MemoryError") for line in lines[-1:] + lines[:1])
+    is_own = not msg or msg.startswith("Unexpected failure during module execution")
+    return is_own and bool(lines) and lines[-1].startswith("MemoryError")
 
 
 def verdict(task):
@@ -219,7 +220,8 @@ class CallbackModule(CallbackBase):
             stdout = followed or values.get("stdout") or values.get("module_stdout")
             stderr = values.get("stderr") or values.get("module_stderr")
             fields.update(
-                out_of_memory=out_of_memory(values), msg=text(msg), reason=text(reason(stderr, stdout, bool(followed))), output=output(stdout, stderr, msg),
+                msg=text(msg), reason=text(reason(stderr, stdout, bool(followed))), output=output(stdout, stderr, msg),
+                out_of_memory=out_of_memory(values),
                 ignored=bool(ignored), rescued=rescued(task), delegated_to=self._delegated(host, task),
                 verdict=text(verdict(task)), in_nodes=any(group.get_name() == GROUP for group in host.get_groups()),
             )

@@ -8,18 +8,20 @@ use pushbutton_core::{
     CancellationToken, Error, ErrorKind, Executor, HumanDuration, LineSink, Node, Result, RetryPatterns,
     RunId, Stage, StageContext, StageOutcome, StageStatus,
 };
-use pushbutton_results::KnownResults;
+use pushbutton_results::{KnownResults, TestResults};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use crate::config::AnsibleConfig;
 use crate::console::{self, Console, one_line};
-use crate::copied_files::KnownFiles;
+use crate::copied_files::{KnownFiles, Redacted};
 use crate::credentials::CredentialFilter;
 use crate::error::{local, startup};
 use crate::exit_status::{self, StageEnd, Termination};
+use crate::gathered_logs::Unpacked;
 use crate::orphans;
+use crate::playbook_events::PlaybookEvents;
 use crate::process_tree::{ProcessLimits, ProcessTree};
 use crate::redact::Redactor;
 use crate::redacted_copy::Filters;
@@ -34,6 +36,21 @@ const MAX_DETAIL: usize = 400;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long logs are redacted and unpacked at least, also when the stage's own time is nearly over.
 const UNPACK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What was found in the log folder after a stage, and done to it.
+struct LogFolder {
+    /// Links that lead out of it.
+    removed: Vec<PathBuf>,
+    events: PlaybookEvents,
+    tests: TestResults,
+    /// The name of the page of these tests.
+    page: io::Result<Option<String>>,
+    redacted: Redacted,
+    /// The logs of each node.
+    gathered: Vec<(String, Unpacked)>,
+    /// A path on a disk of this host that is full.
+    full_disk: Option<PathBuf>,
+}
 
 /// Runs stages with `ansible-playbook`.
 pub struct AnsibleExecutor {
@@ -181,7 +198,7 @@ impl AnsibleExecutor {
         let unpack_until = Instant::now() + UNPACK_TIMEOUT;
         let end = began.checked_add(stage.timeout).unwrap_or(unpack_until);
         let deadline = end.max(unpack_until);
-        let (removed, mut events, tests, redacted, page, gathered, full_disk) = blocking({
+        let LogFolder { removed, mut events, tests, page, redacted, gathered, full_disk } = blocking({
             let (log_dir, events_file) = (log_dir.clone(), files.path(EVENTS));
             let (names, nodes) = (inventory::names(nodes), inventory::names_and_addresses(nodes));
             // Made for each stage: its patterns take a mebibyte, which an idle operator does not need.
@@ -206,7 +223,7 @@ impl AnsibleExecutor {
                 let stop = || cancel.is_cancelled() || Instant::now() > deadline;
                 let gathered = gathered_logs::unpack_all(&log_dir, &names, id.as_str(), filters, &stop);
                 let full_disk = [log_dir, events_file].into_iter().find(|path| exit_status::is_full(path));
-                (removed, events, tests, redacted, page, gathered, full_disk)
+                LogFolder { removed, events, tests, page, redacted, gathered, full_disk }
             }
         })
         .await?;

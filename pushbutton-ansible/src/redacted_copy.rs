@@ -33,11 +33,11 @@ pub(crate) enum CopyError {
 /// One copy of a file. Text loses configured secrets and what [`CredentialFilter`] finds. In other files, configured
 /// secrets are replaced by as many asterisks, so that nothing moves.
 pub(crate) struct RedactedCopy<'a> {
-    pub(crate) filters: Filters<'a>,
+    filters: Filters<'a>,
     /// Bytes that may still be written, before they are compressed.
-    pub(crate) left: &'a mut u64,
+    left: &'a mut u64,
     /// Asked now and then. When it says so, the copy ends.
-    pub(crate) stop: &'a dyn Fn() -> bool,
+    stop: &'a dyn Fn() -> bool,
     /// Whether the copy ended because of `left` or `stop`.
     pub(crate) is_cut: bool,
     /// Whether the copy differs from the file.

@@ -52,11 +52,15 @@ async fn no_process_of_a_stage_writes_a_larger_file_than_allowed() {
 #[tokio::test]
 async fn no_process_of_a_stage_takes_more_memory_than_allowed() {
     let run = TestRun::new(config().with_memory_limit_mib(512u64));
-    let outcome = run.playbook("takes_memory.yml", &local_node()).await.unwrap();
-    assert_eq!(outcome.status, StageStatus::Failed, "{outcome:?}");
-    let fault = outcome.lab_fault.unwrap();
-    assert!(fault.contains("`ansible.memory_limit_mib`"), "{fault}");
-    assert_eq!(outcome.detail.unwrap(), format!(r#"task "Keep a large text" on localhost: {fault}"#));
+    for (playbook, task) in
+        [("takes_memory.yml", "Keep a large text"), ("action_without_memory.yml", "Copy through memory")]
+    {
+        let outcome = run.playbook(playbook, &local_node()).await.unwrap();
+        assert_eq!(outcome.status, StageStatus::Failed, "{outcome:?}");
+        let fault = outcome.lab_fault.unwrap();
+        assert!(fault.contains("`ansible.memory_limit_mib`"), "{fault}");
+        assert_eq!(outcome.detail.unwrap(), format!("task {task:?} on localhost: {fault}"));
+    }
 }
 
 /// What playbooks copy is published too, and read again by the next stage.

@@ -59,7 +59,7 @@ use crate::exit::Exit;
 /// Most of the work is waiting for servers: few threads are enough, and each one costs memory.
 const THREADS: usize = 4;
 
-/// How long file system calls may go on at the end. Where a file server is gone they would keep the process for ever.
+/// How long file system calls may go on at the end. Where a file server is gone they never return.
 const LAST_CALLS: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
